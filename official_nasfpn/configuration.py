@@ -95,7 +95,7 @@ def to_gin(*configs: Any) -> str:
     if type(value) in _NAMES:
       return f"@{write(value)}()"
     text = pprint.pformat(_plain(value), width=90, sort_dicts=False)
-    return text if "\n" not in text else "\\\n    " + text.replace("\n", "\n    ")
+    return text.replace("\n", "\n  ")
 
   for config in configs:
     write(config)
