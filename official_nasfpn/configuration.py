@@ -27,7 +27,7 @@ def configurable(name: str) -> Callable[[type[_T]], type[_T]]:
 
   def register(cls: type[_T]) -> type[_T]:
     # external_configurable leaves the class itself alone: only `from_bindings` sees bindings.
-    gin.external_configurable(cls, name, module="")
+    gin.external_configurable(cls, name)
     _NAMES[cls] = name
     return cls
 

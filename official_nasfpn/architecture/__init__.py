@@ -1,0 +1,27 @@
+"""What a pyramid is: specs, their search space and their cost, in plain Python."""
+
+from official_nasfpn.architecture.catalog import CATALOG, architecture_by_name
+from official_nasfpn.architecture.formats import (
+  from_gin,
+  from_json,
+  resolve_architecture,
+  to_gin,
+  to_json,
+)
+from official_nasfpn.architecture.spec import OPS, MergingCell, PyramidSpec
+from official_nasfpn.architecture.wiring import inputs_are_ordered, unconsumed_inputs
+
+__all__ = [
+  "CATALOG",
+  "OPS",
+  "MergingCell",
+  "PyramidSpec",
+  "architecture_by_name",
+  "from_gin",
+  "from_json",
+  "inputs_are_ordered",
+  "resolve_architecture",
+  "to_gin",
+  "to_json",
+  "unconsumed_inputs",
+]

@@ -1,0 +1,52 @@
+"""Published pyramids as specs, by name."""
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from official_nasfpn.architecture.spec import PyramidSpec
+from official_nasfpn.errors import UserError
+
+# The architecture the authors found and released (their Figure 6; tensorflow/tpu, nasfpn.py).
+_NAS_FPN = PyramidSpec.from_block_specs(
+  (
+    (4, "attention", (1, 3), False),
+    (4, "sum", (1, 5), False),
+    (3, "sum", (0, 6), True),
+    (4, "sum", (6, 7), True),
+    (5, "attention", (7, 8), True),
+    (7, "attention", (6, 9), True),
+    (6, "attention", (9, 10), True),
+  )
+)
+
+# The top-down path of FPN (Lin et al., CVPR 2017) as merging cells: P7 = C6 + C7, then every lower
+# level adds the one above it. Its five 3x3 convolutions are as many as in RetinaNet's FPN (three on
+# the outputs, two that make P6 and P7), so the parameters agree. It differs in that every cell ends
+# in ReLU, convolution and batch norm: what goes down has been convolved, in FPN it has not.
+_FPN = PyramidSpec(
+  cells=(
+    ((3, 4), 7, "sum"),
+    ((3, 5), 6, "sum"),
+    ((2, 6), 5, "sum"),
+    ((1, 7), 4, "sum"),
+    ((0, 8), 3, "sum"),
+  )
+)
+
+CATALOG: Mapping[str, PyramidSpec] = MappingProxyType({"nas_fpn": _NAS_FPN, "fpn": _FPN})
+
+
+def architecture_by_name(name: str) -> PyramidSpec:
+  """Returns the catalogue's pyramid of that name.
+
+  Raises:
+    UserError: there is none; the message names the nearest one.
+  """
+  if name not in CATALOG:
+    nearest = difflib.get_close_matches(name.lower(), CATALOG, n=1, cutoff=0.0)[0]
+    raise UserError(
+      f"There is no architecture {name!r} in the catalogue ({', '.join(CATALOG)}). "
+      f"Did you mean {nearest}?"
+    )
+  return CATALOG[name]

@@ -1,0 +1,162 @@
+"""Pyramids as text: gin, which a training takes as it is, and JSON for other programs.
+
+Both are read as data. Nothing in a file is imported or run, so the architecture of a stranger is
+safe to open.
+"""
+
+import dataclasses
+import json
+import tokenize
+from pathlib import Path
+from typing import Any
+
+from gin import config_parser
+
+from official_nasfpn import configuration
+from official_nasfpn.architecture.catalog import CATALOG, architecture_by_name
+from official_nasfpn.architecture.spec import PyramidSpec
+from official_nasfpn.errors import UserError
+
+_JSON_VERSION = 1
+_FIELDS = tuple(field.name for field in dataclasses.fields(PyramidSpec))
+
+
+def to_json(spec: PyramidSpec) -> str:
+  """Returns the pyramid as JSON text, one cell a line, that `from_json` reads back."""
+  cells = ",\n".join(f"    {json.dumps(dataclasses.asdict(cell))}" for cell in spec.cells)
+  return (
+    "{\n"
+    f'  "version": {_JSON_VERSION},\n'
+    f'  "min_level": {spec.min_level},\n'
+    f'  "max_level": {spec.max_level},\n'
+    f'  "cells": [\n{cells}\n  ]\n'
+    "}\n"
+  )
+
+
+def from_json(text: str, where: str = "architecture") -> PyramidSpec:
+  """Reads the text of `to_json`.
+
+  Args:
+    text: the JSON text.
+    where: what error messages call the text, a file name for instance.
+
+  Raises:
+    UserError: the text is not that of a valid pyramid.
+  """
+  try:
+    fields = json.loads(text)
+  except json.JSONDecodeError as error:
+    raise UserError(f"{where} is not JSON: {error}") from error
+  if not isinstance(fields, dict):
+    raise UserError(f"{where}: expected a JSON object with {', '.join(_FIELDS)}.")
+  version = fields.pop("version", None)
+  if version != _JSON_VERSION:
+    raise UserError(f"{where} has version {version!r}; this program reads {_JSON_VERSION}.")
+  cells = fields.get("cells")
+  if isinstance(cells, list):
+    fields["cells"] = [_cell_from_json(cell, index, where) for index, cell in enumerate(cells)]
+  return _spec(fields, where)
+
+
+def to_gin(spec: PyramidSpec) -> str:
+  """Returns the pyramid as a gin recipe: added to any other, it makes the detector use it."""
+  return f"Detector.architecture = @PyramidSpec()\n\n{configuration.to_gin(spec)}"
+
+
+def from_gin(text: str, where: str = "architecture") -> PyramidSpec:
+  """Reads the text of `to_gin`.
+
+  Args:
+    text: gin text with bindings of `PyramidSpec` and, at most, the line
+      `Detector.architecture = @PyramidSpec()`.
+    where: what error messages call the text, a file name for instance.
+
+  Raises:
+    UserError: there is anything else in the text, or the pyramid is not valid.
+  """
+  fields: dict[str, Any] = {}
+  try:
+    for statement in config_parser.ConfigParser(text, _References()):
+      if isinstance(statement, config_parser.BlockDeclaration):
+        continue
+      if not isinstance(statement, config_parser.BindingStatement):
+        raise UserError(
+          f"{where}: an architecture only binds values, found "
+          f"{statement.location.line_content.strip()!r}."
+        )
+      name = f"{statement.scope}/" if statement.scope else ""
+      name += f"{statement.selector}.{statement.arg_name}"
+      if name == "Detector.architecture" and statement.value == _Reference("PyramidSpec", True):
+        continue
+      if statement.scope or statement.selector != "PyramidSpec":
+        raise UserError(
+          f"{where}: an architecture binds PyramidSpec and "
+          f"Detector.architecture = @PyramidSpec() only, found {name}."
+        )
+      fields[statement.arg_name] = statement.value
+  except (SyntaxError, tokenize.TokenError) as error:
+    raise UserError(f"{where}: gin cannot parse it: {error.args[0]}.") from error
+  return _spec(fields, where)
+
+
+def resolve_architecture(value: str | Path | PyramidSpec) -> PyramidSpec:
+  """Returns the pyramid that a setting names.
+
+  Args:
+    value: a name of the catalogue, the path of a `.gin` or `.json` file, or a pyramid itself.
+
+  Raises:
+    UserError: there is no such name or file, or the file holds no valid pyramid.
+  """
+  if isinstance(value, PyramidSpec):
+    return value
+  path = Path(value)
+  readers = {".gin": from_gin, ".json": from_json}
+  if path.suffix not in readers:
+    if len(path.parts) > 1 or path.is_file():
+      raise UserError(f"{path}: an architecture file ends in {' or '.join(readers)}.")
+    return architecture_by_name(str(value))
+  try:
+    text = path.read_text(encoding="utf-8")
+  except FileNotFoundError as error:
+    raise UserError(
+      f"There is no architecture file {path}. The catalogue has {', '.join(CATALOG)}."
+    ) from error
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f"{path} cannot be read: {error}") from error
+  return readers[path.suffix](text, str(path))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reference:
+  """`@name` or, when evaluated, `@name()`, kept as data."""
+
+  name: str
+  evaluated: bool
+
+
+class _References(config_parser.ParserDelegate):
+  """Keeps references as data where gin itself would look the names up."""
+
+  def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> _Reference:
+    return _Reference(scoped_configurable_name, evaluate)
+
+  def macro(self, macro_name: str) -> None:
+    raise SyntaxError(f"the macro %{macro_name} has no place in an architecture")
+
+
+def _cell_from_json(cell: Any, index: int, where: str) -> tuple:
+  if not isinstance(cell, dict) or set(cell) != {"inputs", "level", "op"}:
+    raise UserError(f"{where}: cell {index} must have inputs, level and op, got {cell!r}.")
+  return cell["inputs"], cell["level"], cell["op"]
+
+
+def _spec(fields: dict[str, Any], where: str) -> PyramidSpec:
+  for name in fields:
+    if name not in _FIELDS:
+      raise UserError(f"{where}: a pyramid has {', '.join(_FIELDS)}, not {name!r}.")
+  try:
+    return PyramidSpec(**fields)
+  except ValueError as error:
+    raise UserError(f"{where}: {error}.") from error

@@ -1,0 +1,209 @@
+"""A feature pyramid as data: merging cells and the levels they connect (paper, section 3.1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from official_nasfpn.configuration import configurable
+
+OPS = ("sum", "global_pool")
+
+# What the authors' released code and Model Garden call the same operation.
+_REFERENCE_OPS = {"global_pool": "attention"}
+_OPS_BY_REFERENCE_NAME = {reference: op for op, reference in _REFERENCE_OPS.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class MergingCell:
+  """Merges two candidate feature layers into a new one.
+
+  Attributes:
+    inputs: two different indices into the candidates: the pyramid's inputs in order of their level,
+      then the output of every cell in order.
+    level: the level of the new feature layer; its stride is `2**level`.
+    op: one of `OPS`. The reference's name of `global_pool`, `attention`, is accepted too.
+  """
+
+  inputs: tuple[int, int]
+  level: int
+  op: str
+
+  def __post_init__(self):
+    if isinstance(self.inputs, list):
+      object.__setattr__(self, "inputs", tuple(self.inputs))
+    if isinstance(self.op, str):
+      object.__setattr__(self, "op", _OPS_BY_REFERENCE_NAME.get(self.op, self.op))
+    if not isinstance(self.inputs, tuple) or len(self.inputs) != 2:
+      raise ValueError(f"inputs must be two candidate indices, got {self.inputs!r}")
+    for index in self.inputs:
+      if type(index) is not int or index < 0:
+        raise ValueError(f"an input must be a non-negative int, got {index!r} in {self.inputs}")
+    if self.inputs[0] == self.inputs[1]:
+      raise ValueError(f"the two inputs must differ, got {self.inputs}")
+    if type(self.level) is not int:
+      raise ValueError(f"the level must be an int, got {self.level!r}")
+    if self.op not in OPS:
+      raise ValueError(f"the op must be one of {', '.join(OPS)}, got {self.op!r}")
+
+
+@configurable("PyramidSpec")
+@dataclasses.dataclass(frozen=True)
+class PyramidSpec:
+  """The architecture of one feature pyramid.
+
+  The last cells, one for each level, are the output cells; those before them are intermediate
+  cells. An intermediate cell never has the lowest level.
+
+  Attributes:
+    min_level: the lowest level, that of the first input and of one output.
+    max_level: the highest level.
+    cells: the cells in the order in which they are built. `(inputs, level, op)` tuples are
+      accepted and become `MergingCell`s.
+  """
+
+  min_level: int = 3
+  max_level: int = 7
+  cells: tuple[MergingCell, ...] = ()
+
+  def __post_init__(self):
+    if type(self.min_level) is not int or type(self.max_level) is not int:
+      raise ValueError(f"levels must be ints, got {self.min_level!r} and {self.max_level!r}")
+    if not 0 <= self.min_level < self.max_level:
+      raise ValueError(
+        "a pyramid needs 0 <= min_level < max_level, got "
+        f"min_level {self.min_level} and max_level {self.max_level}"
+      )
+    if not isinstance(self.cells, tuple | list):
+      raise ValueError(f"cells must be a sequence of (inputs, level, op), got {self.cells!r}")
+    if len(self.cells) < self.num_inputs:
+      raise ValueError(
+        f"{len(self.cells)} cells are too few for one output at each of the {self.num_inputs} "
+        f"levels {self.min_level} to {self.max_level}"
+      )
+    object.__setattr__(
+      self, "cells", tuple(self._as_cell(index, cell) for index, cell in enumerate(self.cells))
+    )
+    for index, cell in enumerate(self.cells):
+      self._check_cell(index, cell)
+    self._check_output_levels()
+
+  @property
+  def levels(self) -> tuple[int, ...]:
+    """All levels, the lowest first."""
+    return tuple(range(self.min_level, self.max_level + 1))
+
+  @property
+  def num_inputs(self) -> int:
+    """The number of input feature layers, which is also that of levels and of outputs."""
+    return self.max_level - self.min_level + 1
+
+  @property
+  def num_cells(self) -> int:
+    return len(self.cells)
+
+  @property
+  def num_intermediate_cells(self) -> int:
+    return len(self.cells) - self.num_inputs
+
+  @property
+  def intermediate_cells(self) -> tuple[MergingCell, ...]:
+    return self.cells[: self.num_intermediate_cells]
+
+  @property
+  def output_cells(self) -> tuple[MergingCell, ...]:
+    """The output cells in the order in which they are built."""
+    return self.cells[self.num_intermediate_cells :]
+
+  def is_output(self, cell_index: int) -> bool:
+    """Returns whether the cell with this index, counted from the first cell, is an output cell."""
+    return cell_index >= self.num_intermediate_cells
+
+  def level_of(self, candidate: int) -> int:
+    """Returns the level of a candidate: an input or the output of a cell."""
+    if candidate < self.num_inputs:
+      return self.min_level + candidate
+    return self.cells[candidate - self.num_inputs].level
+
+  @classmethod
+  def from_block_specs(
+    cls, block_specs: Iterable[Sequence], min_level: int = 3, max_level: int = 7
+  ) -> PyramidSpec:
+    """Reads the notation of the authors' code and of Model Garden.
+
+    Args:
+      block_specs: `(level, op, (input, input), is_output)` for every cell in order.
+      min_level: the lowest level.
+      max_level: the highest level.
+
+    Raises:
+      ValueError: the cells break a rule, or those marked as outputs are not the last ones.
+    """
+    cells = []
+    marks = []
+    for index, block_spec in enumerate(block_specs):
+      if len(block_spec) != 4:
+        raise ValueError(
+          f"block spec {index} must be (level, op, (input, input), is_output), got {block_spec!r}"
+        )
+      level, op, inputs, is_output = block_spec
+      cells.append((inputs, level, op))
+      marks.append(bool(is_output))
+    spec = cls(min_level, max_level, tuple(cells))
+    for index, mark in enumerate(marks):
+      if mark != spec.is_output(index):
+        raise ValueError(
+          f"{spec._describe(index)} is{'' if mark else ' not'} marked as an output; the outputs "
+          f"are the last {spec.num_inputs} cells"
+        )
+    return spec
+
+  def to_block_specs(self) -> tuple[tuple[int, str, tuple[int, int], bool], ...]:
+    """Returns the cells in the notation that `from_block_specs` reads."""
+    return tuple(
+      (cell.level, _REFERENCE_OPS.get(cell.op, cell.op), cell.inputs, self.is_output(index))
+      for index, cell in enumerate(self.cells)
+    )
+
+  def _describe(self, index: int) -> str:
+    return f"cell {index} ({'output' if self.is_output(index) else 'intermediate'})"
+
+  def _as_cell(self, index: int, cell: MergingCell | Sequence) -> MergingCell:
+    if isinstance(cell, MergingCell):
+      return cell
+    if not isinstance(cell, tuple | list) or len(cell) != 3:
+      raise ValueError(f"{self._describe(index)} must be (inputs, level, op), got {cell!r}")
+    try:
+      return MergingCell(*cell)
+    except ValueError as error:
+      raise ValueError(f"{self._describe(index)}: {error}") from error
+
+  def _check_cell(self, index: int, cell: MergingCell) -> None:
+    num_candidates = self.num_inputs + index
+    if max(cell.inputs) >= num_candidates:
+      raise ValueError(
+        f"{self._describe(index)} reads candidate {max(cell.inputs)}, but before it there are only "
+        f"candidates 0 to {num_candidates - 1}: {self.num_inputs} inputs and {index} cells"
+      )
+    if not self.min_level <= cell.level <= self.max_level:
+      raise ValueError(
+        f"{self._describe(index)} has level {cell.level}, outside {self.min_level} to "
+        f"{self.max_level}"
+      )
+    if cell.level == self.min_level and not self.is_output(index):
+      raise ValueError(
+        f"{self._describe(index)} has the lowest level, {self.min_level}, which only an output "
+        "cell may have"
+      )
+
+  def _check_output_levels(self) -> None:
+    first_by_level: dict[int, int] = {}
+    for index in range(self.num_intermediate_cells, self.num_cells):
+      level = self.cells[index].level
+      if level in first_by_level:
+        missing = sorted(set(self.levels) - {cell.level for cell in self.output_cells})
+        raise ValueError(
+          f"{self._describe(index)} has level {level}, which output cell {first_by_level[level]} "
+          f"has already; every level needs exactly one output, level {missing[0]} has none"
+        )
+      first_by_level[level] = index
