@@ -1,0 +1,76 @@
+"""Trains and evaluates a detector.
+
+    python -m official_nasfpn.train --gin_file gin/bccd.gin --data_dir DATA --model_dir RUN \
+        --mode train_and_evaluate
+
+The same command goes on where an interrupted run stopped. Once a run folder exists, --model_dir
+alone says everything.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_multi_string("gin_file", [], "Recipe to read; may be given several times.")
+flags.DEFINE_multi_string("gin_param", [], "Single binding such as `Training.epochs = 3`.")
+flags.DEFINE_string("data_dir", None, "Folder made by prepare_data; sets Input.data_dir.")
+flags.DEFINE_string("model_dir", None, "Run folder; made if it does not exist.")
+flags.DEFINE_enum(
+  "mode", "train_and_evaluate", ["train", "evaluate", "train_and_evaluate"], "What to do."
+)
+flags.DEFINE_string(
+  "distribution_strategy", "one_device", "one_device, mirrored, multi_worker_mirrored or tpu."
+)
+flags.DEFINE_string("tpu", None, "Name or address of the TPU for --distribution_strategy=tpu.")
+flags.mark_flag_as_required("model_dir")
+
+
+def main(argv: list[str]) -> None:
+  refuse_positional_arguments(argv)
+  from official_nasfpn.training import experiment as experiment_lib
+  from official_nasfpn.training.run_folder import RunFolder
+
+  folder = RunFolder(Path(FLAGS.model_dir))
+  gin_files = list(FLAGS.gin_file)
+  if not gin_files and folder.config_file.is_file():
+    gin_files = [folder.config_file]
+  if not gin_files:
+    raise UserError("Give a recipe with --gin_file, or --model_dir of an existing run.")
+  gin_params = list(FLAGS.gin_param)
+  if FLAGS.data_dir:
+    gin_params.append(f"Input.data_dir = {str(Path(FLAGS.data_dir).resolve())!r}")
+  experiment, dataset = experiment_lib.open_dataset(
+    experiment_lib.load_experiment(gin_files, gin_params)
+  )
+  if FLAGS.mode == "evaluate":
+    folder.latest_checkpoint()
+  if FLAGS.mode != "evaluate" or FLAGS.gin_file:
+    folder.claim(experiment, dataset.label_map)
+
+  # TensorFlow takes seconds to import; what is wrong with the input is said before.
+  from official_nasfpn.training import runner
+  from official_nasfpn.training.nan_guard import TrainingDiverged
+  from official_nasfpn.training.strategies import build_strategy, is_chief
+
+  strategy = build_strategy(FLAGS.distribution_strategy, FLAGS.tpu)
+  result = None
+  if FLAGS.mode != "evaluate":
+    try:
+      result = runner.train(
+        experiment, dataset, folder, strategy, FLAGS.mode == "train_and_evaluate"
+      )
+    except TrainingDiverged as error:
+      raise UserError(f"The training stopped: {error}.") from error
+  if FLAGS.mode != "train" and result is None:
+    result = runner.evaluate(experiment, dataset, folder, strategy)
+  if result and is_chief():
+    folder.evaluation_file.write_text(result.to_json(), encoding="utf-8")
+    print(result.table())
+
+
+if __name__ == "__main__":
+  run_program(main)

@@ -1,0 +1,177 @@
+"""COCO's twelve numbers and AP per class with pycocotools, in the dataset's own category ids.
+
+Model Garden's evaluator is not used: it feeds all padded detections to pycocotools one dictionary
+at a time, knows nothing of ids with gaps, and reports an undefined AP as -1.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from official_nasfpn.data.label_map import LabelMap
+
+METRICS = (
+  "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"
+)  # fmt: skip
+_AREA_OF_METRIC = {"s": "small (under 32x32 pixels)", "m": "medium", "l": "large (over 96x96)"}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationResult:
+  """What an evaluation found.
+
+  Attributes:
+    metrics: each of `METRICS`, in [0, 1], or None where undefined.
+    class_ap: AP by class name, or None where undefined.
+    notes: for every undefined or zero figure, one sentence that says why.
+    num_images: images evaluated.
+    num_detections: detections given for them.
+  """
+
+  metrics: Mapping[str, float | None]
+  class_ap: Mapping[str, float | None]
+  notes: tuple[str, ...]
+  num_images: int
+  num_detections: int
+
+  def to_json(self) -> str:
+    """Returns all fields as indented JSON."""
+    return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+  def table(self) -> str:
+    """Returns the figures as lines for a person to read."""
+    lines = [f"{self.num_images} images, {self.num_detections} detections"]
+    for half in (METRICS[:6], METRICS[6:]):
+      lines.append("  ".join(f"{name} {_figure(self.metrics[name])}" for name in half))
+    width = max((len(name) for name in self.class_ap), default=0)
+    lines.append("AP by class:")
+    lines += [f"  {name:<{width}}  {_figure(ap)}" for name, ap in self.class_ap.items()]
+    return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _figure(value: float | None) -> str:
+  return "undefined" if value is None else f"{value:.3f}"
+
+
+def coco_results(
+  detections: Mapping[str, np.ndarray], image_ids: Sequence[int], label_map: LabelMap
+) -> list[dict]:
+  """Turns padded detections into COCO's result format.
+
+  Args:
+    detections: `boxes` float [batch, n, 4] as (ymin, xmin, ymax, xmax) in pixels of the original
+      image, `scores` float [batch, n], `classes` int [batch, n] class indices, `num_detections`
+      int [batch].
+    image_ids: one for each row; a negative one marks a padding row, which is left out.
+    label_map: from class indices to the dataset's own category ids.
+  """
+  results = []
+  for row, image_id in enumerate(image_ids):
+    if image_id < 0:
+      continue
+    count = int(detections["num_detections"][row])
+    boxes = np.asarray(detections["boxes"][row, :count], np.float64)
+    corners = boxes[:, [1, 0, 3, 2]]
+    corners[:, 2:] -= corners[:, :2]
+    for box, score, index in zip(
+      corners.tolist(),
+      np.asarray(detections["scores"][row, :count], np.float64).tolist(),
+      detections["classes"][row, :count].tolist(),
+      strict=True,
+    ):
+      results.append(
+        {
+          "image_id": int(image_id),
+          "category_id": label_map.category_id(index),
+          "bbox": box,
+          "score": score,
+        }
+      )
+  return results
+
+
+def evaluate_coco_results(
+  annotation_file: str | Path,
+  results: Sequence[Mapping],
+  label_map: LabelMap,
+  image_ids: Sequence[int] | None = None,
+) -> EvaluationResult:
+  """Runs pycocotools over detections.
+
+  Args:
+    annotation_file: COCO JSON with the ground truth.
+    results: COCO's result format, boxes as (x, y, width, height).
+    label_map: the classes to report.
+    image_ids: the images that were looked at; None for all of the annotation file.
+  """
+  # pycocotools prints its progress and its table; ours says more.
+  with contextlib.redirect_stdout(io.StringIO()):
+    truth = COCO(str(annotation_file))
+    evaluation = COCOeval(truth, _load_results(truth, results), iouType="bbox")
+    evaluation.params.catIds = [category.id for category in label_map.categories]
+    if image_ids is not None:
+      evaluation.params.imgIds = sorted(set(image_ids))
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+  looked_at = evaluation.params.imgIds
+  metrics = {
+    name: None if value < 0 else float(value)
+    for name, value in zip(METRICS, evaluation.stats, strict=True)
+  }
+  class_ap = _class_ap(evaluation, label_map)
+  return EvaluationResult(
+    metrics=metrics,
+    class_ap=class_ap,
+    notes=_notes(metrics, class_ap, results, truth, looked_at),
+    num_images=len(looked_at),
+    num_detections=len(results),
+  )
+
+
+def _load_results(truth: COCO, results: Sequence[Mapping]) -> COCO:
+  if results:
+    return truth.loadRes([dict(result) for result in results])
+  # pycocotools cannot load an empty list of results.
+  empty = COCO()
+  empty.dataset = {**truth.dataset, "annotations": []}
+  empty.createIndex()
+  return empty
+
+
+def _class_ap(evaluation: COCOeval, label_map: LabelMap) -> dict[str, float | None]:
+  # [IoU thresholds, recalls, classes, all areas, 100 detections]; -1 where a class has no truth.
+  precision = evaluation.eval["precision"][:, :, :, 0, -1]
+  class_ap = {}
+  for index, category in enumerate(label_map.categories):
+    values = precision[:, :, index]
+    values = values[values > -1]
+    class_ap[category.name] = float(values.mean()) if values.size else None
+  return class_ap
+
+
+def _notes(metrics, class_ap, results, truth: COCO, image_ids) -> tuple[str, ...]:
+  notes = []
+  annotated = truth.getAnnIds(imgIds=image_ids, iscrowd=False)
+  if not annotated:
+    notes.append("every AP is undefined: no image here has an annotated box")
+  else:
+    for name, value in metrics.items():
+      if value is None:
+        notes.append(f"{name} is undefined: no annotated box is {_AREA_OF_METRIC[name[-1]]}")
+    missing = [name for name, ap in class_ap.items() if ap is None]
+    if missing:
+      shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
+      notes.append(f"AP is undefined for {shown}: no annotated box of that class here")
+    if not results:
+      notes.append("AP is 0: no detection reached Detector.score_threshold; train longer")
+    elif metrics["AP50"] == 0.0:
+      notes.append("AP50 is 0: no detection overlaps a box of its class by half; train longer")
+  return tuple(notes)

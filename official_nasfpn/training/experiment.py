@@ -1,0 +1,72 @@
+"""An experiment: everything that fixes a training, read from recipes or from a run folder."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from official_nasfpn import configuration
+from official_nasfpn.data.config import InputConfig
+from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.errors import UserError
+from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.training.config import TrainingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """The settings of one detector, of what it eats and of how it learns."""
+
+  detector: DetectorConfig
+  input: InputConfig
+  training: TrainingConfig
+
+  def to_gin(self) -> str:
+    """Returns every setting as gin text; `load_experiment` reads it back."""
+    return configuration.to_gin(self.detector, self.input, self.training)
+
+
+def load_experiment(
+  gin_files: Sequence[str | Path] = (), gin_params: Sequence[str] = ()
+) -> Experiment:
+  """Reads an experiment from recipes and single bindings.
+
+  Raises:
+    UserError: a file, a name or a value is wrong.
+  """
+  configuration.parse(gin_files, gin_params)
+  return experiment_from_bindings()
+
+
+def experiment_from_bindings() -> Experiment:
+  """Reads an experiment from what `configuration.parse` has bound."""
+  detector = configuration.from_bindings(DetectorConfig)
+  data = configuration.from_bindings(InputConfig)
+  if data.data_dir:
+    data = dataclasses.replace(data, data_dir=str(Path(data.data_dir).resolve()))
+  return Experiment(detector, data, configuration.from_bindings(TrainingConfig))
+
+
+def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
+  """Opens the experiment's data and settles the number of classes by its label map.
+
+  Returns:
+    The experiment with `Detector.num_classes` filled in, and the dataset.
+
+  Raises:
+    UserError: there is no data, it is damaged, or the number of classes disagrees with it.
+  """
+  if not experiment.input.data_dir:
+    raise UserError(
+      "No data: give --data_dir a folder made by `python -m official_nasfpn.prepare_data`."
+    )
+  dataset = DatasetInfo.load(experiment.input.data_dir)
+  found = dataset.label_map.num_classes
+  stated = experiment.detector.num_classes
+  if stated not in (None, found):
+    raise UserError(
+      f"Detector.num_classes is {stated}, but the label map of {experiment.input.data_dir} has "
+      f"{found} classes (the background is not counted). Leave Detector.num_classes out: it is "
+      "taken from the label map."
+    )
+  detector = dataclasses.replace(experiment.detector, num_classes=found)
+  return dataclasses.replace(experiment, detector=detector), dataset

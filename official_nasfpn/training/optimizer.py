@@ -1,0 +1,74 @@
+"""Momentum with the paper's learning rate schedules, built by Model Garden's factory."""
+
+import math
+
+import tf_keras
+from official.modeling import optimization
+
+from official_nasfpn.training.config import TrainingConfig
+
+
+def num_steps(config: TrainingConfig, num_images: int) -> int:
+  """Returns the number of train steps of the whole training, at least 1."""
+  return steps_of(config.epochs, config, num_images)
+
+
+def steps_of(epochs: float, config: TrainingConfig, num_images: int) -> int:
+  """Returns how many train steps `epochs` passes over `num_images` images take, at least 1."""
+  return max(1, math.ceil(epochs * num_images / config.batch_size))
+
+
+def learning_rate_schedule(
+  config: TrainingConfig, num_images: int
+) -> tf_keras.optimizers.schedules.LearningRateSchedule:
+  """Returns the learning rate by train step: linear warm-up, then step or cosine decay.
+
+  Args:
+    config: rates stated for `base_batch_size` are scaled to `batch_size` (Goyal et al. 2017).
+    num_images: images in the training parts.
+  """
+  return _factory(config, num_images).build_learning_rate()
+
+
+def build_optimizer(config: TrainingConfig, num_images: int) -> tf_keras.optimizers.Optimizer:
+  """Returns the optimizer of a training over `num_images` images."""
+  factory = _factory(config, num_images)
+  return factory.build_optimizer(factory.build_learning_rate())
+
+
+def _factory(config: TrainingConfig, num_images: int) -> optimization.OptimizerFactory:
+  scale = config.batch_size / config.base_batch_size
+  peak = config.learning_rate * scale
+  if config.schedule == "step":
+    learning_rate = {
+      "type": "stepwise",
+      "stepwise": {
+        "boundaries": [steps_of(epoch, config, num_images) for epoch in config.decay_epochs],
+        "values": [peak * config.decay_factor**i for i in range(len(config.decay_epochs) + 1)],
+      },
+    }
+    if not config.decay_epochs:
+      learning_rate = {"type": "constant", "constant": {"learning_rate": peak}}
+  else:
+    learning_rate = {
+      "type": "cosine",
+      "cosine": {"initial_learning_rate": peak, "decay_steps": num_steps(config, num_images)},
+    }
+  return optimization.OptimizerFactory(
+    optimization.OptimizationConfig(
+      {
+        "optimizer": {
+          "type": "sgd",
+          "sgd": {"momentum": config.momentum, "global_clipnorm": config.gradient_clip_norm},
+        },
+        "learning_rate": learning_rate,
+        "warmup": {
+          "type": "linear",
+          "linear": {
+            "warmup_steps": steps_of(config.warmup_epochs, config, num_images),
+            "warmup_learning_rate": config.warmup_learning_rate * scale,
+          },
+        },
+      }
+    )
+  )

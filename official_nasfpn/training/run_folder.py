@@ -1,0 +1,106 @@
+"""A run folder: one training, complete. Resuming, evaluating and exporting need it alone.
+
+RUN/config.gin        every setting in force, resolved
+RUN/label_map.json    classes, and the dataset's own category ids
+RUN/checkpoints/      ckpt-STEP
+RUN/train, RUN/validation   TensorBoard events
+RUN/evaluation.json   the latest evaluation
+"""
+
+import dataclasses
+from pathlib import Path
+
+from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.errors import UserError
+from official_nasfpn.training.experiment import Experiment, load_experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+  """Paths and files of one run."""
+
+  path: Path
+
+  @property
+  def config_file(self) -> Path:
+    return self.path / "config.gin"
+
+  @property
+  def label_map_file(self) -> Path:
+    return self.path / "label_map.json"
+
+  @property
+  def checkpoints(self) -> Path:
+    return self.path / "checkpoints"
+
+  @property
+  def evaluation_file(self) -> Path:
+    return self.path / "evaluation.json"
+
+  def claim(self, experiment: Experiment, label_map: LabelMap) -> None:
+    """Makes the folder this experiment's, or checks that it already is.
+
+    Raises:
+      UserError: the folder holds another experiment, or files of something else.
+    """
+    if self.config_file.is_file():
+      self._refuse_another(experiment)
+      return
+    if self.path.is_dir() and any(self.path.iterdir()):
+      raise UserError(
+        f"{self.path} is not empty and holds no config.gin, so it is not a run of ours. Give "
+        "--model_dir a new folder."
+      )
+    self.path.mkdir(parents=True, exist_ok=True)
+    label_map.save(self.label_map_file)
+    # Written last, and in one move: a folder with a config.gin is complete.
+    partial = self.config_file.with_suffix(".partial")
+    partial.write_text(experiment.to_gin(), encoding="utf-8")
+    partial.rename(self.config_file)
+
+  def load(self) -> tuple[Experiment, LabelMap]:
+    """Reads the experiment and the label map of a claimed folder.
+
+    Raises:
+      UserError: this is not a run folder.
+    """
+    if not self.config_file.is_file():
+      raise UserError(f"{self.path} is not a run folder: it has no config.gin. Train one first.")
+    return load_experiment([self.config_file]), LabelMap.load(self.label_map_file)
+
+  def latest_checkpoint(self) -> str:
+    """Returns the path prefix of the newest checkpoint.
+
+    Raises:
+      UserError: there is none.
+    """
+    import tensorflow as tf  # Takes seconds; claiming a folder needs none of it.
+
+    if not (checkpoint := tf.train.latest_checkpoint(str(self.checkpoints))):
+      raise UserError(f"{self.path} has no checkpoint yet. Train it with --mode train.")
+    return checkpoint
+
+  def _refuse_another(self, experiment: Experiment) -> None:
+    stored = _bindings(self.config_file.read_text(encoding="utf-8"))
+    wanted = _bindings(experiment.to_gin())
+    differing = [key for key in {**stored, **wanted} if stored.get(key) != wanted.get(key)]
+    if differing:
+      key = differing[0]
+      more = f" ({len(differing) - 1} more differ: {', '.join(differing[1:5])})"
+      raise UserError(
+        f"{self.path} holds another experiment: {key} is {stored.get(key)} there and "
+        f"{wanted.get(key)} here{more if differing[1:] else ''}. Give --model_dir a new folder, or "
+        "leave out --gin_file and --gin_param to go on with the old one."
+      )
+
+
+def _bindings(gin_text: str) -> dict[str, str]:
+  """Splits text written by `Experiment.to_gin` into {name: value text}."""
+  bindings = {}
+  for line in gin_text.splitlines():
+    if line and not line[0].isspace():
+      key, _, value = line.partition(" = ")
+      bindings[key] = value
+    elif line:
+      bindings[key] += " " + line.strip()
+  return bindings

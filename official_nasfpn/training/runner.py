@@ -1,0 +1,218 @@
+"""Runs a training or an evaluation with Model Garden's trainer and Orbit's controller."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import orbit
+import tensorflow as tf
+import tf_keras
+from official.core import base_trainer, config_definitions
+
+from official_nasfpn.data import input_pipeline
+from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.progress import progress_bar
+from official_nasfpn.training.coco_evaluation import EvaluationResult
+from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps_of
+from official_nasfpn.training.run_folder import RunFolder
+from official_nasfpn.training.strategies import is_chief
+from official_nasfpn.training.task import DetectionTask
+
+
+def train(
+  experiment: Experiment,
+  dataset: DatasetInfo,
+  folder: RunFolder,
+  strategy: tf.distribute.Strategy,
+  evaluate_on_the_way: bool = False,
+) -> EvaluationResult | None:
+  """Trains to the last step, from the newest checkpoint of the run folder if there is one.
+
+  Args:
+    experiment: all settings, with the number of classes settled.
+    dataset: the prepared data.
+    folder: claimed for this experiment; checkpoints and TensorBoard curves go there.
+    strategy: where to run.
+    evaluate_on_the_way: evaluate every `Training.evaluation_epochs`, and at the end.
+
+  Returns:
+    The last evaluation, if there was one.
+
+  Raises:
+    TrainingDiverged: the loss became NaN or infinite; nothing was saved since.
+  """
+  config = experiment.training
+  num_images = dataset.num_images(experiment.input.train_parts)
+  total = num_steps(config, num_images)
+  checkpoint = tf.train.latest_checkpoint(str(folder.checkpoints))
+  first_step = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
+  if first_step >= total:
+    return None
+
+  trainer = _build_trainer(experiment, dataset, strategy, True, evaluate_on_the_way, first_step)
+  with strategy.scope():
+    if checkpoint:
+      trainer.checkpoint.restore(checkpoint).expect_partial()
+  with contextlib.ExitStack() as stack:
+    directory = folder.checkpoints
+    if not is_chief():
+      # All workers must take part in saving; only the chief's files are kept.
+      directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    manager = tf.train.CheckpointManager(
+      trainer.checkpoint,
+      directory=str(directory),
+      max_to_keep=config.checkpoints_to_keep,
+      step_counter=trainer.global_step,
+      checkpoint_interval=steps_of(config.checkpoint_epochs, config, num_images),
+    )
+    bar = stack.enter_context(progress_bar(total, "train", "step", initial=first_step))
+    controller = orbit.Controller(
+      global_step=trainer.global_step,
+      trainer=trainer,
+      evaluator=trainer if evaluate_on_the_way else None,
+      strategy=strategy,
+      train_actions=[lambda logs: trainer.task.nan_guard.check(strategy), _show_loss(bar, trainer)],
+      steps_per_loop=config.steps_per_loop,
+      checkpoint_manager=manager,
+      summary_dir=str(folder.path / "train") if is_chief() else None,
+      eval_summary_dir=str(folder.path / "validation") if is_chief() else None,
+    )
+    # Orbit prints every loop on standard output, through the middle of the progress bar.
+    stack.enter_context(_output_to(folder.path / "train.log"))
+    if evaluate_on_the_way:
+      interval = steps_of(config.evaluation_epochs, config, num_images)
+      controller.train_and_evaluate(total, eval_interval=interval)
+    else:
+      controller.train(total)
+  return trainer.task.last_result
+
+
+def evaluate(
+  experiment: Experiment, dataset: DatasetInfo, folder: RunFolder, strategy: tf.distribute.Strategy
+) -> EvaluationResult:
+  """Evaluates the newest checkpoint of a run folder, and writes `evaluation.json` there.
+
+  Args:
+    experiment: all settings, with the number of classes settled.
+    dataset: the prepared data.
+    folder: with at least one checkpoint.
+    strategy: where to run.
+  """
+  trainer = _build_trainer(experiment, dataset, strategy, False, True)
+  with strategy.scope():
+    trainer.checkpoint.read(folder.latest_checkpoint()).expect_partial()
+  return _evaluate(trainer, dataset, experiment)
+
+
+def train_in_memory(
+  experiment: Experiment,
+  dataset: DatasetInfo,
+  log_file: Path,
+  on_progress: Callable[[float], None],
+) -> EvaluationResult:
+  """Trains and evaluates once without writing checkpoints, as a search's trials do.
+
+  Args:
+    experiment: all settings, with the number of classes settled.
+    dataset: the prepared data.
+    log_file: gets Orbit's messages.
+    on_progress: is told the share of the work that is done, in [0, 1].
+
+  Raises:
+    TrainingDiverged: the loss became NaN or infinite.
+  """
+  strategy = tf.distribute.get_strategy()
+  trainer = _build_trainer(experiment, dataset, strategy, True, True)
+  total = num_steps(experiment.training, dataset.num_images(experiment.input.train_parts))
+
+  def after_loop(logs) -> None:
+    del logs
+    trainer.task.nan_guard.check(strategy)
+    on_progress(int(trainer.global_step) / total)
+
+  controller = orbit.Controller(
+    global_step=trainer.global_step,
+    trainer=trainer,
+    strategy=strategy,
+    train_actions=[after_loop],
+    steps_per_loop=experiment.training.steps_per_loop,
+  )
+  with _output_to(log_file):
+    controller.train(total)
+  trainer.evaluate(tf.constant(-1))
+  return trainer.task.last_result
+
+
+def _build_trainer(
+  experiment: Experiment,
+  dataset: DatasetInfo,
+  strategy: tf.distribute.Strategy,
+  train: bool,
+  evaluate: bool,
+  first_step: int = 0,
+) -> base_trainer.Trainer:
+  """Builds task, detector, optimizer and data, and Model Garden's trainer over them."""
+  config = experiment.training
+  image_size = experiment.detector.image_size
+  tf_keras.mixed_precision.set_global_policy(config.compute_dtype)
+  with strategy.scope():
+    task = DetectionTask(experiment, dataset)
+    model = task.build_model()
+    optimizer = build_optimizer(config, dataset.num_images(experiment.input.train_parts))
+    # Created lazily, slots would make TensorFlow trace the train step a second time.
+    optimizer._create_all_weights(model.trainable_variables)
+
+  def train_data(context=None):
+    return input_pipeline.train_dataset(
+      experiment.input,
+      image_size,
+      config.batch_size,
+      seed=config.seed,
+      first_step=first_step,
+      input_context=context,
+    )
+
+  def evaluation_data(context=None):
+    return input_pipeline.evaluation_dataset(
+      experiment.input, image_size, config.evaluation_batch_size, input_context=context
+    )
+
+  distribute = orbit.utils.make_distributed_dataset
+  with strategy.scope():
+    return base_trainer.Trainer(
+      config_definitions.ExperimentConfig(),
+      task,
+      model,
+      optimizer,
+      train=train,
+      evaluate=evaluate,
+      train_dataset=distribute(strategy, train_data) if train else None,
+      validation_dataset=distribute(strategy, evaluation_data) if evaluate else None,
+    )
+
+
+def _evaluate(
+  trainer: base_trainer.Trainer, dataset: DatasetInfo, experiment: Experiment
+) -> EvaluationResult:
+  part = experiment.input.evaluation_part
+  batch = experiment.training.evaluation_batch_size
+  with progress_bar(-(-dataset.num_images((part,)) // batch), "evaluate", "batch") as bar:
+    trainer.task.on_evaluation_step = bar.update
+    trainer.evaluate(tf.constant(-1))
+  return trainer.task.last_result
+
+
+def _show_loss(bar, trainer: base_trainer.Trainer) -> Callable:
+  def show(logs) -> None:
+    bar.set_postfix_str(f"loss {float(logs['total_loss']):.3f}", refresh=False)
+    bar.update(int(trainer.global_step) - bar.n)
+
+  return show
+
+
+@contextlib.contextmanager
+def _output_to(path: Path):
+  with path.open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+    yield

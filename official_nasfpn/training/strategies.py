@@ -1,0 +1,53 @@
+"""Where a training runs: one device, several of one machine, several machines, or a TPU."""
+
+import json
+import os
+
+import tensorflow as tf
+from official.common import distribute_utils
+
+from official_nasfpn.errors import UserError
+
+STRATEGIES = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
+
+
+def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
+  """Returns the distribution strategy of that name.
+
+  Args:
+    name: one of `STRATEGIES`. `mirrored` uses all GPUs, or all logical CPU devices where there is
+      no GPU. `multi_worker_mirrored` reads the cluster from the environment variable TF_CONFIG.
+    tpu: name or address of the TPU; `local` on a TPU VM.
+
+  Raises:
+    UserError: the name is unknown, or what the strategy needs is missing.
+  """
+  num_gpus = len(tf.config.list_logical_devices("GPU"))
+  if name == "one_device":
+    return distribute_utils.get_distribution_strategy(name, num_gpus=min(num_gpus, 1))
+  if name == "mirrored":
+    # Model Garden's function knows one CPU device only.
+    devices = [
+      device.name for device in tf.config.list_logical_devices("GPU" if num_gpus else "CPU")
+    ]
+    return tf.distribute.MirroredStrategy(devices)
+  if name == "multi_worker_mirrored":
+    if "TF_CONFIG" not in os.environ:
+      raise UserError(
+        "--distribution_strategy=multi_worker_mirrored reads the cluster from the environment "
+        "variable TF_CONFIG, which is not set."
+      )
+    return distribute_utils.get_distribution_strategy(name, num_gpus=num_gpus)
+  if name == "tpu":
+    if not tpu:
+      raise UserError("--distribution_strategy=tpu needs --tpu: its name, address or `local`.")
+    return distribute_utils.get_distribution_strategy(name, tpu_address=tpu)
+  raise UserError(f"Unknown --distribution_strategy {name!r}; choose one of {STRATEGIES}.")
+
+
+def is_chief() -> bool:
+  """Returns whether this process is the one of a cluster that writes results."""
+  task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {})
+  return task.get("type", "chief") == "chief" or (
+    task.get("index") == 0 and "chief" not in json.loads(os.environ["TF_CONFIG"])["cluster"]
+  )

@@ -1,0 +1,143 @@
+"""The detection task: what one train step and one evaluation step of a detector do."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from official.core import base_task
+
+from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.modeling import anchors as anchors_lib
+from official_nasfpn.modeling.detections import detect_boxes
+from official_nasfpn.modeling.detector import Detector, build_detector
+from official_nasfpn.training import losses, targets
+from official_nasfpn.training.coco_evaluation import (
+  EvaluationResult,
+  coco_results,
+  evaluate_coco_results,
+)
+from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.nan_guard import NanGuard
+
+LOSSES = ("total_loss", "class_loss", "box_loss", "weight_decay")
+
+
+class DetectionTask(base_task.Task):
+  """Model Garden's task protocol for a detector with a searched pyramid.
+
+  Args:
+    experiment: all settings.
+    dataset: the prepared data that training or evaluation reads.
+  """
+
+  def __init__(self, experiment: Experiment, dataset: DatasetInfo):
+    super().__init__(params=experiment, name="detection")
+    self._dataset = dataset
+    self._num_classes = dataset.label_map.num_classes
+    self._anchors = tf.constant(anchors_lib.flat_anchors(experiment.detector))
+    self.nan_guard = NanGuard(LOSSES)
+    self.last_result: EvaluationResult | None = None
+    self.on_evaluation_step = lambda: None
+
+  def build_model(self) -> Detector:
+    """Builds the detector, with initial weights that the seed fixes."""
+    tf_keras.utils.set_random_seed(self.task_config.training.seed)
+    return build_detector(self.task_config.detector, self._num_classes)
+
+  def build_metrics(self, training: bool = True) -> list[tf_keras.metrics.Metric]:
+    """Returns the means of the loss terms; evaluation has its metrics in `reduce_aggregated_logs`.
+
+    Args:
+      training: whether the metrics are for train steps.
+    """
+    return [tf_keras.metrics.Mean(name) for name in LOSSES] if training else []
+
+  def train_step(
+    self,
+    inputs: Mapping[str, tf.Tensor],
+    model: Detector,
+    optimizer: tf_keras.optimizers.Optimizer,
+    metrics: list[tf_keras.metrics.Metric],
+  ) -> dict[str, tf.Tensor]:
+    """Updates the weights from one replica's share of a batch.
+
+    Args:
+      inputs: a batch of `data.input_pipeline.train_dataset`.
+      model: the detector.
+      optimizer: sums gradients over replicas.
+      metrics: from `build_metrics`.
+
+    Returns:
+      float32 scalars by the names in `LOSSES`.
+    """
+    config = self.task_config.training
+    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    anchor_targets = targets.assign_targets(
+      self._anchors, inputs["boxes"], inputs["classes"], config.match_iou
+    )
+    variables = model.trainable_variables
+    with tf.GradientTape() as tape:
+      outputs = model(inputs["image"], training=True)
+      terms = losses.detection_losses(outputs, anchor_targets, self._num_classes, config)
+      # Every replica adds its share of the decay, since gradients are summed over replicas.
+      decay = losses.weight_decay_loss(variables, config.weight_decay) / num_replicas
+      loss = terms["class_loss"] + terms["box_loss"] + decay
+    gradients = tape.gradient(loss, variables)
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+    logs = {"total_loss": loss, **terms, "weight_decay": decay}
+    self.nan_guard.watch(logs, optimizer.iterations)
+    for metric in metrics:
+      # Terms are shares of the global batch's loss; metrics average over replicas.
+      metric.update_state(logs[metric.name] * num_replicas)
+    return {self.loss: loss * num_replicas}
+
+  def validation_step(
+    self, inputs: Mapping[str, tf.Tensor], model: Detector, metrics=None
+  ) -> dict[str, tf.Tensor]:
+    """Detects objects in one replica's share of an evaluation batch.
+
+    Args:
+      inputs: a batch of `data.input_pipeline.evaluation_dataset`.
+      model: the detector.
+      metrics: unused.
+
+    Returns:
+      Detections with boxes in pixels of the original images, and `image_id` int64 [batch].
+    """
+    del metrics
+    outputs = model(inputs["image"], training=False)
+    detections = detect_boxes(
+      outputs, self._anchors, inputs["scaled_size"], self.task_config.detector
+    )
+    scale = tf.tile(inputs["original_size"] / inputs["scaled_size"], [1, 2])
+    detections["boxes"] *= scale[:, tf.newaxis, :]
+    return {**detections, "image_id": inputs["image_id"]}
+
+  def aggregate_logs(self, state, step_outputs):
+    """Collects the detections of one evaluation step as COCO results, on the host."""
+    state = state or {"results": [], "image_ids": []}
+    num_replicas = len(step_outputs["image_id"])
+    for replica in range(num_replicas):
+      rows = {name: np.asarray(values[replica]) for name, values in step_outputs.items()}
+      image_ids = rows.pop("image_id").tolist()
+      state["results"] += coco_results(rows, image_ids, self._dataset.label_map)
+      state["image_ids"] += [image_id for image_id in image_ids if image_id >= 0]
+    self.on_evaluation_step()
+    return state
+
+  def reduce_aggregated_logs(self, aggregated_logs, global_step=None) -> dict[str, float]:
+    """Evaluates all collected detections; undefined figures are left out of the curves."""
+    del global_step
+    self.last_result = evaluate_coco_results(
+      self._dataset.annotation_file(self.task_config.input.evaluation_part),
+      aggregated_logs["results"],
+      self._dataset.label_map,
+      aggregated_logs["image_ids"],
+    )
+    figures = {
+      **self.last_result.metrics,
+      **{f"class_AP/{name}": ap for name, ap in self.last_result.class_ap.items()},
+    }
+    return {name: value for name, value in figures.items() if value is not None}

@@ -1,0 +1,63 @@
+"""Learning rates at the steps where they change."""
+
+import pytest
+
+from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.optimizer import (
+  build_optimizer,
+  learning_rate_schedule,
+  num_steps,
+)
+
+IMAGES = 110_895  # train2017 without the reward's 7,392 images
+
+
+def test_the_papers_step_schedule():
+  # Section 4.1: 50 epochs, 0.08 for a batch of 64, times 0.1 at epochs 30 and 40.
+  config = TrainingConfig()
+  rate = learning_rate_schedule(config, IMAGES)
+  steps_per_epoch = IMAGES / 64
+  assert num_steps(config, IMAGES) == 86_637
+  assert float(rate(0)) == pytest.approx(0.0067, rel=1e-3)
+  assert float(rate(2 * steps_per_epoch)) == pytest.approx(0.08)
+  assert float(rate(29 * steps_per_epoch)) == pytest.approx(0.08)
+  assert float(rate(31 * steps_per_epoch)) == pytest.approx(0.008)
+  assert float(rate(41 * steps_per_epoch)) == pytest.approx(0.0008)
+
+
+def test_rates_scale_with_the_batch():
+  rate = learning_rate_schedule(TrainingConfig(batch_size=16), IMAGES)
+  steps_per_epoch = IMAGES / 16
+  assert float(rate(0)) == pytest.approx(0.0067 / 4, rel=1e-3)
+  assert float(rate(10 * steps_per_epoch)) == pytest.approx(0.02)
+
+
+def test_cosine_ends_at_zero():
+  config = TrainingConfig(schedule="cosine", epochs=10.0)
+  rate = learning_rate_schedule(config, 6400)
+  assert float(rate(500)) == pytest.approx(0.04, rel=1e-3)
+  assert float(rate(1000)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_constant_rate_without_decay_epochs():
+  rate = learning_rate_schedule(TrainingConfig(decay_epochs=()), 6400)
+  assert float(rate(4999)) == pytest.approx(0.08)
+
+
+def test_momentum():
+  assert build_optimizer(TrainingConfig(), 6400).get_config()["momentum"] == 0.9
+
+
+@pytest.mark.parametrize(
+  ("setting", "message"),
+  [
+    ({"schedule": "poly"}, "must be one of"),
+    ({"batch_size": 0}, "at least 1"),
+    ({"epochs": 0}, "must be positive"),
+    ({"decay_epochs": (40, 30)}, "must rise"),
+    ({"compute_dtype": "float16"}, "choose one of"),
+  ],
+)
+def test_bad_settings_are_refused(setting, message):
+  with pytest.raises(ValueError, match=message):
+    TrainingConfig(**setting)
