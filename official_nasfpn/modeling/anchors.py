@@ -1,0 +1,34 @@
+"""Anchor boxes as constants; they depend on the configuration alone."""
+
+import numpy as np
+import tensorflow as tf
+from official.vision.ops import anchor
+
+from official_nasfpn.modeling.config import DetectorConfig
+
+
+def anchor_boxes(config: DetectorConfig) -> dict[str, np.ndarray]:
+  """Returns the anchors of every level.
+
+  Args:
+    config: gives levels, image size, and sizes and ratios of the anchors.
+
+  Returns:
+    {level: float32 [height_l, width_l, anchors * 4]}; a box is (ymin, xmin, ymax, xmax) in pixels
+    of the network's input, and may reach beyond it.
+  """
+  with tf.init_scope():  # Constants are wanted also while a graph is being traced.
+    anchors = anchor.Anchor(
+      min_level=config.architecture.min_level,
+      max_level=config.architecture.max_level,
+      num_scales=config.num_scales,
+      aspect_ratios=config.aspect_ratios,
+      anchor_size=config.anchor_size,
+      image_size=config.image_size,
+    )
+    return {level: boxes.numpy() for level, boxes in anchors.multilevel_boxes.items()}
+
+
+def flat_anchors(config: DetectorConfig) -> np.ndarray:
+  """Returns the anchors of all levels, lowest level first, as float32 [num_anchors, 4]."""
+  return np.concatenate([boxes.reshape(-1, 4) for boxes in anchor_boxes(config).values()])

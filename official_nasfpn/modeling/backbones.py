@@ -1,0 +1,76 @@
+"""Backbones by the paper's names: image in, feature maps C3, C4, C5 out.
+
+A new backbone is one builder function and one entry in `BACKBONES`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # Recipes are checked against the names below without TensorFlow.
+  import tf_keras
+
+LEVELS = ("3", "4", "5")
+
+
+def _build_resnet(
+  depth: int,
+  image_size: tuple[int, int],
+  norm_momentum: float,
+  norm_epsilon: float,
+  sync_batch_norm: bool,
+) -> tf_keras.Model:
+  """Builds a ResNet of the Model Garden (stem 7x7, basic blocks up to depth 34)."""
+  import tf_keras
+  from official.vision.modeling.backbones.resnet import ResNet
+
+  resnet = ResNet(
+    model_id=depth,
+    input_specs=tf_keras.layers.InputSpec(shape=[None, *image_size, 3]),
+    use_sync_bn=sync_batch_norm,
+    norm_momentum=norm_momentum,
+    norm_epsilon=norm_epsilon,
+  )
+  outputs = {level: resnet.output[level] for level in LEVELS}
+  return tf_keras.Model(resnet.input, outputs, name="backbone")
+
+
+BACKBONES: Mapping[str, Callable[..., tf_keras.Model]] = {
+  f"R-{depth}": functools.partial(_build_resnet, depth) for depth in (10, 18, 34, 50, 101)
+}
+
+
+def build_backbone(
+  name: str,
+  image_size: tuple[int, int],
+  *,
+  norm_momentum: float = 0.997,
+  norm_epsilon: float = 1e-4,
+  sync_batch_norm: bool = False,
+) -> tf_keras.Model:
+  """Builds a backbone with freshly initialised weights.
+
+  Args:
+    name: one of `BACKBONES`.
+    image_size: height and width of its input, in pixels.
+    norm_momentum: of the batch norms' moving averages.
+    norm_epsilon: added to the variance in batch norms.
+    sync_batch_norm: whether batch statistics are taken over all replicas.
+
+  Returns:
+    A functional model from float32 images [batch, height, width, 3] to
+    {"3": C3, "4": C4, "5": C5}, level l of size [batch, height / 2^l, width / 2^l, channels].
+
+  Raises:
+    ValueError: the name is unknown.
+  """
+  if name not in BACKBONES:
+    raise ValueError(f"Unknown backbone {name!r}; there are {', '.join(BACKBONES)}.")
+  return BACKBONES[name](
+    image_size=tuple(image_size),
+    norm_momentum=norm_momentum,
+    norm_epsilon=norm_epsilon,
+    sync_batch_norm=sync_batch_norm,
+  )

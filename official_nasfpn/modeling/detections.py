@@ -1,0 +1,75 @@
+"""From the network's raw outputs to boxes: decoding and non-maximum suppression."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+from official.vision.ops import box_ops
+
+from official_nasfpn.modeling.config import DetectorConfig
+
+Outputs = Mapping[str, Mapping[str, tf.Tensor]]
+
+
+def flatten_outputs(outputs: Outputs) -> tuple[tf.Tensor, tf.Tensor]:
+  """Joins the levels of a detector's outputs, in the order of `flat_anchors`.
+
+  Args:
+    outputs: what a `Detector` returns.
+
+  Returns:
+    Class logits [batch, num_anchors, num_classes] and box deltas [batch, num_anchors, 4].
+  """
+  class_logits, box_deltas = [], []
+  for level in sorted(outputs["box_deltas"], key=int):
+    deltas = outputs["box_deltas"][level]
+    logits = outputs["class_logits"][level]
+    _, height, width, channels = deltas.shape
+    anchors_per_location = channels // 4
+    num_anchors = height * width * anchors_per_location
+    num_classes = logits.shape[-1] // anchors_per_location
+    box_deltas.append(tf.reshape(deltas, [-1, num_anchors, 4]))
+    class_logits.append(tf.reshape(logits, [-1, num_anchors, num_classes]))
+  return tf.concat(class_logits, axis=1), tf.concat(box_deltas, axis=1)
+
+
+def detect_boxes(
+  outputs: Outputs,
+  anchors: np.ndarray | tf.Tensor,
+  image_sizes: tf.Tensor,
+  config: DetectorConfig,
+) -> dict[str, tf.Tensor]:
+  """Decodes the boxes and keeps the best of each class that do not overlap.
+
+  Args:
+    outputs: what a `Detector` returns.
+    anchors: `flat_anchors(config)`, [num_anchors, 4].
+    image_sizes: [batch, 2], height and width in pixels that the image takes of the network's input,
+      from the top left corner; the rest is padding, and boxes are clipped to the image.
+    config: gives the thresholds and the number of detections.
+
+  Returns:
+    {"boxes": float32 [batch, max_detections, 4], (ymin, xmin, ymax, xmax) in pixels of the
+    network's input, "scores": float32 [batch, max_detections], best first, "classes": int32
+    [batch, max_detections], class index from 0, "num_detections": int32 [batch]}. Rows from
+    `num_detections` on are zero.
+  """
+  class_logits, box_deltas = flatten_outputs(outputs)
+  boxes = box_ops.decode_boxes(box_deltas, tf.constant(anchors, tf.float32))
+  boxes = box_ops.clip_boxes(boxes, image_sizes[:, tf.newaxis, :])
+  # Model Garden's default is a while loop of TensorFlow operations, 200 times slower at the same AP.
+  kept = tf.image.combined_non_max_suppression(
+    boxes[:, :, tf.newaxis, :],
+    tf.sigmoid(class_logits),
+    max_output_size_per_class=config.max_detections,
+    max_total_size=config.max_detections,
+    iou_threshold=config.nms_iou_threshold,
+    score_threshold=config.score_threshold,
+    clip_boxes=False,
+  )
+  return {
+    "boxes": kept.nmsed_boxes,
+    "scores": kept.nmsed_scores,
+    "classes": tf.cast(kept.nmsed_classes, tf.int32),
+    "num_detections": kept.valid_detections,
+  }

@@ -1,0 +1,102 @@
+"""The RetinaNet detector: backbone, stacked pyramid, class and box heads."""
+
+import tensorflow as tf
+import tf_keras
+from official.vision.modeling.heads.dense_prediction_heads import RetinaNetHead
+
+from official_nasfpn.modeling.backbones import build_backbone
+from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.modeling.feature_pyramid import FeaturePyramid
+
+
+class Detector(tf_keras.Model):
+  """Images in, class logits and box deltas of the final pyramid out.
+
+  Checkpoints hold the weights under the attributes `backbone`, `pyramid` and `head`.
+  """
+
+  def __init__(
+    self,
+    backbone: tf_keras.Model,
+    pyramid: FeaturePyramid,
+    head: RetinaNetHead,
+    name: str = "detector",
+  ):
+    """Joins the parts.
+
+    Args:
+      backbone: from images to {level: feature map}.
+      pyramid: from those to the pyramids of every repeat.
+      head: from one pyramid to class logits and box deltas.
+      name: scope of the weights' names.
+    """
+    super().__init__(name=name)
+    self.backbone = backbone
+    self.pyramid = pyramid
+    self.head = head
+
+  @tf.autograph.experimental.do_not_convert
+  def call(
+    self, images: tf.Tensor, training: bool | None = None
+  ) -> dict[str, dict[str, tf.Tensor]]:
+    """Runs the detector.
+
+    Args:
+      images: float32 [batch, height, width, 3], normalised.
+      training: whether batch norms use, and follow, the batch's statistics.
+
+    Returns:
+      {"class_logits": {level: [batch, height_l, width_l, anchors * num_classes]},
+      "box_deltas": {level: [batch, height_l, width_l, anchors * 4]}}, float32.
+    """
+    features = self.backbone(images, training=training)
+    pyramids = self.pyramid(features, training=training)
+    class_logits, box_deltas, _ = self.head(pyramids[-1])
+    return {
+      "class_logits": _to_float32(class_logits),
+      "box_deltas": _to_float32(box_deltas),
+    }
+
+
+def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
+  """Builds a detector with freshly initialised weights.
+
+  After `tf_keras.utils.set_random_seed` the same config gives the same weights.
+
+  Args:
+    config: what it is made of.
+    num_classes: object classes, without a background class.
+  """
+  norm = {"norm_momentum": config.norm_momentum, "norm_epsilon": config.norm_epsilon}
+  spec = config.architecture
+  detector = Detector(
+    backbone=build_backbone(
+      config.backbone, config.image_size, **norm, sync_batch_norm=config.sync_batch_norm
+    ),
+    pyramid=FeaturePyramid(
+      spec,
+      config.num_filters,
+      config.num_repeats,
+      **norm,
+      sync_batch_norm=config.sync_batch_norm,
+      name="pyramid",
+    ),
+    head=RetinaNetHead(
+      min_level=spec.min_level,
+      max_level=spec.max_level,
+      num_classes=num_classes,
+      num_anchors_per_location=config.num_anchors_per_location,
+      num_convs=config.head_num_convs,
+      num_filters=config.head_num_filters or config.num_filters,
+      **norm,
+      use_sync_bn=config.sync_batch_norm,
+      name="head",
+    ),
+  )
+  detector(tf_keras.Input([*config.image_size, 3]))  # Makes the weights, runs nothing.
+  return detector
+
+
+def _to_float32(maps: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  # Losses, sigmoid and box decoding want full precision under a mixed policy too.
+  return {level: tf.cast(features, tf.float32) for level, features in maps.items()}

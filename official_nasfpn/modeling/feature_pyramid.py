@@ -1,0 +1,204 @@
+"""The stacked feature pyramid that a `PyramidSpec` describes (sections 3 and 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from official_nasfpn.architecture import PyramidSpec, from_json, to_json, unconsumed_inputs
+from official_nasfpn.modeling.merge_ops import MERGE_OPS
+from official_nasfpn.modeling.resampling import Candidate, max_pool
+
+
+@tf_keras.utils.register_keras_serializable(package="official_nasfpn")
+class FeaturePyramid(tf_keras.layers.Layer):
+  """Turns a backbone's maps into the pyramids of every repeat.
+
+  Takes {"3": C3, "4": C4, "5": C5}, maps of [batch, height / 2^l, width / 2^l, channels]; further
+  levels are ignored, and those missing at the top are max pooled from the highest that is there.
+  Returns a list, one {"3": P3, ..., "7": P7} per repeat, each map of `num_filters` channels; the
+  last one is the final pyramid.
+
+  Example:
+    pyramid = FeaturePyramid(CATALOG["nas_fpn"], num_filters=256, num_repeats=7)
+    final = pyramid({"3": c3, "4": c4, "5": c5})[-1]
+  """
+
+  def __init__(
+    self,
+    spec: PyramidSpec,
+    num_filters: int = 256,
+    num_repeats: int = 7,
+    norm_momentum: float = 0.997,
+    norm_epsilon: float = 1e-4,
+    sync_batch_norm: bool = False,
+    **kwargs: Any,
+  ):
+    """Prepares the layers; their weights are made on the first call.
+
+    Args:
+      spec: the architecture of one pyramid; each repeat has its own weights.
+      num_filters: channels of every map.
+      num_repeats: number of pyramids in the stack.
+      norm_momentum: of the batch norms' moving averages.
+      norm_epsilon: added to the variance in batch norms.
+      sync_batch_norm: whether batch statistics are taken over all replicas.
+      **kwargs: arguments of every Keras layer, such as `name`.
+
+    Raises:
+      ValueError: `num_filters` or `num_repeats` is not positive.
+    """
+    super().__init__(**kwargs)
+    if num_filters < 1 or num_repeats < 1:
+      raise ValueError(
+        f"num_filters and num_repeats must be positive, not {num_filters} and {num_repeats}."
+      )
+    self.spec = spec
+    self.num_filters = num_filters
+    self.num_repeats = num_repeats
+    self.norm_momentum = norm_momentum
+    self.norm_epsilon = norm_epsilon
+    self.sync_batch_norm = sync_batch_norm
+    self._unconsumed = unconsumed_inputs(spec)
+    norm = {
+      "momentum": norm_momentum,
+      "epsilon": norm_epsilon,
+      "synchronized": sync_batch_norm,
+    }
+    self._norm = norm
+    self.laterals: dict[str, tf_keras.layers.Layer] = {}
+    self.repeats = [
+      [
+        ConvolutionAndNorm(num_filters, 3, norm, name=f"repeat_{repeat}_cell_{index}")
+        for index in range(1, len(spec.cells) + 1)
+      ]
+      for repeat in range(1, num_repeats + 1)
+    ]
+
+  def build(self, input_shape: Mapping[str, tf.TensorShape]) -> None:
+    for level in _levels_given(self.spec, input_shape):
+      if input_shape[level][-1] != self.num_filters:
+        self.laterals[level] = ConvolutionAndNorm(
+          self.num_filters, 1, self._norm, name=f"lateral_{level}"
+        )
+    super().build(input_shape)
+
+  # Nothing below depends on the values of tensors, so there is nothing for AutoGraph to rewrite.
+  @tf.autograph.experimental.do_not_convert
+  def call(
+    self, features: Mapping[str, tf.Tensor], training: bool | None = None
+  ) -> list[dict[str, tf.Tensor]]:
+    maps = self._inputs(features, training)
+    pyramids = []
+    for cells in self.repeats:
+      maps = self._pyramid(maps, cells, training)
+      pyramids.append({str(level): maps[level] for level in self.spec.levels})
+    return pyramids
+
+  def _inputs(
+    self, features: Mapping[str, tf.Tensor], training: bool | None
+  ) -> dict[int, tf.Tensor]:
+    """Returns the maps of all levels at the pyramid's width, {level: map}."""
+    maps = {}
+    for level in _levels_given(self.spec, {key: map.shape for key, map in features.items()}):
+      projected = features[level]
+      if level in self.laterals:
+        projected = self.laterals[level](projected, training=training)
+      maps[int(level)] = projected
+    for level in self.spec.levels:
+      if level not in maps:
+        maps[level] = max_pool(maps[level - 1], stride=2)
+    return maps
+
+  def _pyramid(
+    self,
+    maps: Mapping[int, tf.Tensor],
+    cells: list[ConvolutionAndNorm],
+    training: bool | None,
+  ) -> dict[int, tf.Tensor]:
+    """Returns the output maps of one pyramid, {level: map}."""
+    candidates = [Candidate(level, maps[level]) for level in self.spec.levels]
+    for cell, extra, convolve in zip(self.spec.cells, self._unconsumed, cells, strict=True):
+      first, second = cell.inputs
+      merged = MERGE_OPS[cell.op](candidates[first], candidates[second], cell.level)
+      for index in extra:
+        merged += candidates[index].features
+      features = convolve(tf.nn.relu(merged), training=training)
+      candidates.append(Candidate(cell.level, features))
+    return {cell.level: cell.features for cell in candidates[-len(self.spec.levels) :]}
+
+  def get_config(self) -> dict[str, Any]:
+    return {
+      **super().get_config(),
+      "spec": to_json(self.spec),
+      "num_filters": self.num_filters,
+      "num_repeats": self.num_repeats,
+      "norm_momentum": self.norm_momentum,
+      "norm_epsilon": self.norm_epsilon,
+      "sync_batch_norm": self.sync_batch_norm,
+    }
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> FeaturePyramid:
+    return cls(**{**config, "spec": from_json(config["spec"])})
+
+
+class ConvolutionAndNorm(tf_keras.layers.Layer):
+  """A convolution with bias, then batch norm: the weights of a cell or of a lateral projection."""
+
+  def __init__(self, num_filters: int, kernel_size: int, norm: Mapping[str, Any], **kwargs: Any):
+    """Prepares both layers.
+
+    Args:
+      num_filters: output channels.
+      kernel_size: side of the square kernel.
+      norm: arguments of the batch norm.
+      **kwargs: arguments of every Keras layer, such as `name`.
+    """
+    super().__init__(**kwargs)
+    # What Model Garden's decoder really uses: its `kernel_initializer` argument has no effect.
+    initializer = tf_keras.initializers.VarianceScaling(
+      scale=2.0, mode="fan_out", distribution="untruncated_normal"
+    )
+    self.conv = tf_keras.layers.Conv2D(
+      num_filters, kernel_size, padding="same", kernel_initializer=initializer, name="conv"
+    )
+    self.norm = tf_keras.layers.BatchNormalization(**norm, name="norm")
+
+  @tf.autograph.experimental.do_not_convert
+  def call(self, features: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+    return self.norm(self.conv(features), training=training)
+
+
+def _levels_given(spec: PyramidSpec, shapes: Mapping[str, tf.TensorShape]) -> list[str]:
+  """Returns the spec's levels that the backbone gives, lowest first, once their sizes are checked.
+
+  Raises:
+    ValueError: a level is missing below a given one, a map is not half as large as the one below
+      it, or the topmost cannot be halved down to the spec's highest level.
+  """
+  wanted = [str(level) for level in spec.levels]
+  given = [level for level in wanted if level in shapes]
+  if not given or given != wanted[: len(given)]:
+    raise ValueError(
+      f"The pyramid needs the levels from {wanted[0]!r} up without a gap, under string keys; "
+      f"it was given {list(shapes)!r}."
+    )
+  sizes = {level: tuple(shapes[level][1:3]) for level in given}
+  for low, high in zip(given, given[1:], strict=False):
+    for below, above in zip(sizes[low], sizes[high], strict=True):
+      if None not in (below, above) and below != 2 * above:
+        raise ValueError(
+          f"Level {high} must be half as large as level {low}; their sizes are {sizes[high]} and "
+          f"{sizes[low]}. Make both image sides multiples of {2**spec.max_level}."
+        )
+  multiple = 2 ** (spec.max_level - int(given[-1]))
+  if any(side is not None and side % multiple for side in sizes[given[-1]]):
+    raise ValueError(
+      f"Level {given[-1]} of size {sizes[given[-1]]} cannot be halved down to level "
+      f"{spec.max_level}. Make both image sides multiples of {2**spec.max_level}."
+    )
+  return given

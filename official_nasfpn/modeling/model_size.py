@@ -1,0 +1,96 @@
+"""Parameters and multiply-adds of a detector, part by part.
+
+The paper's "FLOPs" are twice the multiply-adds that are counted here.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from official_nasfpn.modeling.detector import Detector
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """What a part of a network costs.
+
+  Attributes:
+    parameters: trainable numbers.
+    multiply_adds: multiplications of its convolutions for one image; additions of biases, batch
+      norms, activations, merging and resampling are not counted.
+  """
+
+  parameters: int = 0
+  multiply_adds: int = 0
+
+  def __add__(self, other: "Size") -> "Size":
+    return Size(self.parameters + other.parameters, self.multiply_adds + other.multiply_adds)
+
+
+def measure_size(detector: Detector) -> dict[str, Size]:
+  """Counts parameters and multiply-adds without running the network.
+
+  Args:
+    detector: a built detector.
+
+  Returns:
+    The size of each part under `backbone`, `lateral_projections`, `pyramid` and `heads`.
+  """
+  pyramid = detector.pyramid
+  parts = {
+    "backbone": detector.backbone.trainable_variables,
+    "lateral_projections": [
+      variable for lateral in pyramid.laterals.values() for variable in lateral.trainable_variables
+    ],
+    "pyramid": [
+      variable
+      for cells in pyramid.repeats
+      for cell in cells
+      for variable in cell.trainable_variables
+    ],
+    "heads": detector.head.trainable_variables,
+  }
+  multiply_adds = _multiply_adds_by_variable(detector)
+  return {
+    part: Size(
+      parameters=sum(variable.shape.num_elements() for variable in variables),
+      multiply_adds=sum(multiply_adds.get(id(variable.handle), 0) for variable in variables),
+    )
+    for part, variables in parts.items()
+  }
+
+
+def _multiply_adds_by_variable(detector: Detector) -> Mapping[int, int]:
+  """Returns the multiply-adds for one image by the id of the kernel's resource handle.
+
+  The graph of the forward pass is traced, not run. A convolution belongs to the part that owns its
+  kernel, however the scopes of operations are named.
+  """
+  image = tf.TensorSpec([1, *detector.backbone.input_shape[1:]])
+  graph = tf.function(detector).get_concrete_function(image, training=False).graph
+  handles = {id(inner): id(outer) for outer, inner in graph.captures}
+  totals: dict[int, int] = {}
+  for operation in graph.get_operations():
+    if operation.type in _KERNEL_USES_PER_OUTPUT:
+      kernel = operation.inputs[1]
+      uses = _KERNEL_USES_PER_OUTPUT[operation.type](kernel.shape)
+      handle = handles[id(_source(kernel))]
+      count = operation.outputs[0].shape.num_elements() * uses
+      totals[handle] = totals.get(handle, 0) + count
+  return totals
+
+
+# Multiply-adds for one number of the output, from the shape of the kernel.
+_KERNEL_USES_PER_OUTPUT = {
+  "Conv2D": lambda kernel: math.prod(kernel[:3]),
+  "DepthwiseConv2dNative": lambda kernel: math.prod(kernel[:2]),
+}
+
+
+def _source(tensor: tf.Tensor) -> tf.Tensor:
+  """Returns the captured variable that a kernel is read, and perhaps cast, from."""
+  while tensor.op.type != "Placeholder":
+    tensor = tensor.op.inputs[0]
+  return tensor
