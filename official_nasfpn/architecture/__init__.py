@@ -8,14 +8,17 @@ from official_nasfpn.architecture.formats import (
   to_gin,
   to_json,
 )
+from official_nasfpn.architecture.search_space import Decision, SearchSpace
 from official_nasfpn.architecture.spec import OPS, MergingCell, PyramidSpec
 from official_nasfpn.architecture.wiring import inputs_are_ordered, unconsumed_inputs
 
 __all__ = [
   "CATALOG",
   "OPS",
+  "Decision",
   "MergingCell",
   "PyramidSpec",
+  "SearchSpace",
   "architecture_by_name",
   "from_gin",
   "from_json",

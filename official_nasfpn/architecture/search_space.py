@@ -1,0 +1,225 @@
+"""The space that is searched, as sequences of decisions (paper, section 3.1)."""
+
+import dataclasses
+import functools
+import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from official_nasfpn.architecture.spec import OPS, MergingCell, PyramidSpec
+from official_nasfpn.configuration import configurable
+
+# More architectures than anyone would want to go through one by one.
+_MAX_ENUMERATED = 10_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+  """One choice that describes a pyramid.
+
+  Attributes:
+    kind: what is chosen: a candidate to read, the level of the new layer or the op.
+    cell: the index of the cell it is about.
+    num_choices: how many choices decisions of this kind have in the whole space. Which of them are
+      valid here, `SearchSpace.mask` says. A controller can so share weights by kind.
+  """
+
+  kind: Literal["input", "level", "op"]
+  cell: int
+  num_choices: int
+
+
+@configurable("SearchSpace")
+@dataclasses.dataclass(frozen=True)
+class SearchSpace:
+  """All pyramids with some number of cells, levels and ops.
+
+  For each cell four decisions are taken: the first input, the second input (another one), the
+  level and the op. A choice is an int: the index of the candidate, the level counted from the
+  lowest one, the index in `ops`. An intermediate cell chooses among all levels but the lowest, an
+  output cell among the levels that no output cell has yet, and so the order of the outputs.
+
+  Every sequence of valid choices is one pyramid and every pyramid of the space is one sequence.
+
+  Attributes:
+    min_level: the lowest level.
+    max_level: the highest level.
+    num_intermediate_cells: the number of cells before the output cells.
+    ops: the ops to choose from.
+  """
+
+  min_level: int = 3
+  max_level: int = 7
+  num_intermediate_cells: int = 2
+  ops: tuple[str, ...] = OPS
+
+  def __post_init__(self):
+    if not 0 <= self.min_level < self.max_level:
+      raise ValueError(
+        "a search space needs 0 <= min_level < max_level, got "
+        f"min_level {self.min_level} and max_level {self.max_level}"
+      )
+    if self.num_intermediate_cells < 0:
+      raise ValueError(
+        f"num_intermediate_cells must not be negative, got {self.num_intermediate_cells}"
+      )
+    object.__setattr__(self, "ops", tuple(self.ops))
+    if not self.ops or len(set(self.ops)) != len(self.ops) or not set(self.ops) <= set(OPS):
+      raise ValueError(f"ops must be some of {', '.join(OPS)}, each once, got {self.ops!r}")
+
+  @property
+  def num_levels(self) -> int:
+    """The number of levels, of inputs and of output cells."""
+    return self.max_level - self.min_level + 1
+
+  @property
+  def num_cells(self) -> int:
+    return self.num_intermediate_cells + self.num_levels
+
+  @functools.cached_property
+  def decisions(self) -> tuple[Decision, ...]:
+    """The decisions in the order in which they are taken: four for each cell."""
+    num_inputs = self._num_candidates(self.num_cells - 1)
+    return tuple(
+      Decision(kind, cell, num_choices)
+      for cell in range(self.num_cells)
+      for kind, num_choices in (
+        ("input", num_inputs),
+        ("input", num_inputs),
+        ("level", self.num_levels),
+        ("op", len(self.ops)),
+      )
+    )
+
+  @property
+  def size(self) -> int:
+    """The exact number of pyramids in the space: of sequences of valid choices."""
+    input_pairs = math.prod(
+      self._num_candidates(cell) * (self._num_candidates(cell) - 1)
+      for cell in range(self.num_cells)
+    )
+    levels = (self.num_levels - 1) ** self.num_intermediate_cells * math.factorial(self.num_levels)
+    return input_pairs * levels * len(self.ops) ** self.num_cells
+
+  @property
+  def size_unordered(self) -> int:
+    """The size where the two inputs of a cell have no order, as the literature counts."""
+    return self.size // 2**self.num_cells
+
+  def mask(self, choices: Sequence[int]) -> tuple[bool, ...]:
+    """Returns which choices are valid for the next decision.
+
+    Args:
+      choices: the choices taken so far, all of them valid.
+
+    Returns:
+      One bool for each of the `num_choices` of decision number `len(choices)`.
+    """
+    cell, step = divmod(len(choices), 4)
+    if step == 1:
+      return self._second_input_masks[cell][choices[-1]]
+    if step == 2 and cell >= self.num_intermediate_cells:
+      taken = set(choices[4 * self.num_intermediate_cells + 2 :: 4])
+      return tuple(level not in taken for level in range(self.num_levels))
+    return self._constant_masks[cell][step]
+
+  def decode(self, choices: Sequence[int]) -> PyramidSpec:
+    """Returns the pyramid that a full sequence of choices describes.
+
+    Raises:
+      ValueError: there are too few or too many choices, or one is not valid.
+    """
+    if len(choices) != len(self.decisions):
+      raise ValueError(f"{len(self.decisions)} choices make a pyramid, got {len(choices)}")
+    choices = tuple(int(choice) for choice in choices)
+    for index, (choice, decision) in enumerate(zip(choices, self.decisions, strict=True)):
+      if not 0 <= choice < decision.num_choices or not self.mask(choices[:index])[choice]:
+        raise ValueError(
+          f"choice {choice} is not valid for decision {index}, the {decision.kind} of cell "
+          f"{decision.cell}"
+        )
+    cells = tuple(
+      MergingCell((first, second), self.min_level + level, self.ops[op])
+      for first, second, level, op in zip(*[iter(choices)] * 4, strict=True)
+    )
+    return PyramidSpec(self.min_level, self.max_level, cells)
+
+  def encode(self, spec: PyramidSpec) -> tuple[int, ...]:
+    """Returns the choices that `decode` turns into this pyramid.
+
+    Raises:
+      ValueError: the pyramid is not in this space.
+    """
+    if (spec.min_level, spec.max_level) != (self.min_level, self.max_level):
+      raise ValueError(
+        f"the pyramid has levels {spec.min_level} to {spec.max_level}, the search space "
+        f"{self.min_level} to {self.max_level}"
+      )
+    if spec.num_cells != self.num_cells:
+      raise ValueError(
+        f"the pyramid has {spec.num_cells} cells, those of the search space have {self.num_cells}"
+      )
+    choices: list[int] = []
+    for index, cell in enumerate(spec.cells):
+      if cell.op not in self.ops:
+        raise ValueError(f"cell {index} has op {cell.op!r}, the search space {self.ops}")
+      choices += (*cell.inputs, cell.level - self.min_level, self.ops.index(cell.op))
+    return tuple(choices)
+
+  def sample(self, rng: random.Random) -> PyramidSpec:
+    """Returns a pyramid drawn uniformly from the space."""
+    # How many choices a decision has never depends on earlier ones, so uniform choices, one after
+    # the other, make a uniform sequence.
+    choices: list[int] = []
+    for _ in self.decisions:
+      choices.append(rng.choice([c for c, valid in enumerate(self.mask(choices)) if valid]))
+    return self.decode(choices)
+
+  def enumerate(self) -> Iterator[PyramidSpec]:
+    """Yields every pyramid of a small space once.
+
+    Raises:
+      ValueError: the space is too large for that.
+    """
+    if self.size > _MAX_ENUMERATED:
+      raise ValueError(
+        f"the search space has {self.size:,} pyramids; at most {_MAX_ENUMERATED:,} are enumerated"
+      )
+    return map(self.decode, self._sequences(()))
+
+  def _sequences(self, choices: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yields every full sequence that starts with `choices`."""
+    if len(choices) == len(self.decisions):
+      yield choices
+      return
+    for choice, valid in enumerate(self.mask(choices)):
+      if valid:
+        yield from self._sequences((*choices, choice))
+
+  def _num_candidates(self, cell: int) -> int:
+    return self.num_levels + cell
+
+  # Masks are looked up, because a controller asks for one at each step of each sample.
+
+  @functools.cached_property
+  def _constant_masks(self) -> tuple[tuple[tuple[bool, ...], ...], ...]:
+    """For each cell, the masks of its four decisions as far as no earlier choice matters."""
+    num_inputs = self._num_candidates(self.num_cells - 1)
+    masks = []
+    for cell in range(self.num_cells):
+      inputs = tuple(index < self._num_candidates(cell) for index in range(num_inputs))
+      levels = tuple(level > 0 for level in range(self.num_levels))
+      masks.append((inputs, inputs, levels, (True,) * len(self.ops)))
+    return tuple(masks)
+
+  @functools.cached_property
+  def _second_input_masks(self) -> tuple[tuple[tuple[bool, ...], ...], ...]:
+    """For each cell and first input, the mask of the second input."""
+    return tuple(
+      tuple(
+        tuple(valid and index != first for index, valid in enumerate(masks[1]))
+        for first in range(len(masks[1]))
+      )
+      for masks in self._constant_masks
+    )
