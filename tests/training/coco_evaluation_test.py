@@ -1,0 +1,114 @@
+"""COCO figures in the dataset's own category ids, and what is said when they are undefined."""
+
+import json
+
+import numpy as np
+import pytest
+
+from official_nasfpn.data.label_map import Category, LabelMap
+from official_nasfpn.training.coco_evaluation import coco_results, evaluate_coco_results
+
+# Ids have a gap and do not start at 1.
+LABELS = LabelMap((Category(7, "cat"), Category(42, "dog")))
+
+
+@pytest.fixture
+def truth(tmp_path):
+  def write(annotations, images=(1, 2)):
+    path = tmp_path / "truth.json"
+    path.write_text(
+      json.dumps(
+        {
+          "images": [
+            {"id": i, "file_name": f"{i}.jpg", "width": 200, "height": 200} for i in images
+          ],
+          "categories": [{"id": c.id, "name": c.name} for c in LABELS.categories],
+          "annotations": [
+            {"id": n + 1, "iscrowd": 0, "area": a["bbox"][2] * a["bbox"][3], **a}
+            for n, a in enumerate(annotations)
+          ],
+        }
+      )
+    )
+    return path
+
+  return write
+
+
+def detections(boxes, scores, classes):
+  return {
+    "boxes": np.array([boxes], np.float32),
+    "scores": np.array([scores], np.float32),
+    "classes": np.array([classes], np.int32),
+    "num_detections": np.array([len(boxes)], np.int32),
+  }
+
+
+def test_perfect_detections_score_one_through_ids_with_gaps(truth):
+  path = truth(
+    [
+      {"image_id": 1, "category_id": 7, "bbox": [10, 20, 30, 40]},
+      {"image_id": 1, "category_id": 42, "bbox": [100, 50, 60, 60]},
+    ]
+  )
+  # Boxes are (ymin, xmin, ymax, xmax) here and (x, y, width, height) in COCO.
+  found = detections([[20, 10, 60, 40], [50, 100, 110, 160]], [0.9, 0.8], [0, 1])
+  results = coco_results(found, [1], LABELS)
+  assert [r["category_id"] for r in results] == [7, 42]
+  assert results[0]["bbox"] == [10, 20, 30, 40]
+
+  evaluation = evaluate_coco_results(path, results, LABELS, [1])
+  assert evaluation.metrics["AP"] == pytest.approx(1.0)
+  assert evaluation.metrics["AR100"] == pytest.approx(1.0)
+  assert evaluation.class_ap == {"cat": pytest.approx(1.0), "dog": pytest.approx(1.0)}
+  assert evaluation.metrics["APl"] is None
+  assert any("APl is undefined" in note for note in evaluation.notes)
+
+
+def test_one_box_of_two_found_gives_half_by_hand(truth):
+  path = truth(
+    [
+      {"image_id": 1, "category_id": 7, "bbox": [10, 20, 30, 40]},
+      {"image_id": 2, "category_id": 7, "bbox": [10, 20, 30, 40]},
+    ]
+  )
+  results = coco_results(detections([[20, 10, 60, 40]], [0.9], [0]), [1], LABELS)
+  evaluation = evaluate_coco_results(path, results, LABELS)
+  # Precision is 1 at the 51 recall points up to 0.5 out of COCO's 101.
+  assert evaluation.metrics["AP"] == pytest.approx(51 / 101)
+  assert evaluation.class_ap["dog"] is None
+  assert any("undefined for dog" in note for note in evaluation.notes)
+
+
+def test_padding_rows_are_left_out():
+  found = detections([[0, 0, 5, 5]], [0.9], [0])
+  assert coco_results(found, [-1], LABELS) == []
+
+
+def test_no_detections_say_why(truth):
+  path = truth([{"image_id": 1, "category_id": 7, "bbox": [10, 20, 30, 40]}])
+  evaluation = evaluate_coco_results(path, [], LABELS)
+  assert evaluation.metrics["AP"] == 0.0
+  assert any("no detection reached" in note for note in evaluation.notes)
+
+
+def test_no_annotations_say_why(truth):
+  evaluation = evaluate_coco_results(truth([]), [], LABELS)
+  assert evaluation.metrics["AP"] is None
+  assert any("no image here has an annotated box" in note for note in evaluation.notes)
+
+
+def test_far_detections_say_why(truth):
+  path = truth([{"image_id": 1, "category_id": 7, "bbox": [10, 20, 30, 40]}])
+  results = coco_results(detections([[150, 150, 190, 190]], [0.9], [0]), [1], LABELS)
+  evaluation = evaluate_coco_results(path, results, LABELS)
+  assert any("overlaps a box of its class" in note for note in evaluation.notes)
+
+
+def test_json_and_table_hold_every_figure(truth):
+  path = truth([{"image_id": 1, "category_id": 7, "bbox": [10, 20, 30, 40]}])
+  evaluation = evaluate_coco_results(path, [], LABELS)
+  stored = json.loads(evaluation.to_json())
+  assert len(stored["metrics"]) == 12
+  for name in (*stored["metrics"], "cat", "dog"):
+    assert name in evaluation.table()
