@@ -1,6 +1,8 @@
 """What a pyramid is: specs, their search space and their cost, in plain Python."""
 
+from official_nasfpn.architecture.canonical import canonical_form, canonical_hash
 from official_nasfpn.architecture.catalog import CATALOG, architecture_by_name
+from official_nasfpn.architecture.cost import pyramid_multiply_adds, pyramid_parameters
 from official_nasfpn.architecture.formats import (
   from_gin,
   from_json,
@@ -20,9 +22,13 @@ __all__ = [
   "PyramidSpec",
   "SearchSpace",
   "architecture_by_name",
+  "canonical_form",
+  "canonical_hash",
   "from_gin",
   "from_json",
   "inputs_are_ordered",
+  "pyramid_multiply_adds",
+  "pyramid_parameters",
   "resolve_architecture",
   "to_gin",
   "to_json",

@@ -1,0 +1,34 @@
+"""What one pyramid costs, in closed form. A detector stacks `num_repeats` of them."""
+
+from official_nasfpn.architecture.spec import PyramidSpec
+
+
+def pyramid_parameters(spec: PyramidSpec, num_filters: int) -> int:
+  """Returns the number of trainable parameters of one pyramid.
+
+  Each cell has a 3x3 convolution with bias, 9F^2 + F, and the scale and offset of a batch norm, 2F.
+  Merging and resampling have none.
+
+  Args:
+    spec: the pyramid.
+    num_filters: the number of filters F of every feature layer.
+  """
+  return spec.num_cells * (9 * num_filters**2 + 3 * num_filters)
+
+
+def pyramid_multiply_adds(spec: PyramidSpec, num_filters: int, image_size: tuple[int, int]) -> int:
+  """Returns the number of multiply-adds of one pyramid on one image.
+
+  They are those of the cells' convolutions; merging, resampling and batch norm add less than 0.1 %.
+  What the paper calls FLOPs is twice this number.
+
+  Args:
+    spec: the pyramid.
+    num_filters: the number of filters of every feature layer.
+    image_size: height and width of the image in pixels.
+  """
+  # Sides that are no multiple of the stride are rounded up, as strided 'same' convolutions do.
+  positions = sum(
+    -(-image_size[0] // 2**cell.level) * -(-image_size[1] // 2**cell.level) for cell in spec.cells
+  )
+  return positions * 9 * num_filters**2
