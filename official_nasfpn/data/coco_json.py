@@ -1,0 +1,222 @@
+"""Reading COCO JSON: refused when it is not COCO, cleaned and reported on when it is untidy."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from official_nasfpn.data.label_map import Category, LabelMap
+from official_nasfpn.data.report import Report
+from official_nasfpn.errors import UserError
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+  """One image as the JSON describes it.
+
+  Attributes:
+    id: the dataset's id of the image.
+    file_name: path below the images directory.
+    size: width and height by the JSON, if it tells.
+    annotations: its COCO annotations, not yet checked.
+  """
+
+  id: int
+  file_name: str
+  size: tuple[int, int] | None
+  annotations: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Box:
+  """One object, inside its image.
+
+  Attributes:
+    x: left edge in pixels.
+    y: top edge in pixels.
+    width: in pixels.
+    height: in pixels.
+    class_index: position in the label map.
+    area: of the object in square pixels; COCO's metrics by size use it.
+    is_crowd: whether the box stands for a group of objects.
+  """
+
+  x: float
+  y: float
+  width: float
+  height: float
+  class_index: int
+  area: float
+  is_crowd: bool
+
+
+@dataclass(frozen=True)
+class CocoDataset:
+  """The content of one COCO JSON file."""
+
+  images: tuple[AnnotatedImage, ...]
+  label_map: LabelMap
+
+
+def read_coco_json(path: str | Path, report: Report) -> CocoDataset:
+  """Reads the images, annotations and categories of a COCO JSON file.
+
+  Args:
+    path: the file.
+    report: receives what is wrong but can be left out.
+
+  Raises:
+    UserError: the file is missing, or is not COCO JSON.
+  """
+  content = _parse(Path(path))
+  categories = []
+  for row in content["categories"]:
+    id_ = _whole_number(_field(row, "id", "categories", path), "a category's id", path)
+    categories.append(Category(id_, str(_field(row, "name", "categories", path))))
+  if not categories:
+    raise UserError(f"{path}: the list 'categories' is empty, so there is nothing to detect.")
+  try:
+    label_map = LabelMap(tuple(sorted(categories, key=lambda category: category.id)))
+  except ValueError as error:
+    raise UserError(f"{path}: {error}.") from error
+
+  annotations = defaultdict(list)
+  for row in content["annotations"]:
+    id_ = _whole_number(_field(row, "image_id", "annotations", path), "an image_id", path)
+    annotations[id_].append(row)
+
+  images: dict[int, AnnotatedImage] = {}
+  for row in content["images"]:
+    id_ = _whole_number(_field(row, "id", "images", path), "an image's id", path)
+    file_name = str(_field(row, "file_name", "images", path))
+    if id_ in images:
+      report.note("images_duplicate_id", f"{id_} {file_name}")
+      continue
+    size = (row.get("width"), row.get("height"))
+    known = all(isinstance(side, int) and side > 0 for side in size)
+    images[id_] = AnnotatedImage(
+      id_, file_name, size if known else None, tuple(annotations.get(id_, ()))
+    )
+  if not images:
+    raise UserError(f"{path}: the list 'images' is empty.")
+  for id_, rows in annotations.items():
+    if id_ not in images:
+      for row in rows:
+        report.note("boxes_unknown_image", f"annotation {row.get('id')} of image {id_}")
+  return CocoDataset(tuple(images.values()), label_map)
+
+
+def clean_boxes(
+  annotations: Sequence[Mapping[str, Any]],
+  size: tuple[int, int],
+  label_map: LabelMap,
+  report: Report,
+  where: str,
+) -> list[Box]:
+  """Returns the boxes of one image that can be used, clipped at its border.
+
+  Model Garden drops a box that reaches 1e-5 pixels beyond the border, rounding noise included;
+  here what is inside is kept.
+
+  Args:
+    annotations: COCO annotations.
+    size: width and height of the image file.
+    label_map: the categories to keep.
+    report: receives what was dropped or clipped.
+    where: names the image in the report.
+  """
+  class_indices = {category.id: index for index, category in enumerate(label_map.categories)}
+  width, height = size
+  boxes = []
+  for row in annotations:
+    example = f"annotation {row.get('id')} of {where}"
+    class_index = class_indices.get(_whole_number_or_none(row.get("category_id")))
+    if class_index is None:
+      report.note("boxes_unknown_category", f"{example}: {row.get('category_id')!r}")
+      continue
+    numbers = _four_numbers(row.get("bbox"))
+    if numbers is None:
+      report.note("boxes_malformed", f"{example}: {row.get('bbox')!r}")
+      continue
+    x, y, box_width, box_height = numbers
+    if box_width <= 0 or box_height <= 0:
+      report.note("boxes_no_area", f"{example}: {row['bbox']}")
+      continue
+    left, right = max(x, 0.0), min(x + box_width, float(width))
+    top, bottom = max(y, 0.0), min(y + box_height, float(height))
+    if left >= right or top >= bottom:
+      report.note("boxes_outside", f"{example}: {row['bbox']} in {width}x{height}")
+      continue
+    if (left, top) != (x, y) or right < x + box_width or bottom < y + box_height:
+      report.note("boxes_clipped", f"{example}: {row['bbox']} in {width}x{height}")
+    is_crowd = bool(row.get("iscrowd", 0))
+    if is_crowd:
+      report.note("boxes_crowd", example)
+    area = row.get("area")
+    if not _is_finite_number(area) or area <= 0:
+      area = (right - left) * (bottom - top)
+    boxes.append(Box(left, top, right - left, bottom - top, class_index, float(area), is_crowd))
+  return boxes
+
+
+def _parse(path: Path) -> dict[str, Any]:
+  """Returns the JSON object of a file, with its three COCO lists checked to be there."""
+  try:
+    with path.open(encoding="utf-8-sig") as file:
+      # Outlines make up most of a COCO file and boxes are all that is wanted of it: dropped while
+      # parsing, they cost no memory.
+      content = json.load(file, object_hook=_without_outline)
+  except OSError as error:
+    raise UserError(f"Cannot read the annotations {str(path)!r}: {error.strerror}.") from error
+  except ValueError as error:
+    raise UserError(f"{path} is not JSON: {error}.") from error
+  expected = "COCO JSON is an object with the lists 'images', 'annotations' and 'categories'"
+  if not isinstance(content, dict):
+    raise UserError(f"{path} holds a {type(content).__name__}; {expected}.")
+  for key in ("images", "annotations", "categories"):
+    if not isinstance(content.get(key), list):
+      state = f"its {key!r} is no list" if key in content else f"it has no {key!r}"
+      found = ", ".join(repr(name) for name in list(content)[:8]) or "nothing"
+      raise UserError(f"{path} is not COCO JSON: {state}. {expected}; found: {found}.")
+  return content
+
+
+def _without_outline(value: dict[str, Any]) -> dict[str, Any]:
+  value.pop("segmentation", None)
+  return value
+
+
+def _field(row: Any, key: str, list_name: str, path: str | Path) -> Any:
+  if not isinstance(row, dict) or key not in row:
+    raise UserError(f"{path}: an entry of {list_name!r} has no {key!r}: {str(row)[:100]}.")
+  return row[key]
+
+
+def _whole_number(value: Any, what: str, path: str | Path) -> int:
+  number = _whole_number_or_none(value)
+  if number is None:
+    raise UserError(f"{path}: {what} is {value!r}; ids must be whole numbers of at most 64 bits.")
+  return number
+
+
+def _whole_number_or_none(value: Any) -> int | None:
+  if isinstance(value, str) and value.isascii() and value.isdigit():
+    value = int(value)
+  if isinstance(value, float) and value.is_integer():
+    value = int(value)
+  if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
+    return None
+  return value
+
+
+def _four_numbers(value: Any) -> tuple[float, float, float, float] | None:
+  if not isinstance(value, list) or len(value) != 4 or not all(map(_is_finite_number, value)):
+    return None
+  return tuple(float(number) for number in value)
+
+
+def _is_finite_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

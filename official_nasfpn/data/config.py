@@ -1,0 +1,45 @@
+"""Settings of the input pipeline, bound in recipes as `Input.field = value`."""
+
+from dataclasses import dataclass
+
+from official_nasfpn.configuration import configurable
+
+
+@configurable("Input")
+@dataclass(frozen=True)
+class InputConfig:
+  """What is read and how it is augmented.
+
+  Attributes:
+    data_dir: the folder that `prepare_data` wrote.
+    train_parts: parts of the dataset to train on. Full training uses train and holdout; a proxy
+      trial uses train alone and is rewarded on holdout.
+    evaluation_part: the part that evaluation reads.
+    scale_min: least factor of the multi-scale jitter, relative to fitting the image size.
+    scale_max: greatest factor; 1 and 1 mean no jitter. The paper uses [0.8, 1.2].
+    horizontal_flip: whether half of the training images are mirrored.
+    max_num_boxes: boxes per image after padding; of an image with more, a random choice is
+      trained on.
+    shuffle_buffer: examples held for shuffling; as many as the dataset has shuffle it fully.
+  """
+
+  data_dir: str = ""
+  train_parts: tuple[str, ...] = ("train", "holdout")
+  evaluation_part: str = "val"
+  scale_min: float = 0.8
+  scale_max: float = 1.2
+  horizontal_flip: bool = True
+  max_num_boxes: int = 100
+  shuffle_buffer: int = 1000
+
+  def __post_init__(self) -> None:
+    if isinstance(self.train_parts, str):
+      raise ValueError(f"train_parts must be a tuple of names, not the text {self.train_parts!r}")
+    object.__setattr__(self, "train_parts", tuple(self.train_parts))
+    if not 0 < self.scale_min <= self.scale_max:
+      raise ValueError(
+        f"scale_min {self.scale_min} and scale_max {self.scale_max} must be positive and in order"
+      )
+    for name in ("max_num_boxes", "shuffle_buffer"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

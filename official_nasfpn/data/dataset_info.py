@@ -1,0 +1,148 @@
+"""A prepared data directory: what `prepare_data` promises and every reader checks.
+
+The directory holds `dataset.json` (this module), `label_map.json`, for each part (train, holdout,
+val) its TFRecord shards and its annotations as COCO JSON, `{part}.json`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.errors import UserError
+
+FORMAT_VERSION = 1
+PARTS = ("train", "holdout", "val")
+
+
+@dataclass(frozen=True)
+class Shard:
+  """One TFRecord file: its name in the data directory and its length in bytes."""
+
+  file: str
+  bytes: int
+
+
+@dataclass(frozen=True)
+class Part:
+  """One part of a dataset.
+
+  Attributes:
+    num_images: images in it, those without boxes included.
+    num_boxes: boxes in it, crowds included.
+    images_dir: the folder of the original images; relative to the data directory where the images
+      lie inside it.
+    shards: its TFRecord files.
+  """
+
+  num_images: int
+  num_boxes: int
+  images_dir: str
+  shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+  """The content of a prepared data directory.
+
+  Attributes:
+    data_dir: the directory.
+    label_map: the classes.
+    source: what it was made from; hashes of annotation files and images.
+    settings: how it was split and written, the seed included.
+    parts: by name.
+    report: what was dropped or mended, by problem: {"count": int, "examples": [str, ...]}.
+  """
+
+  data_dir: Path
+  label_map: LabelMap
+  source: Mapping[str, Any]
+  settings: Mapping[str, Any]
+  parts: Mapping[str, Part]
+  report: Mapping[str, Any]
+
+  def num_images(self, parts: Sequence[str]) -> int:
+    """Returns the number of images of some parts together."""
+    return sum(self._part(name).num_images for name in parts)
+
+  def shard_paths(self, parts: Sequence[str]) -> list[str]:
+    """Returns the TFRecord files of some parts."""
+    return [str(self.data_dir / shard.file) for name in parts for shard in self._part(name).shards]
+
+  def annotation_file(self, part: str) -> Path:
+    """Returns the COCO JSON with the annotations of a part, in the dataset's category ids."""
+    self._part(part)
+    return self.data_dir / f"{part}.json"
+
+  def images_dir(self, part: str) -> Path:
+    """Returns the folder to which the file names in the annotation file are relative."""
+    return self.data_dir / self._part(part).images_dir
+
+  def _part(self, name: str) -> Part:
+    if name not in self.parts:
+      raise UserError(f"{self.data_dir} has no part {name!r}; its parts: {', '.join(self.parts)}.")
+    return self.parts[name]
+
+  def save(self) -> None:
+    """Writes `dataset.json` and `label_map.json`."""
+    self.label_map.save(self.data_dir / "label_map.json")
+    content = {
+      "format_version": FORMAT_VERSION,
+      "source": self.source,
+      "settings": self.settings,
+      "parts": {name: dataclasses.asdict(part) for name, part in self.parts.items()},
+      "report": self.report,
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (self.data_dir / "dataset.json").write_text(text, encoding="utf-8")
+
+  @classmethod
+  def load(cls, data_dir: str | Path) -> "DatasetInfo":
+    """Reads and checks a data directory.
+
+    Raises:
+      UserError: it is not a prepared data directory, or a file in it is missing or truncated.
+    """
+    data_dir = Path(data_dir)
+    path = data_dir / "dataset.json"
+    if not str(data_dir).strip(".") or not path.is_file():
+      raise UserError(
+        f"{str(data_dir)!r} holds no prepared dataset (no dataset.json). Make one with "
+        "`python -m official_nasfpn.prepare_data`, and set Input.data_dir to its folder."
+      )
+    try:
+      content = json.loads(path.read_text(encoding="utf-8"))
+      if content["format_version"] != FORMAT_VERSION:
+        raise UserError(
+          f"{path} has format version {content['format_version']}; this program reads version "
+          f"{FORMAT_VERSION}. Prepare the dataset again."
+        )
+      parts = {name: _read_part(part) for name, part in content["parts"].items()}
+      source, settings, report = content["source"], content["settings"], content["report"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+      raise UserError(f"{path} is damaged ({error!r}). Prepare the dataset again.") from error
+    for name, part in parts.items():
+      _check_files(data_dir, name, part)
+    label_map = LabelMap.load(data_dir / "label_map.json")
+    return cls(data_dir, label_map, source, settings, parts, report)
+
+
+def _read_part(content: Mapping[str, Any]) -> Part:
+  shards = tuple(Shard(**shard) for shard in content["shards"])
+  return Part(**{**content, "shards": shards})
+
+
+def _check_files(data_dir: Path, name: str, part: Part) -> None:
+  advice = f"Delete {data_dir} and prepare the dataset again, or copy it again in full."
+  for shard in part.shards:
+    path = data_dir / shard.file
+    if not path.is_file():
+      raise UserError(f"{path} is missing. {advice}")
+    size = path.stat().st_size
+    if size != shard.bytes:
+      raise UserError(f"{path} has {size} bytes where {shard.bytes} were written. {advice}")
+  if not (data_dir / f"{name}.json").is_file():
+    raise UserError(f"{data_dir / f'{name}.json'} is missing. {advice}")

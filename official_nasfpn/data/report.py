@@ -1,0 +1,71 @@
+"""What was wrong with a dataset, counted and with examples, for people and for `dataset.json`."""
+
+from collections import Counter
+from typing import Any
+
+# Every problem, in the order in which it is reported, and what was done about it.
+PROBLEMS = {
+  "images_missing": "image files not found: left out",
+  "images_broken": "image files that cannot be decoded: left out",
+  "images_duplicate_id": "images with an id used before: left out",
+  "images_other_size": "images of another size than the JSON says: the file's size is used",
+  "images_turned": "images turned upright as their EXIF orientation says",
+  "images_reencoded": "images in a format TensorFlow cannot read well: stored as PNG",
+  "images_without_boxes": "images without boxes: kept as background",
+  "images_many_boxes": "images with more than 100 boxes: kept, see Input.max_num_boxes",
+  "boxes_unknown_image": "boxes of an image that is not in the JSON: dropped",
+  "boxes_unknown_category": "boxes of a category that is not in the JSON: dropped",
+  "boxes_malformed": "boxes that are not four finite numbers: dropped",
+  "boxes_no_area": "boxes of zero area: dropped",
+  "boxes_outside": "boxes outside the image: dropped",
+  "boxes_clipped": "boxes beyond the image border: clipped",
+  "boxes_crowd": "crowd boxes: kept for evaluation, not trained on",
+}
+_NUM_EXAMPLES = 3
+
+
+class Report:
+  """Counts problems of one dataset and remembers the first examples of each."""
+
+  def __init__(self) -> None:
+    self._counts: Counter[str] = Counter()
+    self._examples: dict[str, list[str]] = {}
+
+  def note(self, problem: str, example: str) -> None:
+    """Counts one occurrence of a problem, one of `PROBLEMS`."""
+    assert problem in PROBLEMS, problem
+    self._counts[problem] += 1
+    examples = self._examples.setdefault(problem, [])
+    if len(examples) < _NUM_EXAMPLES:
+      examples.append(example)
+
+  def count(self, problem: str) -> int:
+    """Returns how often a problem occurred."""
+    return self._counts[problem]
+
+  def add(self, other: "Report") -> None:
+    """Adds the counts and examples of another report."""
+    self._counts.update(other._counts)
+    for problem, examples in other._examples.items():
+      known = self._examples.setdefault(problem, [])
+      known.extend(examples[: _NUM_EXAMPLES - len(known)])
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns {problem: {"count": int, "examples": [str, ...]}} of the problems that occurred."""
+    return {
+      problem: {"count": self._counts[problem], "examples": self._examples[problem]}
+      for problem in PROBLEMS
+      if self._counts[problem]
+    }
+
+
+def report_table(report: dict[str, Any]) -> str:
+  """Returns the text a person reads of a report in the form of `Report.to_json`."""
+  if not report:
+    return "No problems found.\n"
+  lines = []
+  for problem, found in report.items():
+    examples = ", ".join(found["examples"])
+    more = ", ..." if found["count"] > len(found["examples"]) else ""
+    lines.append(f"{found['count']:8d} {PROBLEMS[problem]}  ({examples}{more})")
+  return "\n".join(lines) + "\n"
