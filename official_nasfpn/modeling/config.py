@@ -98,9 +98,8 @@ def check_image_size(image_size: tuple[int, int], max_level: int) -> None:
       below = side // multiple * multiple
       nearest = [str(size) for size in (below, below + multiple) if size > 0]
       raise ValueError(
-        f"image_size {tuple(image_size)}: {name} {side} is not a multiple of {multiple} "
-        f"(the stride of the top level, 2^{max_level}); the nearest that {'are' if len(nearest) > 1 else 'is'} "
-        f"{' and '.join(nearest)}."
+        f"image_size {tuple(image_size)}: {name} {side} is not a multiple of {multiple}, the "
+        f"stride of the top level {max_level}. Nearest: {' and '.join(nearest)}."
       )
 
 

@@ -57,7 +57,7 @@ def detect_boxes(
   class_logits, box_deltas = flatten_outputs(outputs)
   boxes = box_ops.decode_boxes(box_deltas, tf.constant(anchors, tf.float32))
   boxes = box_ops.clip_boxes(boxes, image_sizes[:, tf.newaxis, :])
-  # Model Garden's default is a while loop of TensorFlow operations, 200 times slower at the same AP.
+  # Model Garden's default, a while loop of TensorFlow operations, is 200 times slower at equal AP.
   kept = tf.image.combined_non_max_suppression(
     boxes[:, :, tf.newaxis, :],
     tf.sigmoid(class_logits),

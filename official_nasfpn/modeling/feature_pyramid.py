@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,27 +63,22 @@ class FeaturePyramid(tf_keras.layers.Layer):
     self.norm_momentum = norm_momentum
     self.norm_epsilon = norm_epsilon
     self.sync_batch_norm = sync_batch_norm
-    self._unconsumed = unconsumed_inputs(spec)
-    norm = {
+    self._norm_arguments = {
       "momentum": norm_momentum,
       "epsilon": norm_epsilon,
       "synchronized": sync_batch_norm,
     }
-    self._norm = norm
-    self.laterals: dict[str, tf_keras.layers.Layer] = {}
+    self.laterals: dict[str, ConvolutionAndNorm] = {}
     self.repeats = [
-      [
-        ConvolutionAndNorm(num_filters, 3, norm, name=f"repeat_{repeat}_cell_{index}")
-        for index in range(1, len(spec.cells) + 1)
-      ]
-      for repeat in range(1, num_repeats + 1)
+      OnePyramid(spec, num_filters, self._norm_arguments, name=f"repeat_{index}")
+      for index in range(1, num_repeats + 1)
     ]
 
   def build(self, input_shape: Mapping[str, tf.TensorShape]) -> None:
     for level in _levels_given(self.spec, input_shape):
       if input_shape[level][-1] != self.num_filters:
         self.laterals[level] = ConvolutionAndNorm(
-          self.num_filters, 1, self._norm, name=f"lateral_{level}"
+          self.num_filters, 1, self._norm_arguments, name=f"lateral_{level}"
         )
     super().build(input_shape)
 
@@ -93,42 +89,24 @@ class FeaturePyramid(tf_keras.layers.Layer):
   ) -> list[dict[str, tf.Tensor]]:
     maps = self._inputs(features, training)
     pyramids = []
-    for cells in self.repeats:
-      maps = self._pyramid(maps, cells, training)
-      pyramids.append({str(level): maps[level] for level in self.spec.levels})
+    for repeat in self.repeats:
+      maps = repeat(maps, training=training)
+      pyramids.append(maps)
     return pyramids
 
   def _inputs(
     self, features: Mapping[str, tf.Tensor], training: bool | None
-  ) -> dict[int, tf.Tensor]:
-    """Returns the maps of all levels at the pyramid's width, {level: map}."""
+  ) -> dict[str, tf.Tensor]:
+    """Returns the maps of all levels at the pyramid's width."""
     maps = {}
     for level in _levels_given(self.spec, {key: map.shape for key, map in features.items()}):
       projected = features[level]
       if level in self.laterals:
         projected = self.laterals[level](projected, training=training)
-      maps[int(level)] = projected
-    for level in self.spec.levels:
-      if level not in maps:
-        maps[level] = max_pool(maps[level - 1], stride=2)
+      maps[level] = projected
+    for level in self.spec.levels[len(maps) :]:
+      maps[str(level)] = max_pool(maps[str(level - 1)], stride=2)
     return maps
-
-  def _pyramid(
-    self,
-    maps: Mapping[int, tf.Tensor],
-    cells: list[ConvolutionAndNorm],
-    training: bool | None,
-  ) -> dict[int, tf.Tensor]:
-    """Returns the output maps of one pyramid, {level: map}."""
-    candidates = [Candidate(level, maps[level]) for level in self.spec.levels]
-    for cell, extra, convolve in zip(self.spec.cells, self._unconsumed, cells, strict=True):
-      first, second = cell.inputs
-      merged = MERGE_OPS[cell.op](candidates[first], candidates[second], cell.level)
-      for index in extra:
-        merged += candidates[index].features
-      features = convolve(tf.nn.relu(merged), training=training)
-      candidates.append(Candidate(cell.level, features))
-    return {cell.level: cell.features for cell in candidates[-len(self.spec.levels) :]}
 
   def get_config(self) -> dict[str, Any]:
     return {
@@ -144,6 +122,42 @@ class FeaturePyramid(tf_keras.layers.Layer):
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> FeaturePyramid:
     return cls(**{**config, "spec": from_json(config["spec"])})
+
+
+class OnePyramid(tf_keras.layers.Layer):
+  """The merging cells of one repeat: {level: input map} to {level: output map}."""
+
+  def __init__(self, spec: PyramidSpec, num_filters: int, norm: Mapping[str, Any], **kwargs: Any):
+    """Prepares the cells' layers.
+
+    Args:
+      spec: the architecture.
+      num_filters: channels of every map.
+      norm: arguments of the batch norms.
+      **kwargs: arguments of every Keras layer, such as `name`.
+    """
+    super().__init__(**kwargs)
+    self.spec = spec
+    self.cells = [
+      ConvolutionAndNorm(num_filters, 3, norm, name=f"cell_{index}")
+      for index in range(1, spec.num_cells + 1)
+    ]
+
+  @tf.autograph.experimental.do_not_convert
+  def call(
+    self, inputs: Mapping[str, tf.Tensor], training: bool | None = None
+  ) -> dict[str, tf.Tensor]:
+    candidates = [Candidate(level, inputs[str(level)]) for level in self.spec.levels]
+    extra_inputs = unconsumed_inputs(self.spec)
+    for cell, extra, convolve in zip(self.spec.cells, extra_inputs, self.cells, strict=True):
+      first, second = (candidates[index] for index in cell.inputs)
+      merged = MERGE_OPS[cell.op](first, second, cell.level)
+      for index in extra:
+        merged += candidates[index].features
+      features = convolve(tf.nn.relu(merged), training=training)
+      candidates.append(Candidate(cell.level, features))
+    outputs = {candidate.level: candidate.features for candidate in candidates[-len(inputs) :]}
+    return {str(level): outputs[level] for level in self.spec.levels}
 
 
 class ConvolutionAndNorm(tf_keras.layers.Layer):
@@ -188,7 +202,7 @@ def _levels_given(spec: PyramidSpec, shapes: Mapping[str, tf.TensorShape]) -> li
       f"it was given {list(shapes)!r}."
     )
   sizes = {level: tuple(shapes[level][1:3]) for level in given}
-  for low, high in zip(given, given[1:], strict=False):
+  for low, high in itertools.pairwise(given):
     for below, above in zip(sizes[low], sizes[high], strict=True):
       if None not in (below, above) and below != 2 * above:
         raise ValueError(

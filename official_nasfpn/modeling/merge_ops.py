@@ -19,8 +19,8 @@ def sum_pair(first: Candidate, second: Candidate, level: int) -> tf.Tensor:
 def global_pool(first: Candidate, second: Candidate, level: int) -> tf.Tensor:
   """Adds the coarse map to the fine one gated, per channel, by the coarse map's global maximum.
 
-  The input of the higher level is the coarse one; at equal levels the first input is. The pooling is
-  a maximum, and the gate a sigmoid, as in the authors' released code.
+  The input of the higher level is the coarse one; at equal levels the first input is. Maximum and
+  sigmoid are those of the authors' released code.
   """
   coarse, fine = (first, second) if first.level >= second.level else (second, first)
   gate = tf.sigmoid(coarse.global_max())

@@ -44,12 +44,7 @@ def measure_size(detector: Detector) -> dict[str, Size]:
     "lateral_projections": [
       variable for lateral in pyramid.laterals.values() for variable in lateral.trainable_variables
     ],
-    "pyramid": [
-      variable
-      for cells in pyramid.repeats
-      for cell in cells
-      for variable in cell.trainable_variables
-    ],
+    "pyramid": [variable for repeat in pyramid.repeats for variable in repeat.trainable_variables],
     "heads": detector.head.trainable_variables,
   }
   multiply_adds = _multiply_adds_by_variable(detector)
