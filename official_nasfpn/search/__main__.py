@@ -1,0 +1,88 @@
+"""Searches for a feature pyramid: `python -m official_nasfpn.search --gin_file R --search_dir D`.
+
+The same command continues a search that was interrupted, and shows the result of one that is
+finished.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from official_nasfpn import configuration
+from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.search import proxy_task, storage
+from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.loop import run_search
+from official_nasfpn.search.recipe import settle_recipe
+from official_nasfpn.search.results import results_table, write_results
+from official_nasfpn.search.store import Trial
+
+_GIN_FILE = flags.DEFINE_multi_string(
+  "gin_file", [], "A recipe; may be given several times. Default: that of --search_dir."
+)
+_GIN_PARAM = flags.DEFINE_multi_string(
+  "gin_param", [], "A single binding, such as Search.num_trials=24; may be given several times."
+)
+_SEARCH_DIR = flags.DEFINE_string(
+  "search_dir", None, "Where everything of this search is kept.", required=True
+)
+_NUM_WORKERS = flags.DEFINE_integer(
+  "num_workers", 1, "Worker processes on this machine, which share its cores.", lower_bound=1
+)
+
+_WORKER_COMMAND = (sys.executable, "-m", "official_nasfpn.worker")
+
+
+def main(argv: list[str]) -> None:
+  refuse_positional_arguments(argv)
+  search_dir = Path(_SEARCH_DIR.value)
+  recipe, config, space = _read_recipe(search_dir)
+  # The controller's network is small, and the cores are the workers'.
+  os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+  try:
+    with storage.exclusive(search_dir):
+      settle_recipe(recipe, search_dir)
+      on_update = functools.partial(_write_events, search_dir) if _uses_tensorflow(config) else None
+      trials = run_search(config, space, search_dir, _WORKER_COMMAND, _NUM_WORKERS.value, on_update)
+      write_results(trials, search_dir)
+  except KeyboardInterrupt:
+    print(
+      "\nStopped. Nothing that was finished is lost: the same command continues.", file=sys.stderr
+    )
+    sys.exit(130)
+  print(results_table(trials, search_dir))
+
+
+def _read_recipe(search_dir: Path) -> tuple[str, SearchConfig, SearchSpace]:
+  """Returns the resolved recipe and the parts of it that the search itself needs."""
+  gin_files: list[str | Path] = [*_GIN_FILE.value]
+  if not gin_files:
+    gin_files = [storage.recipe_path(search_dir)]
+    if not gin_files[0].is_file():
+      raise UserError(f"--gin_file is needed: {search_dir} holds no search to continue.")
+  proxy_recipe = proxy_task.resolved_recipe(gin_files, _GIN_PARAM.value)
+  config = configuration.from_bindings(SearchConfig)
+  space = configuration.from_bindings(SearchSpace)
+  return f"{configuration.to_gin(config, space)}\n{proxy_recipe}", config, space
+
+
+def _uses_tensorflow(config: SearchConfig) -> bool:
+  return config.algorithm != "random"
+
+
+def _write_events(
+  search_dir: Path, update: int, metrics: Mapping[str, float], trials: Sequence[Trial]
+) -> None:
+  # Here, because TensorFlow is slow to import; by now the controller has done so.
+  from official_nasfpn.search.events import write_events
+
+  write_events(search_dir / "events", update, metrics, trials)
+
+
+if __name__ == "__main__":
+  run_program(main)

@@ -1,0 +1,61 @@
+"""The one place that imports tensorflow-addons, which has reached its end of life.
+
+It is wanted for its layer-normalised LSTM cell alone, and nothing else needs it.
+"""
+
+import contextlib
+import importlib
+import sys
+import warnings
+from collections.abc import Iterator
+
+from official_nasfpn.errors import UserError
+
+# tensorflow-addons 0.23 looks for Keras 2 where Keras 3 is installed nowadays.
+_ALIASES = {
+  "keras.src.engine": "tf_keras.src.engine",
+  "keras.src.engine.keras_tensor": "tf_keras.src.engine.keras_tensor",
+}
+# Its two notices: it is not developed any more, and it does not know this TensorFlow.
+_NOTICES = (
+  r"\s*TensorFlow Addons \(TFA\) has ended development",
+  r"Tensorflow Addons supports using Python ops for all Tensorflow versions",
+)
+
+
+def layer_norm_lstm_cell(units: int, **arguments: object):
+  """Returns a `tensorflow_addons.rnn.LayerNormLSTMCell`.
+
+  Args:
+    units: of the hidden state.
+    **arguments: further ones of the cell.
+
+  Raises:
+    UserError: tensorflow-addons is not installed.
+  """
+  with _keras_2_names(), warnings.catch_warnings():
+    for notice in _NOTICES:
+      warnings.filterwarnings("ignore", message=notice)
+    try:
+      from tensorflow_addons.rnn import LayerNormLSTMCell
+    except ModuleNotFoundError as error:
+      raise UserError(
+        "Search.cell = 'layer_norm_lstm' needs tensorflow-addons, which exists up to Python 3.11: "
+        "pip install tensorflow-addons==0.23.0. Search.cell = 'lstm' needs nothing."
+      ) from error
+  return LayerNormLSTMCell(units, **arguments)
+
+
+@contextlib.contextmanager
+def _keras_2_names() -> Iterator[None]:
+  """Shows Keras 2 under the names in `_ALIASES`, and takes them away again."""
+  before = {name: sys.modules.get(name) for name in _ALIASES}
+  sys.modules.update({name: importlib.import_module(real) for name, real in _ALIASES.items()})
+  try:
+    yield
+  finally:
+    for name, module in before.items():
+      if module is None:
+        del sys.modules[name]
+      else:
+        sys.modules[name] = module

@@ -1,0 +1,122 @@
+"""The controller: a recurrent network that writes an architecture down, choice by choice.
+
+One LSTM layer reads the previous choice and a softmax over the valid choices makes the next one
+(Zoph & Le 2017, section 3.2; Zoph et al. 2018, NASNet, A.2). Every decision has its own softmax and
+its own embedding of the choice made there.
+"""
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.search.addons import layer_norm_lstm_cell
+
+# Makes an invalid choice impossible, and stays finite so that gradients do.
+_NEVER = -1e9
+
+
+class Controller(tf.Module):
+  """A policy over the sequences of decisions of a search space.
+
+  T is the number of decisions, V the largest number of choices that any of them has; masks fill
+  the places that a decision does not use.
+  """
+
+  def __init__(self, space: SearchSpace, hidden_units: int, cell: str, seed: int):
+    """Draws all weights from U(-0.1, 0.1) (NASNet A.2).
+
+    Args:
+      space: whose decisions are taken.
+      hidden_units: of the LSTM, and of the embeddings.
+      cell: `lstm` or `layer_norm_lstm`.
+      seed: of the weights.
+    """
+    super().__init__()
+    self._space = space
+    num_decisions = len(space.decisions)
+    num_choices = max(decision.num_choices for decision in space.decisions)
+    self._shape = (num_decisions, num_choices)
+    seeds = iter(np.random.SeedSequence(seed).generate_state(5).tolist())
+
+    def initializer():
+      return tf_keras.initializers.RandomUniform(-0.1, 0.1, seed=next(seeds))
+
+    make_cell = {"lstm": tf_keras.layers.LSTMCell, "layer_norm_lstm": layer_norm_lstm_cell}[cell]
+    self.cell = make_cell(
+      hidden_units, kernel_initializer=initializer(), recurrent_initializer=initializer()
+    )
+    self.cell.build((None, hidden_units))
+    self.recurrence = tf_keras.layers.RNN(self.cell, return_sequences=True)
+    self.start = tf.Variable(initializer()((hidden_units,)), name="start")
+    self.embedding = tf.Variable(
+      initializer()((num_decisions, num_choices, hidden_units)), name="embedding"
+    )
+    self.kernel = tf.Variable(
+      initializer()((num_decisions, hidden_units, num_choices)), name="kernel"
+    )
+    self.bias = tf.Variable(tf.zeros((num_decisions, num_choices)), name="bias")
+
+  def sample(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Samples architectures.
+
+    Args:
+      rng: all randomness comes from it.
+      count: B, the number of architectures.
+
+    Returns:
+      Choices, int [B, T], and the log-probability of each when it was made, float32 [B, T].
+    """
+    num_decisions, num_choices = self._shape
+    # argmax(logits + Gumbel noise) is a draw from softmax(logits).
+    noise = rng.gumbel(size=(count, num_decisions, num_choices)).astype(np.float32)
+    choices = np.zeros((count, num_decisions), np.int64)
+    log_probs = np.zeros((count, num_decisions), np.float32)
+    rows = np.arange(count)
+    inputs = tf.tile(self.start[tf.newaxis], [count, 1])
+    state = [tf.zeros((count, self.cell.units))] * 2
+    for step in range(num_decisions):
+      hidden, state = self.cell(inputs, state)
+      mask = np.stack([self._mask(chosen[:step]) for chosen in choices])
+      logits = hidden @ self.kernel[step] + self.bias[step]
+      masked = tf.nn.log_softmax(tf.where(mask, logits, _NEVER)).numpy()
+      choices[:, step] = np.argmax(masked + noise[:, step], axis=-1)
+      log_probs[:, step] = masked[rows, choices[:, step]]
+      inputs = tf.one_hot(choices[:, step], num_choices) @ self.embedding[step]
+    return choices, log_probs
+
+  def masks(self, choices: np.ndarray) -> np.ndarray:
+    """Returns which choices were valid at each decision, bool [B, T, V], for choices [B, T]."""
+    steps = range(self._shape[0])
+    return np.stack([[self._mask(chosen[:step]) for step in steps] for chosen in choices])
+
+  def log_probs_and_entropy(
+    self, choices: tf.Tensor, masks: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scores given architectures under the present weights.
+
+    Args:
+      choices: int [B, T].
+      masks: bool [B, T, V], from `masks`.
+
+    Returns:
+      The log-probability of each choice, float32 [B, T], and the entropy of each decision's
+      distribution in nats, float32 [B, T].
+    """
+    # A product with one-hot rows, not a gather: its gradient is the same sum in the same order at
+    # every run.
+    chosen = tf.one_hot(choices, self._shape[1])
+    embedded = tf.einsum("btv,tvh->bth", chosen, self.embedding)
+    start = tf.tile(self.start[tf.newaxis, tf.newaxis], [tf.shape(choices)[0], 1, 1])
+    hidden = self.recurrence(tf.concat([start, embedded[:, :-1]], axis=1))
+    logits = tf.einsum("bth,thv->btv", hidden, self.kernel) + self.bias
+    log_probs = tf.nn.log_softmax(tf.where(masks, logits, _NEVER))
+    # An invalid choice has probability 0 and adds 0 * log_prob = 0.
+    entropy = -tf.reduce_sum(tf.exp(log_probs) * log_probs, axis=-1)
+    return tf.reduce_sum(chosen * tf.where(masks, log_probs, 0.0), axis=-1), entropy
+
+  def _mask(self, chosen: np.ndarray) -> np.ndarray:
+    mask = np.zeros(self._shape[1], bool)
+    valid = self._space.mask(chosen.tolist())
+    mask[: len(valid)] = valid
+    return mask

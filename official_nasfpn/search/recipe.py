@@ -1,0 +1,71 @@
+"""The recipe that a search directory belongs to, and what may change when it is continued."""
+
+from pathlib import Path
+
+from gin import config_parser
+
+from official_nasfpn.errors import UserError
+from official_nasfpn.search import storage
+
+_NUM_TRIALS = "Search.num_trials"
+# How the work is done, not what is computed.
+_FREE = ("Search.lease_seconds", "Search.max_attempts", "Search.trials_per_worker")
+
+
+def settle_recipe(recipe: str, search_dir: Path) -> None:
+  """Writes `recipe.gin`, or checks that a search which is there already has the same recipe.
+
+  The number of trials may have been raised, and how workers are kept may be another.
+
+  Args:
+    recipe: resolved gin text.
+    search_dir: of the search; it exists.
+
+  Raises:
+    UserError: the directory holds another search; the message names what differs.
+  """
+  path = storage.recipe_path(search_dir)
+  if not path.exists():
+    if any(not entry.name.startswith(".") for entry in search_dir.iterdir()):
+      raise UserError(f"{search_dir} holds files but no search; choose another --search_dir.")
+    storage.write_text(path, recipe)
+    return
+  old = _bindings(path.read_text(encoding="utf-8"), str(path))
+  new = _bindings(recipe, "the recipe")
+  differing = [
+    f"  {key}: {old.get(key, '(none)')} there, {new.get(key, '(none)')} now"
+    for key in sorted(old.keys() | new.keys())
+    if old.get(key) != new.get(key) and not _may_change(key, old, new)
+  ]
+  if differing:
+    raise UserError(
+      f"{search_dir} holds a search with another recipe; choose another --search_dir, or "
+      f"continue that one ({_NUM_TRIALS} may be raised). What differs:\n" + "\n".join(differing)
+    )
+  if old != new:
+    storage.write_text(path, recipe)
+
+
+def _may_change(key: str, old: dict[str, object], new: dict[str, object]) -> bool:
+  return key in _FREE or (key == _NUM_TRIALS and old.get(key, 0) <= new[key])
+
+
+def _bindings(text: str, where: str) -> dict[str, object]:
+  """Returns the bindings of a gin text as data: nothing in it is imported or run."""
+  statements = config_parser.ConfigParser(text, _References())
+  try:
+    return {
+      f"{'/'.join(filter(None, [s.scope, s.selector]))}.{s.arg_name}": s.value for s in statements
+    }
+  except (SyntaxError, AttributeError) as error:
+    raise UserError(f"{where} is not a resolved recipe: {error}.") from error
+
+
+class _References(config_parser.ParserDelegate):
+  """Reads `@Other()` as that text."""
+
+  def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> str:
+    return f"@{scoped_configurable_name}{'()' if evaluate else ''}"
+
+  def macro(self, macro_name: str) -> str:
+    return f"%{macro_name}"

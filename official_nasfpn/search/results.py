@@ -1,0 +1,71 @@
+"""What a search leaves behind: the best architecture, its drawing, the reward curve, a table."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from official_nasfpn import architecture
+from official_nasfpn.architecture.diagram import draw_pyramid
+from official_nasfpn.errors import UserError
+from official_nasfpn.search import storage
+from official_nasfpn.search.figures import draw_reward_curve
+from official_nasfpn.search.store import DONE, FAILED, Trial
+
+
+def best_trials(trials: Sequence[Trial]) -> list[Trial]:
+  """Returns the trials that gave a reward, the best first; reused ones are left out."""
+  done = [trial for trial in trials if trial.state == DONE]
+  return sorted(done, key=lambda trial: (-trial.reward, trial.number))
+
+
+def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
+  """Writes `best_architecture.gin` and `.png` and `reward_curve.png` into the search directory.
+
+  Args:
+    trials: all of a search.
+    search_dir: of the search.
+
+  Raises:
+    UserError: no trial gave a reward.
+  """
+  ranking = best_trials(trials)
+  if not ranking:
+    reasons = [trial.failure for trial in trials if trial.state == FAILED]
+    raise UserError(
+      f"None of the {len(trials)} trials in {search_dir} gave a reward. The first failed because: "
+      f"{reasons[0]}. Mend that, then search in a new --search_dir."
+    )
+  best = ranking[0]
+  spec = architecture.from_gin(best.architecture)
+  search = search_dir.resolve().name
+  provenance = (
+    f"# The best of {len(trials)} trials of the search {search}: trial {best.number}, "
+    f"reward {best.reward:.6g}.\n"
+  )
+  storage.write_text(search_dir / "best_architecture.gin", provenance + architecture.to_gin(spec))
+  draw_pyramid(
+    spec,
+    search_dir / "best_architecture.png",
+    title=f"{search}, trial {best.number}, reward {best.reward:.4f}",
+  )
+  draw_reward_curve(trials, search_dir / "reward_curve.png", title=search)
+
+
+def results_table(trials: Sequence[Trial], search_dir: Path, num_rows: int = 3) -> str:
+  """Returns what a person wants to know of a finished search, as text."""
+  unique = len({trial.architecture_hash for trial in trials})
+  counts = {state: sum(trial.state == state for trial in trials) for state in (DONE, FAILED)}
+  hours = math.fsum(trial.seconds or 0.0 for trial in trials) / 3600
+  lines = [
+    f"{len(trials)} architectures sampled, {unique} unique, {counts[DONE]} evaluated, "
+    f"{counts[FAILED]} failed, {hours:.2f} worker hours",
+    f"{'rank':>4}  {'reward':>8}  {'trial':>6}  {'seconds':>8}  architecture",
+  ]
+  for rank, trial in enumerate(best_trials(trials)[:num_rows], start=1):
+    path = storage.trial_dir(search_dir, trial.number) / "architecture.gin"
+    lines.append(
+      f"{rank:>4}  {trial.reward:>8.4f}  {trial.number:>6}  {trial.seconds:>8.1f}  {path}"
+    )
+  for name in ("best_architecture.gin", "best_architecture.png", "reward_curve.png"):
+    lines.append(str(search_dir / name))
+  return "\n".join(lines)

@@ -1,0 +1,197 @@
+"""The worker: claims trials, evaluates them one after the other, and reports.
+
+It imports no TensorFlow; `evaluate` does, when it trains a network.
+"""
+
+import math
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from official_nasfpn import architecture
+from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.errors import UserError
+from official_nasfpn.search import storage
+from official_nasfpn.search.store import Trial, TrialStore
+
+Evaluate = Callable[[PyramidSpec, Path, Callable[[float], None]], float]
+
+# What a worker's end means to its launcher; any other code is a crash.
+EXIT_REPLACE_ME = 0
+EXIT_LOST_TRIAL = 70
+EXIT_STORAGE = 74  # EX_IOERR of sysexits.h
+
+_POLL_SECONDS = 0.2
+_PROGRESS_STEP = 0.05
+
+
+class TrialFailed(Exception):
+  """Raised by an evaluation that cannot give a reward.
+
+  Attributes:
+    reason: for people.
+    diverged: the architecture is to blame: its training diverged. The search learns from that, and
+      does not learn from failures of machines.
+  """
+
+  def __init__(self, reason: str, diverged: bool = False):
+    super().__init__(reason)
+    self.reason = reason
+    self.diverged = diverged
+
+
+def run_worker(
+  search_dir: Path,
+  evaluate: Evaluate,
+  worker_id: str = "worker-0",
+  lease_seconds: float = 120.0,
+  max_attempts: int = 3,
+  trials_per_worker: int = 0,
+  parent_pid: int | None = None,
+) -> int:
+  """Evaluates trials until it is stopped, or has done `trials_per_worker` of them.
+
+  Args:
+    search_dir: the search to work for.
+    evaluate: takes an architecture, the trial's directory and a function to report progress in
+      0..1 with, and returns the reward. It raises `TrialFailed` when there can be none.
+    worker_id: the worker's name; one process at a time may use it.
+    lease_seconds: without a sign of life for so long, a trial is given to another worker.
+    max_attempts: a trial fails when so many workers have died of it.
+    trials_per_worker: end after so many trials; 0 for no end.
+    parent_pid: end, whatever the worker is doing, when this process is not the parent any more.
+
+  Returns:
+    The exit code that tells a launcher why the worker ended.
+
+  Raises:
+    UserError: there is no search in `search_dir`, or the name is in use.
+  """
+  if not storage.database_path(search_dir).is_file():
+    raise UserError(f"There is no search in {search_dir}.")
+  lock = storage.FileLock(storage.worker_lock(search_dir, worker_id))
+  if not lock.acquire():
+    raise UserError(f"{worker_id} of {search_dir} is already running, as process {lock.holder()}.")
+  store = TrialStore(storage.database_path(search_dir), lease_seconds, max_attempts)
+  heartbeat = _Heartbeat(store, parent_pid)
+  try:
+    store.check_version()
+    heartbeat.start()
+    trials_done = 0
+    while trials_per_worker == 0 or trials_done < trials_per_worker:
+      trial = store.claim(worker_id)
+      if trial is None:
+        time.sleep(_POLL_SECONDS)
+        continue
+      _run_trial(store, trial, storage.trial_dir(search_dir, trial.number), evaluate, heartbeat)
+      trials_done += 1
+    return EXIT_REPLACE_ME
+  except Exception as error:
+    problem = storage.storage_problem(error)
+    if problem is None:
+      raise
+    print(f"cannot go on: {problem}", flush=True)
+    return EXIT_STORAGE
+  finally:
+    heartbeat.stop()
+    store.close()
+    lock.release()
+
+
+def _run_trial(
+  store: TrialStore, trial: Trial, directory: Path, evaluate: Evaluate, heartbeat: "_Heartbeat"
+) -> None:
+  """Evaluates one trial and reports what came of it."""
+  name = f"trial {trial.number}, attempt {trial.attempt}"
+  print(f"{name}: started", flush=True)
+  directory.mkdir(parents=True, exist_ok=True)
+  heartbeat.begin(trial)
+  try:
+    spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
+    reward = float(evaluate(spec, directory, heartbeat.report_progress))
+    if not math.isfinite(reward):
+      raise TrialFailed(f"its reward is {reward}")
+  except Exception as error:
+    if storage.storage_problem(error):
+      raise
+    heartbeat.end()
+    storage.write_text(directory / "failure.txt", traceback.format_exc())
+    reason, diverged = _reason(error), getattr(error, "diverged", False)
+    accepted = store.report_failure(trial.number, trial.attempt, reason, diverged)
+    outcome = f"failed: {reason}"
+  else:
+    heartbeat.end()
+    accepted = store.report_reward(trial.number, trial.attempt, reward)
+    outcome = f"reward {reward:.6g}"
+  print(f"{name}: {outcome}{'' if accepted else ' (too late: it was given away)'}", flush=True)
+
+
+def _reason(error: Exception) -> str:
+  if isinstance(error, TrialFailed):
+    return error.reason
+  first_line = str(error).strip().partition("\n")[0]
+  return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+
+
+class _Heartbeat(threading.Thread):
+  """Renews the lease of the running trial, and ends the process when it works for nobody."""
+
+  def __init__(self, store: TrialStore, parent_pid: int | None):
+    super().__init__(daemon=True, name="heartbeat")
+    self._store = store
+    self._parent_pid = parent_pid
+    self._lock = threading.Lock()
+    self._trial: Trial | None = None
+    self._progress = 0.0
+    self._renewed_at = 0.0
+    self._renewed_progress = 0.0
+    self._stopped = threading.Event()
+
+  def begin(self, trial: Trial) -> None:
+    with self._lock:
+      self._trial = trial
+      self._progress = self._renewed_progress = 0.0
+      self._renewed_at = time.monotonic()
+
+  def end(self) -> None:
+    """Stops renewing; to be called before the result is reported."""
+    with self._lock:
+      self._trial = None
+
+  def stop(self) -> None:
+    self._stopped.set()
+
+  def report_progress(self, fraction: float) -> None:
+    """Says how much of the running trial is done, 0..1; cheap enough for every train step."""
+    self._progress = min(max(float(fraction), 0.0), 1.0)
+
+  def run(self) -> None:
+    while not self._stopped.wait(_POLL_SECONDS):
+      if self._parent_pid is not None and os.getppid() != self._parent_pid:
+        # The main thread may be deep in TensorFlow: only this ends it at once.
+        os._exit(EXIT_LOST_TRIAL)
+      with self._lock:
+        if self._trial is not None and self._is_due() and not self._renew(self._trial):
+          print("the trial was given to another worker: stopping", flush=True)
+          os._exit(EXIT_LOST_TRIAL)
+
+  def _is_due(self) -> bool:
+    # Four renewals a lease, so that one or two may be late; more only to show progress.
+    late = time.monotonic() - self._renewed_at >= self._store.lease_seconds / 4
+    return late or self._progress - self._renewed_progress >= _PROGRESS_STEP
+
+  def _renew(self, trial: Trial) -> bool:
+    try:
+      owned = self._store.renew(trial.number, trial.attempt, self._progress)
+    except sa.exc.DBAPIError as error:
+      # A later renewal may still come in time; if none does, the report shows what is wrong.
+      print(f"could not renew the lease: {error.orig}", flush=True)
+      return True
+    self._renewed_at = time.monotonic()
+    self._renewed_progress = self._progress
+    return owned

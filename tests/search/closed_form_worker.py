@@ -1,0 +1,90 @@
+"""A worker whose rewards follow from the architecture at once; started by the tests' launchers.
+
+Further arguments, after the launcher's:
+  seconds: that one evaluation takes.
+  faults: what goes wrong, as `trial:kind` separated by commas; see `_FAULTS`.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.search.trial_worker import TrialFailed, run_worker
+
+
+def closed_form_reward(spec: PyramidSpec) -> float:
+  """Returns a reward in 0..1: the share of cells that pool and read an input of the pyramid."""
+  good = [
+    cell.op == "global_pool" and min(cell.inputs) < spec.num_inputs for cell in spec.cells
+  ]
+  spread = sum(abs(a - b) for a, b in (cell.inputs for cell in spec.cells)) / 1000
+  return sum(good) / len(good) * 0.9 + spread
+
+
+def _diverge():
+  raise TrialFailed("the loss became NaN at step 7", diverged=True)
+
+
+def _crash():
+  raise RuntimeError("the graph is too large\nfurther lines")
+
+
+_FAULTS = {
+  "diverged": _diverge,
+  "exception": _crash,
+  "memory": lambda: bytearray(1 << 62),
+  "disk": lambda: open("/dev/full", "w", buffering=1).write("x\n"),
+  "exit": lambda: sys.exit(9),
+  "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+  "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--search_dir", type=Path, required=True)
+  parser.add_argument("--worker_id", required=True)
+  parser.add_argument("--parent_pid", type=int)
+  parser.add_argument("--lease_seconds", type=float, default=30.0)
+  parser.add_argument("--max_attempts", type=int, default=3)
+  parser.add_argument("--trials_per_worker", type=int, default=0)
+  parser.add_argument("--seconds", type=float, default=0.0)
+  parser.add_argument("--faults", default="")
+  arguments = parser.parse_args()
+  faults = dict(fault.split(":") for fault in arguments.faults.split(",") if fault)
+
+  def evaluate(spec, trial_dir, report_progress):
+    number = trial_dir.name.lstrip("0")
+    # Every evaluation leaves a line, so that tests can count them.
+    with open(arguments.search_dir / "evaluations.txt", "a") as log:
+      log.write(f"{number} {os.getpid()}\n")
+    report_progress(0.5)
+    time.sleep(arguments.seconds)
+    kind = faults.get(number, "")
+    once = kind.startswith("once-")
+    if kind and not (once and (trial_dir / "fault").exists()):
+      (trial_dir / "fault").touch()
+      if kind.removeprefix("once-") == "nan":
+        return float("nan")
+      _FAULTS[kind.removeprefix("once-")]()
+    return closed_form_reward(spec)
+
+  sys.exit(
+    run_worker(
+      arguments.search_dir,
+      evaluate,
+      arguments.worker_id,
+      lease_seconds=arguments.lease_seconds,
+      max_attempts=arguments.max_attempts,
+      trials_per_worker=arguments.trials_per_worker,
+      parent_pid=arguments.parent_pid,
+    )
+  )
+
+
+if __name__ == "__main__":
+  main()
