@@ -19,8 +19,8 @@ def pyramid_parameters(spec: PyramidSpec, num_filters: int) -> int:
 def pyramid_multiply_adds(spec: PyramidSpec, num_filters: int, image_size: tuple[int, int]) -> int:
   """Returns the number of multiply-adds of one pyramid on one image.
 
-  They are those of the cells' convolutions; merging, resampling and batch norm add less than 0.1 %.
-  What the paper calls FLOPs is twice this number.
+  Those of the cells' convolutions are counted: merging, resampling and batch norm need about
+  2 operations per value, the convolutions 9 F. What the paper calls FLOPs is twice this number.
 
   Args:
     spec: the pyramid.

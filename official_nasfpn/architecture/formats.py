@@ -7,6 +7,7 @@ safe to open.
 import dataclasses
 import json
 import tokenize
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def from_gin(text: str, where: str = "architecture") -> PyramidSpec:
   return _spec(fields, where)
 
 
-def resolve_architecture(value: str | Path | PyramidSpec) -> PyramidSpec:
+def resolve_architecture(value: str | PathLike[str] | PyramidSpec) -> PyramidSpec:
   """Returns the pyramid that a setting names.
 
   Args:

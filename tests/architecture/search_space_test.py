@@ -40,7 +40,7 @@ def test_enumeration_has_the_stated_size_and_no_repetition(space):
 
 def test_enumeration_is_every_valid_spec_and_no_other():
   # By brute force over all cells of 3 candidates and two levels, validity decided by PyramidSpec.
-  space = SearchSpace(3, 4, 1)
+  space = SearchSpace(3, 4, 1, ("global_pool",))
   valid = set()
   pairs = [(i, j) for i in range(4) for j in range(4)]
   cells = [(pair, level, op) for pair in pairs for level in (3, 4) for op in space.ops]
