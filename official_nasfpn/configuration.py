@@ -10,11 +10,14 @@ import dataclasses
 import difflib
 import pprint
 import re
-from collections.abc import Callable, Sequence
+import tokenize
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gin
+from gin import config_parser
 
 from official_nasfpn.errors import UserError
 
@@ -43,17 +46,19 @@ def parse(gin_files: Sequence[str | Path] = (), gin_params: Sequence[str] = ()) 
     gin_params: single bindings such as `Detector.num_filters = 64`.
 
   Raises:
-    UserError: a file is missing, a line cannot be parsed, or a name is unknown (the message names
-      the nearest known one).
+    UserError: a file is missing, a line cannot be parsed, a name is unknown (the message names the
+      nearest known one), or a line sets nothing.
   """
   gin.clear_config()
+  macros = _Macros()
   for file in gin_files:
     path = Path(file)
     if not path.is_file():
       raise UserError(f"There is no gin file {str(path)!r}.")
-    _guarded_parse(_with_includes(path), str(path))
+    _guarded_parse(_with_includes(path), str(path), macros)
   for param in gin_params:
-    _guarded_parse(param, "--gin_param")
+    _guarded_parse(param, "--gin_param", macros)
+  macros.check()
 
 
 def from_bindings(cls: type[_T]) -> _T:
@@ -64,9 +69,9 @@ def from_bindings(cls: type[_T]) -> _T:
   """
   try:
     return gin.get_configurable(_NAMES[cls])()
-  except (TypeError, ValueError) as error:
+  except (TypeError, ValueError, UserError) as error:
     # gin adds where the binding stands after the class's own message.
-    raise UserError(f"{_NAMES[cls]}: {_first_lines(error)}") from error
+    raise UserError(f"{_NAMES[cls]}: {_own_message(error)}") from error
 
 
 def to_gin(*configs: Any) -> str:
@@ -103,7 +108,9 @@ def to_gin(*configs: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-  """Returns `value` with nested dataclasses that are no configurables turned into tuples."""
+  """Returns `value` with paths as strings and unnamed dataclasses as tuples, as gin writes them."""
+  if isinstance(value, PathLike):
+    return fspath(value)
   if dataclasses.is_dataclass(value) and type(value) not in _NAMES:
     return dataclasses.astuple(value)
   if isinstance(value, tuple | list):
@@ -128,45 +135,92 @@ def _with_includes(path: Path, seen: tuple[Path, ...] = ()) -> str:
         return _with_includes(folder / name, (*seen, path))
     raise UserError(f"{path} includes {name!r}, which is neither beside it nor in {Path.cwd()}.")
 
-  return re.sub(r"^include\s+(['\"])(.+?)\1\s*$", include, text, flags=re.MULTILINE)
+  return re.sub(r"^include\s+(['\"])(.+?)\1\s*(#.*)?$", include, text, flags=re.MULTILINE)
 
 
-def _guarded_parse(text: str, where: str) -> None:
-  _refuse_imports(text, where)
+@dataclasses.dataclass
+class _Macros(config_parser.ParserDelegate):
+  """Which macros recipes define (`side = 256`) and which they use (`%side`)."""
+
+  defined_in: dict[str, str] = dataclasses.field(default_factory=dict)
+  used: set[str] = dataclasses.field(default_factory=set)
+
+  def macro(self, macro_name: str) -> None:
+    self.used.add(macro_name)
+
+  def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> None:
+    pass
+
+  def check(self) -> None:
+    """Raises a `UserError` for an undefined macro, and for one that nobody uses.
+
+    To gin `num_filters = 64` is a macro too, and without a use it changes nothing.
+    """
+    for name in sorted(self.used - self.defined_in.keys()):
+      defined = {macro: f"%{macro}" for macro in self.defined_in}
+      raise UserError(f"%{name} is not defined.{_nearest(name, defined)}")
+    for name in sorted(self.defined_in.keys() - self.used):
+      fields = {
+        field.name: f"{_NAMES[cls]}.{field.name}"
+        for cls in _NAMES
+        for field in dataclasses.fields(cls)
+      }
+      raise UserError(f"{self.defined_in[name]}: {name!r} sets nothing.{_nearest(name, fields)}")
+
+
+def _guarded_parse(text: str, where: str, macros: _Macros) -> None:
   try:
+    # A recipe is data; gin itself would run any module that a recipe imports.
+    for statement in config_parser.ConfigParser(text, macros):
+      _refuse_unless_binding(statement, where)
+      if isinstance(statement, config_parser.BindingStatement) and not statement.arg_name:
+        macros.defined_in[statement.selector] = where
     gin.parse_config(text)
   except SyntaxError as error:
-    line = (error.text or "").strip()
-    raise UserError(f"{where}: gin cannot parse {line or text.strip()!r}: {error.msg}.") from error
+    line = (error.text or "").strip() or text.strip()
+    raise UserError(f"{where}: gin cannot parse {line!r}: {_sentence(error.msg)}") from error
+  except tokenize.TokenError as error:
+    raise UserError(f"{where}: gin cannot parse it: {_sentence(error.args[0])}") from error
   except ValueError as error:
     raise UserError(f"{where}: {_unknown_name(str(error))}") from error
 
 
-def _refuse_imports(text: str, where: str) -> None:
-  # A recipe is data; gin itself would run any module that a recipe imports.
-  for line in text.splitlines():
-    if re.match(r"\s*(import|from)\s", line):
-      raise UserError(f"{where}: {line.strip()!r}: a recipe cannot import Python modules.")
+def _refuse_unless_binding(statement: Any, where: str) -> None:
+  line = statement.location.line_content.strip()
+  if isinstance(statement, config_parser.ImportStatement):
+    raise UserError(f"{where}: {line!r}: a recipe cannot import Python modules.")
+  if isinstance(statement, config_parser.IncludeStatement):
+    raise UserError(f"{where}: {line!r}: an include stands in a recipe, on a line of its own.")
+  if statement.scope:
+    raise UserError(f"{where}: {line!r}: the scope {statement.scope!r} is never entered.")
 
 
-def _first_lines(error: Exception) -> str:
-  message = str(error).strip()
-  return re.split(r"\n\s*In call to configurable", message)[0].strip()
+def _own_message(error: Exception) -> str:
+  """Returns an exception's message without the lines that gin adds to it."""
+  return re.split(r"\n\s*(?:In call to configurable|No values supplied by Gin)", str(error))[0]
+
+
+def _sentence(message: str) -> str:
+  """Returns the last line of a message, which names the token in question, as a sentence."""
+  return message.strip().split("\n")[-1].strip().rstrip(".") + "."
 
 
 def _unknown_name(message: str) -> str:
   """Returns gin's complaint in one line, with the nearest known name where a name is unknown."""
-  fields = {_NAMES[cls]: [f.name for f in dataclasses.fields(cls)] for cls in _NAMES}
-  first = message.split("\n")[0].rstrip(".")
-  if match := re.match(r"No configurable matching '(.+?)'", first):
-    return f"{first}.{_nearest(match.group(1), list(fields))}"
+  classes = {name: cls for cls, name in _NAMES.items()}
+  first = _sentence(message.split("\n")[0])
+  if match := re.match(r"No configurable matching (?:reference )?'@?(.+?)(?:\(\))?'", first):
+    return first + _nearest(match.group(1), {name: name for name in classes})
   if match := re.match(r"Configurable '(.+?)' doesn't have a parameter named '(.+?)'", first):
-    known = fields.get(match.group(1), [])
-    return f"{first}.{_nearest(match.group(2), known, match.group(1) + '.')}"
-  return first + "."
+    name = match.group(1)
+    known = dataclasses.fields(classes[name]) if name in classes else ()
+    fields = {field.name: f"{name}.{field.name}" for field in known}
+    return first + _nearest(match.group(2), fields)
+  return first
 
 
-def _nearest(name: str, known: list[str], prefix: str = "") -> str:
-  lowered = {item.lower(): item for item in known}
-  match = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.0)
-  return f" Did you mean {prefix}{lowered[match[0]]}?" if match else ""
+def _nearest(name: str, known: Mapping[str, str]) -> str:
+  """Returns a question that proposes the value in `known` whose key resembles `name` most."""
+  lowered = {key.lower(): value for key, value in known.items()}
+  match = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.0)
+  return f" Did you mean {lowered[match[0]]}?" if match else ""

@@ -112,6 +112,11 @@ def resolve_architecture(value: str | PathLike[str] | PyramidSpec) -> PyramidSpe
   """
   if isinstance(value, PyramidSpec):
     return value
+  if not isinstance(value, str | PathLike):
+    raise UserError(
+      "an architecture is a name of the catalogue, the path of a .gin or .json file, or "
+      f"@PyramidSpec(), not {value!r}."
+    )
   path = Path(value)
   readers = {".gin": from_gin, ".json": from_json}
   if path.suffix not in readers:

@@ -1,0 +1,208 @@
+"""gin as this project uses it: recipes are data, and what they get wrong is said clearly."""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from official_nasfpn import configuration
+from official_nasfpn.errors import UserError
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+  x: int
+  y: int
+
+
+@configuration.configurable("Inner")
+@dataclasses.dataclass(frozen=True)
+class Inner:
+  points: tuple[Point, ...] = ()
+
+  def __post_init__(self):
+    if len(self.points) > 2:
+      raise ValueError("at most two points")
+
+
+@configuration.configurable("Outer")
+@dataclasses.dataclass(frozen=True)
+class Outer:
+  width: int = 8
+  sides: tuple[int, ...] = (4, 4)
+  name: str | None = None
+  inner: Inner | None = None
+
+  def __post_init__(self):
+    if self.name == "forbidden":
+      raise UserError("There is no such name. Take another one.")
+
+
+def _outer(*params):
+  configuration.parse((), params)
+  return configuration.from_bindings(Outer)
+
+
+def test_what_is_not_bound_keeps_its_default():
+  assert _outer() == Outer()
+  assert _outer("Outer.width = 3") == Outer(width=3)
+
+
+def test_bindings_do_not_reach_instances_made_by_hand():
+  configuration.parse((), ["Outer.width = 3"])
+  assert Outer().width == 8
+
+
+def test_instances_are_of_the_class_itself():
+  assert type(_outer("Outer.inner = @Inner()").inner) is Inner
+  assert type(_outer()) is Outer
+
+
+def test_later_files_and_parameters_win(tmp_path):
+  (tmp_path / "a.gin").write_text("Outer.width = 1\nOuter.sides = (1, 1)\nOuter.name = 'a'\n")
+  (tmp_path / "b.gin").write_text("Outer.width = 2\nOuter.sides = (2, 2)\n")
+  configuration.parse([tmp_path / "a.gin", str(tmp_path / "b.gin")], ["Outer.width = 3"])
+  assert configuration.from_bindings(Outer) == Outer(3, (2, 2), "a")
+
+
+def test_parsing_forgets_what_was_bound_before():
+  configuration.parse((), ["Outer.width = 3"])
+  configuration.parse()
+  assert configuration.from_bindings(Outer) == Outer()
+
+
+def test_includes_are_found_beside_the_recipe_and_from_the_current_directory(tmp_path, monkeypatch):
+  (tmp_path / "recipes").mkdir()
+  (tmp_path / "elsewhere").mkdir()
+  (tmp_path / "recipes/base.gin").write_text("Outer.width = 1\nOuter.name = 'base'\n")
+  (tmp_path / "elsewhere/shared.gin").write_text("Outer.sides = (9,)\n")
+  (tmp_path / "recipes/top.gin").write_text(
+    "include 'base.gin'  # the defaults\ninclude \"shared.gin\"\nOuter.width = 2\n"
+  )
+  monkeypatch.chdir(tmp_path / "elsewhere")
+  configuration.parse([tmp_path / "recipes/top.gin"])
+  assert configuration.from_bindings(Outer) == Outer(2, (9,), "base")
+
+
+def test_macros_may_be_used_across_a_recipe(tmp_path):
+  (tmp_path / "a.gin").write_text("side = 32\nOuter.width = %side\nOuter.sides = (%side, %side)\n")
+  configuration.parse([tmp_path / "a.gin"])
+  assert configuration.from_bindings(Outer) == Outer(32, (32, 32))
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("Outer.widht = 3", r"parameter named 'widht'\. Did you mean Outer\.width\?"),
+    ("Outr.width = 3", r"No configurable matching 'Outr'\. Did you mean Outer\?"),
+    ("outer.width = 3", r"Did you mean Outer\?"),
+    ("Outer.inner = @Iner()", r"'@Iner\(\)'\. Did you mean Inner\?"),
+    ("width = 3", r"'width' sets nothing\. Did you mean Outer\.width\?"),
+    ("Outer.width = %widht\nwidth = 3", r"%widht is not defined\. Did you mean %width\?"),
+    ("Outer.width = %width", r"%width is not defined\.$"),
+    ("big/Outer.width = 3", "the scope 'big' is never entered"),
+    ("Outer.width", "cannot parse 'Outer.width'"),
+    ("Outer.width =", "cannot parse 'Outer.width =': Unable to parse value"),
+    ("Outer.width == 3", "cannot parse 'Outer.width == 3'"),
+    ("Outer.sides = (1,", r"cannot parse it: EOF in multi-line statement\."),
+    ("Outer.name = 'a", "cannot parse"),
+    ("Outer.width = three", "cannot parse 'Outer.width = three'"),
+    ("import os", "'import os': a recipe cannot import Python modules"),
+    ("from os import path", "cannot import Python modules"),
+    ("include 'other.gin'", "an include stands in a recipe"),
+  ],
+)
+def test_a_malformed_parameter_is_refused(text, message):
+  with pytest.raises(UserError, match=message) as error:
+    configuration.parse((), [text])
+  assert "\n" not in str(error.value)
+
+
+def test_a_malformed_recipe_is_named(tmp_path):
+  recipe = tmp_path / "recipe.gin"
+  recipe.write_text("Outer.width = 3\nOuter.depth = 4\n")
+  with pytest.raises(UserError, match=r"recipe\.gin: .*'depth'\. Did you mean Outer\."):
+    configuration.parse([recipe])
+
+
+def test_a_recipe_cannot_run_code(tmp_path, monkeypatch):
+  (tmp_path / "payload.py").write_text("raise SystemExit('ran')")
+  monkeypatch.syspath_prepend(tmp_path)
+  recipe = tmp_path / "recipe.gin"
+  for line in (
+    "import payload",
+    "  import payload",
+    "from payload import x",
+    "import payload as p",
+  ):
+    recipe.write_text(f"Outer.width = 3\n{line}\n")
+    with pytest.raises(UserError):
+      configuration.parse([recipe])
+  assert "payload" not in sys.modules
+
+
+def test_missing_and_unreadable_recipes_are_refused(tmp_path):
+  with pytest.raises(UserError, match=r"There is no gin file .*missing\.gin"):
+    configuration.parse([tmp_path / "missing.gin"])
+  (tmp_path / "binary.gin").write_bytes(b"\xff\xfe\x00\x01")
+  with pytest.raises(UserError, match="is not a text file"):
+    configuration.parse([tmp_path / "binary.gin"])
+  (tmp_path / "top.gin").write_text("include 'missing.gin'\n")
+  with pytest.raises(UserError, match=r"top\.gin includes 'missing\.gin', which is neither"):
+    configuration.parse([tmp_path / "top.gin"])
+
+
+def test_a_circle_of_includes_is_refused(tmp_path):
+  (tmp_path / "a.gin").write_text("include 'b.gin'\n")
+  (tmp_path / "b.gin").write_text("include 'a.gin'\n")
+  with pytest.raises(UserError, match=r"a\.gin includes itself through .*b\.gin"):
+    configuration.parse([tmp_path / "a.gin"])
+
+
+@pytest.mark.parametrize(
+  ("params", "message"),
+  [
+    (["Outer.name = 'forbidden'"], "Outer: There is no such name. Take another one."),
+    (["Outer.inner = @Inner()", "Inner.points = (1, 2, 3)"], "Outer: at most two points"),
+  ],
+)
+def test_a_value_that_a_class_refuses_gives_its_message_alone(params, message):
+  configuration.parse((), params)
+  with pytest.raises(UserError) as error:
+    configuration.from_bindings(Outer)
+  assert str(error.value) == message
+
+
+def test_text_of_configs_is_read_back():
+  outer = Outer(3, (5, 6, 7), 'it\'s "quoted"', Inner())
+  text = configuration.to_gin(outer)
+  assert "Outer.inner = @Inner()" in text
+  assert _outer(text) == outer
+
+
+def test_long_values_are_broken_into_lines_that_are_read_back():
+  outer = Outer(sides=tuple(range(1000, 1100)))
+  text = configuration.to_gin(outer)
+  assert max(map(len, text.splitlines())) <= 100
+  assert _outer(text) == outer
+
+
+def test_plain_dataclasses_are_written_as_tuples_and_paths_as_text():
+  text = configuration.to_gin(Outer(name=pathlib.Path("a/b"), inner=Inner((Point(1, 2),))))
+  assert "Inner.points = ((1, 2),)" in text
+  assert "Outer.name = 'a/b'" in text
+
+
+def test_two_different_configs_of_one_class_cannot_share_a_text():
+  assert configuration.to_gin(Outer(), Outer()) == configuration.to_gin(Outer())
+  with pytest.raises(ValueError, match="two different Outer"):
+    configuration.to_gin(Outer(), Outer(width=9))
+
+
+def test_the_foundation_does_not_import_tensorflow():
+  code = "import sys, official_nasfpn.configuration; sys.exit('tensorflow' in sys.modules)"
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
