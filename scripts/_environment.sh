@@ -1,0 +1,139 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it: makes .venv hold exactly what requirements.lock pins, and sets
+# $repository and $venv_python.
+#
+# .venv/lock serialises calls at the same time, and marks a folder that these scripts may empty.
+# .venv/installed says what is installed. It is written last, so that an interrupted installation
+# is none, and the next call starts it afresh.
+
+repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+venv="$repository/.venv"
+venv_python="$venv/bin/python"
+install_log="$venv/install.log"
+
+# Neither the packages of this user nor those of another project may shadow the pinned ones.
+export PYTHONNOUSERSITE=1
+unset PYTHONPATH PYTHONHOME
+
+fail() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+
+# Prints the version of a Python, like 3.11. Fails where it does not run or is not supported.
+python_version() {
+  "$1" -c 'import sys
+print("%d.%d" % sys.version_info[:2])
+sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null
+}
+
+# Prints the Python to build .venv with: $PYTHON if it is set, else the first that is supported.
+find_python() {
+  local candidate candidates=(python3.11 python3.12 python3.13 python3.10 python3)
+  if [[ -n "${PYTHON:-}" ]]; then
+    candidates=("$PYTHON")
+  fi
+  for candidate in "${candidates[@]}"; do
+    if python_version "$candidate" > /dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  if [[ -n "${PYTHON:-}" ]]; then
+    fail "PYTHON=$PYTHON is not a Python 3.10, 3.11, 3.12 or 3.13 that runs."
+  fi
+  fail "No Python 3.10, 3.11, 3.12 or 3.13 found. Install one (sudo apt install python3" \
+    "python3-venv) or name one (PYTHON=/path/to/python $0)."
+}
+
+# What .venv/installed says of an environment that is up to date, built with the Python $1.
+fingerprint() {
+  sha256sum < "$repository/requirements.lock"
+  python_version "$1"
+}
+
+is_up_to_date() {
+  python_version "$venv_python" > /dev/null &&
+    [[ "$(cat "$venv/installed" 2> /dev/null)" == "$(fingerprint "${PYTHON:-$venv_python}")" ]]
+}
+
+# Creates .venv with the Python $1 and installs the lock.
+create_environment() {
+  local pip=("$venv_python" -m pip)
+  local options=(--require-hashes --no-deps --no-build-isolation --no-user --no-input
+    --disable-pip-version-check --progress-bar off)
+  if "$1" -c "import ensurepip"; then
+    "$1" -m venv "$venv" || return
+  else
+    # Debian splits ensurepip off into python3-venv. Any other pip can stand in for it.
+    "$1" -m venv --without-pip "$venv" || return
+    pip=("$1" -m pip --python "$venv_python")
+  fi
+  # The pinned pip first, with the build tools of the two packages that exist as sources only:
+  # pip would fetch these tools without regard to the lock.
+  local tools="packaging|pip|setuptools|setuptools-scm|tomli|typing-extensions|vcs-versioning|wheel"
+  awk "/^[a-z]/ { keep = /^($tools)==/ } keep" "$repository/requirements.lock" \
+    > "$venv/tmp/tools.txt"
+  "${pip[@]}" install "${options[@]}" -r "$venv/tmp/tools.txt" &&
+    "$venv_python" -m pip install "${options[@]}" -r "$repository/requirements.lock"
+}
+
+# Shows the newest line of the log and the seconds gone, for as long as this script runs.
+show_progress() {
+  while sleep 1 && kill -0 $$ 2> /dev/null; do
+    printf '\r\033[K  %d s  %s' "$SECONDS" "$(tail -n 1 "$install_log" | cut -c 1-70)" >&2
+  done
+}
+
+install() {
+  local python="$1" expected progress="" status=0
+  expected="$(fingerprint "$python")"
+  if ! "$python" -c "import ensurepip" 2> /dev/null && ! "$python" -m pip --version &> /dev/null; then
+    fail "$python can create no virtual environment: it has no ensurepip and no pip. Install" \
+      "them: sudo apt install python$(python_version "$python")-venv"
+  fi
+  echo "Installing the pinned packages into $venv (about 3 minutes, 3.4 GB) ..." >&2
+  (cd "$venv" && find . -mindepth 1 ! -path ./lock -delete)
+  # Packages of 600 MB pass through here: /tmp may be too small for them.
+  mkdir "$venv/tmp"
+  if [[ -t 2 ]]; then
+    show_progress 9>&- &
+    progress=$!
+  fi
+  TMPDIR="$venv/tmp" create_environment "$python" &> "$install_log" || status=$?
+  if [[ -n "$progress" ]]; then
+    kill "$progress"
+    wait "$progress" || true
+    printf '\r\033[K' >&2
+  fi
+  if [[ $status -ne 0 ]]; then
+    tail -n 15 "$install_log" >&2
+    fail "The installation failed; the whole log is $install_log. The next call starts it again."
+  fi
+  rm -r "$venv/tmp"
+  echo "$expected" > "$venv/installed"
+}
+
+ensure_environment() {
+  local python
+  if is_up_to_date; then
+    return
+  fi
+  python="$(find_python)"
+  mkdir -p "$venv"
+  if [[ ! -e "$venv/lock" && -n "$(ls -A "$venv")" ]]; then
+    fail "$venv holds something that these scripts did not make. Move it away and try again."
+  fi
+  exec 9>> "$venv/lock"
+  if ! flock --nonblock 9; then
+    echo "Waiting for another installation into $venv to end ..." >&2
+    flock 9
+  fi
+  if ! is_up_to_date; then
+    install "$python"
+  fi
+  # What the caller starts must not hold the lock.
+  exec 9>&-
+}
+
+ensure_environment
