@@ -1,0 +1,63 @@
+"""Draws what a SavedModel finds in images, and writes it as COCO results.
+
+    python -m official_nasfpn.detect --saved_model EXPORT --images PHOTOS --output_dir OUT
+    python -m official_nasfpn.detect --saved_model EXPORT --output_dir OUT a.jpg 'b/*.png'
+
+Boxes are in pixels of the upright image: an EXIF orientation is applied, as `prepare_data` does.
+With --annotations, image ids are those of the COCO JSON and the AP is computed. What OUT holds
+stands in `serving/detection_run.py`.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from official_nasfpn.errors import UserError, run_program
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("saved_model", None, "Folder that export wrote.")
+flags.DEFINE_multi_string(
+  "images", [], "File, folder or glob pattern; may be given several times, or without --images."
+)
+flags.DEFINE_string("output_dir", None, "Folder for pictures and results; must be new.")
+flags.DEFINE_float(
+  "score_threshold", 0.3, "Weaker detections are not drawn.", lower_bound=0.0, upper_bound=1.0
+)
+flags.DEFINE_string("annotations", None, "COCO JSON of the images: gives ids, and the AP.")
+flags.DEFINE_integer("batch_size", 8, "Images detected together.", lower_bound=1)
+flags.mark_flags_as_required(["saved_model", "output_dir"])
+
+
+def main(argv: list[str]) -> None:
+  from official_nasfpn.serving.detection_run import DetectionRequest, run_detection
+  from official_nasfpn.serving.image_files import find_images
+
+  patterns = [*FLAGS.images, *argv[1:]]
+  if not patterns:
+    raise UserError("No images: give files, folders or glob patterns with --images.")
+  output_dir = Path(FLAGS.output_dir)
+  request = DetectionRequest(
+    saved_model=Path(FLAGS.saved_model),
+    images=tuple(find_images(patterns, excluding=output_dir)),
+    score_threshold=FLAGS.score_threshold,
+    annotations=Path(FLAGS.annotations) if FLAGS.annotations else None,
+  )
+  summary = run_detection(request, output_dir, FLAGS.batch_size)
+  if not summary.is_new:
+    print(f"{output_dir} holds these detections already; nothing to do.")
+  print(
+    f"{summary.num_images} images, {summary.num_drawn} boxes with a score of "
+    f"{FLAGS.score_threshold:g} or more: {output_dir}"
+  )
+  if summary.skipped:
+    print(f"{len(summary.skipped)} files skipped, they are no whole images:")
+    for file, reason in summary.skipped:
+      print(f"  {file}: {reason}")
+  if summary.evaluation:
+    print(f"Evaluated with {FLAGS.annotations}:")
+    print(summary.evaluation.table())
+
+
+if __name__ == "__main__":
+  run_program(main)

@@ -1,0 +1,96 @@
+"""Runs a SavedModel over image files, batch by batch."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from official_nasfpn.data.image_encoding import BrokenImageError, EncodedImage
+from official_nasfpn.serving.image_files import read_image
+from official_nasfpn.serving.saved_detector import SavedDetector
+
+
+@dataclass(frozen=True)
+class InputImage:
+  """An image file to look at.
+
+  Attributes:
+    path: the file.
+    id: its `image_id` in COCO results.
+    annotated_size: width and height by the annotations, where there are any.
+  """
+
+  path: Path
+  id: int
+  annotated_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class DetectedImage:
+  """What was found in one image.
+
+  Attributes:
+    source: the file.
+    encoded: the image as the detector got it.
+    detections: `boxes` float32 [n, 4] as (ymin, xmin, ymax, xmax) in pixels, `scores` float32 [n]
+      best first, `classes` int32 [n] class indices, `category_ids` int64 [n].
+  """
+
+  source: InputImage
+  encoded: EncodedImage
+  detections: Mapping[str, np.ndarray]
+
+
+def detect_files(
+  detector: SavedDetector,
+  images: Sequence[InputImage],
+  batch_size: int,
+  on_broken: Callable[[InputImage, str], object],
+) -> Iterator[DetectedImage]:
+  """Detects objects in image files.
+
+  Args:
+    detector: what to run.
+    images: the files.
+    batch_size: images sent to the detector together.
+    on_broken: is told of every file that is no whole image, and why; the rest of its batch is not
+      affected.
+
+  Yields:
+    Every readable image, in order.
+  """
+  batch: list[tuple[InputImage, EncodedImage]] = []
+  for image in images:
+    try:
+      batch.append((image, read_image(image.path, image.annotated_size)))
+    except BrokenImageError as error:
+      on_broken(image, str(error))
+    if len(batch) == batch_size:
+      yield from _detect_batch(detector, batch)
+      batch = []
+  if batch:
+    yield from _detect_batch(detector, batch)
+
+
+def coco_result_rows(image: DetectedImage) -> list[dict]:
+  """Returns the detections of one image in COCO's result format, boxes as (x, y, width, height)."""
+  found = image.detections
+  corners = found["boxes"].astype(np.float64)[:, [1, 0, 3, 2]]
+  corners[:, 2:] -= corners[:, :2]
+  return [
+    {"image_id": image.source.id, "category_id": category_id, "bbox": box, "score": score}
+    for category_id, box, score in zip(
+      found["category_ids"].tolist(), corners.tolist(), found["scores"].tolist(), strict=True
+    )
+  ]
+
+
+def _detect_batch(
+  detector: SavedDetector, batch: Sequence[tuple[InputImage, EncodedImage]]
+) -> Iterator[DetectedImage]:
+  outputs = detector([encoded.data for _, encoded in batch])
+  counts = outputs.pop("num_detections")
+  for row, (image, encoded) in enumerate(batch):
+    rows = {name: values[row, : counts[row]] for name, values in outputs.items()}
+    yield DetectedImage(image, encoded, rows)

@@ -1,0 +1,224 @@
+"""One run of `detect` and the folder it fills.
+
+OUT/request.json      what was asked for; the same request finds its answer here
+OUT/NAME.jpg, .png    the images with boxes
+OUT/images.json       image ids, files and pictures; the files that were skipped, and why
+OUT/evaluation.json   AP, where annotations were given
+OUT/detections.json   COCO results, written last: where it is, the folder is complete
+"""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from official_nasfpn.errors import UserError
+from official_nasfpn.progress import progress_bar
+from official_nasfpn.serving.detection import (
+  DetectedImage,
+  InputImage,
+  coco_result_rows,
+  detect_files,
+)
+from official_nasfpn.serving.drawing import draw_detections
+from official_nasfpn.serving.ground_truth import GroundTruth
+from official_nasfpn.serving.saved_detector import SavedDetector, fingerprint
+from official_nasfpn.training.coco_evaluation import EvaluationResult
+
+
+@dataclass(frozen=True)
+class DetectionRequest:
+  """What to detect and how to show it.
+
+  Attributes:
+    saved_model: folder of the SavedModel.
+    images: the image files.
+    score_threshold: weaker detections are not drawn; `detections.json` has them all.
+    annotations: COCO JSON of the images, for their ids and the AP.
+  """
+
+  saved_model: Path
+  images: tuple[Path, ...]
+  score_threshold: float = 0.3
+  annotations: Path | None = None
+
+
+@dataclass(frozen=True)
+class DetectionSummary:
+  """What a run found.
+
+  Attributes:
+    num_images: images that were looked at.
+    num_drawn: boxes drawn.
+    skipped: files that are no whole images, and why.
+    evaluation: where annotations were given.
+    is_new: False where the folder held all of this already.
+  """
+
+  num_images: int
+  num_drawn: int
+  skipped: tuple[tuple[str, str], ...]
+  evaluation: EvaluationResult | None
+  is_new: bool
+
+
+def run_detection(
+  request: DetectionRequest, output_dir: Path, batch_size: int = 8
+) -> DetectionSummary:
+  """Detects, draws, writes COCO results and evaluates; or finds all that in `output_dir`.
+
+  Args:
+    request: what to do.
+    output_dir: new, or filled by the same request.
+    batch_size: images sent to the detector together.
+
+  Raises:
+    UserError: the SavedModel or the annotations are not usable, no image is, `output_dir` holds
+      something else, or the disk is full.
+  """
+  truth = GroundTruth(request.annotations) if request.annotations else None
+  images = (
+    truth.number(request.images)
+    if truth
+    else [InputImage(path, id_) for id_, path in enumerate(request.images, start=1)]
+  )
+  if _claim(output_dir, _to_json(request)):
+    return _read_summary(output_dir, request.score_threshold)
+  detector = SavedDetector(request.saved_model)
+  if truth:
+    truth.check_categories(detector.label_map)
+
+  results, rows, sizes, skipped = [], [], {}, []
+  names = dict(zip(request.images, picture_names(request.images), strict=True))
+  with progress_bar(len(images), "detect", "image") as bar, _disk_errors(output_dir):
+
+    def skip(image: InputImage, reason: str) -> None:
+      bar.write(f"skipped {image.path}: {reason}")
+      skipped.append({"file": str(image.path), "reason": reason})
+      bar.update()
+
+    for found in detect_files(detector, images, batch_size, skip):
+      name = names[found.source.path]
+      _save_picture(found, detector, request.score_threshold, output_dir / name)
+      results += coco_result_rows(found)
+      rows.append({"id": found.source.id, "file": str(found.source.path), "picture": name})
+      sizes[found.source.id] = (found.encoded.width, found.encoded.height)
+      bar.update()
+    if not rows:
+      raise UserError(f"None of the {len(images)} files is an image that can be read.")
+    _write_json(output_dir / "images.json", {"images": rows, "skipped": skipped})
+    if truth:
+      evaluation = truth.evaluate(results, sizes, detector.label_map)
+      _write_text(output_dir / "evaluation.json", evaluation.to_json())
+    _write_json(output_dir / "detections.json", results)
+  return _read_summary(output_dir, request.score_threshold, is_new=True)
+
+
+def picture_names(paths: Sequence[Path]) -> list[str]:
+  """Returns a different file name for every picture, after its image's name where possible."""
+  taken, names = set(), []
+  for path in paths:
+    suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+    name, number = f"{path.stem}{suffix}", 1
+    while name.lower() in taken:
+      number += 1
+      name = f"{path.stem}-{number}{suffix}"
+    taken.add(name.lower())
+    names.append(name)
+  return names
+
+
+def _save_picture(
+  found: DetectedImage, detector: SavedDetector, score_threshold: float, path: Path
+) -> None:
+  names = [category.name for category in detector.label_map.categories]
+  with Image.open(io.BytesIO(found.encoded.data)) as image:
+    picture = draw_detections(image, found.detections, names, score_threshold)
+  picture.save(path, **({"quality": 92} if path.suffix == ".jpg" else {}))
+
+
+def _to_json(request: DetectionRequest) -> dict:
+  """Returns what makes two requests the same; files count by path, size and time."""
+
+  def file(path: Path) -> list:
+    status = path.stat()
+    return [str(path.absolute()), status.st_size, status.st_mtime_ns]
+
+  return {
+    "saved_model": str(request.saved_model.absolute()),
+    "saved_model_sha256": fingerprint(request.saved_model),
+    "score_threshold": request.score_threshold,
+    "annotations": file(request.annotations) if request.annotations else None,
+    "images": [file(path) for path in request.images],
+  }
+
+
+def _claim(output_dir: Path, request: dict) -> bool:
+  """Makes the folder this request's; returns whether it holds the answer already."""
+  file = output_dir / "request.json"
+  if file.is_file():
+    try:
+      stored = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+      stored = {}
+    if stored != request:
+      changed = [key for key in request if stored.get(key) != request[key]]
+      raise UserError(
+        f"{output_dir} holds other detections ({', '.join(changed)} differ). Give --output_dir a "
+        "new folder."
+      )
+    return (output_dir / "detections.json").is_file()
+  if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
+    raise UserError(
+      f"{output_dir} exists and holds something else. Give --output_dir a new folder."
+    )
+  with _disk_errors(output_dir):
+    output_dir.mkdir(parents=True, exist_ok=True)
+    _write_json(file, request)
+  return False
+
+
+def _read_summary(
+  output_dir: Path, score_threshold: float, is_new: bool = False
+) -> DetectionSummary:
+  images = json.loads((output_dir / "images.json").read_text(encoding="utf-8"))
+  results = json.loads((output_dir / "detections.json").read_text(encoding="utf-8"))
+  evaluation = None
+  if (file := output_dir / "evaluation.json").is_file():
+    evaluation = EvaluationResult(**json.loads(file.read_text(encoding="utf-8")))
+  return DetectionSummary(
+    num_images=len(images["images"]),
+    num_drawn=sum(row["score"] >= score_threshold for row in results),
+    skipped=tuple((row["file"], row["reason"]) for row in images["skipped"]),
+    evaluation=evaluation,
+    is_new=is_new,
+  )
+
+
+def _write_json(path: Path, content: object) -> None:
+  _write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+  """Writes in one move: a file that is there is whole."""
+  partial = path.with_name(f".{path.name}.partial")
+  try:
+    partial.write_text(text, encoding="utf-8")
+    partial.rename(path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _disk_errors(output_dir: Path) -> Iterator[None]:
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+      f"Cannot write to {output_dir}: {error.strerror or error}. Free some space or give another "
+      "--output_dir; the same command goes on from here."
+    ) from error

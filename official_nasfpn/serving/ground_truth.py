@@ -1,0 +1,141 @@
+"""Annotations beside the images that a SavedModel looks at: their ids, and the AP."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from official_nasfpn.data.coco_json import clean_boxes, read_coco_json
+from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.data.report import Report
+from official_nasfpn.errors import UserError
+from official_nasfpn.serving.detection import InputImage
+from official_nasfpn.training.coco_evaluation import EvaluationResult, evaluate_coco_results
+
+
+class GroundTruth:
+  """The COCO JSON of some images.
+
+  Attributes:
+    path: the file.
+  """
+
+  def __init__(self, path: str | Path):
+    """Reads the file.
+
+    Args:
+      path: COCO JSON; `area`, `iscrowd` and segmentations may be missing.
+
+    Raises:
+      UserError: it is missing or is not COCO JSON.
+    """
+    self.path = Path(path)
+    self._dataset = read_coco_json(path, Report())
+    self._by_name = {image.file_name: image for image in self._dataset.images}
+
+  def number(self, paths: Sequence[Path]) -> list[InputImage]:
+    """Gives image files the ids and sizes that the annotations have for them.
+
+    Args:
+      paths: image files. `file_name` in the annotations may hold folders: the longest end of a path
+        that is a `file_name` counts. Files that are not annotated get ids above all others.
+
+    Raises:
+      UserError: none of the files is annotated, or two are the same annotated image.
+    """
+    next_id = max(image.id for image in self._dataset.images) + 1
+    images: list[InputImage] = []
+    path_of_id: dict[int, Path] = {}
+    for path in paths:
+      annotated = self._find(path)
+      if annotated is None:
+        images.append(InputImage(path, next_id))
+        next_id += 1
+        continue
+      if annotated.id in path_of_id:
+        raise UserError(
+          f"{path_of_id[annotated.id]} and {path} are both {annotated.file_name!r} of {self.path}."
+        )
+      path_of_id[annotated.id] = path
+      images.append(InputImage(path, annotated.id, annotated.size))
+    if not path_of_id:
+      example = self._dataset.images[0].file_name
+      raise UserError(f"{self.path} annotates none of the images; its first is {example!r}.")
+    return images
+
+  def evaluate(
+    self,
+    results: Sequence[Mapping],
+    sizes: Mapping[int, tuple[int, int]],
+    label_map: LabelMap,
+  ) -> EvaluationResult:
+    """Runs pycocotools over detections in annotated images.
+
+    Args:
+      results: COCO's result format; rows of other images are left out.
+      sizes: width and height by image id, of the images that were looked at.
+      label_map: the classes to report, those of the detector.
+
+    Raises:
+      UserError: annotations and detector are of different datasets.
+    """
+    self.check_categories(label_map)
+    looked_at = [image for image in self._dataset.images if image.id in sizes]
+    annotations = []
+    for image in looked_at:
+      size = sizes[image.id]
+      # Cleaned as for training, so that AP here and AP there are of the same boxes.
+      for box in clean_boxes(image.annotations, size, label_map, Report(), image.file_name):
+        annotations.append(
+          {
+            # From 1: pycocotools takes a match with annotation 0 for no match.
+            "id": len(annotations) + 1,
+            "image_id": image.id,
+            "category_id": label_map.category_id(box.class_index),
+            "bbox": [box.x, box.y, box.width, box.height],
+            "area": box.area,
+            "iscrowd": int(box.is_crowd),
+          }
+        )
+    ids = [image.id for image in looked_at]
+    content = {
+      "info": {},
+      "images": [{"id": id_} for id_ in ids],
+      "annotations": annotations,
+      "categories": [{"id": c.id, "name": c.name} for c in label_map.categories],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+      file = Path(folder) / "annotations.json"
+      file.write_text(json.dumps(content), encoding="utf-8")
+      rows = [row for row in results if row["image_id"] in set(ids)]
+      return evaluate_coco_results(file, rows, label_map, ids)
+
+  def check_categories(self, label_map: LabelMap) -> None:
+    """Refuses annotations whose categories are not those of the detector.
+
+    Args:
+      label_map: the detector's classes.
+
+    Raises:
+      UserError: no id in common, or one id with two names.
+    """
+    names = {category.id: category.name for category in label_map.categories}
+    common = [category for category in self._dataset.label_map.categories if category.id in names]
+    if not common:
+      raise UserError(
+        f"{self.path} has none of the detector's category ids {sorted(names)[:8]}: it annotates "
+        "another dataset."
+      )
+    for category in common:
+      if category.name != names[category.id]:
+        raise UserError(
+          f"{self.path} calls category {category.id} {category.name!r}, the detector calls it "
+          f"{names[category.id]!r}: they are of different datasets."
+        )
+
+  def _find(self, path: Path):
+    parts = path.absolute().parts
+    for start in range(1, len(parts)):
+      if image := self._by_name.get("/".join(parts[start:])):
+        return image
+    return None
