@@ -1,0 +1,177 @@
+"""Prints what a detector costs, by the paper's notation: parameters and multiply-adds by part.
+
+Example:
+  python -m official_nasfpn.describe --model "R-50, 7 @ 256" --image_size 640
+  python -m official_nasfpn.describe --model "R-18, 3 @ 64" --image_size 320 \
+    --architecture runs/search/best_architecture.gin --diagram pyramid.png
+"""
+
+import json
+import re
+
+from absl import flags
+
+from official_nasfpn.architecture import CATALOG, PyramidSpec, canonical_hash
+from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.modeling import DetectorConfig
+
+_MODEL = flags.DEFINE_string(
+  "model",
+  "R-50, 7 @ 256",
+  "The model as the paper writes it: backbone, repeats of the pyramid @ its width. A backbone "
+  'alone, "R-50", is the FPN baseline: one FPN of width 256.',
+)
+_IMAGE_SIZE = flags.DEFINE_string(
+  "image_size", "640", "Side of the square input in pixels, or HEIGHTxWIDTH."
+)
+_ARCHITECTURE = flags.DEFINE_string(
+  "architecture",
+  None,
+  "Name of the pyramid in the catalogue, or a .gin or .json file. Default: nas_fpn, or fpn where "
+  "--model is a backbone alone.",
+)
+_NUM_CLASSES = flags.DEFINE_integer(
+  "num_classes", 90, "Object classes. The published detectors have the 90 of COCO's numbering."
+)
+_FORMAT = flags.DEFINE_enum("format", "text", ["text", "json"], "A table, or JSON for programs.")
+_DIAGRAM = flags.DEFINE_string("diagram", None, "Where to write a drawing of the pyramid (.png).")
+
+
+def parse_model(notation: str) -> tuple[str, int | None, int | None]:
+  """Reads the paper's notation of a model.
+
+  Args:
+    notation: `R-50, 7 @ 256`, or a backbone alone.
+
+  Returns:
+    The backbone's name, the number of repeats and the width; None, None for a backbone alone.
+
+  Raises:
+    UserError: it is neither.
+  """
+  match = re.fullmatch(r"\s*([^\s,@]+)\s*(?:,\s*(\d+)\s*@\s*(\d+)\s*)?", notation)
+  if not match:
+    raise UserError(
+      f'--model {notation!r} is not in the paper\'s notation "BACKBONE, REPEATS @ WIDTH", '
+      'for example "R-50, 7 @ 256".'
+    )
+  backbone, num_repeats, num_filters = match.groups()
+  if num_repeats is None:
+    return backbone, None, None
+  return backbone, int(num_repeats), int(num_filters)
+
+
+def parse_image_size(text: str) -> tuple[int, int]:
+  """Reads `640` or `512x768` as (height, width).
+
+  Raises:
+    UserError: it is neither.
+  """
+  match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+  if not match:
+    raise UserError(f"--image_size {text!r} must be a number of pixels, or HEIGHTxWIDTH.")
+  height, width = match.groups()
+  return int(height), int(width or height)
+
+
+def detector_config(model: str, architecture: str | None, image_size: str) -> DetectorConfig:
+  """Returns the config that the flags of the same names describe.
+
+  Raises:
+    UserError: a flag cannot be read, or names what does not exist or cannot be built.
+  """
+  backbone, num_repeats, num_filters = parse_model(model)
+  if num_repeats is None:
+    architecture = architecture or "fpn"
+    num_repeats, num_filters = 1, 256
+  try:
+    return DetectorConfig(
+      backbone=backbone,
+      architecture=architecture or "nas_fpn",
+      num_repeats=num_repeats,
+      num_filters=num_filters,
+      image_size=parse_image_size(image_size),
+    )
+  except ValueError as error:
+    raise UserError(str(error)) from error
+
+
+def describe(config: DetectorConfig, num_classes: int) -> dict:
+  """Builds the detector, without running it, and counts.
+
+  Args:
+    config: what it is made of.
+    num_classes: object classes, without a background class.
+
+  Returns:
+    A dictionary ready for JSON, with `parameters` and `multiply_adds` (for one image) of each part
+    under `parts` and of all under `total`.
+  """
+  from official_nasfpn.modeling.detector import build_detector
+  from official_nasfpn.modeling.model_size import Size, measure_size
+
+  parts = measure_size(build_detector(config, num_classes))
+  return {
+    "model": f"{config.backbone}, {config.num_repeats} @ {config.num_filters}",
+    "architecture": name_of(config.architecture),
+    "image_size": list(config.image_size),
+    "num_classes": num_classes,
+    "parts": {part: vars(size) for part, size in parts.items()},
+    "total": vars(sum(parts.values(), Size())),
+  }
+
+
+def name_of(architecture: PyramidSpec) -> str:
+  """Returns the pyramid's name in the catalogue, or its canonical hash where it has none."""
+  names = {canonical_hash(spec): name for name, spec in CATALOG.items()}
+  identity = canonical_hash(architecture)
+  return names.get(identity, identity)
+
+
+def as_table(description: dict) -> str:
+  """Returns a description as text for a person."""
+  height, width = description["image_size"]
+  rows = [
+    (part.replace("_", " "), size["parameters"], size["multiply_adds"])
+    for part, size in [*description["parts"].items(), ("total", description["total"])]
+  ]
+  lines = [
+    f"{description['model']} with {description['architecture']} at {height} x {width} pixels, "
+    f"{description['num_classes']} classes",
+    f"{'':20} {'parameters':>12} {'multiply-adds':>14}",
+    *(
+      f"{part:20} {parameters / 1e6:>10.2f} M {multiply_adds / 1e9:>12.2f} B"
+      for part, parameters, multiply_adds in rows
+    ),
+    "Multiply-adds of the convolutions for one image; the paper's FLOPs are twice as many.",
+  ]
+  return "\n".join(lines)
+
+
+def write_diagram(architecture: PyramidSpec, path: str) -> None:
+  """Draws a pyramid.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  from official_nasfpn.architecture.diagram import draw_pyramid
+
+  try:
+    draw_pyramid(architecture, path, title=name_of(architecture))
+  except (OSError, ValueError) as error:
+    raise UserError(f"--diagram {path!r} cannot be written: {error}") from error
+
+
+def main(argv: list[str]) -> None:
+  refuse_positional_arguments(argv)
+  if _NUM_CLASSES.value < 1:
+    raise UserError(f"--num_classes must be at least 1, not {_NUM_CLASSES.value}.")
+  config = detector_config(_MODEL.value, _ARCHITECTURE.value, _IMAGE_SIZE.value)
+  if _DIAGRAM.value:
+    write_diagram(config.architecture, _DIAGRAM.value)
+  description = describe(config, _NUM_CLASSES.value)
+  print(json.dumps(description, indent=2) if _FORMAT.value == "json" else as_table(description))
+
+
+if __name__ == "__main__":
+  run_program(main)

@@ -1,0 +1,106 @@
+"""The describe program: published numbers, notation, formats, mistakes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from official_nasfpn import describe
+from official_nasfpn.architecture import CATALOG, to_json
+from official_nasfpn.errors import UserError
+from official_nasfpn.modeling import DetectorConfig
+
+
+# Parameters and multiply-adds (half of the FLOPs) in Table 1 of the paper.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("model", "architecture", "parameters", "multiply_adds"),
+  [
+    ("R-50, 7 @ 256", None, 60.3e6, 140.6e9),
+    ("R-50, 1 @ 256", "fpn", 34.0e6, 96.8e9),
+  ],
+)
+def test_published_sizes(model, architecture, parameters, multiply_adds):
+  config = describe.detector_config(model, architecture, "640")
+  total = describe.describe(config, num_classes=90)["total"]
+  assert total["parameters"] == pytest.approx(parameters, rel=0.005)
+  assert total["multiply_adds"] == pytest.approx(multiply_adds, rel=0.005)
+
+
+@pytest.mark.parametrize("notation", ["R-18, 3 @ 64", " R-18,3@64 "])
+def test_notation_of_the_paper(notation):
+  assert describe.detector_config(notation, None, "256x384") == DetectorConfig(
+    backbone="R-18", num_repeats=3, num_filters=64, image_size=(256, 384)
+  )
+
+
+def test_a_backbone_alone_is_the_fpn_baseline():
+  baseline = DetectorConfig(backbone="R-50", architecture="fpn", num_repeats=1, num_filters=256)
+  assert describe.detector_config("R-50", None, "640") == baseline
+  assert describe.detector_config("R-50, 1 @ 256", "fpn", "640") == baseline
+
+
+@pytest.mark.parametrize(
+  ("model", "architecture", "image_size", "message"),
+  [
+    ("R-50, 7x256", None, "640", "not in the paper's notation"),
+    ("", None, "640", "not in the paper's notation"),
+    ("R-5, 7 @ 256", None, "640", "did you mean 'R-50'"),
+    ("R-50, 0 @ 256", None, "640", "num_repeats must be a positive integer"),
+    ("R-50, 7 @ 256", None, "600", "Nearest: 512 and 640"),
+    ("R-50, 7 @ 256", None, "big", "--image_size 'big'"),
+    ("R-50, 7 @ 256", "nasfpn", "640", "nas_fpn"),
+  ],
+)
+def test_mistakes(model, architecture, image_size, message):
+  with pytest.raises(UserError, match=message):
+    describe.detector_config(model, architecture, image_size)
+
+
+def run(*arguments):
+  command = [sys.executable, "-m", "official_nasfpn.describe", *arguments]
+  root = Path(__file__).parents[1]
+  return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def test_the_program_with_an_architecture_file(tmp_path):
+  architecture = tmp_path / "mine.json"
+  architecture.write_text(to_json(CATALOG["nas_fpn"]))
+  finished = run(
+    "--model=R-10, 2 @ 16",
+    "--image_size=128",
+    f"--architecture={architecture}",
+    f"--diagram={tmp_path / 'pyramid.png'}",
+    "--format=json",
+  )
+  assert finished.returncode == 0, finished.stderr
+  description = json.loads(finished.stdout)
+  assert description["architecture"] == "nas_fpn"
+  assert description["parts"]["pyramid"]["parameters"] == 2 * 7 * (9 * 16**2 + 3 * 16)
+  assert list(description["parts"]) == ["backbone", "lateral_projections", "pyramid", "heads"]
+  assert (tmp_path / "pyramid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table():
+  size = {"parameters": 1_230_000, "multiply_adds": 4_560_000_000}
+  table = describe.as_table(
+    {
+      "model": "R-10, 2 @ 16",
+      "architecture": "fpn",
+      "image_size": [128, 256],
+      "num_classes": 90,
+      "parts": {"lateral_projections": size},
+      "total": size,
+    }
+  )
+  assert "R-10, 2 @ 16 with fpn at 128 x 256 pixels, 90 classes" in table
+  assert "lateral projections        1.23 M         4.56 B" in table
+
+
+def test_a_mistake_ends_the_program_with_one_line():
+  finished = run("--image_size=600")
+  assert finished.returncode == 1
+  assert finished.stderr.startswith("error: image_size (600, 600)")
+  assert finished.stderr.count("\n") == 1

@@ -1,0 +1,75 @@
+"""The detector's settings: through gin and back, and what is refused."""
+
+import subprocess
+import sys
+
+import pytest
+
+from official_nasfpn import configuration
+from official_nasfpn.architecture import CATALOG, PyramidSpec
+from official_nasfpn.errors import UserError
+from official_nasfpn.modeling import DetectorConfig
+
+
+@pytest.fixture(autouse=True)
+def _no_bindings():
+  yield
+  configuration.parse()
+
+
+def test_defaults_are_the_paper_s_model():
+  config = DetectorConfig()
+  assert (config.backbone, config.num_repeats, config.num_filters) == ("R-50", 7, 256)
+  assert config.architecture == CATALOG["nas_fpn"]
+  assert config.num_anchors_per_location == 9
+
+
+def test_resolved_gin_is_complete_and_reads_back():
+  config = DetectorConfig(backbone="R-18", architecture="fpn", image_size=[256, 384])
+  configuration.parse(gin_params=configuration.to_gin(config).split("\n\n"))
+  assert configuration.from_bindings(DetectorConfig) == config
+
+
+def test_architecture_from_a_trial_s_file(tmp_path):
+  file = tmp_path / "architecture.gin"
+  file.write_text("Detector.architecture = @PyramidSpec()\n" + configuration.to_gin(CATALOG["fpn"]))
+  configuration.parse([file], ["Detector.num_filters = 64"])
+  config = configuration.from_bindings(DetectorConfig)
+  assert config.architecture == CATALOG["fpn"]
+  assert config == DetectorConfig(architecture=str(file), num_filters=64)
+
+
+@pytest.mark.parametrize(
+  ("binding", "message"),
+  [
+    ("Detector.backbone = 'R50'", "did you mean 'R-50'"),
+    ("Detector.image_size = (600, 640)", r"height 600 is not a multiple of 128.* 512 and 640"),
+    ("Detector.image_size = (640, 100)", r"width 100 is not a multiple of 128.* Nearest: 128"),
+    ("Detector.image_size = 640", r"must be \(height, width\)"),
+    ("Detector.num_filters = 0", "num_filters must be a positive integer"),
+    ("Detector.num_repeats = 2.5", "num_repeats must be a positive integer"),
+    ("Detector.num_classes = 0", "num_classes must be a positive integer"),
+    ("Detector.head_num_convs = -1", "head_num_convs must be an integer from 0 up"),
+    ("Detector.aspect_ratios = ()", "at least one ratio"),
+    ("Detector.score_threshold = 5", "score_threshold must lie between 0 and 1"),
+    ("Detector.architecture = 'nas-fpn'", "nas_fpn"),
+    ("Detector.num_filter = 64", "Did you mean Detector.num_filters"),
+  ],
+)
+def test_mistakes_in_a_recipe(binding, message):
+  with pytest.raises(UserError, match=message):  # noqa: PT012 - either step may refuse.
+    configuration.parse(gin_params=[binding])
+    configuration.from_bindings(DetectorConfig)
+
+
+def test_the_multiple_follows_the_highest_level():
+  spec = PyramidSpec(3, 5, (((0, 1), 3, "sum"), ((1, 3), 4, "sum"), ((2, 4), 5, "sum")))
+  assert DetectorConfig(architecture=spec, image_size=(96, 32)).image_size == (96, 32)
+
+
+def test_importing_the_config_does_not_import_tensorflow():
+  program = (
+    "import sys; from official_nasfpn.modeling import DetectorConfig; DetectorConfig();"
+    "sys.exit('tensorflow' in sys.modules)"
+  )
+  assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
