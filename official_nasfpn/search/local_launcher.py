@@ -84,7 +84,7 @@ class LocalLauncher:
     """Stops the workers; what they were running can be claimed again."""
     running = [slot for slot in self._slots if slot.process is not None]
     for slot in running:
-      slot.process.terminate()
+      slot.process.kill()
     deadline = time.monotonic() + _STOP_SECONDS
     for slot in running:
       try:

@@ -18,9 +18,7 @@ from official_nasfpn.search.trial_worker import TrialFailed, run_worker
 
 def closed_form_reward(spec: PyramidSpec) -> float:
   """Returns a reward in 0..1: the share of cells that pool and read an input of the pyramid."""
-  good = [
-    cell.op == "global_pool" and min(cell.inputs) < spec.num_inputs for cell in spec.cells
-  ]
+  good = [cell.op == "global_pool" and min(cell.inputs) < spec.num_inputs for cell in spec.cells]
   spread = sum(abs(a - b) for a, b in (cell.inputs for cell in spec.cells)) / 1000
   return sum(good) / len(good) * 0.9 + spread
 
@@ -33,11 +31,16 @@ def _crash():
   raise RuntimeError("the graph is too large\nfurther lines")
 
 
+def _fill_the_disk():
+  with open("/dev/full", "w") as file:
+    file.write("x")
+
+
 _FAULTS = {
   "diverged": _diverge,
   "exception": _crash,
   "memory": lambda: bytearray(1 << 62),
-  "disk": lambda: open("/dev/full", "w", buffering=1).write("x\n"),
+  "disk": _fill_the_disk,
   "exit": lambda: sys.exit(9),
   "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
   "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),

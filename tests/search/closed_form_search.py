@@ -1,0 +1,46 @@
+"""A search on closed-form rewards, as a process that tests can kill."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.errors import UserError
+from official_nasfpn.search import storage
+from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.loop import run_search
+
+WORKER = Path(__file__).with_name("closed_form_worker.py")
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument("search_dir", type=Path)
+  parser.add_argument("--algorithm", default="random")
+  parser.add_argument("--num_trials", type=int, default=24)
+  parser.add_argument("--trials_per_update", type=int, default=6)
+  parser.add_argument("--num_workers", type=int, default=2)
+  parser.add_argument("--lease_seconds", type=float, default=30.0)
+  parser.add_argument("--worker", default="", help="Further arguments of the worker.")
+  arguments = parser.parse_args()
+  config = SearchConfig(
+    algorithm=arguments.algorithm,
+    num_trials=arguments.num_trials,
+    trials_per_update=arguments.trials_per_update,
+    lease_seconds=arguments.lease_seconds,
+    learning_rate=0.01,
+    hidden_units=8,
+  )
+  space = SearchSpace(min_level=3, max_level=4, num_intermediate_cells=0)
+  command = [sys.executable, str(WORKER), f"--lease_seconds={arguments.lease_seconds}"]
+  command += shlex.split(arguments.worker)
+  with storage.exclusive(arguments.search_dir):
+    run_search(config, space, arguments.search_dir, command, arguments.num_workers)
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except UserError as error:
+    sys.exit(f"error: {error}")

@@ -1,0 +1,343 @@
+"""Whatever is killed, whenever: the same command continues, and the search ends the same."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from official_nasfpn.search import storage
+from official_nasfpn.search.store import Trial, TrialStore
+
+SEARCH = Path(__file__).with_name("closed_form_search.py")
+ROOT = SEARCH.parents[2]
+
+
+def start_search(search_dir: Path, *arguments: str, worker: str = "") -> subprocess.Popen:
+  command = [sys.executable, str(SEARCH), str(search_dir), *arguments, f"--worker={worker}"]
+  return subprocess.Popen(
+    command, cwd=ROOT, env=_environment(), stderr=subprocess.PIPE, text=True, errors="replace"
+  )
+
+
+def run_search(search_dir: Path, *arguments: str, worker: str = "") -> str:
+  """Runs a search to its end and returns what it printed; it must end well."""
+  process = start_search(search_dir, *arguments, worker=worker)
+  printed = process.communicate(timeout=60)[1]
+  assert process.returncode == 0, printed
+  return printed
+
+
+def kill(process: subprocess.Popen) -> None:
+  process.kill()
+  process.wait()
+  process.stderr.close()
+
+
+def read_trials(search_dir: Path) -> list[Trial]:
+  if not storage.database_path(search_dir).is_file():
+    return []
+  store = TrialStore(storage.database_path(search_dir))
+  try:
+    return store.trials()
+  finally:
+    store.close()
+
+
+def read_snapshot(search_dir: Path) -> tuple[int, bytes]:
+  store = TrialStore(storage.database_path(search_dir))
+  try:
+    return store.latest_snapshot()
+  finally:
+    store.close()
+
+
+def outcome(trial: Trial) -> tuple:
+  """Returns what must not depend on interruptions."""
+  return (
+    *(trial.number, trial.update, trial.choices, trial.log_probs, trial.architecture_hash),
+    *(trial.architecture.partition("\n")[2], trial.state, trial.reused_from, trial.reward),
+    *(trial.failure, trial.diverged),
+  )
+
+
+def evaluations(search_dir: Path) -> list[int]:
+  """Returns the numbers of the trials whose evaluation was begun, in order."""
+  path = search_dir / "evaluations.txt"
+  return [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def worker_pids(search_dir: Path) -> list[int]:
+  """Returns the worker processes of a search that are alive now."""
+  pids = []
+  for path in Path("/proc").glob("[0-9]*/cmdline"):
+    try:
+      arguments = path.read_bytes().decode().split("\0")
+    except OSError:
+      continue
+    if f"--search_dir={search_dir}" in arguments:
+      pids.append(int(path.parent.name))
+  return pids
+
+
+def wait_for(condition, seconds: float = 20.0) -> None:
+  deadline = time.monotonic() + seconds
+  while not condition():
+    assert time.monotonic() < deadline, "it did not happen in time"
+    time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+  search_dir = tmp_path_factory.mktemp("search")
+  run_search(search_dir, worker="--faults=3:diverged,8:exception")
+  return search_dir
+
+
+def test_an_undisturbed_search_evaluates_each_architecture_once(undisturbed):
+  trials = read_trials(undisturbed)
+  assert [trial.number for trial in trials] == list(range(1, 25))
+  assert [trial.update for trial in trials] == [1] * 6 + [2] * 6 + [3] * 6 + [4] * 6
+  assert {trial.state for trial in trials} == {"done", "failed", "reused"}
+  evaluated = [trial.number for trial in trials if trial.state != "reused"]
+  assert sorted(evaluations(undisturbed)) == evaluated
+  hashes = [trial.architecture_hash for trial in trials if trial.state != "reused"]
+  assert len(set(hashes)) == len(hashes)
+  for trial in trials:
+    file = storage.trial_dir(undisturbed, trial.number) / "architecture.gin"
+    assert file.read_text() == trial.architecture
+
+
+def test_a_finished_search_does_nothing_more(undisturbed):
+  before = (read_trials(undisturbed), evaluations(undisturbed))
+  run_search(undisturbed)
+  assert (read_trials(undisturbed), evaluations(undisturbed)) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_kills_at_random_moments_change_nothing(undisturbed, tmp_path, seed):
+  rng = random.Random(seed)
+  worker = "--faults=3:diverged,8:exception --seconds=0.05 --max_attempts=9"
+  for _ in range(4):
+    controller = start_search(tmp_path, worker=worker)
+    for _ in range(3):
+      time.sleep(rng.uniform(0.1, 0.9))
+      if pids := worker_pids(tmp_path):
+        _send(rng.choice(pids), signal.SIGKILL)
+    finished = {t.number: t for t in read_trials(tmp_path) if t.state in ("done", "failed")}
+    kill(controller)
+    # What was recorded stays as it is.
+    for trial in read_trials(tmp_path):
+      if trial.number in finished:
+        assert trial == finished[trial.number]
+  run_search(tmp_path, worker=worker)
+  trials = read_trials(tmp_path)
+  assert [outcome(t) for t in trials] == [outcome(t) for t in read_trials(undisturbed)]
+  assert read_snapshot(tmp_path) == read_snapshot(undisturbed)
+  # An evaluation is repeated only because an attempt was lost.
+  begun = evaluations(tmp_path)
+  for trial in trials:
+    if trial.state != "reused":
+      assert 1 <= begun.count(trial.number) <= trial.attempt
+  assert worker_pids(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_the_learning_controller_goes_on_as_if_nothing_had_happened(tmp_path):
+  arguments = ("--algorithm=ppo", "--num_trials=18")
+  undisturbed = start_search(tmp_path / "undisturbed", *arguments)
+  disturbed = tmp_path / "disturbed"
+  controller = start_search(disturbed, *arguments, worker="--seconds=0.3")
+  # In the middle of the second batch: the controller has learnt, and not for the last time.
+  wait_for(lambda: sum(trial.is_finished for trial in read_trials(disturbed)) >= 8, seconds=60)
+  kill(controller)
+  run_search(disturbed, *arguments)
+  _, printed = undisturbed.communicate(timeout=60)
+  assert undisturbed.returncode == 0, printed
+
+  same = [outcome(trial) for trial in read_trials(tmp_path / "undisturbed")]
+  assert [outcome(trial) for trial in read_trials(disturbed)] == same
+  update, snapshot = read_snapshot(disturbed)
+  assert update == 3
+  assert snapshot == read_snapshot(tmp_path / "undisturbed")[1]
+
+
+def test_workers_stop_when_the_controller_is_killed_and_their_trials_are_free_at_once(tmp_path):
+  controller = start_search(tmp_path, worker="--seconds=30")
+  wait_for(lambda: len(evaluations(tmp_path)) == 2)
+  kill(controller)
+  wait_for(lambda: worker_pids(tmp_path) == [], seconds=3)
+  # The leases have 30 s to go; waiting for them would exceed the time limit of `run_search`.
+  begin = time.monotonic()
+  run_search(tmp_path, "--num_trials=6")
+  assert time.monotonic() - begin < 15
+  assert {t.attempt for t in read_trials(tmp_path) if t.number in evaluations(tmp_path)[:2]} == {2}
+  assert {t.deaths for t in read_trials(tmp_path)} == {0}
+
+
+def test_an_interrupted_search_leaves_no_worker_behind(tmp_path):
+  controller = start_search(tmp_path, worker="--seconds=30")
+  wait_for(lambda: len(evaluations(tmp_path)) == 2)
+  controller.send_signal(signal.SIGINT)
+  assert "KeyboardInterrupt" in controller.communicate(timeout=20)[1]
+  assert worker_pids(tmp_path) == []
+  assert {trial.state for trial in read_trials(tmp_path)} <= {"queued", "reused"}
+
+
+def test_a_second_controller_is_refused(tmp_path):
+  controller = start_search(tmp_path, worker="--seconds=30")
+  wait_for(lambda: len(evaluations(tmp_path)) == 2)
+  second = start_search(tmp_path)
+  printed = second.communicate(timeout=20)[1]
+  assert second.returncode == 1
+  assert f"error: Another search, process {controller.pid}, is running in {tmp_path}." in printed
+  kill(controller)
+
+
+def test_a_worker_that_freezes_loses_its_trial(tmp_path):
+  run_search(
+    tmp_path, "--num_trials=4", "--lease_seconds=1", worker="--faults=2:once-freeze --seconds=0.1"
+  )
+  trial = read_trials(tmp_path)[1]
+  assert (trial.state, trial.attempt, trial.deaths) == ("done", 2, 1)
+  assert worker_pids(tmp_path) == []
+
+
+# Where each kind of fault strikes, and what is recorded of it; none of these trials is a reuse.
+FAILURES = {
+  2: ("diverged", "the loss became NaN at step 7"),
+  3: ("exception", "RuntimeError: the graph is too large"),
+  4: ("memory", "MemoryError"),
+  5: ("nan", "its reward is nan"),
+  6: ("exit", "worker died (exit code 9), 3 attempts"),
+  8: ("kill", "worker died (signal 9), 3 attempts"),
+  9: ("once-exit", None),
+  10: ("once-kill", None),
+}
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory) -> Path:
+  search_dir = tmp_path_factory.mktemp("failing")
+  faults = ",".join(f"{number}:{kind}" for number, (kind, _) in FAILURES.items())
+  run_search(search_dir, worker=f"--faults={faults}")
+  return search_dir
+
+
+def test_failing_trials_do_not_stop_a_search(failing, undisturbed):
+  trials = read_trials(failing)
+  assert [trial.number for trial in trials if not trial.is_finished] == []
+  rewards = {trial.number: trial.reward for trial in read_trials(undisturbed)}
+  failed = {number for number, (_, reason) in FAILURES.items() if reason}
+  for trial in trials:
+    if not failed & {trial.number, trial.reused_from} and rewards[trial.number] is not None:
+      assert trial.reward == rewards[trial.number]
+
+
+@pytest.mark.parametrize("number", FAILURES)
+def test_a_failing_trial_is_recorded_with_its_reason(failing, number):
+  kind, reason = FAILURES[number]
+  trial = read_trials(failing)[number - 1]
+  assert (trial.state, trial.failure) == ("failed" if reason else "done", reason)
+  assert trial.diverged == (kind == "diverged")
+  assert trial.attempt == (3 if kind in ("exit", "kill") else 2 if "once" in kind else 1)
+  if kind in ("diverged", "exception", "memory", "nan"):
+    text = (storage.trial_dir(failing, number) / "failure.txt").read_text()
+    assert text.startswith("Traceback")
+
+
+def test_workers_are_replaced_after_a_number_of_trials(tmp_path):
+  run_search(
+    tmp_path, "--num_trials=6", "--num_workers=1", worker="--trials_per_worker=2 --seconds=0.05"
+  )
+  lines = (tmp_path / "evaluations.txt").read_text().splitlines()
+  pids = [line.split()[1] for line in lines]
+  assert all(pids.count(pid) <= 2 for pid in pids)
+  assert len(set(pids)) == -(-len(pids) // 2)
+
+
+def test_workers_that_cannot_start_end_the_search_with_their_words(tmp_path):
+  search = start_search(tmp_path, worker="--no_such_option")
+  printed = search.communicate(timeout=30)[1]
+  assert search.returncode == 1
+  assert "ended 3 times (exit code 2) without taking a trial" in printed
+  assert "unrecognized arguments: --no_such_option" in printed
+
+
+def test_a_full_disk_during_an_evaluation_is_not_held_against_the_trial(tmp_path):
+  search = start_search(tmp_path, worker="--faults=2:disk --seconds=0.2")
+  printed = search.communicate(timeout=30)[1]
+  assert search.returncode == 1
+  assert "No space left on device" in printed
+  assert "Traceback" not in printed
+  run_search(tmp_path)
+  assert read_trials(tmp_path)[1].state == "done"
+
+
+def test_a_search_directory_that_cannot_be_made_is_named(tmp_path):
+  (tmp_path / "file").touch()
+  search = start_search(tmp_path / "file" / "search")
+  printed = search.communicate(timeout=30)[1]
+  assert search.returncode == 1
+  assert printed.startswith(f"error: The search directory {tmp_path / 'file' / 'search'} cannot be")
+
+
+def _can_mount() -> bool:
+  if not shutil.which("unshare"):
+    return False
+  tmpfs = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"]
+  return subprocess.run(tmpfs, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not _can_mount(), reason="this system lets us mount no small file system")
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_a_search_directory_that_cannot_be_written_is_named_and_continues_later(tmp_path, how):
+  """Searches on a file system of its own, first a full or read-only one, then a good one."""
+  bad, good = {"full": ("size=300k", "size=9m"), "read-only": ("ro", "rw")}[how]
+  search = f"{sys.executable} {SEARCH} {tmp_path}/search --num_trials=40"
+  script = f"""
+    mount -t tmpfs -o size=9m tmpfs {tmp_path} || exit 99
+    {search.replace("40", "6")} 2>/dev/null || exit 98
+    mount -o remount,{bad} {tmp_path} || exit 97
+    {search} && exit 96
+    mount -o remount,{good} {tmp_path} || exit 95
+    {search} 2>/dev/null || exit 94
+    {sys.executable} -c "{_PRINT_STATES}" {tmp_path}/search
+  """
+  result = subprocess.run(
+    ["unshare", "-rm", "sh", "-c", script],
+    cwd=ROOT,
+    env=_environment(),
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+  assert result.returncode == 0, result
+  assert "error: " in result.stderr
+  assert "cannot be written: " in result.stderr or "cannot go on: " in result.stderr
+  assert "Traceback" not in result.stderr
+  assert result.stdout.split() == ["40"]
+
+
+# Counts the finished trials of a search in a file system that only its own processes see.
+_PRINT_STATES = (
+  "import pathlib, sys; from official_nasfpn.search.store import TrialStore; "
+  "store = TrialStore(pathlib.Path(sys.argv[1]) / 'search.db'); "
+  "print(sum(trial.is_finished for trial in store.trials()))"
+)
+
+
+def _environment() -> dict[str, str]:
+  return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+  with contextlib.suppress(ProcessLookupError):
+    os.kill(pid, number)

@@ -1,0 +1,127 @@
+"""PPO: the update is what the paper says, its state is complete, and it learns."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from official_nasfpn.architecture import PyramidSpec, SearchSpace
+from official_nasfpn.search.algorithm import Outcome, Proposal
+from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.ppo import PPO
+from official_nasfpn.search.random_search import RandomSearch
+
+SPACE = SearchSpace(min_level=3, max_level=5, num_intermediate_cells=1)
+CONFIG = SearchConfig(hidden_units=16, learning_rate=0.01, epochs_per_update=4, seed=1)
+
+
+def reward_of(proposal: Proposal) -> float:
+  return share_that_pools_neighbours(SPACE.decode(proposal.choices))
+
+
+def share_that_pools_neighbours(spec: PyramidSpec) -> float:
+  """Returns a reward in 0..1 with a known optimum, 1, that few architectures reach."""
+  good = [cell.op == "global_pool" and 1 in cell.inputs for cell in spec.cells]
+  return sum(good) / len(good)
+
+
+def outcomes_of(proposals) -> list[Outcome]:
+  return [Outcome(proposal, reward_of(proposal)) for proposal in proposals]
+
+
+def test_the_policy_has_not_changed_at_the_first_step():
+  ppo = PPO(SPACE, SearchConfig(hidden_units=16, epochs_per_update=1))
+  metrics = ppo.learn(1, outcomes_of(ppo.propose(1, 8)))
+  assert metrics["clipped_share"] == 0
+  assert metrics["approx_kl"] == pytest.approx(0, abs=1e-6)
+  # At ratio 1 the surrogate is the mean advantage, which is 0 in the first batch.
+  assert metrics["loss"] == pytest.approx(-0.00001 * metrics["entropy"], abs=1e-6)
+
+
+def test_a_good_architecture_becomes_more_likely_and_a_bad_one_less():
+  ppo = PPO(SPACE, CONFIG)
+  good, bad = ppo.propose(1, 2)
+  choices = np.array([good.choices, bad.choices])
+  masks = ppo.controller.masks(choices)
+  ppo.learn(1, [Outcome(good, 0.9), Outcome(bad, 0.1)])
+  log_probs, _ = ppo.controller.log_probs_and_entropy(choices, masks)
+  changes = np.sum(log_probs, axis=1) - [sum(good.log_probs), sum(bad.log_probs)]
+  assert changes[0] > 0.1
+  assert changes[1] < -0.1
+
+
+def test_the_ratio_is_held_near_the_clip_range():
+  proposals = PPO(SPACE, CONFIG).propose(1, 8)
+  outcomes = outcomes_of(proposals)
+
+  def last_kl(clip_ratio):
+    config = SearchConfig(
+      hidden_units=16, learning_rate=0.01, epochs_per_update=40, clip_ratio=clip_ratio, seed=1
+    )
+    return PPO(SPACE, config).learn(1, outcomes)["approx_kl"]
+
+  assert last_kl(0.1) < last_kl(0.2) < 0.5 * last_kl(1000.0)
+
+
+def test_the_baseline_is_a_moving_average_of_the_rewards():
+  ppo = PPO(SPACE, CONFIG)
+  proposals = ppo.propose(1, 2)
+  assert ppo.learn(1, [Outcome(proposals[0], 0.2), Outcome(proposals[1], 0.4)])["baseline"] == pytest.approx(0.3)
+  expected = 0.95 * (0.95 * 0.3 + 0.05 * 0.2) + 0.05 * 0.4
+  assert ppo.learn(2, [Outcome(proposals[0], 0.5)])["baseline"] == pytest.approx(expected)
+
+
+def test_an_update_without_any_reward_changes_nothing():
+  ppo = PPO(SPACE, CONFIG)
+  before = ppo.state()
+  assert ppo.learn(1, []) == {}
+  assert ppo.state() == before
+
+
+@pytest.mark.parametrize("cell", ["lstm", "layer_norm_lstm"])
+def test_a_restored_controller_is_the_same_to_the_last_bit(cell):
+  if cell == "layer_norm_lstm" and find_spec("tensorflow_addons") is None:
+    pytest.skip("tensorflow-addons is not installed")
+  config = SearchConfig(hidden_units=8, learning_rate=0.01, cell=cell)
+  ppo = PPO(SPACE, config)
+  for update in (1, 2):
+    ppo.learn(update, outcomes_of(ppo.propose(update, 6)))
+  restored = PPO(SPACE, config)
+  restored.restore(ppo.state())
+  for update in (3, 4):
+    assert restored.propose(update, 6) == ppo.propose(update, 6)
+    outcomes = outcomes_of(ppo.propose(update, 6))
+    assert restored.learn(update, outcomes) == ppo.learn(update, outcomes)
+    assert restored.state() == ppo.state()
+
+
+def test_the_state_is_data():
+  state = PPO(SPACE, CONFIG).state()
+  assert state.startswith(b"PK")
+  assert b"pickle" not in state
+
+
+def test_proposals_depend_on_seed_and_update_alone():
+  ppo = PPO(SPACE, CONFIG)
+  assert ppo.propose(5, 4) == ppo.propose(5, 4)
+  assert ppo.propose(5, 4) != ppo.propose(6, 4)
+  assert PPO(SPACE, CONFIG).propose(5, 4) == ppo.propose(5, 4)
+
+
+@pytest.mark.slow
+def test_it_learns_where_random_search_does_not():
+  """Mean and best reward of 60 updates of 10 trials, over three seeds."""
+  late_means, random_means = [], []
+  for seed in range(3):
+    algorithms = (
+      PPO(SPACE, SearchConfig(hidden_units=32, learning_rate=0.005, seed=seed)),
+      RandomSearch(SPACE, seed),
+    )
+    for algorithm, means in zip(algorithms, (late_means, random_means), strict=True):
+      for update in range(1, 61):
+        outcomes = outcomes_of(algorithm.propose(update, 10))
+        algorithm.learn(update, outcomes)
+        if update > 50:
+          means.append(np.mean([outcome.reward for outcome in outcomes]))
+  assert np.mean(random_means) < 0.4
+  assert np.mean(late_means) > 0.8

@@ -1,0 +1,89 @@
+"""A search directory belongs to one recipe."""
+
+import dataclasses
+
+import pytest
+
+from official_nasfpn import configuration
+from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.errors import UserError
+from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.recipe import settle_recipe
+
+CONFIG = SearchConfig(num_trials=12)
+PROXY = """
+Detector.architecture = @PyramidSpec()
+Detector.image_size = (256, 256)
+Input.data_dir = '/data/with spaces'
+"""
+
+
+def recipe(proxy: str = PROXY, **changes) -> str:
+  return configuration.to_gin(dataclasses.replace(CONFIG, **changes), SearchSpace()) + proxy
+
+
+def test_a_new_directory_gets_the_recipe(tmp_path):
+  settle_recipe(recipe(), tmp_path)
+  assert (tmp_path / "recipe.gin").read_text() == recipe()
+
+
+def test_the_same_recipe_continues_however_it_is_laid_out(tmp_path):
+  settle_recipe(recipe(), tmp_path)
+  settle_recipe(recipe().replace(" = ", "  =  ") + "\n# comment\n", tmp_path)
+  assert (tmp_path / "recipe.gin").read_text() == recipe()
+
+
+def test_another_recipe_is_refused_and_what_differs_is_named(tmp_path):
+  settle_recipe(recipe(), tmp_path)
+  other = recipe(PROXY.replace("256, 256", "256, 512") + "Training.steps = 3\n", seed=4)
+  with pytest.raises(UserError) as refusal:
+    settle_recipe(other, tmp_path)
+  lines = str(refusal.value).splitlines()[1:]
+  assert lines == [
+    "  Detector.image_size: (256, 256) there, (256, 512) now",
+    "  Search.seed: 0 there, 4 now",
+    "  Training.steps: (none) there, 3 now",
+  ]
+  assert (tmp_path / "recipe.gin").read_text() == recipe()
+
+
+def test_more_trials_continue_a_search_and_fewer_do_not(tmp_path):
+  settle_recipe(recipe(), tmp_path)
+  settle_recipe(recipe(num_trials=20), tmp_path)
+  assert (tmp_path / "recipe.gin").read_text() == recipe(num_trials=20)
+  with pytest.raises(UserError, match=r"Search.num_trials: 20 there, 12 now"):
+    settle_recipe(recipe(), tmp_path)
+
+
+def test_how_workers_are_kept_may_change(tmp_path):
+  settle_recipe(recipe(), tmp_path)
+  settle_recipe(recipe(lease_seconds=600.0, max_attempts=5, trials_per_worker=10), tmp_path)
+
+
+def test_a_directory_with_other_files_is_refused(tmp_path):
+  (tmp_path / "holiday.jpg").touch()
+  with pytest.raises(UserError, match="holds files but no search"):
+    settle_recipe(recipe(), tmp_path)
+  assert not (tmp_path / "recipe.gin").exists()
+
+
+def test_a_broken_recipe_is_named(tmp_path):
+  (tmp_path / "recipe.gin").write_text("Search.seed = = 4")
+  with pytest.raises(UserError, match=r"recipe.gin is not a resolved recipe"):
+    settle_recipe(recipe(), tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("field", "value"),
+  [
+    ("algorithm", "evolution"),
+    ("cell", "gru"),
+    ("num_trials", 0),
+    ("learning_rate", 0.0),
+    ("seed", -1),
+    ("baseline_decay", 1.0),
+  ],
+)
+def test_settings_out_of_range_are_refused(field, value):
+  with pytest.raises(ValueError, match=field):
+    SearchConfig(**{field: value})
