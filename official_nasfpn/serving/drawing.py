@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -14,8 +14,11 @@ PALETTE = (
   "#e6194b", "#2ca02c", "#ffd21f", "#2f6fde", "#ff7f0e", "#9b3fd1", "#17becf", "#f032e6",
   "#a4d65e", "#8c564b", "#00a98f", "#ff9da7", "#6b6ecf", "#bcbd22", "#b5179e", "#4cc9f0",
 )  # fmt: skip
+# Left, top, right and bottom pixel, all of them painted.
+Patch = tuple[int, int, int, int]
 # Smaller pictures are enlarged: a label on 128 pixels would hide what it names.
-_MIN_SIDE = 512
+_MIN_SIDE = 640
+_CELL_COLOR = "#e9ebee"
 
 
 def draw_detections(
@@ -44,25 +47,31 @@ def draw_detections(
   draw = ImageDraw.Draw(picture)
   unit = max(picture.size)
   line_width = max(2, round(unit / 280))
-  font = _font(max(11, round(unit / 42)))
+  font = _font(max(11, round(unit / 48)))
 
-  # The best last, so that nothing covers it; all labels after all boxes.
-  kept = [i for i in np.argsort(detections["scores"]) if detections["scores"][i] >= score_threshold]
   boxes = np.asarray(detections["boxes"], np.float64) * factor
-  for index in kept:
-    ymin, xmin, ymax, xmax = _drawable(boxes[index], picture.size)
-    draw.rectangle((xmin, ymin, xmax, ymax), outline=_color(detections, index), width=line_width)
-  for index in kept:
-    text = f"{label_names[detections['classes'][index]]} {detections['scores'][index]:.2f}"
-    box = _drawable(boxes[index], picture.size)
-    _draw_label(draw, text, box, _color(detections, index), font, picture.size)
+  best_first = [
+    i for i in np.argsort(-detections["scores"]) if detections["scores"][i] >= score_threshold
+  ]
+  drawable = {index: _drawable(boxes[index], picture.size) for index in best_first}
+  for index in reversed(best_first):
+    draw.rectangle(drawable[index], outline=_color(detections, index), width=line_width)
+  # Places for all labels first, the best choosing first; then the best are written on top.
+  texts, patches = {}, {}
+  for index in best_first:
+    name = label_names[detections["classes"][index]]
+    texts[index] = f"{name} {detections['scores'][index]:.2f}"
+    size = _label_size(draw, texts[index], font)
+    patches[index] = _place_label(size, drawable[index], patches.values(), picture.size)
+  for index in reversed(best_first):
+    _draw_label(draw, texts[index], patches[index], _color(detections, index), font)
   return picture
 
 
 def contact_sheet(
   images: Sequence[Image.Image], columns: int = 4, cell_width: int = 480, gap: int = 12
 ) -> Image.Image:
-  """Joins pictures into one, row by row, on white.
+  """Joins pictures into one, row by row.
 
   Args:
     images: of any sizes; each is fitted into its cell.
@@ -79,9 +88,10 @@ def contact_sheet(
     scale = min(cell[0] / image.width, cell[1] / image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     fitted = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    left = gap + index % columns * (cell[0] + gap) + (cell[0] - size[0]) // 2
-    top = gap + index // columns * (cell[1] + gap) + (cell[1] - size[1]) // 2
-    sheet.paste(fitted, (left, top))
+    left = gap + index % columns * (cell[0] + gap)
+    top = gap + index // columns * (cell[1] + gap)
+    sheet.paste(_CELL_COLOR, (left, top, left + cell[0], top + cell[1]))
+    sheet.paste(fitted, (left + (cell[0] - size[0]) // 2, top + (cell[1] - size[1]) // 2))
   return sheet
 
 
@@ -89,32 +99,55 @@ def _color(detections: Mapping[str, np.ndarray], index: int) -> str:
   return PALETTE[detections["classes"][index] % len(PALETTE)]
 
 
-def _drawable(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _drawable(box: np.ndarray, size: tuple[int, int]) -> Patch:
   """Returns whole pixels inside the picture; Pillow draws the last row and column too."""
   width, height = size
   ymin, xmin = max(0, round(box[0])), max(0, round(box[1]))
   ymax, xmax = min(height - 1, round(box[2]) - 1), min(width - 1, round(box[3]) - 1)
-  return ymin, xmin, max(ymin, ymax), max(xmin, xmax)
+  return xmin, ymin, max(xmin, xmax), max(ymin, ymax)
+
+
+def _label_size(
+  draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont
+) -> tuple[int, int]:
+  margin = _margin(font)
+  width = math.ceil(draw.textlength(text, font=font)) + 2 * margin
+  return width, sum(font.getmetrics()) + margin
+
+
+def _margin(font: ImageFont.FreeTypeFont) -> int:
+  return max(2, round(font.size / 5))
+
+
+def _place_label(
+  label: tuple[int, int], box: Patch, taken: Iterable[Patch], size: tuple[int, int]
+) -> Patch:
+  """Returns the first place at a box where a label hides no other: above, inside, below."""
+  width, height = label
+  xmin, ymin, _, ymax = box
+  left = max(0, min(xmin, size[0] - width))
+  tops = [ymin - height, ymin, ymax + 1, ymax - height + 1]
+  places = [
+    (left, top, left + width - 1, top + height - 1)
+    for top in tops
+    if top >= 0 and top + height <= size[1]
+  ]
+  places = places or [(left, max(0, ymin), left + width - 1, max(0, ymin) + height - 1)]
+  taken = list(taken)
+  free = (place for place in places if not any(_overlap(place, other) for other in taken))
+  return next(free, places[0])
+
+
+def _overlap(one: Patch, other: Patch) -> bool:
+  return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
 
 
 def _draw_label(
-  draw: ImageDraw.ImageDraw,
-  text: str,
-  box: tuple[int, int, int, int],
-  color: str,
-  font: ImageFont.FreeTypeFont,
-  size: tuple[int, int],
+  draw: ImageDraw.ImageDraw, text: str, patch: Patch, color: str, font: ImageFont.FreeTypeFont
 ) -> None:
-  """Writes on a patch of the box's colour: above the box, or inside it where there is no room."""
-  ymin, xmin, _, _ = box
-  ascent, descent = font.getmetrics()
-  margin = max(2, round(font.size / 5))
-  width = math.ceil(draw.textlength(text, font=font)) + 2 * margin
-  height = ascent + descent + margin
-  left = max(0, min(xmin, size[0] - width))
-  top = ymin - height if ymin >= height else ymin
-  draw.rectangle((left, top, left + width - 1, top + height - 1), fill=color)
-  draw.text((left + margin, top + margin / 2), text, fill=_ink(color), font=font)
+  margin = _margin(font)
+  draw.rectangle(patch, fill=color)
+  draw.text((patch[0] + margin, patch[1] + margin / 2), text, fill=_ink(color), font=font)
 
 
 def _ink(color: str) -> str:
