@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from absl import app
+from absl import app, flags, logging
 
 
 class UserError(Exception):
@@ -19,6 +19,9 @@ def run_program(main: Callable[[list[str]], object]) -> None:
   """
 
   def guarded(argv: list[str]) -> None:
+    if not flags.FLAGS["verbosity"].present:
+      # Libraries log every loop at level INFO, through the middle of the progress bars.
+      logging.set_verbosity(logging.WARNING)
     try:
       main(argv)
     except UserError as error:

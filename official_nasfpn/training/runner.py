@@ -10,7 +10,6 @@ import tensorflow as tf
 import tf_keras
 from official.core import base_trainer, config_definitions
 
-from official_nasfpn.data import input_pipeline
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.training.coco_evaluation import EvaluationResult
@@ -130,7 +129,7 @@ def train_in_memory(
   def after_loop(logs) -> None:
     del logs
     trainer.task.nan_guard.check(strategy)
-    on_progress(int(trainer.global_step) / total)
+    on_progress(int(trainer.global_step.numpy()) / total)
 
   controller = orbit.Controller(
     global_step=trainer.global_step,
@@ -155,29 +154,13 @@ def _build_trainer(
 ) -> base_trainer.Trainer:
   """Builds task, detector, optimizer and data, and Model Garden's trainer over them."""
   config = experiment.training
-  image_size = experiment.detector.image_size
   tf_keras.mixed_precision.set_global_policy(config.compute_dtype)
   with strategy.scope():
-    task = DetectionTask(experiment, dataset)
+    task = DetectionTask(experiment, dataset, first_step)
     model = task.build_model()
     optimizer = build_optimizer(config, dataset.num_images(experiment.input.train_parts))
     # Created lazily, slots would make TensorFlow trace the train step a second time.
     optimizer._create_all_weights(model.trainable_variables)
-
-  def train_data(context=None):
-    return input_pipeline.train_dataset(
-      experiment.input,
-      image_size,
-      config.batch_size,
-      seed=config.seed,
-      first_step=first_step,
-      input_context=context,
-    )
-
-  def evaluation_data(context=None):
-    return input_pipeline.evaluation_dataset(
-      experiment.input, image_size, config.evaluation_batch_size, input_context=context
-    )
 
   distribute = orbit.utils.make_distributed_dataset
   with strategy.scope():
@@ -188,8 +171,8 @@ def _build_trainer(
       optimizer,
       train=train,
       evaluate=evaluate,
-      train_dataset=distribute(strategy, train_data) if train else None,
-      validation_dataset=distribute(strategy, evaluation_data) if evaluate else None,
+      train_dataset=distribute(strategy, task.build_inputs, True) if train else None,
+      validation_dataset=distribute(strategy, task.build_inputs, False) if evaluate else None,
     )
 
 
@@ -207,7 +190,7 @@ def _evaluate(
 def _show_loss(bar, trainer: base_trainer.Trainer) -> Callable:
   def show(logs) -> None:
     bar.set_postfix_str(f"loss {float(logs['total_loss']):.3f}", refresh=False)
-    bar.update(int(trainer.global_step) - bar.n)
+    bar.update(int(trainer.global_step.numpy()) - bar.n)
 
   return show
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 from official.core import base_task
 
+from official_nasfpn.data import input_pipeline
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.modeling import anchors as anchors_lib
 from official_nasfpn.modeling.detections import detect_boxes
@@ -29,11 +30,13 @@ class DetectionTask(base_task.Task):
   Args:
     experiment: all settings.
     dataset: the prepared data that training or evaluation reads.
+    first_step: the train step that training goes on from; fixes which images come next.
   """
 
-  def __init__(self, experiment: Experiment, dataset: DatasetInfo):
+  def __init__(self, experiment: Experiment, dataset: DatasetInfo, first_step: int = 0):
     super().__init__(params=experiment, name="detection")
     self._dataset = dataset
+    self._first_step = first_step
     self._num_classes = dataset.label_map.num_classes
     self._anchors = tf.constant(anchors_lib.flat_anchors(experiment.detector))
     self.nan_guard = NanGuard(LOSSES)
@@ -44,6 +47,30 @@ class DetectionTask(base_task.Task):
     """Builds the detector, with initial weights that the seed fixes."""
     tf_keras.utils.set_random_seed(self.task_config.training.seed)
     return build_detector(self.task_config.detector, self._num_classes)
+
+  def build_inputs(
+    self, training: bool, input_context: tf.distribute.InputContext | None = None
+  ) -> tf.data.Dataset:
+    """Returns the batches of training, or of one evaluation.
+
+    Args:
+      training: which of the two.
+      input_context: which share of the data this host reads.
+    """
+    experiment = self.task_config
+    image_size, config = experiment.detector.image_size, experiment.training
+    if training:
+      return input_pipeline.train_dataset(
+        experiment.input,
+        image_size,
+        config.batch_size,
+        seed=config.seed,
+        first_step=self._first_step,
+        input_context=input_context,
+      )
+    return input_pipeline.evaluation_dataset(
+      experiment.input, image_size, config.evaluation_batch_size, input_context
+    )
 
   def build_metrics(self, training: bool = True) -> list[tf_keras.metrics.Metric]:
     """Returns the means of the loss terms; evaluation has its metrics in `reduce_aggregated_logs`.

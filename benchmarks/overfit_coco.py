@@ -1,0 +1,63 @@
+"""Learns 16 images of a COCO dataset by heart and evaluates on them: AP50 must pass 0.9.
+
+    python benchmarks/overfit_coco.py --annotations instances_val2017.json --images val2017 \
+        --output_dir RUN
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from official_nasfpn.errors import refuse_positional_arguments, run_program
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("annotations", None, "COCO JSON.", required=True)
+flags.DEFINE_string("images", None, "Folder with its images.", required=True)
+flags.DEFINE_string("output_dir", None, "Where data and run are written.", required=True)
+flags.DEFINE_integer("num_images", 16, "How many images to learn: those with the lowest ids.")
+
+_RECIPE = Path(__file__).resolve().parent.parent / "gin" / "coco_overfit16.gin"
+
+
+def main(argv: list[str]) -> None:
+  refuse_positional_arguments(argv)
+  output_dir = Path(FLAGS.output_dir)
+  output_dir.mkdir(parents=True, exist_ok=True)
+  subset = output_dir / "subset.json"
+  subset.write_text(json.dumps(_first_images(Path(FLAGS.annotations), FLAGS.num_images)))
+  _run(
+    "prepare_data",
+    f"--annotations={subset}",
+    f"--images={FLAGS.images}",
+    f"--output_dir={output_dir / 'data'}",
+    "--validation_fraction=0",
+    "--holdout_fraction=0",
+  )
+  _run(
+    "train",
+    f"--gin_file={_RECIPE}",
+    f"--data_dir={output_dir / 'data'}",
+    f"--model_dir={output_dir / 'run'}",
+  )
+
+
+def _first_images(annotations: Path, num_images: int) -> dict:
+  """Returns the COCO JSON of the images with the lowest ids that have boxes, all classes kept."""
+  coco = json.loads(annotations.read_text(encoding="utf-8"))
+  annotated = sorted({a["image_id"] for a in coco["annotations"]})[:num_images]
+  return {
+    "images": [image for image in coco["images"] if image["id"] in annotated],
+    "annotations": [a for a in coco["annotations"] if a["image_id"] in annotated],
+    "categories": coco["categories"],
+  }
+
+
+def _run(program: str, *arguments: str) -> None:
+  subprocess.run([sys.executable, "-m", f"official_nasfpn.{program}", *arguments], check=True)
+
+
+if __name__ == "__main__":
+  run_program(main)

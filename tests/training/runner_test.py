@@ -1,0 +1,192 @@
+"""Real trainings on drawn shapes: they learn, resume, stop on NaN, and agree across devices."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.data.config import InputConfig
+from official_nasfpn.data.preparation import Settings, prepare_dataset
+from official_nasfpn.data.shapes import ShapesConfig
+from official_nasfpn.errors import UserError
+from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.training import runner
+from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
+from official_nasfpn.training.nan_guard import TrainingDiverged
+from official_nasfpn.training.run_folder import RunFolder
+from official_nasfpn.training.strategies import build_strategy
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  directory = tmp_path_factory.mktemp("shapes") / "data"
+  prepare_dataset(ShapesConfig(num_images=48), directory, Settings(), num_threads=2)
+  return directory
+
+
+@pytest.fixture
+def experiment(data_dir):
+  return Experiment(
+    DetectorConfig(
+      backbone="R-10",
+      architecture="fpn",
+      num_filters=16,
+      num_repeats=1,
+      head_num_convs=1,
+      image_size=(128, 128),
+      anchor_size=2.0,
+      norm_momentum=0.9,
+    ),
+    InputConfig(data_dir=str(data_dir)),
+    TrainingConfig(
+      batch_size=4,
+      epochs=0.8,
+      learning_rate=0.1,
+      warmup_epochs=0.1,
+      decay_epochs=(),
+      evaluation_batch_size=8,
+      checkpoint_epochs=0.4,
+      steps_per_loop=2,
+    ),
+  )
+
+
+def change(experiment, **settings):
+  return dataclasses.replace(
+    experiment, training=dataclasses.replace(experiment.training, **settings)
+  )
+
+
+def claim(experiment, path):
+  experiment, dataset = open_dataset(experiment)
+  folder = RunFolder(path)
+  folder.claim(experiment, dataset.label_map)
+  return experiment, dataset, folder
+
+
+def weights(folder):
+  reader = tf.train.load_checkpoint(folder.latest_checkpoint())
+  return {
+    name: reader.get_tensor(name)
+    for name in reader.get_variable_to_shape_map()
+    if name.startswith("model/") and "OPTIMIZER_SLOT" not in name
+  }
+
+
+@pytest.mark.slow
+def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path):
+  strategy = build_strategy("one_device")
+  experiment, dataset, folder = claim(experiment, tmp_path / "run")
+  result = runner.train(experiment, dataset, folder, strategy, evaluate_on_the_way=True)
+  assert result.num_images == dataset.num_images(("val",))
+  assert folder.latest_checkpoint().endswith("ckpt-8")
+  assert list((folder.path / "train").glob("events*"))
+  assert list((folder.path / "validation").glob("events*"))
+
+  # Finished: the same call has nothing to do.
+  assert runner.train(experiment, dataset, folder, strategy) is None
+
+  # As if the run had been killed after its first checkpoint.
+  before = weights(folder)
+  for file in folder.checkpoints.glob("ckpt-8.*"):
+    file.unlink()
+  states = folder.checkpoints / "checkpoint"
+  states.write_text(states.read_text().replace("ckpt-8", "ckpt-6"))
+  first = tf.train.latest_checkpoint(str(folder.checkpoints))
+  assert first is not None
+  assert not first.endswith("ckpt-8")
+  runner.train(experiment, dataset, folder, strategy)
+  assert folder.latest_checkpoint().endswith("ckpt-8")
+  assert weights(folder).keys() == before.keys()
+
+  evaluated = runner.evaluate(experiment, dataset, folder, strategy)
+  assert set(evaluated.class_ap) == {c.name for c in dataset.label_map.categories}
+
+
+@pytest.mark.slow
+def test_one_seed_fixes_the_training(experiment, tmp_path):
+  runs = []
+  for name, seed in (("first", 3), ("second", 3), ("other", 4)):
+    settings, dataset, folder = claim(change(experiment, seed=seed, epochs=0.2), tmp_path / name)
+    runner.train(settings, dataset, folder, build_strategy("one_device"))
+    runs.append(weights(folder))
+  first, second, other = runs
+  for name, value in first.items():
+    np.testing.assert_allclose(value, second[name], rtol=1e-4, atol=1e-5, err_msg=name)
+  assert any(not np.allclose(value, other[name], atol=1e-3) for name, value in first.items())
+
+
+@pytest.mark.slow
+def test_a_nan_stops_the_run_and_saves_nothing(experiment, tmp_path):
+  settings, dataset, folder = claim(
+    change(experiment, learning_rate=1e30, warmup_learning_rate=1e30), tmp_path / "run"
+  )
+  with pytest.raises(TrainingDiverged, match="learning_rate") as caught:
+    runner.train(settings, dataset, folder, build_strategy("one_device"))
+  assert 1 < caught.value.step <= 6
+  assert not all(np.isfinite(list(caught.value.terms.values())))
+  saved = tf.train.latest_checkpoint(str(folder.checkpoints))
+  assert saved is None or int(saved.rsplit("-", 1)[1]) < caught.value.step
+
+
+@pytest.mark.slow
+def test_two_devices_learn_what_one_learns(experiment, tmp_path):
+  # Batch statistics differ between replicas unless they are synchronised.
+  detector = dataclasses.replace(experiment.detector, sync_batch_norm=True)
+  experiment = dataclasses.replace(change(experiment, epochs=0.2), detector=detector)
+  runs = []
+  for strategy in ("one_device", "mirrored"):
+    settings, dataset, folder = claim(experiment, tmp_path / strategy)
+    runner.train(settings, dataset, folder, build_strategy(strategy))
+    runs.append(weights(folder))
+  one, two = runs
+  for name, value in one.items():
+    np.testing.assert_allclose(two[name], value, rtol=2e-2, atol=2e-3, err_msg=name)
+
+
+def test_an_experiment_survives_its_gin_text(experiment, tmp_path):
+  file = tmp_path / "config.gin"
+  file.write_text(experiment.to_gin())
+  assert load_experiment([file]) == experiment
+
+
+def test_a_run_folder_refuses_another_experiment(experiment, tmp_path):
+  claim(experiment, tmp_path / "run")
+  claim(experiment, tmp_path / "run")
+  with pytest.raises(UserError, match=r"Training.batch_size is 4 there and 8 here"):
+    claim(change(experiment, batch_size=8), tmp_path / "run")
+
+
+def test_a_folder_of_something_else_is_left_alone(experiment, tmp_path):
+  (tmp_path / "thesis.tex").write_text("years of work")
+  with pytest.raises(UserError, match="not empty"):
+    claim(experiment, tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_num_classes_must_agree_with_the_label_map(experiment):
+  detector = dataclasses.replace(experiment.detector, num_classes=91)
+  with pytest.raises(UserError, match=r"num_classes is 91, but the label map .* has 4 classes"):
+    open_dataset(dataclasses.replace(experiment, detector=detector))
+
+
+def test_a_truncated_shard_is_named(experiment, data_dir, tmp_path):
+  import shutil
+
+  copy = tmp_path / "data"
+  shutil.copytree(data_dir, copy)
+  shard = sorted(copy.glob("train-*.tfrecord"))[0]
+  shard.write_bytes(shard.read_bytes()[:-7])
+  data = InputConfig(data_dir=str(copy))
+  with pytest.raises(UserError, match=shard.name):
+    open_dataset(dataclasses.replace(experiment, input=data))
+
+
+def test_evaluation_files_are_json(experiment, tmp_path):
+  _, dataset, folder = claim(experiment, tmp_path / "run")
+  assert json.loads(folder.label_map_file.read_text())["categories"][0]["label"] == 1
+  assert folder.load() == (open_dataset(experiment)[0], dataset.label_map)
