@@ -25,7 +25,9 @@ class SearchConfig:
       bounds what leaks in a long search; 0 keeps it to the end.
     learning_rate: of Adam (NASNet A.2).
     clip_ratio: PPO's epsilon (Schulman et al. 2017, equation 7 and table 3).
-    epochs_per_update: gradient steps on one batch of trials; no NAS paper states its number.
+    epochs_per_update: gradient steps on one batch of trials. No NAS paper states its number; with
+      the paper's learning rate, 10 keep the ratio within the clip range and learn about twice as
+      fast as 4 (closed-form rewards on the paper's space).
     entropy_weight: of the entropy bonus (NASNet A.2).
     baseline_decay: the share of the old value that the moving average of rewards keeps at each
       trial (NASNet A.2).
@@ -42,7 +44,7 @@ class SearchConfig:
   trials_per_worker: int = 0
   learning_rate: float = 0.00035
   clip_ratio: float = 0.2
-  epochs_per_update: int = 4
+  epochs_per_update: int = 10
   entropy_weight: float = 0.00001
   baseline_decay: float = 0.95
   hidden_units: int = 100

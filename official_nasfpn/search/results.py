@@ -1,5 +1,6 @@
 """What a search leaves behind: the best architecture, its drawing, the reward curve, a table."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ def best_trials(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
-  """Writes `best_architecture.gin` and `.png` and `reward_curve.png` into the search directory.
+  """Writes `best_architecture.gin`, `.png`, `reward_curve.png` and, last, `result.json`.
 
   Args:
     trials: all of a search.
@@ -49,16 +50,21 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
     title=f"{search}, trial {best.number}, reward {best.reward:.4f}",
   )
   draw_reward_curve(trials, search_dir / "reward_curve.png", title=search)
+  result = {
+    "trial": best.number,
+    "reward": best.reward,
+    "architecture_hash": best.architecture_hash,
+    **_counts(trials),
+  }
+  storage.write_text(search_dir / "result.json", json.dumps(result, indent=2) + "\n")
 
 
 def results_table(trials: Sequence[Trial], search_dir: Path, num_rows: int = 3) -> str:
   """Returns what a person wants to know of a finished search, as text."""
-  unique = len({trial.architecture_hash for trial in trials})
-  counts = {state: sum(trial.state == state for trial in trials) for state in (DONE, FAILED)}
-  hours = math.fsum(trial.seconds or 0.0 for trial in trials) / 3600
+  counts = _counts(trials)
   lines = [
-    f"{len(trials)} architectures sampled, {unique} unique, {counts[DONE]} evaluated, "
-    f"{counts[FAILED]} failed, {hours:.2f} worker hours",
+    f"{counts['sampled']} architectures sampled, {counts['unique']} unique, {counts['trained']} "
+    f"trained, {counts['failed']} failed, {counts['worker_hours']:.2f} worker hours",
     f"{'rank':>4}  {'reward':>8}  {'trial':>6}  {'seconds':>8}  architecture",
   ]
   for rank, trial in enumerate(best_trials(trials)[:num_rows], start=1):
@@ -69,3 +75,13 @@ def results_table(trials: Sequence[Trial], search_dir: Path, num_rows: int = 3) 
   for name in ("best_architecture.gin", "best_architecture.png", "reward_curve.png"):
     lines.append(str(search_dir / name))
   return "\n".join(lines)
+
+
+def _counts(trials: Sequence[Trial]) -> dict[str, int | float]:
+  return {
+    "sampled": len(trials),
+    "unique": len({trial.architecture_hash for trial in trials}),
+    "trained": sum(trial.state == DONE for trial in trials),
+    "failed": sum(trial.state == FAILED for trial in trials),
+    "worker_hours": math.fsum(trial.seconds or 0.0 for trial in trials) / 3600,
+  }

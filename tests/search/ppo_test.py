@@ -66,7 +66,9 @@ def test_the_ratio_is_held_near_the_clip_range():
 def test_the_baseline_is_a_moving_average_of_the_rewards():
   ppo = PPO(SPACE, CONFIG)
   proposals = ppo.propose(1, 2)
-  assert ppo.learn(1, [Outcome(proposals[0], 0.2), Outcome(proposals[1], 0.4)])["baseline"] == pytest.approx(0.3)
+  assert ppo.learn(1, [Outcome(proposals[0], 0.2), Outcome(proposals[1], 0.4)])[
+    "baseline"
+  ] == pytest.approx(0.3)
   expected = 0.95 * (0.95 * 0.3 + 0.05 * 0.2) + 0.05 * 0.4
   assert ppo.learn(2, [Outcome(proposals[0], 0.5)])["baseline"] == pytest.approx(expected)
 

@@ -1,5 +1,6 @@
 """What a search leaves behind."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,11 +42,14 @@ def test_the_best_architecture_is_written_with_its_provenance(trials, tmp_path):
   assert from_gin(text) == CATALOG["nas_fpn"]
   for name in ("best_architecture.png", "reward_curve.png"):
     assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+  result = json.loads((tmp_path / "result.json").read_text())
+  assert (result["reward"], result["trial"]) == (0.5, 2)
+  assert [result[n] for n in ("sampled", "unique", "trained", "failed")] == [5, 3, 2, 1]
 
 
 def test_the_table_tells_what_happened(trials, tmp_path):
   lines = results_table(trials, tmp_path).splitlines()
-  assert lines[0].startswith("5 architectures sampled, 3 unique, 2 evaluated, 1 failed")
+  assert lines[0].startswith("5 architectures sampled, 3 unique, 2 trained, 1 failed")
   assert lines[2].split()[:3] == ["1", "0.5000", "2"]
   assert lines[3].split()[:3] == ["2", "0.2500", "1"]
   assert Path(lines[2].split()[-1]) == tmp_path / "trials" / "000002" / "architecture.gin"
