@@ -285,7 +285,7 @@ def test_each_candidate_is_resampled_once_per_level_and_repeat():
   assert types.count("MaxPool") == 2
   assert types.count("Max") == 1
   # Up: C7 to 4, 5 and 6; cell 5 to 3.
-  assert types.count("Tile") == 4
+  assert types.count("ResizeNearestNeighbor") == 4
 
 
 def test_early_repeats_do_not_depend_on_later_ones():
