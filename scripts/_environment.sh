@@ -62,7 +62,11 @@ create_environment() {
   local pip=("$venv_python" -m pip)
   local options=(--require-hashes --no-deps --no-build-isolation --no-user --no-input
     --disable-pip-version-check --progress-bar off)
-  if "$1" -c "import ensurepip"; then
+  # Run by root, pip does not notice that its cache is read-only, and fails.
+  if [[ ! -w "${HOME:-/}" ]]; then
+    options+=(--no-cache-dir)
+  fi
+  if "$1" -c "from ensurepip import version"; then
     "$1" -m venv "$venv" || return
   else
     # Debian splits ensurepip off into python3-venv. Any other pip can stand in for it.
@@ -88,7 +92,8 @@ show_progress() {
 install() {
   local python="$1" expected progress="" status=0
   expected="$(fingerprint "$python")"
-  if ! "$python" -c "import ensurepip" 2> /dev/null && ! "$python" -m pip --version &> /dev/null; then
+  if ! "$python" -c "from ensurepip import version" 2> /dev/null &&
+    ! "$python" -m pip --version &> /dev/null; then
     fail "$python can create no virtual environment: it has no ensurepip and no pip. Install" \
       "them: sudo apt install python$(python_version "$python")-venv"
   fi
