@@ -108,7 +108,7 @@ class DatasetInfo:
     """
     data_dir = Path(data_dir)
     path = data_dir / "dataset.json"
-    if not str(data_dir).strip(".") or not path.is_file():
+    if not path.is_file():
       raise UserError(
         f"{str(data_dir)!r} holds no prepared dataset (no dataset.json). Make one with "
         "`python -m official_nasfpn.prepare_data`, and set Input.data_dir to its folder."

@@ -3,8 +3,12 @@
 import io
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
+
+# Pillow takes very large images for attacks; these are the user's own files.
+Image.MAX_IMAGE_PIXELS = None
 
 
 class BrokenImageError(Exception):
@@ -21,7 +25,7 @@ class EncodedImage:
     width: in pixels.
     height: in pixels.
     turned: whether it was turned upright as its EXIF orientation says.
-    reencoded: whether it is in another format than the file was.
+    reencoded: whether TensorFlow could not have read the file as it was.
   """
 
   data: bytes
@@ -36,12 +40,12 @@ def encode_image(data: bytes, annotated_size: tuple[int, int] | None) -> Encoded
   """Returns an image file in a form that TensorFlow reads right, decoded once to prove it.
 
   JPEG and PNG stay as they are, grey, CMYK, palette, transparent and 16-bit ones too. Other formats
-  are stored as PNG: `TfExampleDecoder` fails on GIF and WebP, `decode_image` reads the palette
-  indices of a BMP for colours.
+  are stored as PNG: `TfExampleDecoder` fails on GIF, WebP and TIFF, and `decode_image` takes the
+  palette indices of a BMP for colours.
 
   TensorFlow ignores the EXIF orientation, while the tools that boxes are drawn with follow it. So
-  the image is turned upright, unless the JSON's size shows that the boxes were made on the pixels
-  as they lie in the file.
+  the image is turned upright, unless the annotated size shows that the boxes were drawn on the
+  pixels as they lie in the file.
 
   Args:
     data: content of the image file.
@@ -50,26 +54,40 @@ def encode_image(data: bytes, annotated_size: tuple[int, int] | None) -> Encoded
   Raises:
     BrokenImageError: the image cannot be decoded to its end.
   """
-  format_ = _format(data)
+  size = _size_in_tensorflow(data)
   orientation = _exif_orientation(data)
-  if format_ is not None:
-    try:
-      height, width, _ = tf.io.decode_image(data, channels=3).shape
-    except tf.errors.InvalidArgumentError:
-      return _reencode(data, turn=orientation != 1, format_="png")
-    swaps_sides = orientation >= 5
-    as_in_file = swaps_sides and annotated_size == (width, height) and width != height
-    if orientation == 1 or as_in_file:
-      return EncodedImage(data, format_, width, height)
-  return _reencode(data, turn=orientation != 1, format_=format_ or "png")
+  if size is not None and not _must_turn(orientation, size, annotated_size):
+    return EncodedImage(data, _format(data), *size)
+  image = _decode(data)
+  turned = _must_turn(orientation, image.size, annotated_size)
+  if turned:
+    image = ImageOps.exif_transpose(image)
+  pixels = _rgb(image)
+  # A photograph stays a JPEG: as PNG it would take ten times the space.
+  format_ = "jpeg" if size is not None and _format(data) == "jpeg" else "png"
+  options = {"quality": 95, "subsampling": 0} if format_ == "jpeg" else {}
+  buffer = io.BytesIO()
+  pixels.save(buffer, format_, **options)
+  return EncodedImage(buffer.getvalue(), format_, *pixels.size, turned, reencoded=size is None)
 
 
-def _format(data: bytes) -> str | None:
+def _format(data: bytes) -> str:
   if data.startswith(b"\xff\xd8\xff"):
     return "jpeg"
   if data.startswith(b"\x89PNG\r\n\x1a\n"):
     return "png"
-  return None
+  return "other"
+
+
+def _size_in_tensorflow(data: bytes) -> tuple[int, int] | None:
+  """Returns width and height if TensorFlow decodes the whole image right."""
+  if _format(data) == "other":
+    return None
+  try:
+    height, width, _ = tf.io.decode_image(data, channels=3).shape
+  except tf.errors.OpError:
+    return None
+  return width, height
 
 
 def _exif_orientation(data: bytes) -> int:
@@ -77,28 +95,34 @@ def _exif_orientation(data: bytes) -> int:
   try:
     with Image.open(io.BytesIO(data)) as image:
       orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-  except (OSError, ValueError, SyntaxError):
+  # Pillow's parsers raise whatever they stumble over in a damaged file.
+  except Exception:
     return 1
   return orientation if orientation in range(1, 9) else 1
 
 
-def _reencode(data: bytes, turn: bool, format_: str) -> EncodedImage:
+def _must_turn(
+  orientation: int, size: tuple[int, int], annotated_size: tuple[int, int] | None
+) -> bool:
+  sides_tell = orientation >= 5 and size[0] != size[1]
+  return orientation != 1 and not (sides_tell and annotated_size == size)
+
+
+def _decode(data: bytes) -> Image.Image:
   try:
-    with Image.open(io.BytesIO(data)) as image:
-      image.load()
-      upright = ImageOps.exif_transpose(image) if turn else image
-      pixels = upright.convert("RGB")
-  except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+  except Exception as error:
     raise BrokenImageError(str(error)) from error
-  buffer = io.BytesIO()
-  # A photograph stays a JPEG: as PNG it would take ten times the space.
-  options = {"quality": 95, "subsampling": 0} if format_ == "jpeg" else {}
-  pixels.save(buffer, format_, **options)
-  return EncodedImage(
-    buffer.getvalue(),
-    format_,
-    pixels.width,
-    pixels.height,
-    turned=turn,
-    reencoded=_format(data) != format_,
-  )
+  return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+  """Returns 8-bit RGB pixels; of 16 bits the upper 8, as TensorFlow does."""
+  if image.mode.startswith("I;16"):
+    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+  if image.mode in ("I", "F"):
+    raise BrokenImageError("pixels of 32 bits have no agreed reading as 8 bits")
+  if "transparency" in image.info:
+    image = image.convert("RGBA")
+  return image.convert("RGB")

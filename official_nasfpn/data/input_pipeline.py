@@ -17,6 +17,8 @@ from official_nasfpn.errors import UserError
 
 # Files read at the same time; more mix a large dataset better and hide a slow disk.
 _NUM_OPEN_FILES = 16
+# With fewer files a host, each host reads all files and takes every n-th example.
+_MIN_FILES_PER_HOST = 10
 # What is left of a box at the edge of a crop must be visible to be learnt from.
 _MIN_BOX_SIDE = 1.0
 
@@ -56,7 +58,7 @@ def train_dataset(
   stream = _stream_seed(seed, first_step, context.input_pipeline_id)
 
   num_hosts, host = context.num_input_pipelines, context.input_pipeline_id
-  if len(paths) >= num_hosts:
+  if num_hosts == 1 or len(paths) >= _MIN_FILES_PER_HOST * num_hosts:
     records = _read(tf.data.Dataset.from_tensor_slices(paths[host::num_hosts]), stream)
   else:
     records = _read(tf.data.Dataset.from_tensor_slices(paths)).shard(num_hosts, host)
@@ -188,8 +190,8 @@ def _train_example(
   image = preprocessing.pad(preprocessing.normalize(cropped), image_size)
 
   boxes, classes = _visible_boxes(boxes, classes, scaled_size, offset, size)
-  chosen = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(boxes)[0]), seed)
-  chosen = chosen[: config.max_num_boxes]
+  order = tf.argsort(tf.random.stateless_uniform([tf.shape(boxes)[0]], seed))
+  chosen = order[: config.max_num_boxes]
   boxes, classes = tf.gather(boxes, chosen), tf.gather(classes, chosen)
   return {"image": image, **_padded(boxes, classes, config.max_num_boxes)}
 

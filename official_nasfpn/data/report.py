@@ -6,7 +6,7 @@ from typing import Any
 # Every problem, in the order in which it is reported, and what was done about it.
 PROBLEMS = {
   "images_missing": "image files not found: left out",
-  "images_broken": "image files that cannot be decoded: left out",
+  "images_broken": "image files that cannot be read or decoded: left out",
   "images_duplicate_id": "images with an id used before: left out",
   "images_other_size": "images of another size than the JSON says: the file's size is used",
   "images_turned": "images turned upright as their EXIF orientation says",

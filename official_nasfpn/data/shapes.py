@@ -19,12 +19,11 @@ CATEGORIES = (
   Category(3, "circle"),
   Category(7, "square"),
   Category(11, "triangle"),
-  Category(20, "star"),
   Category(42, "cross"),
 )
-# Side of a shape relative to the longer side of the image: 12 to 96 pixels at 128.
-_MIN_SIDE, _MAX_SIDE = 12 / 128, 96 / 128
-_MAX_SHAPES = 6
+# Side of a shape relative to the longer side of the image: 15 to 120 pixels at 128.
+_MIN_SIDE, _MAX_SIDE = 15 / 128, 120 / 128
+_MAX_SHAPES = 5
 # A shape that others hide more than this is no fair question.
 _MIN_VISIBLE = 0.6
 _EMPTY_IMAGES = 0.03
@@ -41,7 +40,7 @@ class ShapesConfig:
     image_size: typical side of an image in pixels; sides vary by a fifth either way.
   """
 
-  num_images: int = 640
+  num_images: int = 900
   image_size: int = 160
 
   def __post_init__(self) -> None:
@@ -147,10 +146,10 @@ def _random_shape(rng: np.random.Generator, canvas: np.ndarray) -> _Shape:
   outline += room * rng.random(2)
   mask = _filled(outline, height, width)
 
-  # A colour that stands out from what is below it, at least a little.
+  # A colour that stands out from what is below it.
   below = canvas[mask > 0.5].mean(axis=0)
   colour = rng.uniform(0, 255, 3)
-  while np.abs(colour - below).max() < 50:
+  while np.abs(colour - below).max() < 80:
     colour = rng.uniform(0, 255, 3)
   shade = 1 + (_gradient(rng, height, width) - 0.5) * rng.uniform(0, 0.5)
   if rng.random() < 0.3:
@@ -166,8 +165,6 @@ def _outline(name: str, rng: np.random.Generator) -> np.ndarray:
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.5
   elif name == "triangle":
     corners = _polar(np.full(3, 0.58))
-  elif name == "star":
-    corners = _polar(np.tile([0.55, 0.22], 5))
   else:
     arm = 0.16
     corner = np.array([[arm, -0.5], [arm, -arm], [0.5, -arm]])

@@ -1,0 +1,164 @@
+"""Every kind of image file, read back through Model Garden's decoder."""
+
+import io
+import random
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from official.vision.dataloaders import tf_example_decoder
+from PIL import Image
+
+from official_nasfpn.data.image_encoding import BrokenImageError, encode_image
+
+# Four quarters; every check below looks at their middles, away from JPEG's blur.
+COLOURS = np.array([[(200, 30, 30), (30, 30, 200)], [(30, 200, 30), (220, 220, 60)]], np.uint8)
+PICTURE = COLOURS.repeat(32, axis=0).repeat(48, axis=1)
+RGB = Image.fromarray(PICTURE)
+GREY = RGB.convert("L")
+DECODER = tf_example_decoder.TfExampleDecoder()
+
+
+def _file(image, format_, **options):
+  buffer = io.BytesIO()
+  image.save(buffer, format_, **options)
+  return buffer.getvalue()
+
+
+def _decoded(encoded):
+  """Returns what training sees of an encoded image."""
+  feature = {
+    "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded.data])),
+    "image/source_id": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"1"])),
+  }
+  example = tf.train.Example(features=tf.train.Features(feature=feature))
+  image = DECODER.decode(tf.constant(example.SerializeToString()))["image"].numpy()
+  assert image.dtype == np.uint8
+  assert image.shape == (encoded.height, encoded.width, 3)
+  return image
+
+
+def _quarters(image):
+  height, width, _ = image.shape
+  return image[height // 4 :: height // 2, width // 4 :: width // 2][:2, :2].astype(int)
+
+
+AS_GREY = np.asarray(GREY)[..., None].repeat(3, axis=-1)
+SIXTEEN_BITS = Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize(
+  ("data", "expected"),
+  [
+    pytest.param(_file(RGB, "JPEG"), PICTURE, id="jpeg"),
+    pytest.param(_file(RGB, "JPEG", progressive=True), PICTURE, id="progressive jpeg"),
+    pytest.param(_file(GREY, "JPEG"), AS_GREY, id="grey jpeg"),
+    pytest.param(_file(RGB.convert("CMYK"), "JPEG"), PICTURE, id="cmyk jpeg"),
+    pytest.param(_file(RGB, "MPO"), PICTURE, id="multi-picture jpeg of a phone"),
+    pytest.param(_file(RGB, "PNG"), PICTURE, id="png"),
+    pytest.param(_file(GREY, "PNG"), AS_GREY, id="grey png"),
+    pytest.param(_file(GREY.convert("LA"), "PNG"), AS_GREY, id="grey png with alpha"),
+    pytest.param(_file(RGB.convert("RGBA"), "PNG"), PICTURE, id="png with alpha"),
+    pytest.param(_file(RGB.quantize(8), "PNG"), PICTURE, id="palette png"),
+    pytest.param(
+      _file(RGB.quantize(8), "PNG", transparency=bytes([9, 9])), PICTURE, id="transparent palette"
+    ),
+    pytest.param(_file(SIXTEEN_BITS, "PNG"), AS_GREY, id="16-bit png"),
+  ],
+)
+def test_jpeg_and_png_are_stored_byte_for_byte(data, expected):
+  encoded = encode_image(data, None)
+  assert encoded.data == data
+  assert not encoded.reencoded
+  np.testing.assert_allclose(_quarters(_decoded(encoded)), _quarters(expected), atol=10)
+
+
+@pytest.mark.parametrize(
+  ("data", "expected"),
+  [
+    pytest.param(_file(RGB, "WEBP", quality=95), PICTURE, id="webp"),
+    pytest.param(_file(RGB, "GIF"), PICTURE, id="gif"),
+    pytest.param(_file(RGB, "BMP"), PICTURE, id="bmp"),
+    pytest.param(_file(RGB.quantize(8), "BMP"), PICTURE, id="palette bmp"),
+    pytest.param(_file(RGB, "TIFF"), PICTURE, id="tiff"),
+    pytest.param(_file(SIXTEEN_BITS, "TIFF"), AS_GREY, id="16-bit tiff of a microscope"),
+    pytest.param(_file(RGB.convert("CMYK"), "TIFF"), PICTURE, id="cmyk tiff"),
+    pytest.param(
+      _file(RGB.quantize(8), "GIF", transparency=1), PICTURE, id="gif with transparency"
+    ),
+  ],
+)
+def test_other_formats_are_stored_as_png(data, expected):
+  encoded = encode_image(data, None)
+  assert (encoded.format, encoded.reencoded) == ("png", True)
+  np.testing.assert_allclose(_quarters(_decoded(encoded)), _quarters(expected), atol=10)
+
+
+def _with_orientation(image, orientation, format_="JPEG"):
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  return _file(image, format_, exif=exif, quality=95)
+
+
+# What a camera stores so that its orientation tag turns it into PICTURE.
+LYING = {1: [], 2: [0], 3: [3], 4: [1], 5: [5], 6: [2], 7: [6], 8: [4]}
+
+
+@pytest.mark.parametrize("orientation", LYING)
+def test_image_is_turned_upright_like_the_tools_show_it(orientation):
+  lying = RGB
+  for operation in LYING[orientation]:
+    lying = lying.transpose(Image.Transpose(operation))
+  encoded = encode_image(_with_orientation(lying, orientation), RGB.size)
+  assert (encoded.width, encoded.height) == RGB.size
+  assert (encoded.turned, encoded.format) == (orientation != 1, "jpeg")
+  np.testing.assert_allclose(_quarters(_decoded(encoded)), _quarters(PICTURE), atol=10)
+
+
+def test_image_annotated_as_it_lies_in_the_file_is_not_turned():
+  data = _with_orientation(RGB, 6)
+  assert encode_image(data, RGB.size).data == data
+  assert encode_image(data, RGB.size[::-1]).turned
+
+
+def test_orientation_counts_in_other_formats_too():
+  lying = RGB.transpose(Image.Transpose.ROTATE_90)
+  encoded = encode_image(_with_orientation(lying, 6, "WEBP"), RGB.size)
+  assert encoded.turned
+  assert encoded.reencoded
+  np.testing.assert_allclose(_quarters(_decoded(encoded)), _quarters(PICTURE), atol=10)
+
+
+JPEG, PNG = _file(RGB, "JPEG"), _file(RGB, "PNG")
+
+
+@pytest.mark.parametrize(
+  "data",
+  [
+    pytest.param(b"", id="empty"),
+    pytest.param(b"<html>404</html>", id="a web page"),
+    pytest.param(JPEG[: len(JPEG) // 2], id="half a jpeg"),
+    pytest.param(JPEG[:-2], id="jpeg without its end"),
+    pytest.param(PNG[: len(PNG) // 2], id="half a png"),
+    pytest.param(_file(RGB, "BMP")[:500], id="half a bmp"),
+    pytest.param(_file(Image.new("F", (8, 8)), "TIFF"), id="floating point tiff"),
+  ],
+)
+def test_broken_images_are_told_apart(data):
+  with pytest.raises(BrokenImageError):
+    encode_image(data, None)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_damaged_bytes_give_an_image_or_a_broken_image_and_never_another_error():
+  rng = random.Random(0)
+  for data in (JPEG, PNG, _file(RGB, "TIFF"), _file(RGB, "WEBP"), _with_orientation(RGB, 6)):
+    for _ in range(40):
+      damaged = bytearray(data)
+      for _ in range(rng.randint(1, 20)):
+        damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+      try:
+        encoded = encode_image(bytes(damaged), RGB.size)
+      except BrokenImageError:
+        continue
+      _decoded(encoded)

@@ -1,0 +1,378 @@
+"""Preparing a dataset from end to end: untidy input, repetition, interruption, a full disk."""
+
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from official.vision.dataloaders import tf_example_decoder
+from PIL import Image
+
+from official_nasfpn.data.coco_json import AnnotatedImage
+from official_nasfpn.data.dataset_info import PARTS, DatasetInfo
+from official_nasfpn.data.preparation import CocoSource, Settings, prepare_dataset
+from official_nasfpn.data.shapes import ShapesConfig
+from official_nasfpn.errors import UserError
+
+DECODER = tf_example_decoder.TfExampleDecoder()
+# Everything in train: one place to look at.
+ALL_TRAIN = Settings(validation_fraction=0.0, holdout_fraction=0.0)
+
+
+def _picture(path, width=60, height=40, mode="RGB", **options):
+  noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(noise).convert(mode).save(path, **options)
+
+
+def _coco(images, boxes, categories=((9, "nine"), (4, "four"))):
+  """Returns COCO JSON of (id, file name) and (image id, category id, box)."""
+  return {
+    "images": [{"id": id_, "file_name": name, "width": 60, "height": 40} for id_, name in images],
+    "annotations": [
+      {"id": i, "image_id": image_id, "category_id": category_id, "bbox": box, "iscrowd": 0}
+      for i, (image_id, category_id, box) in enumerate(boxes)
+    ],
+    "categories": [{"id": id_, "name": name} for id_, name in categories],
+  }
+
+
+def _source(folder, content, name="all.json"):
+  path = folder / name
+  path.write_text(json.dumps(content))
+  return CocoSource(path, folder / "images")
+
+
+@pytest.fixture
+def plain(tmp_path):
+  """A clean source of ten images with a box each."""
+  images = [(i, f"{i}.png") for i in range(1, 11)]
+  for _, name in images:
+    _picture(tmp_path / "images" / name)
+  return _source(tmp_path, _coco(images, [(i, 9, [i, 1, 10, 10]) for i, _ in images]))
+
+
+def _examples(info, part):
+  """Returns what Model Garden's decoder reads of a part, by image id."""
+  records = tf.data.TFRecordDataset(info.shard_paths((part,)))
+  decoded = [DECODER.decode(record) for record in records]
+  return {int(example["source_id"].numpy()): example for example in decoded}
+
+
+def test_untidy_dataset_is_mended_and_reported(tmp_path):
+  images = tmp_path / "images"
+  _picture(images / "fine.jpg")
+  _picture(images / "grey.jpg", mode="L")
+  _picture(images / "cmyk.jpg", mode="CMYK")
+  _picture(images / "deep" / "deeper.png")
+  _picture(images / "other_size.png", 30, 20)
+  _picture(images / "format.webp")
+  _picture(images / "empty.png")
+  _picture(images / "crowded.png")
+  _picture(
+    images / "lying.jpg",
+    40,
+    60,
+    exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0",
+  )
+  _picture(images / "broken.jpg")
+  broken = images / "broken.jpg"
+  broken.write_bytes(broken.read_bytes()[:300])
+  names = [
+    "fine.jpg", "grey.jpg", "cmyk.jpg", "deep/deeper.png", "other_size.png", "format.webp",
+    "empty.png", "crowded.png", "lying.jpg", "broken.jpg", "missing.jpg",
+  ]  # fmt: skip
+  entries = [*enumerate(names), (0, "fine.jpg")]
+  box = [10, 5, 20, 10]
+  boxes = [(i, 4, box) for i in range(11) if i != 6]
+  boxes += [(7, 9, box)] * 150
+  boxes += [
+    (0, 9, [55, 35, 5.00001, 5]), (0, 9, [70, 5, 10, 10]), (0, 9, [5, 5, 0, 10]), (0, 1, box),
+    (0, 9, [1, 2, 3]), (99, 9, box),
+  ]  # fmt: skip
+  content = _coco(entries, boxes)
+  content["annotations"][1]["iscrowd"] = 1
+  info, is_new = prepare_dataset(_source(tmp_path, content), tmp_path / "out", ALL_TRAIN, 2)
+
+  assert is_new
+  assert {problem: found["count"] for problem, found in info.report.items()} == {
+    "images_missing": 1,
+    "images_broken": 1,
+    "images_duplicate_id": 1,
+    "images_other_size": 1,
+    "images_turned": 1,
+    "images_reencoded": 1,
+    "images_without_boxes": 1,
+    "images_many_boxes": 1,
+    "boxes_unknown_image": 1,
+    "boxes_unknown_category": 1,
+    "boxes_malformed": 1,
+    "boxes_no_area": 1,
+    "boxes_outside": 1,
+    "boxes_clipped": 1,
+    "boxes_crowd": 1,
+  }
+  examples = _examples(info, "train")
+  assert sorted(examples) == list(range(9))
+  assert info.num_images(("train",)) == 9
+  for id_, example in examples.items():
+    shape = (20, 30, 3) if names[id_] == "other_size.png" else (40, 60, 3)
+    assert example["image"].shape == shape, names[id_]
+    assert (example["height"], example["width"]) == shape[:2]
+  # Category 4 sorts before 9, so it is label 1.
+  np.testing.assert_array_equal(examples[0]["groundtruth_classes"], [1, 2])
+  np.testing.assert_allclose(
+    examples[0]["groundtruth_boxes"],
+    [[5 / 40, 10 / 60, 15 / 40, 30 / 60], [35 / 40, 55 / 60, 1, 1]],
+    rtol=1e-6,
+  )
+  np.testing.assert_array_equal(examples[1]["groundtruth_is_crowd"], [True])
+  assert len(examples[6]["groundtruth_classes"]) == 0
+  assert len(examples[7]["groundtruth_classes"]) == 151
+  np.testing.assert_allclose(examples[4]["groundtruth_boxes"], [[5 / 20, 10 / 30, 15 / 20, 1]])
+
+
+def test_annotations_of_a_part_are_what_its_records_hold(tmp_path, plain):
+  info, _ = prepare_dataset(plain, tmp_path / "out", Settings(num_shards=3), 2)
+  for part in PARTS:
+    content = json.loads(info.annotation_file(part).read_text())
+    examples = _examples(info, part)
+    assert {image["id"] for image in content["images"]} == set(examples)
+    # pycocotools takes a match with annotation 0 for no match.
+    assert [row["id"] for row in content["annotations"]] == list(range(1, len(examples) + 1))
+    for row in content["annotations"]:
+      assert row["category_id"] == 9
+      assert row["bbox"] == [float(row["image_id"]), 1.0, 10.0, 10.0]
+      assert row["area"] == 100
+    assert info.parts[part].num_boxes == len(content["annotations"])
+    assert info.images_dir(part) == plain.images_dir
+
+
+def test_parts_are_a_seeded_choice_of_exact_size(tmp_path, plain):
+  def ids(name, **values):
+    info, _ = prepare_dataset(plain, tmp_path / name, Settings(**values), 2)
+    return [set(_examples(info, part)) for part in PARTS]
+
+  train, holdout, val = first = ids("a")
+  assert [len(part) for part in first] == [6, 2, 2]
+  assert train | holdout | val == set(range(1, 11))
+  assert ids("b", num_shards=1) == first
+  assert ids("c", seed=1) != first
+  assert [len(part) for part in ids("d", holdout_fraction=0.01)] == [7, 1, 2]
+
+
+def test_images_in_the_order_of_the_file_are_dealt_out_shuffled(shapes_info):
+  content = json.loads(shapes_info.annotation_file("train").read_text())
+  ids = [image["id"] for image in content["images"]]
+  assert sorted(ids) != ids
+
+
+def test_validation_part_of_its_own(tmp_path, plain):
+  _picture(tmp_path / "val_images" / "v.png")
+  val = _source(tmp_path, _coco([(1, "v.png")], [(1, 4, [1, 1, 5, 5])]), "val.json")
+  source = CocoSource(plain.annotations, plain.images_dir, val.annotations, tmp_path / "val_images")
+  info, _ = prepare_dataset(source, tmp_path / "out", Settings(), 2)
+  assert [info.num_images((part,)) for part in PARTS] == [8, 2, 1]
+  assert info.images_dir("val") == tmp_path / "val_images"
+  np.testing.assert_array_equal(_examples(info, "val")[1]["groundtruth_classes"], [1])
+
+
+def test_parts_with_different_names_for_a_category_are_refused(tmp_path, plain):
+  val = _source(tmp_path, _coco([(1, "1.png")], [], ((9, "neun"),)), "val.json")
+  source = CocoSource(plain.annotations, plain.images_dir, val.annotations)
+  with pytest.raises(UserError, match=r"Category 9 is 'nine' in .* and 'neun' in"):
+    prepare_dataset(source, tmp_path / "out", Settings(), 2)
+
+
+def test_wrong_images_folder_is_explained(tmp_path, plain):
+  source = CocoSource(plain.annotations, tmp_path / "elsewhere")
+  with pytest.raises(UserError, match=r"None of the \d train images is in .*elsewhere"):
+    prepare_dataset(source, tmp_path / "out", Settings(), 2)
+  assert not list(tmp_path.glob("*out*"))
+
+
+def test_images_are_found_when_the_json_names_folders_that_are_not_there(tmp_path, plain):
+  content = json.loads(plain.annotations.read_text())
+  for image in content["images"]:
+    image["file_name"] = f"/home/me/pictures/{image['file_name']}"
+  info, _ = prepare_dataset(_source(tmp_path, content), tmp_path / "out", ALL_TRAIN, 2)
+  assert info.num_images(("train",)) == 10
+
+
+def test_no_image_that_can_be_decoded_is_an_error(tmp_path, plain):
+  for path in plain.images_dir.iterdir():
+    path.write_bytes(b"not an image")
+  with pytest.raises(UserError, match="None of the 10 train images can be decoded"):
+    prepare_dataset(plain, tmp_path / "out", ALL_TRAIN, 2)
+
+
+def _snapshot(folder):
+  return {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
+
+
+def test_again_repeats_nothing(tmp_path, plain):
+  first, _ = prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+  before = _snapshot(tmp_path / "out")
+  second, is_new = prepare_dataset(plain, tmp_path / "out", Settings(), 1)
+  assert not is_new
+  assert second == first
+  assert _snapshot(tmp_path / "out") == before
+
+
+def test_source_may_move_between_runs(tmp_path, plain):
+  prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+  shutil.move(plain.images_dir, tmp_path / "moved")
+  source = CocoSource(plain.annotations, tmp_path / "moved")
+  assert prepare_dataset(source, tmp_path / "out", Settings(), 2)[1] is False
+
+
+@pytest.mark.parametrize("change", ["seed", "annotations", "image", "added image", "shapes"])
+def test_directory_of_another_dataset_is_never_overwritten(tmp_path, plain, change):
+  (plain.images_dir / "7.png").rename(tmp_path / "7.png")
+  prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+  before = _snapshot(tmp_path / "out")
+  source, settings = plain, Settings()
+  if change == "seed":
+    settings = Settings(seed=1)
+  elif change == "annotations":
+    plain.annotations.write_text(plain.annotations.read_text() + "\n")
+  elif change == "image":
+    _picture(plain.images_dir / "3.png", 50, 50)
+  elif change == "added image":
+    (tmp_path / "7.png").rename(plain.images_dir / "7.png")
+  else:
+    source = ShapesConfig()
+  with pytest.raises(UserError, match=r"holds a dataset prepared from other input: .* differ"):
+    prepare_dataset(source, tmp_path / "out", settings, 2)
+  assert _snapshot(tmp_path / "out") == before
+
+
+def test_directory_with_other_files_is_refused(tmp_path, plain):
+  (tmp_path / "out").mkdir()
+  (tmp_path / "out" / "thesis.txt").write_text("all my work")
+  with pytest.raises(UserError, match="holds files, but no prepared dataset"):
+    prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+  assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+  with pytest.raises(UserError, match="is a file"):
+    prepare_dataset(plain, tmp_path / "out" / "thesis.txt", Settings(), 2)
+
+
+def test_empty_directory_and_missing_parents_are_fine(tmp_path, plain):
+  (tmp_path / "empty").mkdir()
+  assert prepare_dataset(plain, tmp_path / "empty", Settings(), 2)[1]
+  assert prepare_dataset(plain, tmp_path / "not" / "yet there", Settings(), 2)[1]
+
+
+def test_truncated_shard_is_reported_not_taken_for_done(tmp_path, plain):
+  info, _ = prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+  path = Path(info.shard_paths(("train",))[0])
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(UserError, match=r"00000-of-\d+\.tfrecord has \d+ bytes"):
+    prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+
+
+@contextmanager
+def _file_size_limit(size):
+  """Makes every write beyond a file size fail, as a full disk does."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("what", ["records", "drawings"])
+def test_full_disk_is_an_error_for_people_and_leaves_nothing_behind(tmp_path, plain, what):
+  source = plain if what == "records" else ShapesConfig(3, 96)
+  with (
+    _file_size_limit(20_000 if what == "records" else 1000),
+    pytest.raises(UserError, match="The disk is full"),
+  ):
+    prepare_dataset(source, tmp_path / "out", Settings(num_shards=1), 2)
+  assert not list(tmp_path.glob("*out*"))
+  assert prepare_dataset(source, tmp_path / "out", Settings(num_shards=1), 2)[1]
+
+
+def _start(output_dir):
+  command = [sys.executable, "-m", "official_nasfpn.prepare_data", "--synthetic"]
+  command += ["--num_images=60", "--image_size=96", f"--output_dir={output_dir}"]
+  return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _wait_until_it_draws(output_dir):
+  deadline = time.monotonic() + 60
+  while not list(output_dir.parent.glob(f".{output_dir.name}.partial-*/images/000003.jpg")):
+    assert time.monotonic() < deadline
+    time.sleep(0.001)
+
+
+def test_killed_run_leaves_no_dataset_and_the_next_run_cleans_up(tmp_path):
+  output_dir = tmp_path / "out"
+  process = _start(output_dir)
+  _wait_until_it_draws(output_dir)
+  process.kill()
+  process.communicate()
+  assert not output_dir.exists()
+  assert len(list(tmp_path.iterdir())) == 1
+  info, is_new = prepare_dataset(ShapesConfig(60, 96), output_dir, Settings(), 2)
+  assert is_new
+  assert info.num_images(PARTS) == 60
+  assert list(tmp_path.iterdir()) == [output_dir]
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_end_with_one_dataset(tmp_path):
+  output_dir = tmp_path / "out"
+  process = _start(output_dir)
+  _wait_until_it_draws(output_dir)
+  process.send_signal(signal.SIGSTOP)
+  info, is_new = prepare_dataset(ShapesConfig(60, 96), output_dir, Settings(), 2)
+  assert is_new
+  # The other run's directory is in use, so it was left alone.
+  assert len(list(tmp_path.iterdir())) == 2
+  process.send_signal(signal.SIGCONT)
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == 0, output
+  assert DatasetInfo.load(output_dir) == info
+  assert list(tmp_path.iterdir()) == [output_dir]
+
+
+@pytest.mark.parametrize(
+  "values", [{"validation_fraction": 1.0}, {"holdout_fraction": -0.1}, {"num_shards": 0}]
+)
+def test_settings_that_cannot_work_are_refused(values):
+  with pytest.raises(ValueError, match=next(iter(values))):
+    Settings(**values)
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+  """Model Garden's writer keeps every example: 282 MB of data take 332 MB of memory."""
+  from official_nasfpn.data.label_map import Category, LabelMap
+  from official_nasfpn.data.report import Report
+  from official_nasfpn.data.tfrecord_writer import write_part
+
+  _picture(tmp_path / "large.png", 1000, 700)
+  size = (tmp_path / "large.png").stat().st_size
+  items = [(AnnotatedImage(i, "large.png", None, ()), tmp_path / "large.png") for i in range(60)]
+  label_map = LabelMap((Category(1, "a"),))
+
+  def write(name, share):
+    return write_part(
+      name, share, label_map, tmp_path, 2, 2, Report(), advance=lambda num_images: None
+    )
+
+  write("warm_up", items[:10])
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  part = write("train", items)
+  grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+  assert sum(shard.bytes for shard in part.shards) > 60 * size > 120_000_000
+  assert grown < 10 * size
