@@ -1,4 +1,8 @@
-"""What a pyramid is: specs, their search space and their cost, in plain Python."""
+"""What a pyramid is: specs, their search space and their cost, in plain Python.
+
+Drawings are made by `official_nasfpn.architecture.diagram`, which is not imported here because it
+loads matplotlib.
+"""
 
 from official_nasfpn.architecture.canonical import canonical_form, canonical_hash
 from official_nasfpn.architecture.catalog import CATALOG, architecture_by_name

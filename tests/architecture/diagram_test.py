@@ -1,0 +1,60 @@
+"""Drawings: complete, readable and the same every time."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import official_nasfpn
+from official_nasfpn.architecture import CATALOG, SearchSpace, diagram, unconsumed_inputs
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_a_drawing_is_the_same_every_time(tmp_path, suffix):
+  files = [tmp_path / f"{name}.{suffix}" for name in ("first", "second")]
+  for file in files:
+    diagram.draw_pyramid(CATALOG["nas_fpn"], file, title="NAS-FPN")
+  assert files[0].read_bytes() == files[1].read_bytes()
+  assert files[0].stat().st_size > 4000
+
+
+def test_a_drawing_says_every_layer_and_its_title(tmp_path, monkeypatch):
+  import matplotlib
+
+  monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")  # letters stay letters
+  diagram.draw_pyramid(CATALOG["nas_fpn"], tmp_path / "drawing.svg", title="Found in trial 12")
+  svg = (tmp_path / "drawing.svg").read_text()
+  for text in ("C3", "C7", "P3", "P7", "sum", "GP", "1/8", "1/128", "Found in trial 12"):
+    assert f">{text}</text>" in svg
+
+
+@pytest.mark.parametrize("space", [SearchSpace(), SearchSpace(3, 6, 4), SearchSpace(3, 4, 0)])
+def test_every_connection_has_an_arrow(space):
+  spec = space.sample(random.Random(0))
+  expected = [
+    (source, spec.num_inputs + index, added)
+    for index, (cell, extra) in enumerate(zip(spec.cells, unconsumed_inputs(spec), strict=True))
+    for added, sources in ((False, cell.inputs), (True, extra))
+    for source in sources
+  ]
+  arrows = diagram._arrows(spec, diagram._centers(spec))
+  assert sorted((a.source, a.target, a.added) for a in arrows) == sorted(expected)
+
+
+def test_no_arrow_runs_through_a_node():
+  rng = random.Random(1)
+  for spec in (*CATALOG.values(), *(SearchSpace().sample(rng) for _ in range(15))):
+    centers = diagram._centers(spec)
+    for arrow in diagram._arrows(spec, centers):
+      curve = diagram._curve(centers[arrow.source], centers[arrow.target], arrow.bend)
+      others = np.delete(centers, (arrow.source, arrow.target), axis=0)
+      assert diagram._distances(curve, others).min() > diagram._RADIUS, (spec, arrow)
+
+
+def test_the_room_does_not_load_matplotlib():
+  code = "import sys, official_nasfpn.architecture; sys.exit('matplotlib' in sys.modules)"
+  repository = Path(official_nasfpn.__file__).parents[1]
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=repository)
