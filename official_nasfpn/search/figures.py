@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from official_nasfpn.search.store import Trial
 
-# A moving average over a tenth of the search shows its trend at any length.
+# A mean over a tenth of a long search, or over a few trials of a short one, shows a trend.
 _SMOOTHING_SHARE = 0.1
+_SMOOTHING_TRIALS = 5
 
 
 def draw_reward_curve(trials: Sequence[Trial], path: Path, title: str | None = None) -> None:
@@ -29,11 +31,11 @@ def draw_reward_curve(trials: Sequence[Trial], path: Path, title: str | None = N
   numbers = np.array([trial.number for trial in rewarded])
   rewards = np.array([trial.reward for trial in rewarded])
   if len(rewards):
-    window = max(round(len(rewards) * _SMOOTHING_SHARE), 1)
+    window = max(round(len(rewards) * _SMOOTHING_SHARE), _SMOOTHING_TRIALS)
     reward_axes.plot(numbers, rewards, ".", color="0.6", label="trial")
     reward_axes.plot(numbers, _trailing_mean(rewards, window), label=f"mean of the last {window}")
     reward_axes.step(numbers, np.maximum.accumulate(rewards), where="post", label="best so far")
-    reward_axes.legend(loc="lower right")
+    reward_axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
   reward_axes.set_xlabel("trial")
   reward_axes.set_ylabel("reward (proxy AP)")
 
@@ -42,12 +44,14 @@ def draw_reward_curve(trials: Sequence[Trial], path: Path, title: str | None = N
   sampled = np.arange(1, len(trials) + 1)
   unique_axes.plot(sampled, sampled, "--", color="0.6", label="sampled")
   unique_axes.plot(sampled, unique, label="unique")
-  unique_axes.legend(loc="upper left")
+  unique_axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
   unique_axes.set_xlabel("trial")
   unique_axes.set_ylabel("architectures")
 
   for axes in (reward_axes, unique_axes):
     axes.grid(alpha=0.3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+  unique_axes.yaxis.set_major_locator(MaxNLocator(integer=True))
   figure.savefig(path, dpi=120)
 
 

@@ -140,7 +140,8 @@ class _Search:
       running = sum(trial.progress for trial in batch if not trial.is_finished)
       bar.set_postfix(_postfix(max(best, _best_reward(finished)), batch), refresh=False)
       # The bar itself decides when to draw, so it is shown the number instead of being told to add.
-      bar.n = round(before + len(finished) + running, 1)
+      shown = round(float(before + len(finished) + running), 1)
+      bar.n = int(shown) if shown.is_integer() else shown
       bar.update(0)
       if len(finished) == len(batch):
         return batch

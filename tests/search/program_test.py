@@ -1,0 +1,97 @@
+"""`python -m official_nasfpn.search` on a real proxy task, small enough for a test."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from official_nasfpn import configuration
+from official_nasfpn.architecture import SearchSpace, from_gin
+from official_nasfpn.search import storage
+from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.store import TrialStore
+
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+Detector.backbone = 'R-10'
+Detector.num_repeats = 1
+Detector.num_filters = 8
+Detector.head_num_convs = 1
+Detector.image_size = (128, 128)
+Training.batch_size = 4
+Training.epochs = 1
+Training.warmup_epochs = 0
+Training.evaluation_batch_size = 4
+Search.algorithm = 'random'
+Search.num_trials = 2
+Search.trials_per_update = 2
+"""
+
+
+def run(program: str, *arguments: object) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, "-m", f"official_nasfpn.{program}", *map(str, arguments)],
+    cwd=ROOT,
+    env=os.environ,
+    capture_output=True,
+    text=True,
+    timeout=240,
+  )
+
+
+@pytest.mark.slow
+def test_a_search_from_data_to_result(tmp_path):
+  data, search_dir = tmp_path / "some data", tmp_path / "some search"
+  prepared = run(
+    "prepare_data", "--synthetic", "--num_images=16", "--image_size=96", "--output_dir", data
+  )
+  assert prepared.returncode == 0, prepared.stderr
+  recipe = tmp_path / "recipe.gin"
+  recipe.write_text(RECIPE + f"Input.data_dir = {str(data)!r}\n")
+  arguments = ("--gin_file", recipe, "--search_dir", search_dir)
+
+  first = run("search", *arguments)
+  assert first.returncode == 0, first.stderr
+  assert "2 architectures sampled" in first.stdout
+  best = from_gin((search_dir / "best_architecture.gin").read_text())
+  store = TrialStore(storage.database_path(search_dir))
+  trials = store.trials()
+  store.close()
+  assert {trial.state for trial in trials} == {"done"}
+  assert best in [from_gin(trial.architecture) for trial in trials]
+  # The same bindings again, resolved, and every setting of the search with them.
+  configuration.parse([search_dir / "recipe.gin"])
+  assert configuration.from_bindings(SearchConfig).num_trials == 2
+  assert configuration.from_bindings(SearchSpace) == SearchSpace()
+
+  again = run("search", "--search_dir", search_dir)
+  assert (again.returncode, again.stdout) == (0, first.stdout)
+
+  other = run("search", *arguments, "--gin_param", "Detector.num_filters=16")
+  assert other.returncode == 1
+  assert "Detector.num_filters: 8 there, 16 now" in other.stderr
+  assert "Traceback" not in other.stderr
+
+
+def test_a_directory_without_a_search_needs_a_recipe(tmp_path):
+  result = run("search", "--search_dir", tmp_path / "new")
+  assert result.returncode == 1
+  assert "--gin_file is needed" in result.stderr
+  assert not (tmp_path / "new").exists()
+
+
+def test_an_unknown_setting_names_the_nearest(tmp_path):
+  recipe = tmp_path / "recipe.gin"
+  recipe.write_text("Search.num_trails = 3\n")
+  result = run("search", "--gin_file", recipe, "--search_dir", tmp_path / "new")
+  assert result.returncode == 1
+  assert "Did you mean Search.num_trials?" in result.stderr
+
+
+def test_a_worker_needs_a_search(tmp_path):
+  result = run("worker", "--search_dir", tmp_path)
+  assert result.returncode == 1
+  assert f"{tmp_path / 'recipe.gin'}" in result.stderr
+  assert "Traceback" not in result.stderr
