@@ -97,7 +97,9 @@ def from_gin(text: str, where: str = "architecture") -> PyramidSpec:
         )
       fields[statement.arg_name] = statement.value
   except (SyntaxError, tokenize.TokenError) as error:
-    raise UserError(f"{where}: gin cannot parse it: {error.args[0]}.") from error
+    # gin adds to Python's message; the last line names the token in question.
+    message = error.args[0].strip().split("\n")[-1].strip().rstrip(".")
+    raise UserError(f"{where}: gin cannot parse it: {message}.") from error
   return _spec(fields, where)
 
 

@@ -77,7 +77,7 @@ def test_json_says_its_version_and_names_its_fields():
     ("PyramidSpec.cell = 3", "has min_level, max_level, cells, not 'cell'"),
     ("PyramidSpec.cells = %cells", "the macro %cells has no place"),
     ("PyramidSpec.cells = @cells()", "cells must be a sequence"),
-    ("PyramidSpec.cells = (1,", "gin cannot parse it: EOF"),
+    ("PyramidSpec.cells = (1,", "gin cannot parse it: .*EOF in multi-line statement"),
     ("PyramidSpec.cells = __import__('os')", "gin cannot parse it"),
     ("PyramidSpec.cells = ((1, 1), 3, 'sum'),", "gin cannot parse it: Expected newline"),
     ("", "0 cells are too few"),
