@@ -11,26 +11,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from official_nasfpn.architecture import PyramidSpec
-from official_nasfpn.search.trial_worker import TrialFailed
-from official_nasfpn.training.experiment import (
-  Experiment,
-  experiment_from_bindings,
-  load_experiment,
-  open_dataset,
-)
-
-Evaluate = Callable[[PyramidSpec, Path, Callable[[float], None]], float]
+from official_nasfpn.errors import UserError
+from official_nasfpn.search.trial_worker import Evaluate, TrialFailed
+from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
 
 
-def proxy_experiment() -> Experiment:
-  """Reads the proxy experiment from the current bindings and checks that its data is there.
+def resolved_recipe(gin_files: Sequence[str | Path], gin_params: Sequence[str]) -> str:
+  """Reads the recipe of a search and returns the proxy experiment in it, every setting resolved.
 
   Raises:
     UserError: a setting is wrong, or the data is missing, damaged or without a holdout part.
   """
-  experiment, dataset = open_dataset(_on_holdout(experiment_from_bindings()))
-  dataset.annotation_file("holdout")
-  return experiment
+  experiment, dataset = open_dataset(_on_holdout(load_experiment(gin_files, gin_params)))
+  if not dataset.num_images(("holdout",)):
+    raise UserError(
+      f"{dataset.data_dir} has no held-out images to reward trials on. Prepare it with "
+      "--holdout_fraction above 0."
+    )
+  return experiment.to_gin()
 
 
 def make_evaluate(search_dir: Path) -> Evaluate:

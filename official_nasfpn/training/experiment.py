@@ -34,11 +34,6 @@ def load_experiment(
     UserError: a file, a name or a value is wrong.
   """
   configuration.parse(gin_files, gin_params)
-  return experiment_from_bindings()
-
-
-def experiment_from_bindings() -> Experiment:
-  """Reads an experiment from what `configuration.parse` has bound."""
   detector = configuration.from_bindings(DetectorConfig)
   data = configuration.from_bindings(InputConfig)
   if data.data_dir:
