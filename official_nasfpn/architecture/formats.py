@@ -86,8 +86,9 @@ def from_gin(text: str, where: str = "architecture") -> PyramidSpec:
           f"{where}: an architecture only binds values, found "
           f"{statement.location.line_content.strip()!r}."
         )
-      name = f"{statement.scope}/" if statement.scope else ""
-      name += f"{statement.selector}.{statement.arg_name}"
+      scope = f"{statement.scope}/" if statement.scope else ""
+      field = f".{statement.arg_name}" if statement.arg_name else ""
+      name = f"{scope}{statement.selector}{field}"
       if name == "Detector.architecture" and statement.value == _Reference("PyramidSpec", True):
         continue
       if statement.scope or statement.selector != "PyramidSpec":

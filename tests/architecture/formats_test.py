@@ -73,7 +73,7 @@ def test_json_says_its_version_and_names_its_fields():
     ("Detector.architecture = @PyramidSpec", "only, found Detector.architecture"),
     ("Detector.architecture = @os.system()", "only, found Detector.architecture"),
     ("a/PyramidSpec.min_level = 3", "only, found a/PyramidSpec.min_level"),
-    ("x = 3", r"only, found x\."),
+    ("x = 3", r"only, found x\.$"),
     ("PyramidSpec.cell = 3", "has min_level, max_level, cells, not 'cell'"),
     ("PyramidSpec.cells = %cells", "the macro %cells has no place"),
     ("PyramidSpec.cells = @cells()", "cells must be a sequence"),
