@@ -4,8 +4,8 @@
     python -m official_nasfpn.detect --saved_model EXPORT --output_dir OUT a.jpg 'b/*.png'
 
 Boxes are in pixels of the upright image: an EXIF orientation is applied, as `prepare_data` does.
-With --annotations, image ids are those of the COCO JSON and the AP is computed. What OUT holds
-stands in `serving/detection_run.py`.
+With --annotations the images that the COCO JSON knows are taken, with its ids, and the AP is
+computed. What OUT holds stands in `serving/detection_run.py`.
 """
 
 from pathlib import Path
@@ -24,7 +24,9 @@ flags.DEFINE_string("output_dir", None, "Folder for pictures and results; must b
 flags.DEFINE_float(
   "score_threshold", 0.3, "Weaker detections are not drawn.", lower_bound=0.0, upper_bound=1.0
 )
-flags.DEFINE_string("annotations", None, "COCO JSON of the images: gives ids, and the AP.")
+flags.DEFINE_string(
+  "annotations", None, "COCO JSON: of --images only those in it are taken, and AP computed."
+)
 flags.DEFINE_integer("batch_size", 8, "Images detected together.", lower_bound=1)
 flags.mark_flags_as_required(["saved_model", "output_dir"])
 

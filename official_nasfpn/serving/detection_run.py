@@ -38,7 +38,7 @@ class DetectionRequest:
     saved_model: folder of the SavedModel.
     images: the image files.
     score_threshold: weaker detections are not drawn; `detections.json` has them all.
-    annotations: COCO JSON of the images, for their ids and the AP.
+    annotations: COCO JSON: gives image ids and the AP; files that it does not know are left out.
   """
 
   saved_model: Path
@@ -82,7 +82,7 @@ def run_detection(
   """
   truth = GroundTruth(request.annotations) if request.annotations else None
   images = (
-    truth.number(request.images)
+    truth.find_images(request.images)
     if truth
     else [InputImage(path, id_) for id_, path in enumerate(request.images, start=1)]
   )
@@ -93,11 +93,11 @@ def run_detection(
     truth.check_categories(detector.label_map)
 
   results, rows, sizes, skipped = [], [], {}, []
-  names = dict(zip(request.images, picture_names(request.images), strict=True))
+  paths = [image.path for image in images]
+  names = dict(zip(paths, picture_names(paths), strict=True))
   with progress_bar(len(images), "detect", "image") as bar, _disk_errors(output_dir):
 
     def skip(image: InputImage, reason: str) -> None:
-      bar.write(f"skipped {image.path}: {reason}")
       skipped.append({"file": str(image.path), "reason": reason})
       bar.update()
 

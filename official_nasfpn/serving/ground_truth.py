@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from official_nasfpn.data.coco_json import clean_boxes, read_coco_json
+from official_nasfpn.data.coco_json import AnnotatedImage, clean_boxes, read_coco_json
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
@@ -33,24 +33,21 @@ class GroundTruth:
     self._dataset = read_coco_json(path, Report())
     self._by_name = {image.file_name: image for image in self._dataset.images}
 
-  def number(self, paths: Sequence[Path]) -> list[InputImage]:
-    """Gives image files the ids and sizes that the annotations have for them.
+  def find_images(self, paths: Sequence[Path]) -> list[InputImage]:
+    """Returns the annotated ones of some image files, with their ids and sizes.
 
     Args:
       paths: image files. `file_name` in the annotations may hold folders: the longest end of a path
-        that is a `file_name` counts. Files that are not annotated get ids above all others.
+        that is a `file_name` counts.
 
     Raises:
       UserError: none of the files is annotated, or two are the same annotated image.
     """
-    next_id = max(image.id for image in self._dataset.images) + 1
-    images: list[InputImage] = []
     path_of_id: dict[int, Path] = {}
+    images: list[InputImage] = []
     for path in paths:
       annotated = self._find(path)
       if annotated is None:
-        images.append(InputImage(path, next_id))
-        next_id += 1
         continue
       if annotated.id in path_of_id:
         raise UserError(
@@ -58,7 +55,7 @@ class GroundTruth:
         )
       path_of_id[annotated.id] = path
       images.append(InputImage(path, annotated.id, annotated.size))
-    if not path_of_id:
+    if not images:
       example = self._dataset.images[0].file_name
       raise UserError(f"{self.path} annotates none of the images; its first is {example!r}.")
     return images
@@ -69,17 +66,13 @@ class GroundTruth:
     sizes: Mapping[int, tuple[int, int]],
     label_map: LabelMap,
   ) -> EvaluationResult:
-    """Runs pycocotools over detections in annotated images.
+    """Runs pycocotools over detections.
 
     Args:
-      results: COCO's result format; rows of other images are left out.
+      results: COCO's result format.
       sizes: width and height by image id, of the images that were looked at.
       label_map: the classes to report, those of the detector.
-
-    Raises:
-      UserError: annotations and detector are of different datasets.
     """
-    self.check_categories(label_map)
     looked_at = [image for image in self._dataset.images if image.id in sizes]
     annotations = []
     for image in looked_at:
@@ -107,8 +100,7 @@ class GroundTruth:
     with tempfile.TemporaryDirectory() as folder:
       file = Path(folder) / "annotations.json"
       file.write_text(json.dumps(content), encoding="utf-8")
-      rows = [row for row in results if row["image_id"] in set(ids)]
-      return evaluate_coco_results(file, rows, label_map, ids)
+      return evaluate_coco_results(file, results, label_map, ids)
 
   def check_categories(self, label_map: LabelMap) -> None:
     """Refuses annotations whose categories are not those of the detector.
@@ -133,7 +125,7 @@ class GroundTruth:
           f"{names[category.id]!r}: they are of different datasets."
         )
 
-  def _find(self, path: Path):
+  def _find(self, path: Path) -> AnnotatedImage | None:
     parts = path.absolute().parts
     for start in range(1, len(parts)):
       if image := self._by_name.get("/".join(parts[start:])):

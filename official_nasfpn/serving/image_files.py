@@ -4,7 +4,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from PIL import UnidentifiedImageError
 
 from official_nasfpn.data.image_encoding import BrokenImageError, EncodedImage, encode_image
 from official_nasfpn.errors import UserError
@@ -53,8 +53,13 @@ def read_image(path: Path, annotated_size: tuple[int, int] | None = None) -> Enc
   """
   try:
     return encode_image(path.read_bytes(), annotated_size)
-  except (OSError, Image.DecompressionBombError) as error:
-    raise BrokenImageError(getattr(error, "strerror", None) or str(error)) from error
+  except OSError as error:
+    raise BrokenImageError(f"cannot be read: {error.strerror}") from error
+  except BrokenImageError as error:
+    if isinstance(error.__cause__, UnidentifiedImageError):
+      # Pillow's own message names a buffer in memory.
+      raise BrokenImageError("not in any known image format") from error
+    raise
 
 
 def _images_below(folder: Path) -> list[Path]:

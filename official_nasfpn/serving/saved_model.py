@@ -5,8 +5,9 @@ EXPORT/assets/label_map.json               classes, and the dataset's own catego
 EXPORT/assets/config.gin                   every setting of the run, resolved
 EXPORT/assets/export.json                  which checkpoint of which run this is
 
-The signature takes `image_bytes`, string [batch]: encoded JPEG or PNG images, of any and of mixed
-sizes. It gives, with D = Detector.max_detections and rows from `num_detections` on zero:
+The signature takes `image_bytes`, string [batch]: one or more encoded JPEG or PNG images, of any
+and of mixed sizes. It gives, with D = Detector.max_detections and rows from `num_detections` on
+zero:
 
 boxes           float32 [batch, D, 4]  (ymin, xmin, ymax, xmax) in pixels of the image as encoded
 scores          float32 [batch, D]     best first
@@ -88,10 +89,11 @@ def restore_detector(experiment: Experiment, label_map: LabelMap, checkpoint: st
     stored = _num_model_variables(checkpoint)
   except (ValueError, AssertionError) as error:
     raise _mismatch(checkpoint, str(error).strip().split("\n")[0]) from error
-  except tf.errors.OpError as error:
+  # Where a file ends too early, TensorFlow's reader raises an IndexError.
+  except (tf.errors.OpError, IndexError) as error:
     raise UserError(
-      f"The checkpoint {checkpoint} cannot be read: {error.message}. Delete its files to use the "
-      "one before it."
+      f"The checkpoint {checkpoint} cannot be read: {error}. Delete its files to use the one "
+      "before it."
     ) from error
   # Fewer repeats or cells than were trained would find all their weights, and detect garbage.
   if stored != len(detector.variables):
