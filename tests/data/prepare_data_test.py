@@ -1,0 +1,60 @@
+"""The program: its flags and what it prints."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def _run(*flags):
+  command = [sys.executable, "-m", "official_nasfpn.prepare_data", *flags]
+  return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_real_dataset_with_a_part_of_its_own_for_validation(real_data, tmp_path):
+  bccd = real_data / "bccd"
+  flags = [
+    f"--annotations={bccd}/annotations/instances_train.json",
+    f"--images={bccd}/train",
+    f"--val_annotations={bccd}/annotations/instances_val.json",
+    f"--val_images={bccd}/val",
+    f"--output_dir={tmp_path}/new/blood cells",
+  ]
+  result = _run(*flags)
+  assert result.returncode == 0, result.stderr
+  lines = [line.split() for line in result.stdout.splitlines()]
+  assert ["train", "164", "2263", "8"] in lines
+  assert ["holdout", "41", "541", "8"] in lines
+  assert ["val", "87", "1137", "8"] in lines
+  assert "3 classes: WBC, RBC, Platelets" in result.stdout
+  assert "205/292" in result.stderr or "292/292" in result.stderr
+
+  again = _run(*flags)
+  assert again.returncode == 0
+  assert "already prepared from the same input; nothing to do" in again.stdout
+  other = _run(*flags, "--seed=1")
+  assert other.returncode == 1
+  assert "holds a dataset prepared from other input: seed differs" in other.stderr
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    ([], "Give --annotations and --images, or --synthetic"),
+    (["--annotations=a.json"], "Give --annotations and --images"),
+    (["--synthetic", "--images=."], "--synthetic draws its own images"),
+    (["--synthetic", "--num_images=0"], "num_images must be at least 1"),
+    (["--synthetic", "--holdout_fraction=2"], "holdout_fraction must be at least 0 and below 1"),
+    (["--annotations=a.json", "--images=/nowhere"], "--images: there is no folder '/nowhere'"),
+    (["--annotations=/nowhere.json", "--images=."], "Cannot read the annotations '/nowhere.json'"),
+    (["--synthetic", "extra"], "Unexpected argument 'extra'"),
+  ],
+)
+def test_mistakes_end_in_one_clear_line(tmp_path, flags, message):
+  result = _run(f"--output_dir={tmp_path}/out", *flags)
+  assert result.returncode == 1
+  (line,) = result.stderr.splitlines()
+  assert line.startswith("error: ")
+  assert message in line
+  assert not list(tmp_path.iterdir())
