@@ -1,0 +1,304 @@
+"""The main job in one command: prepare, search, train, evaluate, export, detect.
+
+    ./scripts/quickstart.sh [--output_dir DIR] [--annotations JSON --images DIR]
+
+Every step is one of the project's programs, started as a user would start it, and leaves a file
+that shows it is done: the same command resumes what was interrupted and repeats nothing.
+"""
+
+import fcntl
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from absl import flags
+
+from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("output_dir", "runs/quickstart", "Where everything is written.")
+flags.DEFINE_string("annotations", None, "COCO JSON of your own images; default: drawn shapes.")
+flags.DEFINE_string("images", None, "Folder with the images of --annotations.")
+flags.DEFINE_integer("seed", 0, "Of the data's split, the search and the training.")
+
+_RECIPES = Path(__file__).resolve().parent.parent / "gin"
+_NUM_WORKERS = 2
+_NUM_PICTURES = 12
+
+
+@dataclass(frozen=True)
+class Paths:
+  """The files of one quickstart."""
+
+  output_dir: Path
+
+  @property
+  def data(self) -> Path:
+    return self.output_dir / "data"
+
+  @property
+  def search(self) -> Path:
+    return self.output_dir / "search"
+
+  @property
+  def run(self) -> Path:
+    return self.output_dir / "run"
+
+  @property
+  def saved_model(self) -> Path:
+    return self.output_dir / "saved_model"
+
+  @property
+  def detections(self) -> Path:
+    return self.output_dir / "detections"
+
+  @property
+  def pictures(self) -> Path:
+    return self.output_dir / "pictures.jpg"
+
+  @property
+  def summary(self) -> Path:
+    return self.output_dir / "summary.json"
+
+
+@dataclass(frozen=True)
+class Request:
+  """What was asked for; an output directory answers one request."""
+
+  annotations: str | None
+  images: str | None
+  seed: int
+
+
+@dataclass(frozen=True)
+class Step:
+  """One of the project's programs, and the file that shows it has finished."""
+
+  title: str
+  program: str
+  arguments: Sequence[str]
+  done: Path
+
+
+def main(argv: list[str]) -> None:
+  refuse_positional_arguments(argv)
+  start = time.monotonic()
+  request = _request()
+  paths = Paths(Path(FLAGS.output_dir).resolve())
+  with _claimed(paths.output_dir, request):
+    steps = _steps(request, paths)
+    for number, step in enumerate(steps, start=1):
+      _run(step, f"[{number}/{len(steps) + 1}]")
+    print(f"[{len(steps) + 1}/{len(steps) + 1}] Measure", flush=True)
+    if not paths.summary.is_file():
+      _write_atomically(paths.summary, json.dumps(_measure(paths), indent=2) + "\n")
+  _show(_read_json(paths.summary), paths)
+  print(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes.")
+
+
+def _request() -> Request:
+  """Reads the flags, and refuses what cannot work before anything is started."""
+  if bool(FLAGS.annotations) != bool(FLAGS.images):
+    raise UserError("--annotations and --images belong together: give both, or none.")
+  if not FLAGS.annotations:
+    return Request(None, None, FLAGS.seed)
+  annotations, images = Path(FLAGS.annotations).resolve(), Path(FLAGS.images).resolve()
+  if not annotations.is_file():
+    raise UserError(f"--annotations: there is no file {annotations}.")
+  if not images.is_dir():
+    raise UserError(f"--images: there is no folder {images}.")
+  return Request(str(annotations), str(images), FLAGS.seed)
+
+
+def _steps(request: Request, paths: Paths) -> list[Step]:
+  if request.annotations:
+    source = [f"--annotations={request.annotations}", f"--images={request.images}"]
+    images = request.images
+    recipe = "quickstart_own_data"
+  else:
+    source, images, recipe = ["--synthetic"], str(paths.data / "images"), "quickstart"
+  data = f"Input.data_dir = {str(paths.data)!r}"
+  return [
+    Step(
+      "Prepare the data",
+      "prepare_data",
+      [*source, f"--output_dir={paths.data}", f"--seed={request.seed}"],
+      done=paths.data / "dataset.json",
+    ),
+    Step(
+      "Search the pyramid",
+      "search",
+      [
+        f"--gin_file={_RECIPES / f'{recipe}_search.gin'}",
+        f"--gin_param={data}",
+        f"--gin_param=Search.seed = {request.seed}",
+        f"--gin_param=Training.seed = {request.seed}",
+        f"--search_dir={paths.search}",
+        f"--num_workers={_NUM_WORKERS}",
+      ],
+      done=paths.search / "result.json",
+    ),
+    Step(
+      "Train and evaluate the best architecture",
+      "train",
+      [
+        f"--gin_file={_RECIPES / f'{recipe}.gin'}",
+        f"--gin_file={paths.search / 'best_architecture.gin'}",
+        f"--gin_param={data}",
+        f"--gin_param=Training.seed = {request.seed}",
+        f"--model_dir={paths.run}",
+      ],
+      done=paths.run / "evaluation.json",
+    ),
+    Step(
+      "Export",
+      "export",
+      [f"--model_dir={paths.run}", f"--output_dir={paths.saved_model}"],
+      done=paths.saved_model / "saved_model.pb",
+    ),
+    Step(
+      "Detect in the validation images",
+      "detect",
+      [
+        f"--saved_model={paths.saved_model}",
+        f"--images={images}",
+        f"--annotations={paths.data / 'val.json'}",
+        f"--output_dir={paths.detections}",
+      ],
+      done=paths.detections / "detections.json",
+    ),
+  ]
+
+
+def _run(step: Step, number: str) -> None:
+  if step.done.is_file():
+    print(f"{number} {step.title}: done before", flush=True)
+    return
+  print(f"{number} {step.title}", flush=True)
+  command = [sys.executable, "-m", f"official_nasfpn.{step.program}", *step.arguments]
+  process = subprocess.Popen(command)
+  try:
+    code = process.wait()
+  except KeyboardInterrupt:
+    # The terminal has sent the interrupt to the program too; it stops in order.
+    process.wait()
+    raise
+  if code:
+    raise UserError(
+      f"{step.title!r} failed with exit code {code}; its message stands above. The same command "
+      "goes on from there."
+    )
+
+
+def _measure(paths: Paths) -> dict:
+  """Collects every figure of the table, measures the export's latency, joins some pictures."""
+  from PIL import Image
+
+  from official_nasfpn.modeling.detector import build_detector
+  from official_nasfpn.modeling.model_size import Size, measure_size
+  from official_nasfpn.serving.drawing import contact_sheet
+  from official_nasfpn.serving.latency import measure_latency
+  from official_nasfpn.training.run_folder import RunFolder
+
+  experiment, label_map = RunFolder(paths.run).load()
+  parts = measure_size(build_detector(experiment.detector, label_map.num_classes))
+  total = sum(parts.values(), Size())
+  search = _read_json(paths.search / "result.json")
+  evaluation = _read_json(paths.run / "evaluation.json")
+  shown = _read_json(paths.detections / "images.json")["images"][:_NUM_PICTURES]
+  latency = measure_latency(paths.saved_model, [row["file"] for row in shown])
+  pictures = [Image.open(paths.detections / row["picture"]) for row in shown]
+  contact_sheet(pictures).save(paths.pictures, quality=92)
+  return {
+    "best_architecture": search["architecture_hash"],
+    "trial": search["trial"],
+    "reward": search["reward"],
+    "AP": evaluation["metrics"]["AP"],
+    "AP50": evaluation["metrics"]["AP50"],
+    "parameters": total.parameters,
+    "multiply_adds": total.multiply_adds,
+    "latency_ms": latency["median_ms"],
+    "search": search,
+    "evaluation": evaluation,
+    "evaluation_of_saved_model": _read_json(paths.detections / "evaluation.json"),
+    "size_by_part": {part: asdict(size) for part, size in parts.items()},
+    "latency": latency,
+  }
+
+
+def _show(summary: dict, paths: Paths) -> None:
+  def figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+  rows = [
+    ("best architecture", f"{summary['best_architecture']} (trial {summary['trial']})"),
+    ("reward, AP of its trial", figure(summary["reward"])),
+    ("AP", figure(summary["AP"])),
+    ("AP50", figure(summary["AP50"])),
+    ("parameters", f"{summary['parameters'] / 1e6:.2f} M"),
+    ("multiply-adds", f"{summary['multiply_adds'] / 1e9:.2f} B"),
+    ("latency of one image", f"{summary['latency_ms']:.0f} ms"),
+  ]
+  files = [
+    ("pictures with boxes", paths.pictures),
+    ("all of them", paths.detections),
+    ("the found pyramid", paths.search / "best_architecture.png"),
+    ("its gin file", paths.search / "best_architecture.gin"),
+    ("the reward curve", paths.search / "reward_curve.png"),
+    ("the SavedModel", paths.saved_model),
+    ("every figure", paths.summary),
+  ]
+  print()
+  for name, value in rows:
+    print(f"  {name:<24} {value}")
+  print("\nLook at")
+  for name, path in files:
+    print(f"  {name:<24} {path}")
+
+
+@contextmanager
+def _claimed(output_dir: Path, request: Request):
+  """Makes `output_dir` this request's own while the block runs."""
+  stored_request = output_dir / "quickstart.json"
+  if output_dir.is_dir() and any(output_dir.iterdir()) and not stored_request.is_file():
+    raise UserError(
+      f"{output_dir} is not empty and was not made by the quickstart. Give --output_dir a new "
+      "folder."
+    )
+  output_dir.mkdir(parents=True, exist_ok=True)
+  with (output_dir / "quickstart.lock").open("w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise UserError(f"Another quickstart is at work in {output_dir}.") from error
+    if stored_request.is_file():
+      stored = _read_json(stored_request)
+      for name, value in asdict(request).items():
+        if stored[name] != value:
+          raise UserError(
+            f"{output_dir} belongs to a quickstart with --{name}={stored[name]}, not {value}. Give "
+            "--output_dir a new folder."
+          )
+    else:
+      _write_atomically(stored_request, json.dumps(asdict(request), indent=2) + "\n")
+    yield
+
+
+def _read_json(path: Path):
+  return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_atomically(path: Path, text: str) -> None:
+  partial = path.with_suffix(".partial")
+  partial.write_text(text, encoding="utf-8")
+  partial.rename(path)
+
+
+if __name__ == "__main__":
+  run_program(main)
