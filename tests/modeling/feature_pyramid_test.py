@@ -20,6 +20,11 @@ LEVELS = ("3", "4", "5", "6", "7")
 BACKBONE_CHANNELS = {"3": 32, "4": 48, "5": 64}
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+  tf_keras.utils.set_random_seed(0)
+
+
 def backbone_features(channels=BACKBONE_CHANNELS, size=128, batch=2, seed=0):
   rng = np.random.default_rng(seed)
   return {
@@ -239,18 +244,19 @@ def mixed_bfloat16():
 def test_mixed_bfloat16_stays_close(mixed_bfloat16):
   features = backbone_features()
   pyramid = FeaturePyramid(CATALOG["nas_fpn"], 32, 2)
-  outputs = pyramid(features, training=True)[-1]
+  in_training = pyramid(features, training=True)[-1]
   assert {weight.dtype for weight in pyramid.weights} == {tf.float32}
+  assert {map.dtype for map in in_training.values()} == {tf.bfloat16}
+  # Compared at inference: in training, norms over the two pixels of level 7 magnify any rounding.
+  outputs = pyramid(features)[-1]
   tf_keras.mixed_precision.set_global_policy("float32")
   exact = FeaturePyramid(CATALOG["nas_fpn"], 32, 2)
   exact(features)
   exact.set_weights(pyramid.get_weights())
-  expected = exact(features, training=True)[-1]
-  for level in LEVELS:
-    assert outputs[level].dtype == tf.bfloat16
-    # bfloat16 keeps 8 bits, 0.4 % for each of some twenty roundings; the maps have variance 1.
-    difference = tf.cast(outputs[level], tf.float32) - expected[level]
-    assert float(tf.math.reduce_std(difference)) < 0.1
+  for level, expected in exact(features)[-1].items():
+    # bfloat16 keeps 8 bits, 0.4 % for each of some twenty roundings; 2 % is seen.
+    difference = tf.cast(outputs[level], tf.float32) - expected
+    assert tf.math.reduce_std(difference) < 0.05 * tf.math.reduce_std(expected)
 
 
 def test_gradients_reach_every_weight():
