@@ -65,6 +65,7 @@ def run(*arguments):
   return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_program_with_an_architecture_file(tmp_path):
   architecture = tmp_path / "mine.json"
   architecture.write_text(to_json(CATALOG["nas_fpn"]))
