@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras
 from official.vision.losses import focal_loss
 
+from official_nasfpn.modeling.detections import flatten_outputs
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.targets import BACKGROUND, AnchorTargets
 
@@ -13,7 +14,6 @@ from official_nasfpn.training.targets import BACKGROUND, AnchorTargets
 def detection_losses(
   outputs: Mapping[str, Mapping[str, tf.Tensor]],
   targets: AnchorTargets,
-  num_classes: int,
   config: TrainingConfig,
 ) -> dict[str, tf.Tensor]:
   """Computes the loss terms of one replica's share of the batch.
@@ -25,14 +25,12 @@ def detection_losses(
   Args:
     outputs: `class_logits` and `box_deltas`, each {level: [batch, height, width, anchors * n]}.
     targets: for all anchors, in the order of levels, rows, columns.
-    num_classes: object classes.
     config: weights of the terms.
 
   Returns:
     float32 scalars `class_loss` and `box_loss` (weighted).
   """
-  class_logits = flatten_levels(outputs["class_logits"], num_classes)
-  box_deltas = flatten_levels(outputs["box_deltas"], 4)
+  class_logits, box_deltas = flatten_outputs(outputs)
   positive = tf.cast(targets.classes != BACKGROUND, tf.float32)
   num_positives = tf.reduce_sum(positive)
   if replica_context := tf.distribute.get_replica_context():
@@ -45,7 +43,7 @@ def detection_losses(
     reduction=tf_keras.losses.Reduction.SUM,
   )
   # one_hot leaves all columns at zero for the background's -1.
-  class_loss = focal(tf.one_hot(targets.classes, num_classes), class_logits)
+  class_loss = focal(tf.one_hot(targets.classes, class_logits.shape[-1]), class_logits)
   # Model Garden's Huber averages over the four coordinates; tf_keras's does too.
   huber = tf_keras.losses.Huber(config.huber_delta, reduction=tf_keras.losses.Reduction.SUM)
   box_loss = huber(targets.boxes, box_deltas, sample_weight=positive)
@@ -63,14 +61,3 @@ def weight_decay_loss(variables: Sequence[tf.Variable], weight_decay: float) -> 
   """
   kernels = [variable for variable in variables if "kernel" in variable.name]
   return weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
-
-
-def flatten_levels(levels: Mapping[str, tf.Tensor], last_dim: int) -> tf.Tensor:
-  """Joins {level: [batch, height, width, anchors * last_dim]} to [batch, all anchors, last_dim]."""
-  return tf.concat(
-    [
-      tf.reshape(levels[level], [tf.shape(levels[level])[0], -1, last_dim])
-      for level in sorted(levels, key=int)
-    ],
-    axis=1,
-  )

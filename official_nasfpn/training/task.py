@@ -106,7 +106,7 @@ class DetectionTask(base_task.Task):
     variables = model.trainable_variables
     with tf.GradientTape() as tape:
       outputs = model(inputs["image"], training=True)
-      terms = losses.detection_losses(outputs, anchor_targets, self._num_classes, config)
+      terms = losses.detection_losses(outputs, anchor_targets, config)
       # Every replica adds its share of the decay, since gradients are summed over replicas.
       decay = losses.weight_decay_loss(variables, config.weight_decay) / num_replicas
       loss = terms["class_loss"] + terms["box_loss"] + decay

@@ -40,7 +40,7 @@ def test_losses_are_model_gardens(batch):
   outputs, classes, boxes = batch
   targets = AnchorTargets(tf.constant(flatten(classes)), tf.constant(flatten(boxes, 4)))
   config = TrainingConfig()
-  ours = losses.detection_losses(outputs, targets, NUM_CLASSES, config)
+  ours = losses.detection_losses(outputs, targets, config)
 
   mg = mg_task.RetinaNetTask(
     mg_config.RetinaNetTask(model=mg_config.RetinaNet(num_classes=NUM_CLASSES))
@@ -62,7 +62,7 @@ def test_a_batch_without_objects_has_a_finite_loss_and_no_box_loss(batch):
   outputs, _, _ = batch
   num_anchors = sum(ANCHORS * side**2 for side in SIDES.values())
   targets = AnchorTargets(tf.fill([2, num_anchors], -1), tf.zeros([2, num_anchors, 4]))
-  terms = losses.detection_losses(outputs, targets, NUM_CLASSES, TrainingConfig())
+  terms = losses.detection_losses(outputs, targets, TrainingConfig())
   assert np.isfinite(terms["class_loss"])
   assert terms["box_loss"] == 0.0
 
@@ -75,7 +75,6 @@ def test_replicas_sum_to_one_device(batch):
   whole = losses.detection_losses(
     outputs,
     AnchorTargets(tf.constant(flat_classes), tf.constant(flat_boxes)),
-    NUM_CLASSES,
     TrainingConfig(),
   )
   strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -91,9 +90,7 @@ def test_replicas_sum_to_one_device(batch):
 
   @tf.function
   def run(values):
-    return strategy.run(
-      lambda x: losses.detection_losses(x[0], x[1], NUM_CLASSES, TrainingConfig()), (values,)
-    )
+    return strategy.run(lambda x: losses.detection_losses(x[0], x[1], TrainingConfig()), (values,))
 
   for name, values in run(shares).items():
     total = strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
