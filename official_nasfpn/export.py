@@ -22,8 +22,13 @@ flags.mark_flags_as_required(["model_dir", "output_dir"])
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
+  import tensorflow as tf
+
   from official_nasfpn.serving.saved_model import export_run
   from official_nasfpn.training.run_folder import RunFolder
+
+  # Where a checkpoint does not fit, TensorFlow would list every optimizer slot around the error.
+  tf.get_logger().setLevel("ERROR")
 
   output_dir = Path(FLAGS.output_dir)
   start = time.monotonic()

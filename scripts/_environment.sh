@@ -126,7 +126,8 @@ ensure_environment() {
   fi
   python="$(find_python)"
   mkdir -p "$venv"
-  if [[ ! -e "$venv/lock" && -n "$(ls -A "$venv")" ]]; then
+  # In this order: another call may create the lock in between.
+  if [[ -n "$(ls -A "$venv")" && ! -e "$venv/lock" ]]; then
     fail "$venv holds something that these scripts did not make. Move it away and try again."
   fi
   exec 9>> "$venv/lock"

@@ -1,4 +1,4 @@
-"""What the quickstart refuses, before anything is started or touched. CI runs it whole elsewhere."""
+"""What the quickstart refuses, before anything is started or touched."""
 
 import fcntl
 import json

@@ -167,7 +167,8 @@ class TestInstalling:
       tmp_path / "python", f'[[ "$*" != *ensurepip* ]] && exec "{sys.executable}" "$@"'
     )
     folder = Path(pip.__file__).parent
-    files = {f"pip/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*.py*")}
+    paths = [path for path in folder.rglob("*.*") if path.is_file() and path.suffix != ".pyc"]
+    files = {f"pip/{path.relative_to(folder)}": path.read_bytes() for path in paths}
     with (fresh.root / "requirements.lock").open("a") as lock:
       lock.write(fresh.build("pip", pip.__version__, files))
     status, output, messages = fresh.run("quickstart.sh", PYTHON=python)

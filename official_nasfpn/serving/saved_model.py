@@ -88,7 +88,7 @@ def restore_detector(experiment: Experiment, label_map: LabelMap, checkpoint: st
     status.expect_partial().assert_existing_objects_matched()
     stored = _num_model_variables(checkpoint)
   except (ValueError, AssertionError) as error:
-    raise _mismatch(checkpoint, str(error).strip().split("\n")[0]) from error
+    raise _mismatch(checkpoint, str(error).strip().split("\n")[0].rstrip(".")) from error
   # Where a file ends too early, TensorFlow's reader raises an IndexError.
   except (tf.errors.OpError, IndexError) as error:
     raise UserError(

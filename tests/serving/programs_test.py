@@ -103,7 +103,6 @@ def test_what_is_wrong_is_said_in_one_line(export_dir, tmp_path):
   (tmp_path / "broken.jpg").write_text("no image")
   for arguments, message in [
     (["export", "--model_dir", tmp_path, "--output_dir", tmp_path / "export"], "not a run folder"),
-    (["detect", "--saved_model", export_dir, "--output_dir", tmp_path / "out"], "No images"),
     (
       ["detect", "--saved_model", export_dir, "--output_dir", tmp_path / "out", tmp_path],
       "None of the 1 files is an image",

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.preparation import Settings, prepare_dataset
 from official_nasfpn.data.shapes import ShapesConfig
