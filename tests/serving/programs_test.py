@@ -25,10 +25,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-  """A run folder, its dataset and its evaluation on 16 drawn images."""
+  """A run folder, its dataset and its evaluation on 16 drawn images.
+
+  Those that it was trained on: an AP near zero would agree with anything.
+  """
   root = tmp_path_factory.mktemp("trained")
-  settings = Settings(seed=1, validation_fraction=0.25)
-  info, _ = prepare_dataset(ShapesConfig(64, 128), root / "data", settings, num_threads=2)
+  settings = Settings(seed=1, validation_fraction=0.5)
+  info, _ = prepare_dataset(ShapesConfig(32, 128), root / "data", settings, num_threads=2)
   experiment = Experiment(
     DetectorConfig(
       backbone="R-10",
@@ -39,10 +42,16 @@ def trained(tmp_path_factory):
       anchor_size=2.0,
       norm_momentum=0.9,
     ),
-    InputConfig(data_dir=str(info.data_dir)),
+    InputConfig(
+      data_dir=str(info.data_dir),
+      train_parts=("val",),
+      scale_min=1.0,
+      scale_max=1.0,
+      horizontal_flip=False,
+    ),
     TrainingConfig(
       batch_size=8,
-      epochs=12,
+      epochs=40,
       learning_rate=0.32,
       schedule="cosine",
       warmup_epochs=1,
@@ -68,7 +77,7 @@ def run(program, *arguments):
 
 def test_ap_of_the_saved_model_is_the_evaluators(trained, tmp_path):
   folder, dataset, evaluation = trained
-  assert evaluation.metrics["AP50"] > 0.02
+  assert evaluation.metrics["AP"] > 0.3
 
   export, out = tmp_path / "an export", tmp_path / "out"
   # The run folder alone is needed, wherever it lies.
