@@ -1,1 +1,18 @@
 """How a pyramid is found: search algorithms, the trial store, and workers that evaluate trials."""
+
+from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.loop import run_search
+from official_nasfpn.search.results import best_trials, write_results
+from official_nasfpn.search.store import Trial, TrialStore
+from official_nasfpn.search.trial_worker import TrialFailed, run_worker
+
+__all__ = [
+  "SearchConfig",
+  "Trial",
+  "TrialFailed",
+  "TrialStore",
+  "best_trials",
+  "run_search",
+  "run_worker",
+  "write_results",
+]

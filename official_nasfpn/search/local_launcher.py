@@ -11,12 +11,11 @@ from typing import Protocol
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.store import TrialStore
-from official_nasfpn.search.trial_worker import EXIT_LOST_TRIAL, EXIT_STORAGE
+from official_nasfpn.search.trial_worker import EXIT_LOST_TRIAL, EXIT_REPLACE_ME, EXIT_STORAGE
 
 # So many ends in a row without a trial say that the next start will end in the same way.
 _MAX_FRUITLESS_ENDS = 3
-# How long an earlier controller's workers may take to notice that it is gone, and how long a
-# worker may take to stop when asked to.
+# How long an earlier controller's workers may take to notice that it is gone.
 _STOP_SECONDS = 10.0
 
 
@@ -84,14 +83,10 @@ class LocalLauncher:
     """Stops the workers; what they were running can be claimed again."""
     running = [slot for slot in self._slots if slot.process is not None]
     for slot in running:
+      # Not asked but killed: a worker may die at any moment, and a busy one would not hear.
       slot.process.kill()
-    deadline = time.monotonic() + _STOP_SECONDS
     for slot in running:
-      try:
-        slot.process.wait(max(deadline - time.monotonic(), 0.1))
-      except subprocess.TimeoutExpired:
-        slot.process.kill()
-        slot.process.wait()
+      slot.process.wait()
       slot.process = None
       self._store.release(slot.worker, "the search was stopped", is_death=False)
 
@@ -114,12 +109,14 @@ class LocalLauncher:
       )
 
   def _on_end(self, slot: _Slot, code: int) -> None:
-    is_death = code not in (0, EXIT_LOST_TRIAL, EXIT_STORAGE)
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    released = self._store.release(slot.worker, f"worker died ({how})", is_death)
+    # A worker that ends as it should holds no trial, so whatever it holds it has died of.
+    reason = f"worker died ({how})"
+    released = self._store.release(slot.worker, reason, is_death=code != EXIT_STORAGE)
     if code == EXIT_STORAGE:
       raise UserError(f"{slot.worker} cannot work. {self._log_end(slot.worker)}")
-    slot.fruitless_ends = slot.fruitless_ends + 1 if is_death and not released else 0
+    fruitless = not released and code not in (EXIT_REPLACE_ME, EXIT_LOST_TRIAL)
+    slot.fruitless_ends = slot.fruitless_ends + 1 if fruitless else 0
     if slot.fruitless_ends == _MAX_FRUITLESS_ENDS:
       raise UserError(
         f"{slot.worker} ended {_MAX_FRUITLESS_ENDS} times ({how}) without taking a trial. "

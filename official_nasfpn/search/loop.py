@@ -66,8 +66,12 @@ def make_algorithm(config: SearchConfig, space: SearchSpace) -> SearchAlgorithm:
   if config.algorithm == "random":
     return RandomSearch(space, config.seed)
   # Here, because TensorFlow is a matter of seconds and hundreds of megabytes.
+  import tensorflow as tf
+
   from official_nasfpn.search.ppo import PPO
 
+  # The controller's network is small, and the GPUs are the workers'.
+  tf.config.set_visible_devices([], "GPU")
   return PPO(space, config)
 
 

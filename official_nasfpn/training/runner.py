@@ -67,6 +67,8 @@ def train(
       checkpoint_interval=steps_of(config.checkpoint_epochs, config, num_images),
     )
     bar = stack.enter_context(progress_bar(total, "train", "step", initial=first_step))
+    # Orbit prints every loop on standard output, through the middle of the progress bar.
+    stack.enter_context(_output_to(folder.path / "train.log"))
     controller = orbit.Controller(
       global_step=trainer.global_step,
       trainer=trainer,
@@ -78,8 +80,6 @@ def train(
       summary_dir=str(folder.path / "train") if is_chief() else None,
       eval_summary_dir=str(folder.path / "validation") if is_chief() else None,
     )
-    # Orbit prints every loop on standard output, through the middle of the progress bar.
-    stack.enter_context(_output_to(folder.path / "train.log"))
     if evaluate_on_the_way:
       interval = steps_of(config.evaluation_epochs, config, num_images)
       controller.train_and_evaluate(total, eval_interval=interval)
@@ -131,14 +131,14 @@ def train_in_memory(
     trainer.task.nan_guard.check(strategy)
     on_progress(int(trainer.global_step.numpy()) / total)
 
-  controller = orbit.Controller(
-    global_step=trainer.global_step,
-    trainer=trainer,
-    strategy=strategy,
-    train_actions=[after_loop],
-    steps_per_loop=experiment.training.steps_per_loop,
-  )
   with _output_to(log_file):
+    controller = orbit.Controller(
+      global_step=trainer.global_step,
+      trainer=trainer,
+      strategy=strategy,
+      train_actions=[after_loop],
+      steps_per_loop=experiment.training.steps_per_loop,
+    )
     controller.train(total)
   trainer.evaluate(tf.constant(-1))
   return trainer.task.last_result

@@ -42,6 +42,7 @@ _FAULTS = {
   "memory": lambda: bytearray(1 << 62),
   "disk": _fill_the_disk,
   "exit": lambda: sys.exit(9),
+  "exit-0": lambda: sys.exit(0),
   "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
   "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
 }

@@ -231,6 +231,7 @@ FAILURES = {
   5: ("nan", "its reward is nan"),
   6: ("exit", "worker died (exit code 9), 3 attempts"),
   8: ("kill", "worker died (signal 9), 3 attempts"),
+  12: ("exit-0", "worker died (exit code 0), 3 attempts"),
   9: ("once-exit", None),
   10: ("once-kill", None),
 }
@@ -260,7 +261,7 @@ def test_a_failing_trial_is_recorded_with_its_reason(failing, number):
   trial = read_trials(failing)[number - 1]
   assert (trial.state, trial.failure) == ("failed" if reason else "done", reason)
   assert trial.diverged == (kind == "diverged")
-  assert trial.attempt == (3 if kind in ("exit", "kill") else 2 if "once" in kind else 1)
+  assert trial.attempt == (3 if kind in ("exit", "exit-0", "kill") else 2 if "once" in kind else 1)
   if kind in ("diverged", "exception", "memory", "nan"):
     text = (storage.trial_dir(failing, number) / "failure.txt").read_text()
     assert text.startswith("Traceback")
