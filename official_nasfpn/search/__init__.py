@@ -2,7 +2,6 @@
 
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import run_search
-from official_nasfpn.search.results import best_trials, write_results
 from official_nasfpn.search.store import Trial, TrialStore
 from official_nasfpn.search.trial_worker import TrialFailed, run_worker
 
@@ -11,8 +10,6 @@ __all__ = [
   "Trial",
   "TrialFailed",
   "TrialStore",
-  "best_trials",
   "run_search",
   "run_worker",
-  "write_results",
 ]
