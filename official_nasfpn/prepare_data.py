@@ -23,8 +23,12 @@ _VAL_IMAGES = flags.DEFINE_string(
   "val_images", None, "Folder of the images in --val_annotations; default: that of --images."
 )
 _SYNTHETIC = flags.DEFINE_bool("synthetic", False, "Draw the embedded dataset of shapes instead.")
-_NUM_IMAGES = flags.DEFINE_integer("num_images", 640, "Images to draw, with --synthetic.")
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 160, "Their typical side, with --synthetic.")
+_NUM_IMAGES = flags.DEFINE_integer(
+  "num_images", ShapesConfig.num_images, "Images to draw, with --synthetic."
+)
+_IMAGE_SIZE = flags.DEFINE_integer(
+  "image_size", ShapesConfig.image_size, "Their typical side, with --synthetic."
+)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write.", required=True)
 _VALIDATION_FRACTION = flags.DEFINE_float(
   "validation_fraction", 0.2, "Share of the images for validation, without --val_annotations."

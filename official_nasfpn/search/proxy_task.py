@@ -7,6 +7,7 @@ knows how detectors are trained.
 """
 
 import dataclasses
+import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -53,8 +54,9 @@ def make_evaluate(search_dir: Path) -> Evaluate:
     from official_nasfpn.training import runner
     from official_nasfpn.training.nan_guard import TrainingDiverged
 
-    # Without this every trial's graph stays in memory for the life of the worker.
+    # Without this every trial's graph and weights stay in memory for the life of the worker.
     tf_keras.backend.clear_session()
+    gc.collect()
     detector = dataclasses.replace(experiment.detector, architecture=spec)
     trial = dataclasses.replace(experiment, detector=detector)
     try:
