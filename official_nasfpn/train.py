@@ -7,6 +7,7 @@ The same command goes on where an interrupted run stopped. Once a run folder exi
 alone says everything.
 """
 
+import re
 from pathlib import Path
 
 from absl import flags
@@ -52,6 +53,8 @@ def main(argv: list[str]) -> None:
     folder.claim(experiment, dataset.label_map)
 
   # TensorFlow takes seconds to import; what is wrong with the input is said before.
+  import tensorflow as tf
+
   from official_nasfpn.training import runner
   from official_nasfpn.training.nan_guard import TrainingDiverged
   from official_nasfpn.training.strategies import build_strategy, is_chief
@@ -65,6 +68,14 @@ def main(argv: list[str]) -> None:
       )
     except TrainingDiverged as error:
       raise UserError(f"The training stopped: {error}.") from error
+    except (OSError, tf.errors.OpError) as error:
+      # TensorFlow reports what the disk says as text, under several of its own codes.
+      if not re.search(r"No space left|File too large|Disk quota", str(error)):
+        raise
+      raise UserError(
+        f"The disk of {folder.path} is full. The checkpoints written before are whole: free some "
+        "space, and the same command goes on."
+      ) from error
   if FLAGS.mode != "train" and result is None:
     result = runner.evaluate(experiment, dataset, folder, strategy)
   if result and is_chief():
