@@ -143,7 +143,8 @@ def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray
 
 def _random_shape(rng: np.random.Generator, canvas: np.ndarray) -> _Shape:
   height, width, _ = canvas.shape
-  side = max(height, width) * _MIN_SIDE * (_MAX_SIDE / _MIN_SIDE) ** rng.random()
+  # Between uniform in size and uniform in its logarithm: a fifth is below 32 of 128 pixels.
+  side = max(height, width) * _MIN_SIDE * (_MAX_SIDE / _MIN_SIDE) ** (rng.random() ** 0.6)
   side = min(side, 0.95 * min(height, width))
   category = CATEGORIES[rng.integers(len(CATEGORIES))]
   outline = _outline(category.name, rng) * side * rng.uniform([0.8, 0.8], [1.0, 1.0])

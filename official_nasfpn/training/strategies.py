@@ -26,11 +26,14 @@ def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
   if name == "one_device":
     return distribute_utils.get_distribution_strategy(name, num_gpus=min(num_gpus, 1))
   if name == "mirrored":
-    # Model Garden's function knows one CPU device only.
-    devices = [
-      device.name for device in tf.config.list_logical_devices("GPU" if num_gpus else "CPU")
-    ]
-    return tf.distribute.MirroredStrategy(devices)
+    if num_gpus:
+      return distribute_utils.get_distribution_strategy(name, num_gpus=num_gpus)
+    # Model Garden's function knows one CPU device only. Collective reduction is for GPUs: on CPUs,
+    # a second strategy in one process collides with the first.
+    return tf.distribute.MirroredStrategy(
+      [device.name for device in tf.config.list_logical_devices("CPU")],
+      cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
   if name == "multi_worker_mirrored":
     if "TF_CONFIG" not in os.environ:
       raise UserError(

@@ -8,6 +8,7 @@ from official.vision.tasks import retinanet as mg_task
 
 from official_nasfpn.training import losses
 from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.strategies import build_strategy
 from official_nasfpn.training.targets import AnchorTargets
 
 NUM_CLASSES = 4
@@ -77,7 +78,8 @@ def test_replicas_sum_to_one_device(batch):
     AnchorTargets(tf.constant(flat_classes), tf.constant(flat_boxes)),
     TrainingConfig(),
   )
-  strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+  strategy = build_strategy("mirrored")
+  assert strategy.num_replicas_in_sync == 2
 
   def share(context):
     row = slice(context.replica_id_in_sync_group, context.replica_id_in_sync_group + 1)

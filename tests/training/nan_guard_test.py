@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from official_nasfpn.training.nan_guard import NanGuard, TrainingDiverged
+from official_nasfpn.training.strategies import build_strategy
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -27,7 +28,7 @@ def test_names_the_first_bad_step_of_a_graph_loop(bad):
 
 
 def test_sees_every_replica():
-  strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+  strategy = build_strategy("mirrored")
   with strategy.scope():
     guard = NanGuard(("total_loss",))
 
