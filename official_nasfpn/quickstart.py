@@ -19,6 +19,7 @@ from pathlib import Path
 from absl import flags
 
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.search import storage
 
 FLAGS = flags.FLAGS
 
@@ -97,7 +98,7 @@ def main(argv: list[str]) -> None:
       _run(step, f"[{number}/{len(steps) + 1}]")
     print(f"[{len(steps) + 1}/{len(steps) + 1}] Measure", flush=True)
     if not paths.summary.is_file():
-      _write_atomically(paths.summary, json.dumps(_measure(paths), indent=2) + "\n")
+      storage.write_text(paths.summary, json.dumps(_measure(paths), indent=2) + "\n")
   _show(_read_json(paths.summary), paths)
   print(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes.")
 
@@ -286,18 +287,12 @@ def _claimed(output_dir: Path, request: Request):
             "--output_dir a new folder."
           )
     else:
-      _write_atomically(stored_request, json.dumps(asdict(request), indent=2) + "\n")
+      storage.write_text(stored_request, json.dumps(asdict(request), indent=2) + "\n")
     yield
 
 
 def _read_json(path: Path):
   return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _write_atomically(path: Path, text: str) -> None:
-  partial = path.with_suffix(".partial")
-  partial.write_text(text, encoding="utf-8")
-  partial.rename(path)
 
 
 if __name__ == "__main__":

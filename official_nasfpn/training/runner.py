@@ -91,7 +91,7 @@ def train(
 def evaluate(
   experiment: Experiment, dataset: DatasetInfo, folder: RunFolder, strategy: tf.distribute.Strategy
 ) -> EvaluationResult:
-  """Evaluates the newest checkpoint of a run folder, and writes `evaluation.json` there.
+  """Evaluates the newest checkpoint of a run folder.
 
   Args:
     experiment: all settings, with the number of classes settled.

@@ -96,7 +96,7 @@ class DetectionTask(base_task.Task):
       metrics: from `build_metrics`.
 
     Returns:
-      float32 scalars by the names in `LOSSES`.
+      The global batch's total loss, float32, under the task's `loss`.
     """
     config = self.task_config.training
     num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
