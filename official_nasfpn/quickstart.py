@@ -18,8 +18,8 @@ from pathlib import Path
 
 from absl import flags
 
+from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
-from official_nasfpn.search import storage
 
 FLAGS = flags.FLAGS
 
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
       _run(step, f"[{number}/{len(steps) + 1}]")
     print(f"[{len(steps) + 1}/{len(steps) + 1}] Measure", flush=True)
     if not paths.summary.is_file():
-      storage.write_text(paths.summary, json.dumps(_measure(paths), indent=2) + "\n")
+      write_text(paths.summary, json.dumps(_measure(paths), indent=2) + "\n")
   _show(_read_json(paths.summary), paths)
   print(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes.")
 
@@ -287,7 +287,7 @@ def _claimed(output_dir: Path, request: Request):
             "--output_dir a new folder."
           )
     else:
-      storage.write_text(stored_request, json.dumps(asdict(request), indent=2) + "\n")
+      write_text(stored_request, json.dumps(asdict(request), indent=2) + "\n")
     yield
 
 

@@ -7,11 +7,11 @@ The same command goes on where an interrupted run stopped. Once a run folder exi
 alone says everything.
 """
 
-import re
 from pathlib import Path
 
 from absl import flags
 
+from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 
 FLAGS = flags.FLAGS
@@ -53,8 +53,6 @@ def main(argv: list[str]) -> None:
     folder.claim(experiment, dataset.label_map)
 
   # TensorFlow takes seconds to import; what is wrong with the input is said before.
-  import tensorflow as tf
-
   from official_nasfpn.training import runner
   from official_nasfpn.training.nan_guard import TrainingDiverged
   from official_nasfpn.training.strategies import build_strategy, is_chief
@@ -62,24 +60,18 @@ def main(argv: list[str]) -> None:
   strategy = build_strategy(FLAGS.distribution_strategy, FLAGS.tpu)
   result = None
   if FLAGS.mode != "evaluate":
+    advice = "The checkpoints written before are whole: make room, and the same command goes on."
     try:
-      result = runner.train(
-        experiment, dataset, folder, strategy, FLAGS.mode == "train_and_evaluate"
-      )
+      with disk_errors(folder.path, advice):
+        result = runner.train(
+          experiment, dataset, folder, strategy, FLAGS.mode == "train_and_evaluate"
+        )
     except TrainingDiverged as error:
       raise UserError(f"The training stopped: {error}.") from error
-    except (OSError, tf.errors.OpError) as error:
-      # TensorFlow reports what the disk says as text, under several of its own codes.
-      if not re.search(r"No space left|File too large|Disk quota", str(error)):
-        raise
-      raise UserError(
-        f"The disk of {folder.path} is full. The checkpoints written before are whole: free some "
-        "space, and the same command goes on."
-      ) from error
   if FLAGS.mode != "train" and result is None:
     result = runner.evaluate(experiment, dataset, folder, strategy)
   if result and is_chief():
-    folder.evaluation_file.write_text(result.to_json(), encoding="utf-8")
+    write_text(folder.evaluation_file, result.to_json())
     print(result.table())
 
 

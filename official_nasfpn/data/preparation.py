@@ -5,7 +5,6 @@ that whatever interrupts the work, half a dataset is never taken for one.
 """
 
 import dataclasses
-import errno
 import fcntl
 import glob
 import hashlib
@@ -24,6 +23,7 @@ from official_nasfpn.data.dataset_info import DatasetInfo, Part
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
+from official_nasfpn.disk import disk_errors
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
 
@@ -112,7 +112,13 @@ def prepare_dataset(
 
   if _is_done(output_dir, description, settings):
     return DatasetInfo.load(output_dir), False
-  with _output_errors(output_dir), _new_directory(output_dir) as directory:
+  with (
+    disk_errors(
+      output_dir,
+      "What was written is removed again. Make room or choose another --output_dir.",
+    ),
+    _new_directory(output_dir) as directory,
+  ):
     if isinstance(source, ShapesConfig):
       write_shapes_dataset(directory, source, settings.seed)
       source = CocoSource(directory / "annotations.json", directory / "images")
@@ -333,20 +339,6 @@ def _lock(directory: Path, wait: bool) -> Iterator[bool]:
     yield locked
   finally:
     os.close(descriptor)
-
-
-@contextmanager
-def _output_errors(output_dir: Path) -> Iterator[None]:
-  """Turns failures to write into errors for people."""
-  try:
-    yield
-  except OSError as error:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-      raise UserError(
-        f"The disk is full: {output_dir} could not be written ({error.strerror}). What was written "
-        "is removed again. Free some space or choose another --output_dir."
-      ) from error
-    raise UserError(f"{output_dir} could not be written: {error}.") from error
 
 
 def _rename(

@@ -4,12 +4,9 @@ Shards are written by threads of one process, each holding one image at a time: 
 Python's lock, so processes would gain nothing and cost the start of another TensorFlow each.
 """
 
-import errno
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,7 +85,7 @@ def _write_shard(
   advance: Callable[[int], object],
 ) -> _WrittenShard:
   shard = _WrittenShard()
-  with _system_errors(path), tf.io.TFRecordWriter(str(path)) as writer:
+  with tf.io.TFRecordWriter(str(path)) as writer:
     for image, file in items:
       advance(1)
       try:
@@ -108,17 +105,6 @@ def _write_shard(
       )
       shard.boxes.append(boxes)
   return shard
-
-
-@contextmanager
-def _system_errors(path: Path) -> Iterator[None]:
-  """Raises TensorFlow's failures to write as the `OSError`s that Python's own files raise."""
-  try:
-    yield
-  except (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError) as error:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-  except tf.errors.OpError as error:
-    raise OSError(errno.EIO, error.message, str(path)) from error
 
 
 def _boxes(

@@ -18,6 +18,7 @@ LEVELS = ("3", "4", "5")
 def _build_resnet(
   depth: int,
   image_size: tuple[int, int],
+  width: float,
   norm_momentum: float,
   norm_epsilon: float,
   sync_batch_norm: bool,
@@ -29,6 +30,7 @@ def _build_resnet(
   resnet = ResNet(
     model_id=depth,
     input_specs=tf_keras.layers.InputSpec(shape=[None, *image_size, 3]),
+    depth_multiplier=width,  # "Depth" of a feature map: its channels.
     use_sync_bn=sync_batch_norm,
     norm_momentum=norm_momentum,
     norm_epsilon=norm_epsilon,
@@ -46,6 +48,7 @@ def build_backbone(
   name: str,
   image_size: tuple[int, int],
   *,
+  width: float = 1.0,
   norm_momentum: float = 0.997,
   norm_epsilon: float = 1e-4,
   sync_batch_norm: bool = False,
@@ -55,6 +58,7 @@ def build_backbone(
   Args:
     name: one of `BACKBONES`.
     image_size: height and width of its input, in pixels.
+    width: channels of every layer, relative to the published network.
     norm_momentum: of the batch norms' moving averages.
     norm_epsilon: added to the variance in batch norms.
     sync_batch_norm: whether batch statistics are taken over all replicas.
@@ -70,6 +74,7 @@ def build_backbone(
     raise ValueError(f"Unknown backbone {name!r}; there are {', '.join(BACKBONES)}.")
   return BACKBONES[name](
     image_size=tuple(image_size),
+    width=width,
     norm_momentum=norm_momentum,
     norm_epsilon=norm_epsilon,
     sync_batch_norm=sync_batch_norm,

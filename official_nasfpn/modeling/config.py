@@ -18,6 +18,7 @@ class DetectorConfig:
 
   Attributes:
     backbone: one of `modeling.backbones.BACKBONES`.
+    backbone_width: channels of every layer of the backbone, relative to the published network.
     architecture: the pyramid, as a catalogue name, the path of a .gin or .json file, or a spec.
       Held as a `PyramidSpec`, so that a resolved config needs no other file.
     num_filters: width of every feature map of the pyramid.
@@ -38,6 +39,7 @@ class DetectorConfig:
   """
 
   backbone: str = "R-50"
+  backbone_width: float = 1.0
   architecture: str | PathLike[str] | PyramidSpec = "nas_fpn"
   num_filters: int = 256
   num_repeats: int = 7
@@ -64,6 +66,10 @@ class DetectorConfig:
       raise ValueError(
         f"backbone {self.backbone!r} is unknown; did you mean {nearest[0]!r}? "
         f"There are {', '.join(BACKBONES)}."
+      )
+    if not 0 < self.backbone_width <= 4:
+      raise ValueError(
+        f"backbone_width must be above 0 and at most 4, not {self.backbone_width!r}."
       )
     for name in ("num_filters", "num_repeats", "num_scales", "max_detections"):
       _check_positive(name, getattr(self, name))

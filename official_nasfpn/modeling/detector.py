@@ -71,7 +71,11 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
   spec = config.architecture
   detector = Detector(
     backbone=build_backbone(
-      config.backbone, config.image_size, **norm, sync_batch_norm=config.sync_batch_norm
+      config.backbone,
+      config.image_size,
+      width=config.backbone_width,
+      **norm,
+      sync_batch_norm=config.sync_batch_norm,
     ),
     pyramid=FeaturePyramid(
       spec,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_hash
+from official_nasfpn.disk import write_text
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithm import Outcome, Proposal, SearchAlgorithm
@@ -52,7 +53,7 @@ def run_search(
     UserError: the directory cannot be written, or workers cannot start.
   """
   store = TrialStore(storage.database_path(search_dir), config.lease_seconds, config.max_attempts)
-  with storage.storage_errors(search_dir):
+  with storage.search_disk_errors(search_dir):
     try:
       store.create()
       _Search(config, space, search_dir, store, on_update).run(worker_command, num_workers)
@@ -193,7 +194,7 @@ class _Search:
     )
 
   def _write_architecture(self, number: int, text: str) -> None:
-    storage.write_text(storage.trial_dir(self._search_dir, number) / "architecture.gin", text)
+    write_text(storage.trial_dir(self._search_dir, number) / "architecture.gin", text)
 
   def _write_missing_files(self, trials: Sequence[Trial]) -> None:
     for trial in trials:

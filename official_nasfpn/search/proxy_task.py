@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.trial_worker import Evaluate, TrialFailed
 from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
@@ -63,7 +64,7 @@ def make_evaluate(search_dir: Path) -> Evaluate:
       result = runner.train_in_memory(trial, dataset, trial_dir / "train.log", report_progress)
     except TrainingDiverged as error:
       raise TrialFailed(str(error), diverged=True) from error
-    (trial_dir / "evaluation.json").write_text(result.to_json(), encoding="utf-8")
+    write_text(trial_dir / "evaluation.json", result.to_json())
     ap = result.metrics["AP"]
     if ap is None:
       raise TrialFailed(f"the reward is undefined: {'; '.join(result.notes)}", diverged=False)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from gin import config_parser
 
+from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 
@@ -28,7 +29,7 @@ def settle_recipe(recipe: str, search_dir: Path) -> None:
   if not path.exists():
     if any(not entry.name.startswith(".") for entry in search_dir.iterdir()):
       raise UserError(f"{search_dir} holds files but no search; choose another --search_dir.")
-    storage.write_text(path, recipe)
+    write_text(path, recipe)
     return
   old = _bindings(path.read_text(encoding="utf-8"), str(path))
   new = _bindings(recipe, "the recipe")
@@ -43,7 +44,7 @@ def settle_recipe(recipe: str, search_dir: Path) -> None:
       f"continue that one ({_NUM_TRIALS} may be raised). What differs:\n" + "\n".join(differing)
     )
   if old != new:
-    storage.write_text(path, recipe)
+    write_text(path, recipe)
 
 
 def _may_change(key: str, old: dict[str, object], new: dict[str, object]) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture.diagram import draw_pyramid
+from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.figures import draw_reward_curve
@@ -43,7 +44,7 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
     f"# The best of {len(trials)} trials of the search {search}: trial {best.number}, "
     f"reward {best.reward:.6g}.\n"
   )
-  storage.write_text(search_dir / "best_architecture.gin", provenance + architecture.to_gin(spec))
+  write_text(search_dir / "best_architecture.gin", provenance + architecture.to_gin(spec))
   draw_pyramid(
     spec,
     search_dir / "best_architecture.png",
@@ -56,7 +57,7 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
     "architecture_hash": best.architecture_hash,
     **_counts(trials),
   }
-  storage.write_text(search_dir / "result.json", json.dumps(result, indent=2) + "\n")
+  write_text(search_dir / "result.json", json.dumps(result, indent=2) + "\n")
 
 
 def results_table(trials: Sequence[Trial], search_dir: Path, num_rows: int = 3) -> str:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.disk import disk_problem, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.store import Trial, TrialStore
@@ -92,7 +93,7 @@ def run_worker(
       trials_done += 1
     return EXIT_REPLACE_ME
   except Exception as error:
-    problem = storage.storage_problem(error)
+    problem = disk_problem(error)
     if problem is None:
       raise
     print(f"cannot go on: {problem}", flush=True)
@@ -117,10 +118,10 @@ def _run_trial(
     if not math.isfinite(reward):
       raise TrialFailed(f"its reward is {reward}")
   except Exception as error:
-    if storage.storage_problem(error):
+    if disk_problem(error):
       raise
     heartbeat.end()
-    storage.write_text(directory / "failure.txt", traceback.format_exc())
+    write_text(directory / "failure.txt", traceback.format_exc())
     reason, diverged = _reason(error), getattr(error, "diverged", False)
     accepted = store.report_failure(trial.number, trial.attempt, reason, diverged)
     outcome = f"failed: {reason}"

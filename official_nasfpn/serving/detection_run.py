@@ -16,6 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.serving.detection import (
@@ -95,7 +96,7 @@ def run_detection(
   results, rows, sizes, skipped = [], [], {}, []
   paths = [image.path for image in images]
   names = dict(zip(paths, picture_names(paths), strict=True))
-  with progress_bar(len(images), "detect", "image") as bar, _disk_errors(output_dir):
+  with progress_bar(len(images), "detect", "image") as bar, _output_errors(output_dir):
 
     def skip(image: InputImage, reason: str) -> None:
       skipped.append({"file": str(image.path), "reason": reason})
@@ -113,7 +114,7 @@ def run_detection(
     _write_json(output_dir / "images.json", {"images": rows, "skipped": skipped})
     if truth:
       evaluation = truth.evaluate(results, sizes, detector.label_map)
-      _write_text(output_dir / "evaluation.json", evaluation.to_json())
+      write_text(output_dir / "evaluation.json", evaluation.to_json())
     _write_json(output_dir / "detections.json", results)
   return _read_summary(output_dir, request.score_threshold, is_new=True)
 
@@ -176,7 +177,7 @@ def _claim(output_dir: Path, request: dict) -> bool:
     raise UserError(
       f"{output_dir} exists and holds something else. Give --output_dir a new folder."
     )
-  with _disk_errors(output_dir):
+  with _output_errors(output_dir):
     output_dir.mkdir(parents=True, exist_ok=True)
     _write_json(file, request)
   return False
@@ -200,25 +201,12 @@ def _read_summary(
 
 
 def _write_json(path: Path, content: object) -> None:
-  _write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-  """Writes in one move: a file that is there is whole."""
-  partial = path.with_name(f".{path.name}.partial")
-  try:
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(path)
-  finally:
-    partial.unlink(missing_ok=True)
+  write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 @contextmanager
-def _disk_errors(output_dir: Path) -> Iterator[None]:
-  try:
+def _output_errors(output_dir: Path) -> Iterator[None]:
+  with disk_errors(
+    output_dir, "Make room or give another --output_dir; the same command goes on from here."
+  ):
     yield
-  except OSError as error:
-    raise UserError(
-      f"Cannot write to {output_dir}: {error.strerror or error}. Free some space or give another "
-      "--output_dir; the same command goes on from here."
-    ) from error

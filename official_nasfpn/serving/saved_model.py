@@ -26,6 +26,7 @@ import tensorflow as tf
 import tf_keras
 
 from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.disk import disk_errors
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.serving.detection_module import DetectionModule
@@ -164,29 +165,21 @@ def _write(
 ) -> None:
   """Saves under another name beside `output_dir` and renames when all is written."""
   output_dir = output_dir.absolute()
-  try:
+  with disk_errors(output_dir, "Nothing was kept: make room and run the same command again."):
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.partial-", dir=output_dir.parent))
-  except OSError as error:
-    raise UserError(f"Cannot write {output_dir}: {error.strerror}.") from error
-  try:
-    (partial / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    module = DetectionModule(
-      detector,
-      experiment.detector,
-      label_map,
-      assets=[folder.label_map_file, folder.config_file, partial / _RECORD],
-    )
-    # The inner folder gets ordinary permissions; mkdtemp's own could not be read by a server.
-    tf.saved_model.save(
-      module, str(partial / "export"), signatures={"serving_default": module.detect}
-    )
-    (partial / "export").rename(output_dir)
-  except (OSError, tf.errors.OpError) as error:
-    reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
-    raise UserError(
-      f"Cannot write the export {output_dir}: {reason}. Is the disk full? Nothing was kept; free "
-      "some space and run the same command again."
-    ) from error
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
+    try:
+      (partial / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+      module = DetectionModule(
+        detector,
+        experiment.detector,
+        label_map,
+        assets=[folder.label_map_file, folder.config_file, partial / _RECORD],
+      )
+      # The inner folder gets ordinary permissions; mkdtemp's own could not be read by a server.
+      tf.saved_model.save(
+        module, str(partial / "export"), signatures={"serving_default": module.detect}
+      )
+      (partial / "export").rename(output_dir)
+    finally:
+      shutil.rmtree(partial, ignore_errors=True)

@@ -11,6 +11,7 @@ import dataclasses
 from pathlib import Path
 
 from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.training.experiment import Experiment, load_experiment
 
@@ -53,10 +54,8 @@ class RunFolder:
       )
     self.path.mkdir(parents=True, exist_ok=True)
     label_map.save(self.label_map_file)
-    # Written last, and in one move: a folder with a config.gin is complete.
-    partial = self.config_file.with_suffix(".partial")
-    partial.write_text(experiment.to_gin(), encoding="utf-8")
-    partial.rename(self.config_file)
+    # Written last: a folder with a config.gin is complete.
+    write_text(self.config_file, experiment.to_gin())
 
   def load(self) -> tuple[Experiment, LabelMap]:
     """Reads the experiment and the label map of a claimed folder.

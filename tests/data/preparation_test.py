@@ -295,7 +295,7 @@ def test_full_disk_is_an_error_for_people_and_leaves_nothing_behind(tmp_path, pl
   source = plain if what == "records" else ShapesConfig(3, 96)
   with (
     _file_size_limit(20_000 if what == "records" else 1000),
-    pytest.raises(UserError, match="The disk is full"),
+    pytest.raises(UserError, match=r"cannot be written: (File too large|No space)"),
   ):
     prepare_dataset(source, tmp_path / "out", Settings(num_shards=1), 2)
   assert not list(tmp_path.glob("*out*"))

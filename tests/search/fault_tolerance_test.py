@@ -300,7 +300,7 @@ def test_a_search_directory_that_cannot_be_made_is_named(tmp_path):
   search = start_search(tmp_path / "file" / "search")
   printed = search.communicate(timeout=PATIENCE_SECONDS)[1]
   assert search.returncode == 1
-  assert printed.startswith(f"error: The search directory {tmp_path / 'file' / 'search'} cannot be")
+  assert printed.startswith(f"error: {tmp_path / 'file' / 'search'} cannot be")
 
 
 def _can_mount() -> bool:

@@ -117,7 +117,7 @@ def test_a_full_disk_is_an_error_and_the_same_request_goes_on(request_, tmp_path
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
   try:
-    with pytest.raises(UserError, match=r"Cannot write to .*Free some space"):
+    with pytest.raises(UserError, match=r"cannot be written: .*Make room"):
       run_detection(request_, tmp_path / "out")
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_nothing_behind(untrained_run, tmp_path, limit):
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
   try:
-    with pytest.raises(UserError, match="Is the disk full"):
+    with pytest.raises(UserError, match="cannot be written: File too large"):
       export_run(untrained_run, tmp_path / "export")
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -128,5 +128,5 @@ def test_a_full_disk_leaves_nothing_behind(untrained_run, tmp_path, limit):
 
 def test_a_folder_that_cannot_be_made_is_an_error(untrained_run, tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(UserError, match="Cannot write"):
+  with pytest.raises(UserError, match="cannot be written"):
     export_run(untrained_run, tmp_path / "file" / "export")

@@ -1,0 +1,69 @@
+"""Files that are there whole or not at all, and what a full or unwritable disk is called."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from official_nasfpn.errors import UserError
+
+_ERRNOS = (
+  errno.ENOSPC,
+  errno.EDQUOT,
+  errno.EFBIG,
+  errno.EROFS,
+  errno.EACCES,
+  errno.EPERM,
+  errno.EIO,
+)
+# TensorFlow and SQLite report what the disk says as text, under several classes of their own.
+_MESSAGES = (
+  "No space left on device",
+  "Disk quota exceeded",
+  "File too large",
+  "database or disk is full",
+  "attempt to write a readonly database",
+  "unable to open database file",
+  "disk I/O error",
+)
+
+
+def write_text(path: Path, text: str) -> None:
+  """Writes a file in one move, and the folders above it: whenever the process dies, it is whole."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+  try:
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+  except OSError:
+    unfinished.unlink(missing_ok=True)
+    raise
+
+
+def disk_problem(error: BaseException) -> str | None:
+  """Returns what is wrong with the disk if that is what an error is about, else None."""
+  if isinstance(error, OSError) and error.errno in _ERRNOS:
+    return error.strerror or str(error)
+  # SQLAlchemy's own text quotes the statement, and with it any text that was to be stored.
+  message = str(getattr(error, "orig", error))
+  return next((text for text in _MESSAGES if text in message), None)
+
+
+@contextlib.contextmanager
+def disk_errors(place: Path, advice: str) -> Iterator[None]:
+  """Turns what a full, unwritable or missing disk raises within the block into a `UserError`.
+
+  Args:
+    place: what is being written.
+    advice: one sentence: what became of the work so far, and what to do.
+  """
+  try:
+    yield
+  except Exception as error:
+    problem = disk_problem(error)
+    if problem is None and isinstance(error, OSError):
+      problem = str(error)
+    if problem is None:
+      raise
+    raise UserError(f"{place} cannot be written: {problem}. {advice}") from error

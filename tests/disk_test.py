@@ -1,0 +1,84 @@
+"""Whole files or none, and one sentence for every way in which a disk says no."""
+
+import errno
+import os
+import resource
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+import tensorflow as tf
+
+from official_nasfpn.disk import disk_errors, disk_problem, write_text
+from official_nasfpn.errors import UserError
+
+
+@pytest.fixture
+def no_file_above():
+  """Makes every write beyond so many bytes fail, as a full disk does."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+  resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_that_could_not_be_written_leaves_the_old_one(tmp_path, no_file_above):
+  file = tmp_path / "new" / "a.txt"
+  write_text(file, "old")
+  no_file_above(1000)
+  with pytest.raises(OSError, match="File too large"):
+    write_text(file, "n" * 2000)
+  assert [(path.name, path.read_text()) for path in file.parent.iterdir()] == [("a.txt", "old")]
+
+
+def _write_too_much_with_tensorflow(folder: Path) -> None:
+  with tf.io.TFRecordWriter(str(folder / "records")) as writer:
+    writer.write(bytes(100_000))
+    writer.flush()
+
+
+def _write_too_much_with_sqlite(folder: Path) -> None:
+  engine = sa.create_engine(f"sqlite:///{folder / 'a.db'}")
+  try:
+    with engine.begin() as connection:
+      connection.execute(sa.text("create table t (x)"))
+      connection.execute(sa.text("insert into t values (:x)"), {"x": "x" * 100_000})
+  finally:
+    engine.dispose()
+
+
+def _write_too_much_with_python(folder: Path) -> None:
+  (folder / "a.txt").write_text("x" * 100_000)
+
+
+@pytest.mark.parametrize(
+  "write",
+  [
+    _write_too_much_with_python,
+    _write_too_much_with_sqlite,
+    _write_too_much_with_tensorflow,
+  ],
+)
+def test_every_library_s_word_for_a_full_disk_is_understood(write, tmp_path, no_file_above):
+  no_file_above(20_000)
+  with (
+    pytest.raises(UserError, match=r"cannot be written: .*\. Make room\."),
+    disk_errors(tmp_path, "Make room."),
+  ):
+    write(tmp_path)
+
+
+def test_other_errors_are_nobody_s_disk():
+  assert disk_problem(OSError(errno.ENOENT, "no such file")) is None
+  assert disk_problem(ValueError("shapes differ")) is None
+  assert disk_problem(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.txt"))
+  with pytest.raises(ValueError, match="shapes differ"), disk_errors(Path("a"), "Make room."):
+    raise ValueError("shapes differ")
+
+
+def test_text_that_was_to_be_stored_is_not_taken_for_the_disk_s():
+  engine = sa.create_engine("sqlite://")
+  with pytest.raises(sa.exc.OperationalError) as caught, engine.begin() as connection:
+    connection.execute(sa.text("insert into t values (:x)"), {"x": "No space left on device"})
+  assert "No space left" in str(caught.value)
+  assert disk_problem(caught.value) is None
+  engine.dispose()
