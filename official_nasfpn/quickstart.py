@@ -27,6 +27,9 @@ flags.DEFINE_string("output_dir", "runs/quickstart", "Where everything is writte
 flags.DEFINE_string("annotations", None, "COCO JSON of your own images; default: drawn shapes.")
 flags.DEFINE_string("images", None, "Folder with the images of --annotations.")
 flags.DEFINE_integer("seed", 0, "Of the data's split, the search and the training.")
+flags.DEFINE_multi_string(
+  "gin_param", [], "Binding for the search and the training, such as `Training.epochs = 20`."
+)
 
 _RECIPES = Path(__file__).resolve().parent.parent / "gin"
 _NUM_WORKERS = 2
@@ -75,6 +78,7 @@ class Request:
   annotations: str | None
   images: str | None
   seed: int
+  gin_param: list[str]
 
 
 @dataclass(frozen=True)
@@ -107,23 +111,26 @@ def _request() -> Request:
   """Reads the flags, and refuses what cannot work before anything is started."""
   if bool(FLAGS.annotations) != bool(FLAGS.images):
     raise UserError("--annotations and --images belong together: give both, or none.")
+  gin_param = list(FLAGS.gin_param)
   if not FLAGS.annotations:
-    return Request(None, None, FLAGS.seed)
+    return Request(None, None, FLAGS.seed, gin_param)
   annotations, images = Path(FLAGS.annotations).resolve(), Path(FLAGS.images).resolve()
   if not annotations.is_file():
     raise UserError(f"--annotations: there is no file {annotations}.")
   if not images.is_dir():
     raise UserError(f"--images: there is no folder {images}.")
-  return Request(str(annotations), str(images), FLAGS.seed)
+  return Request(str(annotations), str(images), FLAGS.seed, gin_param)
 
 
 def _steps(request: Request, paths: Paths) -> list[Step]:
   if request.annotations:
     source = [f"--annotations={request.annotations}", f"--images={request.images}"]
     images = request.images
-    recipe = "quickstart_own_data"
   else:
-    source, images, recipe = ["--synthetic"], str(paths.data / "images"), "quickstart"
+    source, images = ["--synthetic"], str(paths.data / "images")
+  bindings = [f"--gin_param={binding}" for binding in request.gin_param]
+  # The training would not know what a Search.num_trials is.
+  training_bindings = [b for b in bindings if not b.startswith("--gin_param=Search")]
   data = f"Input.data_dir = {str(paths.data)!r}"
   return [
     Step(
@@ -136,10 +143,11 @@ def _steps(request: Request, paths: Paths) -> list[Step]:
       "Search the pyramid",
       "search",
       [
-        f"--gin_file={_RECIPES / f'{recipe}_search.gin'}",
+        f"--gin_file={_RECIPES / 'quickstart_search.gin'}",
         f"--gin_param={data}",
         f"--gin_param=Search.seed = {request.seed}",
         f"--gin_param=Training.seed = {request.seed}",
+        *bindings,
         f"--search_dir={paths.search}",
         f"--num_workers={_NUM_WORKERS}",
       ],
@@ -149,10 +157,11 @@ def _steps(request: Request, paths: Paths) -> list[Step]:
       "Train and evaluate the best architecture",
       "train",
       [
-        f"--gin_file={_RECIPES / f'{recipe}.gin'}",
+        f"--gin_file={_RECIPES / 'quickstart.gin'}",
         f"--gin_file={paths.search / 'best_architecture.gin'}",
         f"--gin_param={data}",
         f"--gin_param=Training.seed = {request.seed}",
+        *training_bindings,
         f"--model_dir={paths.run}",
       ],
       done=paths.run / "evaluation.json",
@@ -281,10 +290,10 @@ def _claimed(output_dir: Path, request: Request):
     if stored_request.is_file():
       stored = _read_json(stored_request)
       for name, value in asdict(request).items():
-        if stored[name] != value:
+        if stored.get(name) != value:
           raise UserError(
-            f"{output_dir} belongs to a quickstart with --{name}={stored[name]}, not {value}. Give "
-            "--output_dir a new folder."
+            f"{output_dir} belongs to a quickstart with --{name}={stored.get(name)}, not {value}. "
+            "Give --output_dir a new folder."
           )
     else:
       write_text(stored_request, json.dumps(asdict(request), indent=2) + "\n")

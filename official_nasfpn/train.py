@@ -19,7 +19,9 @@ FLAGS = flags.FLAGS
 flags.DEFINE_multi_string("gin_file", [], "Recipe to read; may be given several times.")
 flags.DEFINE_multi_string("gin_param", [], "Single binding such as `Training.epochs = 3`.")
 flags.DEFINE_string("data_dir", None, "Folder made by prepare_data; sets Input.data_dir.")
-flags.DEFINE_string("model_dir", None, "Run folder; made if it does not exist.")
+flags.DEFINE_string(
+  "model_dir", None, "Run folder; made if it does not exist. All machines of a cluster must see it."
+)
 flags.DEFINE_enum(
   "mode", "train_and_evaluate", ["train", "evaluate", "train_and_evaluate"], "What to do."
 )
@@ -34,6 +36,7 @@ def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   from official_nasfpn.training import experiment as experiment_lib
   from official_nasfpn.training.run_folder import RunFolder
+  from official_nasfpn.training.strategies import build_strategy, is_chief
 
   folder = RunFolder(Path(FLAGS.model_dir))
   gin_files = list(FLAGS.gin_file)
@@ -49,13 +52,14 @@ def main(argv: list[str]) -> None:
   )
   if FLAGS.mode == "evaluate":
     folder.latest_checkpoint()
-  if FLAGS.mode != "evaluate" or FLAGS.gin_file:
+  # In a cluster the chief makes the folder, for all.
+  claims = is_chief() or folder.config_file.is_file()
+  if claims and (FLAGS.mode != "evaluate" or FLAGS.gin_file):
     folder.claim(experiment, dataset.label_map)
 
   # TensorFlow takes seconds to import; what is wrong with the input is said before.
   from official_nasfpn.training import runner
   from official_nasfpn.training.nan_guard import TrainingDiverged
-  from official_nasfpn.training.strategies import build_strategy, is_chief
 
   strategy = build_strategy(FLAGS.distribution_strategy, FLAGS.tpu)
   result = None

@@ -1,13 +1,33 @@
-"""What the quickstart refuses, before anything is started or touched."""
+"""What the quickstart refuses before anything is touched, and a whole one, killed on the way."""
 
 import fcntl
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
+from PIL import Image
 
 from official_nasfpn import quickstart
+from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
+from official_nasfpn.search.storage import database_path
+from official_nasfpn.search.store import TrialStore
+
+PATIENCE_SECONDS = 400
+TINY = (
+  "Detector.image_size = (128, 128)",
+  "Detector.num_filters = 8",
+  "Detector.num_repeats = 1",
+  "Training.images_per_epoch = 16",
+  "Training.epochs = 2.0",
+  "Training.checkpoint_epochs = 0.5",
+  "Training.steps_per_loop = 2",
+  "Search.num_trials = 3",
+  "Search.trials_per_update = 3",
+)
 
 
 def run(*arguments, cwd=None):
@@ -46,7 +66,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 
 def test_a_folder_of_another_request_is_refused(tmp_path):
-  stored = {"annotations": None, "images": None, "seed": 5}
+  stored = {"annotations": None, "images": None, "seed": 5, "gin_param": []}
   (tmp_path / "quickstart.json").write_text(json.dumps(stored))
   result = run(f"--output_dir={tmp_path}", "--seed=6")
   assert result.returncode == 1
@@ -55,7 +75,7 @@ def test_a_folder_of_another_request_is_refused(tmp_path):
 
 def test_two_at_once_are_refused(tmp_path):
   (tmp_path / "quickstart.json").write_text(
-    json.dumps({"annotations": None, "images": None, "seed": 0})
+    json.dumps({"annotations": None, "images": None, "seed": 0, "gin_param": []})
   )
   with (tmp_path / "quickstart.lock").open("w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -78,6 +98,117 @@ def test_a_failing_step_stops_the_job_and_says_how_to_go_on(tmp_path):
 
 def test_steps_name_what_shows_that_they_are_done(tmp_path):
   paths = quickstart.Paths(tmp_path)
-  steps = quickstart._steps(quickstart.Request(None, None, 0), paths)
+  steps = quickstart._steps(quickstart.Request(None, None, 0, []), paths)
   assert [step.program for step in steps] == ["prepare_data", "search", "train", "export", "detect"]
   assert len({step.done for step in steps}) == len(steps)
+
+
+def test_bindings_of_the_search_are_not_given_to_the_training(tmp_path):
+  request = quickstart.Request(None, None, 0, ["Search.num_trials = 20", "Training.epochs = 2"])
+  steps = {step.program: step for step in quickstart._steps(request, quickstart.Paths(tmp_path))}
+  assert "--gin_param=Search.num_trials = 20" in steps["search"].arguments
+  assert "--gin_param=Search.num_trials = 20" not in steps["train"].arguments
+  for program in ("search", "train"):
+    assert "--gin_param=Training.epochs = 2" in steps[program].arguments
+
+
+class Job:
+  """A quickstart in processes of its own, to be killed or waited for."""
+
+  def __init__(self, folder):
+    self.out = folder / "out"
+    self._command = [
+      sys.executable,
+      "-m",
+      "official_nasfpn.quickstart",
+      f"--output_dir={self.out}",
+      f"--annotations={folder / 'mine' / 'annotations.json'}",
+      f"--images={folder / 'mine' / 'images'}",
+      *(f"--gin_param={binding}" for binding in TINY),
+    ]
+    self._log = folder / "log.txt"
+
+  def _start(self, log):
+    return subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
+
+  def kill_when(self, is_time):
+    """Starts the job and kills all of its processes as soon as `is_time()`."""
+    with self._log.open("w") as log:
+      process = self._start(log)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_time():
+      assert process.poll() is None, self._log.read_text()
+      assert time.monotonic() < deadline, self._log.read_text()
+      time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+  def finish(self):
+    """Starts the job, waits for its end and returns what it printed."""
+    with self._log.open("w") as log:
+      process = self._start(log)
+    assert process.wait(PATIENCE_SECONDS) == 0, self._log.read_text()
+    return self._log.read_text()
+
+
+def _states(out):
+  """Returns the modification times of the files that show what is done."""
+  paths = quickstart.Paths(out)
+  steps = quickstart._steps(quickstart.Request("a.json", "images", 0, []), paths)
+  return {step.program: step.done.stat().st_mtime_ns for step in steps if step.done.is_file()}
+
+
+@pytest.mark.slow
+def test_a_killed_job_goes_on_and_repeats_nothing_that_was_done(tmp_path):
+  (tmp_path / "mine").mkdir()
+  write_shapes_dataset(tmp_path / "mine", ShapesConfig(num_images=60, image_size=100), seed=0)
+  job = Job(tmp_path)
+  out = job.out
+  trial = out / "search" / "trials" / "000001"
+
+  job.kill_when((trial / "evaluation.json").is_file)
+  after_first = _states(out)
+  assert list(after_first) == ["prepare_data"]
+
+  job.kill_when(lambda: list((out / "run").glob("checkpoints/ckpt-*.index")))
+  after_second = _states(out)
+  assert list(after_second) == ["prepare_data", "search"]
+  checkpoints = {path.name for path in (out / "run" / "checkpoints").glob("*.index")}
+  assert "ckpt-8.index" not in checkpoints
+
+  printed = job.finish()
+  assert "[1/6] Prepare the data: done before" in printed
+  assert "[2/6] Search the pyramid: done before" in printed
+  assert "Train and evaluate the best architecture: done before" not in printed
+  finished = _states(out)
+  assert list(finished) == ["prepare_data", "search", "train", "export", "detect"]
+  assert after_first.items() <= finished.items()
+  assert after_second.items() <= finished.items()
+
+  store = TrialStore(database_path(out / "search"), 120.0, 3)
+  trials = store.trials()
+  store.close()
+  assert [t.state for t in trials] == ["done"] * 3
+  _check_summary(out)
+
+  before = (out / "summary.json").read_bytes()
+  printed = job.finish()
+  assert printed.count("done before") == 5
+  assert _states(out) == finished
+  assert (out / "summary.json").read_bytes() == before
+
+
+def _check_summary(out):
+  summary = json.loads((out / "summary.json").read_text())
+  assert summary["search"]["trial"] in (1, 2, 3)
+  assert summary["parameters"] > 10_000
+  assert summary["multiply_adds"] > 1_000_000
+  assert summary["latency_ms"] > 0
+  assert 0 <= summary["AP"] <= summary["AP50"] <= 1
+  detected = summary["evaluation_of_saved_model"]["metrics"]
+  for name, value in summary["evaluation"]["metrics"].items():
+    assert detected[name] == pytest.approx(value, abs=1e-3), name
+  for name in ("pictures.jpg", "search/best_architecture.png", "search/reward_curve.png"):
+    with Image.open(out / name) as picture:
+      assert min(picture.size) > 100, name
+  assert (out / "search" / "best_architecture.gin").is_file()

@@ -16,6 +16,8 @@ class TrainingConfig:
   Attributes:
     batch_size: images per train step over all replicas.
     epochs: passes over the training parts.
+    images_per_epoch: what every setting in epochs counts by; a number makes a recipe last equally
+      long on every dataset, None takes the number of training images.
     learning_rate: for `base_batch_size` images a step; scaled linearly to `batch_size`.
     base_batch_size: the batch that `learning_rate` and `warmup_learning_rate` are stated for.
     schedule: `step` (times `decay_factor` at each of `decay_epochs`) or `cosine` (to zero).
@@ -42,6 +44,7 @@ class TrainingConfig:
 
   batch_size: int = 64
   epochs: float = 50.0
+  images_per_epoch: int | None = None
   learning_rate: float = 0.08
   base_batch_size: int = 64
   schedule: str = "step"
@@ -74,6 +77,8 @@ class TrainingConfig:
     for name in ("batch_size", "base_batch_size", "evaluation_batch_size", "steps_per_loop"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+    if self.images_per_epoch is not None and self.images_per_epoch < 1:
+      raise ValueError(f"images_per_epoch is {self.images_per_epoch}; give at least 1, or None")
     for name in ("epochs", "learning_rate", "evaluation_epochs", "checkpoint_epochs"):
       if getattr(self, name) <= 0:
         raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")

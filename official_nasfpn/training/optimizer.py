@@ -14,8 +14,14 @@ def num_steps(config: TrainingConfig, num_images: int) -> int:
 
 
 def steps_of(epochs: float, config: TrainingConfig, num_images: int) -> int:
-  """Returns how many train steps `epochs` passes over `num_images` images take, at least 1."""
-  return max(1, math.ceil(epochs * num_images / config.batch_size))
+  """Returns how many train steps `epochs` take, at least 1.
+
+  Args:
+    epochs: passes over the training images, or over `Training.images_per_epoch` of them.
+    config: says how many images make a batch.
+    num_images: images in the training parts.
+  """
+  return max(1, math.ceil(epochs * (config.images_per_epoch or num_images) / config.batch_size))
 
 
 def learning_rate_schedule(

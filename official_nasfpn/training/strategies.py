@@ -1,12 +1,15 @@
 """Where a training runs: one device, several of one machine, several machines, or a TPU."""
 
+from __future__ import annotations
+
 import json
 import os
-
-import tensorflow as tf
-from official.common import distribute_utils
+from typing import TYPE_CHECKING
 
 from official_nasfpn.errors import UserError
+
+if TYPE_CHECKING:  # Who the chief is can be told without TensorFlow.
+  import tensorflow as tf
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
@@ -22,7 +25,11 @@ def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
   Raises:
     UserError: the name is unknown, or what the strategy needs is missing.
   """
-  num_gpus = len(tf.config.list_logical_devices("GPU"))
+  import tensorflow as tf
+  from official.common import distribute_utils
+
+  # Asked for its logical devices TensorFlow would start, and refuse to join a cluster then.
+  num_gpus = len(tf.config.list_physical_devices("GPU"))
   if name == "one_device":
     return distribute_utils.get_distribution_strategy(name, num_gpus=min(num_gpus, 1))
   if name == "mirrored":

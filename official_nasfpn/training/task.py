@@ -39,6 +39,11 @@ class DetectionTask(base_task.Task):
     self._first_step = first_step
     self._num_classes = dataset.label_map.num_classes
     self._anchors = tf.constant(anchors_lib.flat_anchors(experiment.detector))
+    # In a cluster of equal workers each host is given the detections of its own devices only; were
+    # they not gathered, the chief would report the AP of its share of the images.
+    self._gathers = isinstance(
+      tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy
+    )
     self.nan_guard = NanGuard(LOSSES)
     self.last_result: EvaluationResult | None = None
     self.on_evaluation_step = lambda: None
@@ -131,7 +136,8 @@ class DetectionTask(base_task.Task):
       metrics: unused.
 
     Returns:
-      Detections with boxes in pixels of the original images, and `image_id` int64 [batch].
+      Detections with boxes in pixels of the original images, and `image_id` int64 [batch]; in a
+      cluster of workers, those of all replicas.
     """
     del metrics
     outputs = model(inputs["image"], training=False)
@@ -140,12 +146,17 @@ class DetectionTask(base_task.Task):
     )
     scale = tf.tile(inputs["original_size"] / inputs["scaled_size"], [1, 2])
     detections["boxes"] *= scale[:, tf.newaxis, :]
-    return {**detections, "image_id": inputs["image_id"]}
+    detections["image_id"] = inputs["image_id"]
+    if self._gathers:
+      # Gathering needs tensors with a device of their own, which inputs, for one, do not have.
+      placed = tf.nest.map_structure(tf.identity, detections)
+      return tf.distribute.get_replica_context().all_gather(placed, axis=0)
+    return detections
 
   def aggregate_logs(self, state, step_outputs):
     """Collects the detections of one evaluation step as COCO results, on the host."""
     state = state or {"results": [], "image_ids": []}
-    num_replicas = len(step_outputs["image_id"])
+    num_replicas = 1 if self._gathers else len(step_outputs["image_id"])
     for replica in range(num_replicas):
       rows = {name: np.asarray(values[replica]) for name, values in step_outputs.items()}
       image_ids = rows.pop("image_id").tolist()

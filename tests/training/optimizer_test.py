@@ -44,6 +44,14 @@ def test_a_constant_rate_without_decay_epochs():
   assert float(rate(4999)) == pytest.approx(0.08)
 
 
+def test_a_recipe_can_last_equally_long_on_every_dataset():
+  config = TrainingConfig(batch_size=4, epochs=9.0, warmup_epochs=0.5, images_per_epoch=576)
+  for images in (50, 164, 100_000):
+    assert num_steps(config, images) == 1296
+    assert float(learning_rate_schedule(config, images)(71)) < 0.005
+    assert float(learning_rate_schedule(config, images)(72)) == pytest.approx(0.005)
+
+
 def test_momentum():
   assert build_optimizer(TrainingConfig(), 6400).get_config()["momentum"] == 0.9
 
@@ -54,6 +62,7 @@ def test_momentum():
     ({"schedule": "poly"}, "must be one of"),
     ({"batch_size": 0}, "at least 1"),
     ({"epochs": 0}, "must be positive"),
+    ({"images_per_epoch": 0}, "images_per_epoch is 0"),
     ({"decay_epochs": (40, 30)}, "must rise"),
     ({"compute_dtype": "float16"}, "choose one of"),
   ],

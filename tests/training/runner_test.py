@@ -100,7 +100,13 @@ def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path):
   assert not first.endswith("ckpt-8")
   runner.train(experiment, dataset, folder, strategy)
   assert folder.latest_checkpoint().endswith("ckpt-8")
-  assert weights(folder).keys() == before.keys()
+  # A resumed run sees other images than the first, so the last two steps end nearby: much nearer
+  # than two steps from new weights would.
+  after = weights(folder)
+  assert after.keys() == before.keys()
+  for name, value in after.items():
+    if "moving_" not in name:
+      np.testing.assert_allclose(value, before[name], atol=0.1, err_msg=name)
 
   evaluated = runner.evaluate(experiment, dataset, folder, strategy)
   assert set(evaluated.class_ap) == {c.name for c in dataset.label_map.categories}
@@ -108,14 +114,18 @@ def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path):
 
 @pytest.mark.slow
 def test_one_seed_fixes_the_training(experiment, tmp_path):
+  # Two repeats of NAS-FPN: TensorFlow's arithmetic optimizer shows itself there.
+  detector = dataclasses.replace(experiment.detector, architecture="nas_fpn", num_repeats=2)
+  experiment = dataclasses.replace(experiment, detector=detector)
   runs = []
-  for name, seed in (("first", 3), ("second", 3), ("other", 4)):
+  for name, seed in (("first", 3), ("second", 3), ("third", 3), ("other", 4)):
     settings, dataset, folder = claim(change(experiment, seed=seed, epochs=0.2), tmp_path / name)
     runner.train(settings, dataset, folder, build_strategy("one_device"))
     runs.append(weights(folder))
-  first, second, other = runs
+  first, second, third, other = runs
   for name, value in first.items():
-    np.testing.assert_allclose(value, second[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(second[name], value, err_msg=name)
+    np.testing.assert_array_equal(third[name], value, err_msg=name)
   assert any(not np.allclose(value, other[name], atol=1e-3) for name, value in first.items())
 
 
