@@ -69,9 +69,15 @@ create_environment() {
   if "$1" -c "from ensurepip import version"; then
     "$1" -m venv "$venv" || return
   else
-    # Debian splits ensurepip off into python3-venv. Any other pip can stand in for it.
+    # Debian splits ensurepip off into python3-venv. Any other pip can stand in for it, and if there
+    # is none, that of a package which can be fetched without being root.
     "$1" -m venv --without-pip "$venv" || return
-    pip=("$1" -m pip --python "$venv_python")
+    if "$1" -m pip --version; then
+      pip=("$1" -m pip --python "$venv_python")
+    else
+      (cd "$venv/tmp" && apt-get download python3-pip-whl && dpkg-deb -x ./*.deb .) || return
+      pip=("$venv_python" "$(echo "$venv"/tmp/usr/share/python-wheels/pip-*.whl)/pip")
+    fi
   fi
   # The pinned pip first, with the build tools of the two packages that exist as sources only:
   # pip would fetch these tools without regard to the lock.
@@ -92,10 +98,9 @@ show_progress() {
 install() {
   local python="$1" expected progress="" status=0
   expected="$(fingerprint "$python")"
-  if ! "$python" -c "from ensurepip import version" 2> /dev/null &&
-    ! "$python" -m pip --version &> /dev/null; then
-    fail "$python can create no virtual environment: it has no ensurepip and no pip. Install" \
-      "them: sudo apt install python$(python_version "$python")-venv"
+  if ! "$python" -c "import venv" 2> /dev/null; then
+    fail "$python can create no virtual environment: it has no module venv. Install it:" \
+      "sudo apt install python$(python_version "$python")-venv"
   fi
   echo "Installing the pinned packages into $venv (about 3 minutes, 3.4 GB) ..." >&2
   (cd "$venv" && find . -mindepth 1 ! -path ./lock -delete)
@@ -113,6 +118,10 @@ install() {
   fi
   if [[ $status -ne 0 ]]; then
     tail -n 15 "$install_log" >&2
+    if [[ ! -x "$venv/bin/pip" ]]; then
+      echo "There may be no pip to install with: sudo apt install" \
+        "python$(python_version "$python")-venv" >&2
+    fi
     fail "The installation failed; the whole log is $install_log. The next call starts it again."
   fi
   rm -r "$venv/tmp"

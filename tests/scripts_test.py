@@ -109,6 +109,23 @@ def fresh(tmp_path):
   return SmallRepository(tmp_path)
 
 
+def pin_pip(small):
+  """Adds the pip of these tests to the lock and to the wheels."""
+  folder = Path(pip.__file__).parent
+  paths = [path for path in folder.rglob("*.*") if path.is_file() and path.suffix != ".pyc"]
+  files = {f"pip/{path.relative_to(folder)}": path.read_bytes() for path in paths}
+  with (small.root / "requirements.lock").open("a") as lock:
+    lock.write(small.build("pip", pip.__version__, files))
+
+
+def python_without_pip(folder):
+  """Gives a Python that knows neither ensurepip nor pip, as Debian's does at first."""
+  return write_interpreter(
+    folder / "python",
+    f'[[ "$*" != *ensurepip* && "$*" != "-m pip"* ]] && exec "{sys.executable}" "$@"',
+  )
+
+
 def write_interpreter(path, body):
   """Writes a program to name as PYTHON."""
   path.write_text(f"#!{BASH}\n{body}\n")
@@ -166,18 +183,38 @@ class TestInstalling:
     python = write_interpreter(
       tmp_path / "python", f'[[ "$*" != *ensurepip* ]] && exec "{sys.executable}" "$@"'
     )
-    folder = Path(pip.__file__).parent
-    paths = [path for path in folder.rglob("*.*") if path.is_file() and path.suffix != ".pyc"]
-    files = {f"pip/{path.relative_to(folder)}": path.read_bytes() for path in paths}
-    with (fresh.root / "requirements.lock").open("a") as lock:
-      lock.write(fresh.build("pip", pip.__version__, files))
+    pin_pip(fresh)
     status, output, messages = fresh.run("quickstart.sh", PYTHON=python)
     assert status == 0, messages
     assert output.startswith("official_nasfpn")
 
-  def test_neither_ensurepip_nor_pip_names_the_package_to_install(self, fresh, tmp_path):
+  @pytest.mark.slow
+  def test_without_any_pip_that_of_debian_is_downloaded(self, fresh, tmp_path):
+    source = subprocess.run(
+      ["apt-get", "--print-uris", "download", "python3-pip-whl"], capture_output=True
+    )
+    if source.returncode:
+      pytest.skip("this system knows no package python3-pip-whl")
+    pin_pip(fresh)
+    status, output, messages = fresh.run("quickstart.sh", PYTHON=python_without_pip(tmp_path))
+    assert status == 0, messages
+    assert output.startswith("official_nasfpn")
+
+  def test_without_any_pip_the_package_to_install_is_named(self, fresh, tmp_path):
+    write_interpreter(tmp_path / "apt-get", "exit 100")
+    status, _, messages = fresh.run(
+      "quickstart.sh",
+      PYTHON=python_without_pip(tmp_path),
+      PATH=f"{tmp_path}:{os.environ['PATH']}",
+    )
+    assert status == 1
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert f"sudo apt install python{version}-venv" in messages
+    assert not (fresh.venv / "installed").exists()
+
+  def test_a_python_without_venv_names_the_package_to_install(self, fresh, tmp_path):
     python = write_interpreter(
-      tmp_path / "python", f'[[ "$*" != *pip* ]] && exec "{sys.executable}" "$@"'
+      tmp_path / "python", f'[[ "$*" != *"import venv"* ]] && exec "{sys.executable}" "$@"'
     )
     status, _, messages = fresh.run("quickstart.sh", PYTHON=python)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -187,7 +224,7 @@ class TestInstalling:
   def test_lock_of_a_call_just_started_is_not_taken_for_a_strangers_file(self, fresh, tmp_path):
     write_interpreter(tmp_path / "ls", f'touch "$2/lock"; exec {shutil.which("ls")} "$@"')
     python = write_interpreter(
-      tmp_path / "python", f'[[ "$*" != *pip* ]] && exec "{sys.executable}" "$@"'
+      tmp_path / "python", f'[[ "$*" != *"import venv"* ]] && exec "{sys.executable}" "$@"'
     )
     path = f"{tmp_path}:{os.environ['PATH']}"
     _, _, messages = fresh.run("quickstart.sh", PYTHON=python, PATH=path)
