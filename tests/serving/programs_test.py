@@ -23,8 +23,8 @@ from official_nasfpn.training.strategies import build_strategy
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+@pytest.fixture(scope="module", params=["float32", "mixed_bfloat16"])
+def trained(tmp_path_factory, request):
   """A run folder, its dataset and its evaluation on 16 drawn images.
 
   Those that it was trained on: an AP near zero would agree with anything.
@@ -35,6 +35,7 @@ def trained(tmp_path_factory):
   experiment = Experiment(
     DetectorConfig(
       backbone="R-10",
+      backbone_width=0.5,
       num_filters=32,
       num_repeats=1,
       head_num_convs=1,
@@ -56,6 +57,7 @@ def trained(tmp_path_factory):
       schedule="cosine",
       warmup_epochs=1,
       gradient_clip_norm=10.0,
+      compute_dtype=request.param,
     ),
   )
   experiment, dataset = open_dataset(experiment)
