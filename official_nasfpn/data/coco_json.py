@@ -162,6 +162,39 @@ def clean_boxes(
   return boxes
 
 
+def coco_content(
+  images: Sequence[Mapping[str, Any]], boxes: Sequence[Sequence[Box]], label_map: LabelMap
+) -> dict[str, Any]:
+  """Returns what a COCO JSON of cleaned boxes holds, for pycocotools to evaluate against.
+
+  Args:
+    images: COCO's rows of images, with at least an `id`.
+    boxes: of each image.
+    label_map: gives the dataset's own category ids back.
+  """
+  annotations: list[dict[str, Any]] = []
+  for image, image_boxes in zip(images, boxes, strict=True):
+    for box in image_boxes:
+      annotations.append(
+        {
+          # Numbered anew from 1: pycocotools takes a match with annotation 0 for no match.
+          "id": len(annotations) + 1,
+          "image_id": image["id"],
+          "category_id": label_map.category_id(box.class_index),
+          "bbox": [box.x, box.y, box.width, box.height],
+          "area": box.area,
+          "iscrowd": int(box.is_crowd),
+        }
+      )
+  return {
+    "info": {},
+    "licenses": [],
+    "images": list(images),
+    "annotations": annotations,
+    "categories": [{"id": category.id, "name": category.name} for category in label_map.categories],
+  }
+
+
 def _parse(path: Path) -> dict[str, Any]:
   """Returns the JSON object of a file, with its three COCO lists checked to be there."""
   try:

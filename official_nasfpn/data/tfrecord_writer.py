@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 from official.vision.data import tfrecord_lib
 
-from official_nasfpn.data.coco_json import AnnotatedImage, Box, clean_boxes
+from official_nasfpn.data.coco_json import AnnotatedImage, Box, clean_boxes, coco_content
 from official_nasfpn.data.dataset_info import Part, Shard
 from official_nasfpn.data.image_encoding import BrokenImageError, EncodedImage, encode_image
 from official_nasfpn.data.label_map import LabelMap
@@ -157,27 +157,6 @@ def _write_annotations(path: Path, shards: Sequence[_WrittenShard], label_map: L
   """Writes the COCO JSON that evaluation reads; returns its number of boxes."""
   images = [image for shard in shards for image in shard.images]
   boxes = [boxes for shard in shards for boxes in shard.boxes]
-  annotations = []
-  for image, image_boxes in zip(images, boxes, strict=True):
-    for box in image_boxes:
-      annotations.append(
-        {
-          # Numbered anew from 1: pycocotools takes a match with annotation 0 for no match.
-          "id": len(annotations) + 1,
-          "image_id": image["id"],
-          "category_id": label_map.category_id(box.class_index),
-          "bbox": [box.x, box.y, box.width, box.height],
-          "area": box.area,
-          "iscrowd": int(box.is_crowd),
-        }
-      )
-  categories = [{"id": category.id, "name": category.name} for category in label_map.categories]
-  content = {
-    "info": {},
-    "licenses": [],
-    "images": images,
-    "annotations": annotations,
-    "categories": categories,
-  }
+  content = coco_content(images, boxes, label_map)
   path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-  return len(annotations)
+  return len(content["annotations"])

@@ -67,10 +67,8 @@ class DetectorConfig:
         f"backbone {self.backbone!r} is unknown; did you mean {nearest[0]!r}? "
         f"There are {', '.join(BACKBONES)}."
       )
-    if not 0 < self.backbone_width <= 4:
-      raise ValueError(
-        f"backbone_width must be above 0 and at most 4, not {self.backbone_width!r}."
-      )
+    if not 1 / 16 <= self.backbone_width <= 4:
+      raise ValueError(f"backbone_width must lie between 1/16 and 4, not {self.backbone_width!r}.")
     for name in ("num_filters", "num_repeats", "num_scales", "max_detections"):
       _check_positive(name, getattr(self, name))
     for name in ("num_classes", "head_num_filters"):

@@ -5,7 +5,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from official_nasfpn.data.coco_json import AnnotatedImage, clean_boxes, read_coco_json
+from official_nasfpn.data.coco_json import (
+  AnnotatedImage,
+  clean_boxes,
+  coco_content,
+  read_coco_json,
+)
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
@@ -74,29 +79,13 @@ class GroundTruth:
       label_map: the classes to report, those of the detector.
     """
     looked_at = [image for image in self._dataset.images if image.id in sizes]
-    annotations = []
-    for image in looked_at:
-      size = sizes[image.id]
-      # Cleaned as for training, so that AP here and AP there are of the same boxes.
-      for box in clean_boxes(image.annotations, size, label_map, Report(), image.file_name):
-        annotations.append(
-          {
-            # From 1: pycocotools takes a match with annotation 0 for no match.
-            "id": len(annotations) + 1,
-            "image_id": image.id,
-            "category_id": label_map.category_id(box.class_index),
-            "bbox": [box.x, box.y, box.width, box.height],
-            "area": box.area,
-            "iscrowd": int(box.is_crowd),
-          }
-        )
+    # Cleaned as for training, so that AP here and AP there are of the same boxes.
+    boxes = [
+      clean_boxes(image.annotations, sizes[image.id], label_map, Report(), image.file_name)
+      for image in looked_at
+    ]
     ids = [image.id for image in looked_at]
-    content = {
-      "info": {},
-      "images": [{"id": id_} for id_ in ids],
-      "annotations": annotations,
-      "categories": [{"id": c.id, "name": c.name} for c in label_map.categories],
-    }
+    content = coco_content([{"id": id_} for id_ in ids], boxes, label_map)
     with tempfile.TemporaryDirectory() as folder:
       file = Path(folder) / "annotations.json"
       file.write_text(json.dumps(content), encoding="utf-8")

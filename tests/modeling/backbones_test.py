@@ -42,6 +42,21 @@ def test_gradients_reach_every_weight(name):
     assert float(tf.reduce_max(tf.abs(gradient))) > 0, weight.name
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+def test_width_scales_every_layer(name):
+  narrow = build_backbone(name, (64, 64), width=0.25)
+  assert {level: map.shape[-1] for level, map in narrow.output.items()} == {
+    level: channels // 4 for level, channels in zip(("3", "4", "5"), CHANNELS[name], strict=True)
+  }
+  shapes = [weight.shape for weight in narrow.trainable_weights if weight.shape.rank == 4]
+  full = build_backbone(name, (64, 64))
+  for narrowed, published in zip(
+    shapes, [w.shape for w in full.trainable_weights if w.shape.rank == 4], strict=True
+  ):
+    assert narrowed[-1] * 4 == published[-1]
+    assert narrowed[-2] * 4 == published[-2] or narrowed[-2] == published[-2] == 3  # The image.
+
+
 def test_batch_norm_settings_arrive():
   backbone = build_backbone("R-10", (64, 64), norm_momentum=0.9, norm_epsilon=1e-2)
   norms = [layer for layer in backbone.submodules if "batch_normalization" in layer.name]

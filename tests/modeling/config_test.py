@@ -45,6 +45,7 @@ def test_architecture_from_a_trial_s_file(tmp_path):
     ("Detector.backbone = 'R50'", "did you mean 'R-50'"),
     ("Detector.image_size = (600, 640)", r"height 600 is not a multiple of 128.* 512 and 640"),
     ("Detector.image_size = (640, 100)", r"width 100 is not a multiple of 128.* Nearest: 128"),
+    ("Detector.backbone_width = 0", "backbone_width must lie between 1/16 and 4"),
     ("Detector.image_size = 640", r"must be \(height, width\)"),
     ("Detector.num_filters = 0", "num_filters must be a positive integer"),
     ("Detector.num_repeats = 2.5", "num_repeats must be a positive integer"),
