@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+  # A shell's background job, as the tests may be part of, ignores Ctrl-C, and so would this.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
     main()
   except UserError as error:
