@@ -20,6 +20,7 @@ from absl import flags
 
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.progress import progress_bar
 
 FLAGS = flags.FLAGS
 
@@ -216,15 +217,19 @@ def _measure(paths: Paths) -> dict:
   from official_nasfpn.serving.latency import measure_latency
   from official_nasfpn.training.run_folder import RunFolder
 
-  experiment, label_map = RunFolder(paths.run).load()
-  parts = measure_size(build_detector(experiment.detector, label_map.num_classes))
-  total = sum(parts.values(), Size())
   search = _read_json(paths.search / "result.json")
   evaluation = _read_json(paths.run / "evaluation.json")
   shown = _read_json(paths.detections / "images.json")["images"][:_NUM_PICTURES]
-  latency = measure_latency(paths.saved_model, [row["file"] for row in shown])
-  pictures = [Image.open(paths.detections / row["picture"]) for row in shown]
-  contact_sheet(pictures).save(paths.pictures, quality=92)
+  with progress_bar(3, "measure", "part") as bar:
+    experiment, label_map = RunFolder(paths.run).load()
+    parts = measure_size(build_detector(experiment.detector, label_map.num_classes))
+    total = sum(parts.values(), Size())
+    bar.update()
+    latency = measure_latency(paths.saved_model, [row["file"] for row in shown])
+    bar.update()
+    pictures = [Image.open(paths.detections / row["picture"]) for row in shown]
+    contact_sheet(pictures).save(paths.pictures, quality=92)
+    bar.update()
   return {
     "best_architecture": search["architecture_hash"],
     "trial": search["trial"],
