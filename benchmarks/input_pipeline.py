@@ -1,6 +1,6 @@
 r"""Images per second of our training input beside Model Garden's, on one prepared dataset.
 
-python benchmarks/input_pipeline.py --data_dir data/bccd --image_size 512
+python -m benchmarks.input_pipeline --data_dir data/bccd --image_size 512
 
 Model Garden's labels the anchors as well; our train step does that. Rounds alternate, so that a
 busy machine slows both.

@@ -1,6 +1,6 @@
 """Learns 16 images of a COCO dataset by heart and evaluates on them: AP50 must pass 0.9.
 
-    python benchmarks/overfit_coco.py --annotations instances_val2017.json --images val2017 \
+    python -m benchmarks.overfit_coco --annotations instances_val2017.json --images val2017 \
         --output_dir RUN
 """
 

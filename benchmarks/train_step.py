@@ -3,7 +3,7 @@
 Both have the same backbone, pyramid, heads, precision and batch; the loss is a sum of squares, so
 what is compared is the network. Other work on the machine falls on both: read the ratio.
 
-    python benchmarks/train_step.py --num_steps 30
+    python -m benchmarks.train_step --num_steps 30
 """
 
 import statistics
