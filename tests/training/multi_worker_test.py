@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from official_nasfpn.data.preparation import Settings, prepare_dataset
 from official_nasfpn.data.shapes import ShapesConfig
+from official_nasfpn.training.run_folder import RunFolder
 
 PATIENCE_SECONDS = 300
 RECIPE = """
@@ -70,17 +70,8 @@ def _free_ports(number):
   return ports
 
 
-def _weights(run):
-  reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(run / "checkpoints")))
-  return {
-    name: reader.get_tensor(name)
-    for name in reader.get_variable_to_shape_map()
-    if name.startswith("model/") and "OPTIMIZER_SLOT" not in name
-  }
-
-
 @pytest.mark.slow
-def test_two_processes_train_and_evaluate_one_model(tmp_path):
+def test_two_processes_train_and_evaluate_one_model(tmp_path, weights):
   (tmp_path / "recipe.gin").write_text(RECIPE)
   # Odd numbers of images: the shares of the two workers differ.
   prepare_dataset(ShapesConfig(num_images=45), tmp_path / "data", Settings(), num_threads=2)
@@ -110,6 +101,6 @@ def test_two_processes_train_and_evaluate_one_model(tmp_path):
   assert of_cluster["num_detections"] == of_one["num_detections"] > 9
   assert of_cluster["metrics"] == pytest.approx(of_one["metrics"], abs=1e-4)
 
-  weights = _weights(run)
-  assert all(np.isfinite(value).all() for value in weights.values())
-  assert tf.train.latest_checkpoint(str(run / "checkpoints")).endswith("ckpt-4")
+  folder = RunFolder(run)
+  assert all(np.isfinite(value).all() for value in weights(folder).values())
+  assert folder.latest_checkpoint().endswith("ckpt-4")

@@ -67,17 +67,8 @@ def claim(experiment, path):
   return experiment, dataset, folder
 
 
-def weights(folder):
-  reader = tf.train.load_checkpoint(folder.latest_checkpoint())
-  return {
-    name: reader.get_tensor(name)
-    for name in reader.get_variable_to_shape_map()
-    if name.startswith("model/") and "OPTIMIZER_SLOT" not in name
-  }
-
-
 @pytest.mark.slow
-def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path):
+def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path, weights):
   strategy = build_strategy("one_device")
   experiment, dataset, folder = claim(experiment, tmp_path / "run")
   result = runner.train(experiment, dataset, folder, strategy, evaluate_on_the_way=True)
@@ -113,7 +104,7 @@ def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_seed_fixes_the_training(experiment, tmp_path):
+def test_one_seed_fixes_the_training(experiment, tmp_path, weights):
   # Two repeats of NAS-FPN: TensorFlow's arithmetic optimizer shows itself there.
   detector = dataclasses.replace(experiment.detector, architecture="nas_fpn", num_repeats=2)
   experiment = dataclasses.replace(experiment, detector=detector)
@@ -143,7 +134,7 @@ def test_a_nan_stops_the_run_and_saves_nothing(experiment, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_devices_learn_what_one_learns(experiment, tmp_path):
+def test_two_devices_learn_what_one_learns(experiment, tmp_path, weights):
   # Batch statistics differ between replicas unless they are synchronised.
   detector = dataclasses.replace(experiment.detector, sync_batch_norm=True)
   experiment = dataclasses.replace(change(experiment, epochs=0.2), detector=detector)

@@ -1,0 +1,19 @@
+"""What several tests of training read from a run folder."""
+
+import pytest
+import tensorflow as tf
+
+
+@pytest.fixture
+def weights():
+  """Returns a function from a `RunFolder` to the model's weights in its newest checkpoint."""
+
+  def read(folder):
+    reader = tf.train.load_checkpoint(folder.latest_checkpoint())
+    return {
+      name: reader.get_tensor(name)
+      for name in reader.get_variable_to_shape_map()
+      if name.startswith("model/") and "OPTIMIZER_SLOT" not in name
+    }
+
+  return read
