@@ -62,8 +62,6 @@ def disk_errors(place: Path, advice: str) -> Iterator[None]:
     yield
   except Exception as error:
     problem = disk_problem(error)
-    if problem is None and isinstance(error, OSError):
-      problem = str(error)
-    if problem is None:
+    if problem is None and not isinstance(error, OSError):
       raise
-    raise UserError(f"{place} cannot be written: {problem}. {advice}") from error
+    raise UserError(f"{place} cannot be written: {problem or error}. {advice}") from error

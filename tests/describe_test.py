@@ -1,9 +1,6 @@
 """The describe program: published numbers, notation, formats, mistakes."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -59,17 +56,12 @@ def test_mistakes(model, architecture, image_size, message):
     describe.detector_config(model, architecture, image_size)
 
 
-def run(*arguments):
-  command = [sys.executable, "-m", "official_nasfpn.describe", *arguments]
-  root = Path(__file__).parents[1]
-  return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.slow
-def test_the_program_with_an_architecture_file(tmp_path):
+def test_the_program_with_an_architecture_file(tmp_path, run_program):
   architecture = tmp_path / "mine.json"
   architecture.write_text(to_json(CATALOG["nas_fpn"]))
-  finished = run(
+  finished = run_program(
+    "describe",
     "--model=R-10, 2 @ 16",
     "--image_size=128",
     f"--architecture={architecture}",
@@ -100,8 +92,8 @@ def test_the_table():
   assert "lateral projections        1.23 M         4.56 B" in table
 
 
-def test_a_mistake_ends_the_program_with_one_line():
-  finished = run("--image_size=600")
+def test_a_mistake_ends_the_program_with_one_line(run_program):
+  finished = run_program("describe", "--image_size=600")
   assert finished.returncode == 1
   assert finished.stderr.startswith("error: image_size (600, 600)")
   assert finished.stderr.count("\n") == 1

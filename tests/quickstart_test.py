@@ -30,16 +30,6 @@ TINY = (
 )
 
 
-def run(*arguments, cwd=None):
-  return subprocess.run(
-    [sys.executable, "-m", "official_nasfpn.quickstart", *map(str, arguments)],
-    capture_output=True,
-    text=True,
-    check=False,
-    cwd=cwd,
-  )
-
-
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
@@ -49,46 +39,49 @@ def run(*arguments, cwd=None):
     (["surplus"], "Unexpected argument 'surplus'"),
   ],
 )
-def test_bad_arguments_are_one_clear_line(arguments, message, tmp_path):
-  result = run(f"--output_dir={tmp_path / 'out'}", *arguments)
+def test_bad_arguments_are_one_clear_line(arguments, message, tmp_path, run_program):
+  result = run_program("quickstart", f"--output_dir={tmp_path / 'out'}", *arguments)
   assert result.returncode == 1
   assert message in result.stderr
   assert "Traceback" not in result.stderr
   assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
+def test_a_folder_of_something_else_is_left_alone(tmp_path, run_program):
   (tmp_path / "thesis.tex").write_text("years of work")
-  result = run(f"--output_dir={tmp_path}")
+  result = run_program("quickstart", f"--output_dir={tmp_path}")
   assert result.returncode == 1
   assert "was not made by the quickstart" in result.stderr
   assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_folder_of_another_request_is_refused(tmp_path):
+def test_a_folder_of_another_request_is_refused(tmp_path, run_program):
   stored = {"annotations": None, "images": None, "seed": 5, "gin_param": []}
   (tmp_path / "quickstart.json").write_text(json.dumps(stored))
-  result = run(f"--output_dir={tmp_path}", "--seed=6")
+  result = run_program("quickstart", f"--output_dir={tmp_path}", "--seed=6")
   assert result.returncode == 1
   assert "--seed=5, not 6" in result.stderr
 
 
-def test_two_at_once_are_refused(tmp_path):
+def test_two_at_once_are_refused(tmp_path, run_program):
   (tmp_path / "quickstart.json").write_text(
     json.dumps({"annotations": None, "images": None, "seed": 0, "gin_param": []})
   )
   with (tmp_path / "quickstart.lock").open("w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
-    result = run(f"--output_dir={tmp_path}")
+    result = run_program("quickstart", f"--output_dir={tmp_path}")
   assert result.returncode == 1
   assert "Another quickstart is at work" in result.stderr
 
 
-def test_a_failing_step_stops_the_job_and_says_how_to_go_on(tmp_path):
+def test_a_failing_step_stops_the_job_and_says_how_to_go_on(tmp_path, run_program):
   (tmp_path / "broken.json").write_text('{"images": []')
   out = tmp_path / "out"
-  result = run(
-    f"--output_dir={out}", f"--annotations={tmp_path / 'broken.json'}", f"--images={tmp_path}"
+  result = run_program(
+    "quickstart",
+    f"--output_dir={out}",
+    f"--annotations={tmp_path / 'broken.json'}",
+    f"--images={tmp_path}",
   )
   assert result.returncode == 1
   assert "broken.json" in result.stderr

@@ -1,12 +1,6 @@
 """The train program: what it says to bad input, and to a full disk."""
 
-import subprocess
-import sys
-
 import pytest
-
-from official_nasfpn.data.preparation import Settings, prepare_dataset
-from official_nasfpn.data.shapes import ShapesConfig
 
 TINY = """
 Detector.backbone = 'R-10'
@@ -18,22 +12,6 @@ Detector.image_size = (128, 128)
 Training.batch_size = 2
 Training.epochs = 0.1
 """
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-  directory = tmp_path_factory.mktemp("shapes") / "data"
-  prepare_dataset(ShapesConfig(num_images=24), directory, Settings(), num_threads=2)
-  return directory
-
-
-def train(*arguments, launcher=()):
-  return subprocess.run(
-    [*launcher, sys.executable, "-m", "official_nasfpn.train", *map(str, arguments)],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
 
 
 @pytest.mark.parametrize(
@@ -65,36 +43,40 @@ def train(*arguments, launcher=()):
     (["--mode=evaluate", "--gin_file=gin/quickstart.gin"], "No data"),
   ],
 )
-def test_bad_input_is_one_clear_line(arguments, message, tmp_path):
-  result = train(f"--model_dir={tmp_path / 'run'}", *arguments)
+def test_bad_input_is_one_clear_line(arguments, message, tmp_path, run_program):
+  result = run_program("train", f"--model_dir={tmp_path / 'run'}", *arguments)
   assert result.returncode == 1
   assert message in result.stderr
   assert "Traceback" not in result.stderr
   assert not (tmp_path / "run").exists()
 
 
-def test_evaluating_without_a_checkpoint_says_so(data_dir, tmp_path):
+@pytest.fixture
+def arguments(shapes_data, tmp_path):
+  """Returns the flags of a tiny training into tmp_path/run."""
   recipe = tmp_path / "tiny.gin"
   recipe.write_text(TINY)
-  run = tmp_path / "run"
-  result = train(f"--gin_file={recipe}", f"--data_dir={data_dir}", f"--model_dir={run}",
-                 "--mode=evaluate")  # fmt: skip
+  return [f"--gin_file={recipe}", f"--data_dir={shapes_data}", f"--model_dir={tmp_path / 'run'}"]
+
+
+def test_evaluating_without_a_checkpoint_says_so(arguments, run_program):
+  result = run_program("train", *arguments, "--mode=evaluate")
   assert result.returncode == 1
   assert "has no checkpoint yet" in result.stderr
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_clear_error_and_the_same_command_goes_on(data_dir, tmp_path):
-  recipe = tmp_path / "tiny.gin"
-  recipe.write_text(TINY)
-  command = [f"--gin_file={recipe}", f"--data_dir={data_dir}", f"--model_dir={tmp_path / 'run'}"]
+def test_a_full_disk_is_a_clear_error_and_the_same_command_goes_on(
+  arguments, tmp_path, run_program
+):
   # No file above 1 MiB; a checkpoint of R-10 takes 40.
-  result = train(*command, launcher=("bash", "-c", 'ulimit -f 1024; exec "$@"', "bash"))
+  limited = ("bash", "-c", 'ulimit -f 1024; exec "$@"', "bash")
+  result = run_program("train", *arguments, launcher=limited)
   assert result.returncode == 1
   assert "cannot be written: " in result.stderr
   assert "Traceback" not in result.stderr
 
-  result = train(*command)
+  result = run_program("train", *arguments)
   assert result.returncode == 0, result.stderr
   assert (tmp_path / "run" / "evaluation.json").is_file()
   assert "AP by class" in result.stdout

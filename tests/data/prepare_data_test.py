@@ -1,18 +1,10 @@
 """The program: its flags and what it prints."""
 
-import subprocess
-import sys
-
 import pytest
 
 
-def _run(*flags):
-  command = [sys.executable, "-m", "official_nasfpn.prepare_data", *flags]
-  return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.slow
-def test_real_dataset_with_a_part_of_its_own_for_validation(real_data, tmp_path):
+def test_real_dataset_with_a_part_of_its_own_for_validation(real_data, tmp_path, run_program):
   bccd = real_data / "bccd"
   flags = [
     f"--annotations={bccd}/annotations/instances_train.json",
@@ -21,7 +13,7 @@ def test_real_dataset_with_a_part_of_its_own_for_validation(real_data, tmp_path)
     f"--val_images={bccd}/val",
     f"--output_dir={tmp_path}/new/blood cells",
   ]
-  result = _run(*flags)
+  result = run_program("prepare_data", *flags)
   assert result.returncode == 0, result.stderr
   lines = [line.split() for line in result.stdout.splitlines()]
   assert ["train", "164", "2263", "8"] in lines
@@ -30,10 +22,10 @@ def test_real_dataset_with_a_part_of_its_own_for_validation(real_data, tmp_path)
   assert "3 classes: WBC, RBC, Platelets" in result.stdout
   assert "205/292" in result.stderr or "292/292" in result.stderr
 
-  again = _run(*flags)
+  again = run_program("prepare_data", *flags)
   assert again.returncode == 0
   assert "already prepared from the same input; nothing to do" in again.stdout
-  other = _run(*flags, "--seed=1")
+  other = run_program("prepare_data", *flags, "--seed=1")
   assert other.returncode == 1
   assert "holds a dataset prepared from other input: seed differs" in other.stderr
 
@@ -51,8 +43,8 @@ def test_real_dataset_with_a_part_of_its_own_for_validation(real_data, tmp_path)
     (["--synthetic", "extra"], "Unexpected argument 'extra'"),
   ],
 )
-def test_mistakes_end_in_one_clear_line(tmp_path, flags, message):
-  result = _run(f"--output_dir={tmp_path}/out", *flags)
+def test_mistakes_end_in_one_clear_line(tmp_path, flags, message, run_program):
+  result = run_program("prepare_data", f"--output_dir={tmp_path}/out", *flags)
   assert result.returncode == 1
   (line,) = result.stderr.splitlines()
   assert line.startswith("error: ")

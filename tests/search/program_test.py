@@ -1,10 +1,5 @@
 """`python -m official_nasfpn.search` on a real proxy task, small enough for a test."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from official_nasfpn import configuration
@@ -13,7 +8,6 @@ from official_nasfpn.search import proxy_task, storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.store import TrialStore
 
-ROOT = Path(__file__).parents[2]
 RECIPE = """
 Detector.backbone = 'R-10'
 Detector.num_repeats = 1
@@ -30,21 +24,10 @@ Search.trials_per_update = 2
 """
 
 
-def run(program: str, *arguments: object) -> subprocess.CompletedProcess:
-  return subprocess.run(
-    [sys.executable, "-m", f"official_nasfpn.{program}", *map(str, arguments)],
-    cwd=ROOT,
-    env=os.environ,
-    capture_output=True,
-    text=True,
-    timeout=400,
-  )
-
-
 @pytest.mark.slow
-def test_a_search_from_data_to_result(tmp_path):
+def test_a_search_from_data_to_result(tmp_path, run_program):
   data, search_dir = tmp_path / "some data", tmp_path / "some search"
-  prepared = run(
+  prepared = run_program(
     "prepare_data", "--synthetic", "--num_images=16", "--image_size=96", "--output_dir", data
   )
   assert prepared.returncode == 0, prepared.stderr
@@ -52,7 +35,7 @@ def test_a_search_from_data_to_result(tmp_path):
   recipe.write_text(RECIPE + f"Input.data_dir = {str(data)!r}\n")
   arguments = ("--gin_file", recipe, "--search_dir", search_dir)
 
-  first = run("search", *arguments)
+  first = run_program("search", *arguments)
   assert first.returncode == 0, first.stderr
   assert "2 architectures sampled" in first.stdout
   best = from_gin((search_dir / "best_architecture.gin").read_text())
@@ -67,32 +50,32 @@ def test_a_search_from_data_to_result(tmp_path):
   assert configuration.from_bindings(SearchConfig).num_trials == 2
   assert configuration.from_bindings(SearchSpace) == SearchSpace()
 
-  again = run("search", "--search_dir", search_dir)
+  again = run_program("search", "--search_dir", search_dir)
   assert (again.returncode, again.stdout) == (0, first.stdout)
 
-  other = run("search", *arguments, "--gin_param", "Detector.num_filters=16")
+  other = run_program("search", *arguments, "--gin_param", "Detector.num_filters=16")
   assert other.returncode == 1
   assert "Detector.num_filters: 8 there, 16 now" in other.stderr
   assert "Traceback" not in other.stderr
 
 
-def test_a_directory_without_a_search_needs_a_recipe(tmp_path):
-  result = run("search", "--search_dir", tmp_path / "new")
+def test_a_directory_without_a_search_needs_a_recipe(tmp_path, run_program):
+  result = run_program("search", "--search_dir", tmp_path / "new")
   assert result.returncode == 1
   assert "--gin_file is needed" in result.stderr
   assert not (tmp_path / "new").exists()
 
 
-def test_an_unknown_setting_names_the_nearest(tmp_path):
+def test_an_unknown_setting_names_the_nearest(tmp_path, run_program):
   recipe = tmp_path / "recipe.gin"
   recipe.write_text("Search.num_trails = 3\n")
-  result = run("search", "--gin_file", recipe, "--search_dir", tmp_path / "new")
+  result = run_program("search", "--gin_file", recipe, "--search_dir", tmp_path / "new")
   assert result.returncode == 1
   assert "Did you mean Search.num_trials?" in result.stderr
 
 
-def test_a_worker_needs_a_search(tmp_path):
-  result = run("worker", "--search_dir", tmp_path)
+def test_a_worker_needs_a_search(tmp_path, run_program):
+  result = run_program("worker", "--search_dir", tmp_path)
   assert result.returncode == 1
   assert f"{tmp_path / 'recipe.gin'}" in result.stderr
   assert "Traceback" not in result.stderr

@@ -4,8 +4,6 @@ The AP of a SavedModel, through the code of `detect`, is the AP that the evaluat
 """
 
 import json
-import subprocess
-import sys
 
 import pytest
 import tf_keras
@@ -72,12 +70,7 @@ def trained(tmp_path_factory, request):
   return folder, dataset, evaluation
 
 
-def run(program, *arguments):
-  command = [sys.executable, "-m", f"official_nasfpn.{program}", *map(str, arguments)]
-  return subprocess.run(command, capture_output=True, text=True)
-
-
-def test_ap_of_the_saved_model_is_the_evaluators(trained, tmp_path):
+def test_ap_of_the_saved_model_is_the_evaluators(trained, tmp_path, run_program):
   folder, dataset, evaluation = trained
   assert evaluation.metrics["AP"] > 0.3
 
@@ -87,7 +80,7 @@ def test_ap_of_the_saved_model_is_the_evaluators(trained, tmp_path):
   moved.path.mkdir()
   for name in ("config.gin", "label_map.json", "checkpoints"):
     (moved.path / name).symlink_to(folder.path / name)
-  process = run("export", "--model_dir", moved.path, "--output_dir", export)
+  process = run_program("export", "--model_dir", moved.path, "--output_dir", export)
   assert (process.returncode, process.stderr) == (0, "")
   assert process.stdout.startswith("Exported ")
 
@@ -97,7 +90,7 @@ def test_ap_of_the_saved_model_is_the_evaluators(trained, tmp_path):
     (images / file.name).symlink_to(file)
   (images / "broken.jpg").write_text("no image")
   arguments = ["--saved_model", export, "--output_dir", out, images]
-  process = run("detect", *arguments, "--annotations", dataset.annotation_file("val"))
+  process = run_program("detect", *arguments, "--annotations", dataset.annotation_file("val"))
   assert process.returncode == 0, process.stderr
   found = json.loads((out / "evaluation.json").read_text())
   assert found["num_images"] == evaluation.num_images == dataset.num_images(["val"])
@@ -105,12 +98,12 @@ def test_ap_of_the_saved_model_is_the_evaluators(trained, tmp_path):
   assert found["class_ap"] == pytest.approx(evaluation.class_ap, abs=1e-3)
   assert f"AP50 {evaluation.metrics['AP50']:.3f}" in process.stdout
 
-  process = run("export", "--model_dir", moved.path, "--output_dir", export)
+  process = run_program("export", "--model_dir", moved.path, "--output_dir", export)
   assert process.returncode == 0
   assert "nothing to do" in process.stdout
 
 
-def test_what_is_wrong_is_said_in_one_line(export_dir, tmp_path):
+def test_what_is_wrong_is_said_in_one_line(export_dir, tmp_path, run_program):
   (tmp_path / "broken.jpg").write_text("no image")
   for arguments, message in [
     (["export", "--model_dir", tmp_path, "--output_dir", tmp_path / "export"], "not a run folder"),
@@ -119,7 +112,7 @@ def test_what_is_wrong_is_said_in_one_line(export_dir, tmp_path):
       "None of the 1 files is an image",
     ),
   ]:
-    process = run(*arguments)
+    process = run_program(*arguments)
     assert process.returncode == 1
     assert process.stderr.strip().split("\n")[-1].startswith("error: ")
     assert message in process.stderr

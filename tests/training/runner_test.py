@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from official_nasfpn.data.config import InputConfig
-from official_nasfpn.data.preparation import Settings, prepare_dataset
-from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.training import runner
@@ -20,15 +19,8 @@ from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.strategies import build_strategy
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-  directory = tmp_path_factory.mktemp("shapes") / "data"
-  prepare_dataset(ShapesConfig(num_images=48), directory, Settings(), num_threads=2)
-  return directory
-
-
 @pytest.fixture
-def experiment(data_dir):
+def experiment(shapes_data):
   return Experiment(
     DetectorConfig(
       backbone="R-10",
@@ -40,7 +32,7 @@ def experiment(data_dir):
       anchor_size=2.0,
       norm_momentum=0.9,
     ),
-    InputConfig(data_dir=str(data_dir)),
+    InputConfig(data_dir=str(shapes_data)),
     TrainingConfig(
       batch_size=4,
       epochs=0.8,
@@ -174,11 +166,9 @@ def test_num_classes_must_agree_with_the_label_map(experiment):
     open_dataset(dataclasses.replace(experiment, detector=detector))
 
 
-def test_a_truncated_shard_is_named(experiment, data_dir, tmp_path):
-  import shutil
-
+def test_a_truncated_shard_is_named(experiment, shapes_data, tmp_path):
   copy = tmp_path / "data"
-  shutil.copytree(data_dir, copy)
+  shutil.copytree(shapes_data, copy)
   shard = sorted(copy.glob("train-*.tfrecord"))[0]
   shard.write_bytes(shard.read_bytes()[:-7])
   data = InputConfig(data_dir=str(copy))

@@ -5,8 +5,6 @@ import pytest
 import tensorflow as tf
 
 from official_nasfpn.data.config import InputConfig
-from official_nasfpn.data.preparation import Settings, prepare_dataset
-from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, open_dataset
@@ -15,9 +13,7 @@ from official_nasfpn.training.task import LOSSES, DetectionTask
 
 
 @pytest.fixture(scope="module")
-def experiment_and_dataset(tmp_path_factory):
-  directory = tmp_path_factory.mktemp("shapes") / "data"
-  prepare_dataset(ShapesConfig(num_images=24), directory, Settings(), num_threads=2)
+def experiment_and_dataset(shapes_data):
   return open_dataset(
     Experiment(
       DetectorConfig(
@@ -30,7 +26,7 @@ def experiment_and_dataset(tmp_path_factory):
         image_size=(128, 128),
         norm_momentum=0.9,
       ),
-      InputConfig(data_dir=str(directory)),
+      InputConfig(data_dir=str(shapes_data)),
       TrainingConfig(batch_size=4, gradient_clip_norm=10.0, warmup_learning_rate=0.08),
     )
   )
