@@ -1,6 +1,6 @@
 """gin, the one configuration language: recipes are read here, and resolved configs written.
 
-Every room describes its settings as a frozen dataclass and makes it known with
+Every room describes its settings as a `@settings` dataclass and makes it known with
 `@configurable("Name")`; recipes then bind `Name.field = value`. Values that a recipe does not bind
 keep the dataclass's defaults. Instances are made by `from_bindings` alone, so building a dataclass
 by hand, in a test for instance, never picks up what some recipe has bound.
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import gin
+import pydantic
+import pydantic.dataclasses
 from gin import config_parser
 
 from official_nasfpn.errors import UserError
@@ -24,13 +26,21 @@ from official_nasfpn.errors import UserError
 _T = TypeVar("_T")
 _NAMES: dict[type, str] = {}
 
+# Makes a class a frozen dataclass that refuses values which do not fit its annotations.
+settings = pydantic.dataclasses.dataclass(
+  frozen=True,
+  config=pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True),
+)
+
 
 def configurable(name: str) -> Callable[[type[_T]], type[_T]]:
   """Makes a frozen dataclass bindable in gin as `name.field = value`."""
 
   def register(cls: type[_T]) -> type[_T]:
-    # external_configurable leaves the class itself alone: only `from_bindings` sees bindings.
-    gin.external_configurable(cls, name)
+    # external_configurable leaves the class itself alone: only `from_bindings` sees bindings. The
+    # fields are listed because gin cannot see the parameters of pydantic's classes.
+    fields = [field.name for field in dataclasses.fields(cls)]
+    gin.external_configurable(cls, name, allowlist=fields)
     _NAMES[cls] = name
     return cls
 
@@ -68,10 +78,27 @@ def from_bindings(cls: type[_T]) -> _T:
     UserError: the class refuses a value.
   """
   try:
-    return gin.get_configurable(_NAMES[cls])()
+    bindings = gin.get_bindings(_NAMES[cls])
   except (TypeError, ValueError, UserError) as error:
-    # gin adds where the binding stands after the class's own message.
+    # A class that a value refers to: gin adds where the binding stands after its own message.
     raise UserError(f"{_NAMES[cls]}: {_own_message(error)}") from error
+  return build(cls, **bindings)
+
+
+def build(cls: type[_T], **values: Any) -> _T:
+  """Returns an instance of a `@configurable` class.
+
+  Raises:
+    UserError: the class refuses a value.
+  """
+  name = _NAMES[cls]
+  try:
+    return cls(**values)
+  except pydantic.ValidationError as error:
+    mistakes = (_sentence_of(name, details) for details in error.errors(include_url=False))
+    raise UserError(" ".join(mistakes)) from error
+  except (TypeError, ValueError, UserError) as error:
+    raise UserError(f"{name}: {error}") from error
 
 
 def to_gin(*configs: Any) -> str:
@@ -195,6 +222,17 @@ def _refuse_unless_binding(statement: Any, where: str) -> None:
     raise UserError(f"{where}: {line!r}: the scope {statement.scope!r} is never entered.")
 
 
+def _sentence_of(name: str, details: Mapping[str, Any]) -> str:
+  """Returns what pydantic says about one value, with the binding that it is about."""
+  reason = details["msg"].removeprefix("Value error, ").removesuffix(".") + "."
+  if not details["loc"]:
+    return f"{name}: {reason}"
+  field, *position = details["loc"]
+  where = f"{name}.{field}" + "".join(f"[{index}]" for index in position)
+  value = "" if details["type"] == "missing" else f" = {details['input']!r}"
+  return f"{where}{value}: {reason[0].lower() + reason[1:]}"
+
+
 def _own_message(error: Exception) -> str:
   """Returns an exception's message without the lines that gin adds to it."""
   return re.split(r"\n\s*(?:In call to configurable|No values supplied by Gin)", str(error))[0]
@@ -211,11 +249,12 @@ def _unknown_name(message: str) -> str:
   first = _sentence(message.split("\n")[0])
   if match := re.match(r"No configurable matching (?:reference )?'@?(.+?)(?:\(\))?'", first):
     return first + _nearest(match.group(1), {name: name for name in classes})
-  if match := re.match(r"Configurable '(.+?)' doesn't have a parameter named '(.+?)'", first):
-    name = match.group(1)
+  pattern = r"Configurable '(.+?)' doesn't (?:have a parameter named|include kwarg) '(.+?)'"
+  if match := re.match(pattern, first):
+    name, unknown = match.groups()
     known = dataclasses.fields(classes[name]) if name in classes else ()
     fields = {field.name: f"{name}.{field.name}" for field in known}
-    return first + _nearest(match.group(2), fields)
+    return f"{name} has no setting {unknown!r}." + _nearest(unknown, fields)
   return first
 
 

@@ -11,6 +11,7 @@ import re
 
 from absl import flags
 
+from official_nasfpn import configuration
 from official_nasfpn.architecture import CATALOG, PyramidSpec, canonical_hash
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.modeling import DetectorConfig
@@ -84,16 +85,14 @@ def detector_config(model: str, architecture: str | None, image_size: str) -> De
   if num_repeats is None:
     architecture = architecture or "fpn"
     num_repeats, num_filters = 1, 256
-  try:
-    return DetectorConfig(
-      backbone=backbone,
-      architecture=architecture or "nas_fpn",
-      num_repeats=num_repeats,
-      num_filters=num_filters,
-      image_size=parse_image_size(image_size),
-    )
-  except ValueError as error:
-    raise UserError(str(error)) from error
+  return configuration.build(
+    DetectorConfig,
+    backbone=backbone,
+    architecture=architecture or "nas_fpn",
+    num_repeats=num_repeats,
+    num_filters=num_filters,
+    image_size=parse_image_size(image_size),
+  )
 
 
 def describe(config: DetectorConfig, num_classes: int) -> dict:

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import pydantic
 import pytest
 
 from official_nasfpn import configuration
@@ -30,16 +31,25 @@ class Inner:
 
 
 @configuration.configurable("Outer")
-@dataclasses.dataclass(frozen=True)
+@configuration.settings
 class Outer:
   width: int = 8
   sides: tuple[int, ...] = (4, 4)
-  name: str | None = None
+  name: str | pathlib.Path | None = None
   inner: Inner | None = None
+
+  @pydantic.field_validator("width")
+  @classmethod
+  def _check_luck(cls, width):
+    if width == 13:
+      raise ValueError("an unlucky number")
+    return width
 
   def __post_init__(self):
     if self.name == "forbidden":
       raise UserError("There is no such name. Take another one.")
+    if self.width > 1000 * len(self.sides):
+      raise ValueError("too few sides for such a width")
 
 
 def _outer(*params):
@@ -97,7 +107,7 @@ def test_macros_may_be_used_across_a_recipe(tmp_path):
 @pytest.mark.parametrize(
   ("text", "message"),
   [
-    ("Outer.widht = 3", r"parameter named 'widht'\. Did you mean Outer\.width\?"),
+    ("Outer.widht = 3", r"Outer has no setting 'widht'\. Did you mean Outer\.width\?"),
     ("Outr.width = 3", r"No configurable matching 'Outr'\. Did you mean Outer\?"),
     ("outer.width = 3", r"Did you mean Outer\?"),
     ("Outer.inner = @Iner()", r"'@Iner\(\)'\. Did you mean Inner\?"),
@@ -168,6 +178,19 @@ def test_a_circle_of_includes_is_refused(tmp_path):
   [
     (["Outer.name = 'forbidden'"], "Outer: There is no such name. Take another one."),
     (["Outer.inner = @Inner()", "Inner.points = (1, 2, 3)"], "Outer: at most two points"),
+    (
+      ["Outer.width = 'eight'"],
+      "Outer.width = 'eight': "
+      "input should be a valid integer, unable to parse string as an integer.",
+    ),
+    (
+      ["Outer.width = 2.5", "Outer.sides = (4, None)"],
+      "Outer.width = 2.5: input should be a valid integer, got a number with a fractional part. "
+      "Outer.sides[1] = None: input should be a valid integer.",
+    ),
+    (["Outer.sides = 4"], "Outer.sides = 4: input should be a valid tuple."),
+    (["Outer.width = 13"], "Outer.width = 13: an unlucky number."),
+    (["Outer.width = 3000"], "Outer: too few sides for such a width."),
   ],
 )
 def test_a_value_that_a_class_refuses_gives_its_message_alone(params, message):

@@ -45,7 +45,7 @@ def test_a_backbone_alone_is_the_fpn_baseline():
     ("R-50, 7x256", None, "640", "not in the paper's notation"),
     ("", None, "640", "not in the paper's notation"),
     ("R-5, 7 @ 256", None, "640", "did you mean 'R-50'"),
-    ("R-50, 0 @ 256", None, "640", "num_repeats must be a positive integer"),
+    ("R-50, 0 @ 256", None, "640", "num_repeats = 0: input should be greater than 0"),
     ("R-50, 7 @ 256", None, "600", "Nearest: 512 and 640"),
     ("R-50, 7 @ 256", None, "big", "--image_size 'big'"),
     ("R-50, 7 @ 256", "nasfpn", "640", "nas_fpn"),
@@ -95,5 +95,5 @@ def test_the_table():
 def test_a_mistake_ends_the_program_with_one_line(run_program):
   finished = run_program("describe", "--image_size=600")
   assert finished.returncode == 1
-  assert finished.stderr.startswith("error: image_size (600, 600)")
+  assert finished.stderr.startswith("error: Detector: image_size (600, 600)")
   assert finished.stderr.count("\n") == 1

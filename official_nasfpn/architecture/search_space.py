@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from official_nasfpn.architecture.spec import OPS, MergingCell, PyramidSpec
-from official_nasfpn.configuration import configurable
+from official_nasfpn.configuration import configurable, settings
 
 # More architectures than anyone would want to go through one by one.
 _MAX_ENUMERATED = 10_000_000
@@ -31,7 +31,7 @@ class Decision:
 
 
 @configurable("SearchSpace")
-@dataclasses.dataclass(frozen=True)
+@settings
 class SearchSpace:
   """All pyramids with some number of cells, levels and ops.
 
@@ -64,7 +64,6 @@ class SearchSpace:
       raise ValueError(
         f"num_intermediate_cells must not be negative, got {self.num_intermediate_cells}"
       )
-    object.__setattr__(self, "ops", tuple(self.ops))
     if not self.ops or len(set(self.ops)) != len(self.ops) or not set(self.ops) <= set(OPS):
       raise ValueError(f"ops must be some of {', '.join(OPS)}, each once, got {self.ops!r}")
 

@@ -1,12 +1,12 @@
 """Settings of the input pipeline, bound in recipes as `Input.field = value`."""
 
-from dataclasses import dataclass
+from pydantic import PositiveFloat, PositiveInt
 
-from official_nasfpn.configuration import configurable
+from official_nasfpn.configuration import configurable, settings
 
 
 @configurable("Input")
-@dataclass(frozen=True)
+@settings
 class InputConfig:
   """What is read and how it is augmented.
 
@@ -26,20 +26,12 @@ class InputConfig:
   data_dir: str = ""
   train_parts: tuple[str, ...] = ("train", "holdout")
   evaluation_part: str = "val"
-  scale_min: float = 0.8
-  scale_max: float = 1.2
+  scale_min: PositiveFloat = 0.8
+  scale_max: PositiveFloat = 1.2
   horizontal_flip: bool = True
-  max_num_boxes: int = 100
-  shuffle_buffer: int = 1000
+  max_num_boxes: PositiveInt = 100
+  shuffle_buffer: PositiveInt = 1000
 
   def __post_init__(self) -> None:
-    if isinstance(self.train_parts, str):
-      raise ValueError(f"train_parts must be a tuple of names, not the text {self.train_parts!r}")
-    object.__setattr__(self, "train_parts", tuple(self.train_parts))
-    if not 0 < self.scale_min <= self.scale_max:
-      raise ValueError(
-        f"scale_min {self.scale_min} and scale_max {self.scale_max} must be positive and in order"
-      )
-    for name in ("max_num_boxes", "shuffle_buffer"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+    if self.scale_min > self.scale_max:
+      raise ValueError(f"scale_min {self.scale_min} is greater than scale_max {self.scale_max}")

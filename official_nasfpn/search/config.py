@@ -1,15 +1,14 @@
 """The settings of an architecture search, as recipes bind them (`Search.num_trials = 24`)."""
 
-import dataclasses
+from typing import Annotated, Literal
 
-from official_nasfpn.configuration import configurable
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-ALGORITHMS = ("ppo", "random")
-CELLS = ("lstm", "layer_norm_lstm")
+from official_nasfpn.configuration import configurable, settings
 
 
 @configurable("Search")
-@dataclasses.dataclass(frozen=True)
+@settings
 class SearchConfig:
   """What is searched with, and for how long.
 
@@ -35,34 +34,17 @@ class SearchConfig:
     cell: `lstm`, or `layer_norm_lstm` from tensorflow-addons.
   """
 
-  algorithm: str = "ppo"
-  num_trials: int = 100
-  trials_per_update: int = 20
-  seed: int = 0
-  max_attempts: int = 3
-  lease_seconds: float = 120.0
-  trials_per_worker: int = 0
-  learning_rate: float = 0.00035
-  clip_ratio: float = 0.2
-  epochs_per_update: int = 10
-  entropy_weight: float = 0.00001
-  baseline_decay: float = 0.95
-  hidden_units: int = 100
-  cell: str = "lstm"
-
-  def __post_init__(self):
-    if self.algorithm not in ALGORITHMS:
-      raise ValueError(f"algorithm must be one of {ALGORITHMS}, not {self.algorithm!r}.")
-    if self.cell not in CELLS:
-      raise ValueError(f"cell must be one of {CELLS}, not {self.cell!r}.")
-    for name in ("num_trials", "trials_per_update", "max_attempts", "epochs_per_update"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
-    for name in ("lease_seconds", "learning_rate", "clip_ratio", "hidden_units"):
-      if getattr(self, name) <= 0:
-        raise ValueError(f"{name} must be positive, not {getattr(self, name)}.")
-    for name in ("seed", "trials_per_worker", "entropy_weight"):
-      if getattr(self, name) < 0:
-        raise ValueError(f"{name} must not be negative, not {getattr(self, name)}.")
-    if not 0 <= self.baseline_decay < 1:
-      raise ValueError(f"baseline_decay must be in [0, 1), not {self.baseline_decay}.")
+  algorithm: Literal["ppo", "random"] = "ppo"
+  num_trials: PositiveInt = 100
+  trials_per_update: PositiveInt = 20
+  seed: NonNegativeInt = 0
+  max_attempts: PositiveInt = 3
+  lease_seconds: PositiveFloat = 120.0
+  trials_per_worker: NonNegativeInt = 0
+  learning_rate: PositiveFloat = 0.00035
+  clip_ratio: PositiveFloat = 0.2
+  epochs_per_update: PositiveInt = 10
+  entropy_weight: NonNegativeFloat = 0.00001
+  baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
+  hidden_units: PositiveInt = 100
+  cell: Literal["lstm", "layer_norm_lstm"] = "lstm"

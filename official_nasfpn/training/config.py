@@ -1,15 +1,21 @@
 """How a detector learns, as data."""
 
-import dataclasses
+from typing import Annotated, Literal
 
-from official_nasfpn.configuration import configurable
+from pydantic import (
+  Field,
+  NonNegativeFloat,
+  NonNegativeInt,
+  PositiveFloat,
+  PositiveInt,
+  field_validator,
+)
 
-SCHEDULES = ("step", "cosine")
-COMPUTE_DTYPES = ("float32", "mixed_bfloat16")
+from official_nasfpn.configuration import configurable, settings
 
 
 @configurable("Training")
-@dataclasses.dataclass(frozen=True)
+@settings
 class TrainingConfig:
   """The paper's recipe (section 4.1) by default.
 
@@ -42,45 +48,35 @@ class TrainingConfig:
     steps_per_loop: train steps between two looks at the loss.
   """
 
-  batch_size: int = 64
-  epochs: float = 50.0
-  images_per_epoch: int | None = None
-  learning_rate: float = 0.08
-  base_batch_size: int = 64
-  schedule: str = "step"
-  decay_epochs: tuple[float, ...] = (30.0, 40.0)
-  decay_factor: float = 0.1
-  warmup_epochs: float = 1.0
-  warmup_learning_rate: float = 0.0067
-  momentum: float = 0.9
-  weight_decay: float = 1e-4
-  gradient_clip_norm: float | None = None
-  focal_alpha: float = 0.25
-  focal_gamma: float = 1.5
-  box_loss_weight: float = 50.0
-  huber_delta: float = 0.1
-  match_iou: float = 0.5
-  compute_dtype: str = "float32"
-  seed: int = 0
-  evaluation_batch_size: int = 8
-  evaluation_epochs: float = 10.0
-  checkpoint_epochs: float = 5.0
-  checkpoints_to_keep: int = 2
-  steps_per_loop: int = 20
+  batch_size: PositiveInt = 64
+  epochs: PositiveFloat = 50.0
+  images_per_epoch: PositiveInt | None = None
+  learning_rate: PositiveFloat = 0.08
+  base_batch_size: PositiveInt = 64
+  schedule: Literal["step", "cosine"] = "step"
+  decay_epochs: tuple[NonNegativeFloat, ...] = (30.0, 40.0)
+  decay_factor: PositiveFloat = 0.1
+  warmup_epochs: NonNegativeFloat = 1.0
+  warmup_learning_rate: NonNegativeFloat = 0.0067
+  momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+  weight_decay: NonNegativeFloat = 1e-4
+  gradient_clip_norm: PositiveFloat | None = None
+  focal_alpha: Annotated[float, Field(ge=0, le=1)] = 0.25
+  focal_gamma: NonNegativeFloat = 1.5
+  box_loss_weight: NonNegativeFloat = 50.0
+  huber_delta: PositiveFloat = 0.1
+  match_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
+  compute_dtype: Literal["float32", "mixed_bfloat16"] = "float32"
+  seed: NonNegativeInt = 0
+  evaluation_batch_size: PositiveInt = 8
+  evaluation_epochs: PositiveFloat = 10.0
+  checkpoint_epochs: PositiveFloat = 5.0
+  checkpoints_to_keep: PositiveInt = 2
+  steps_per_loop: PositiveInt = 20
 
-  def __post_init__(self):
-    object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))
-    if self.schedule not in SCHEDULES:
-      raise ValueError(f"schedule is {self.schedule!r}; it must be one of {SCHEDULES}")
-    if self.compute_dtype not in COMPUTE_DTYPES:
-      raise ValueError(f"compute_dtype is {self.compute_dtype!r}; choose one of {COMPUTE_DTYPES}")
-    for name in ("batch_size", "base_batch_size", "evaluation_batch_size", "steps_per_loop"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-    if self.images_per_epoch is not None and self.images_per_epoch < 1:
-      raise ValueError(f"images_per_epoch is {self.images_per_epoch}; give at least 1, or None")
-    for name in ("epochs", "learning_rate", "evaluation_epochs", "checkpoint_epochs"):
-      if getattr(self, name) <= 0:
-        raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
-    if list(self.decay_epochs) != sorted(set(self.decay_epochs)):
-      raise ValueError(f"decay_epochs {self.decay_epochs} must rise")
+  @field_validator("decay_epochs")
+  @classmethod
+  def _check_order(cls, decay_epochs: tuple[float, ...]) -> tuple[float, ...]:
+    if list(decay_epochs) != sorted(set(decay_epochs)):
+      raise ValueError("they must rise")
+    return decay_epochs
