@@ -18,6 +18,7 @@ flags.DEFINE_string("annotations", None, "COCO JSON.", required=True)
 flags.DEFINE_string("images", None, "Folder with its images.", required=True)
 flags.DEFINE_string("output_dir", None, "Where data and run are written.", required=True)
 flags.DEFINE_integer("num_images", 16, "How many images to learn: those with the lowest ids.")
+flags.DEFINE_integer("seed", 0, "Of the weights and of the order of the images.")
 
 _RECIPE = Path(__file__).resolve().parent.parent / "gin" / "coco_overfit16.gin"
 
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> None:
     "train",
     f"--gin_file={_RECIPE}",
     f"--data_dir={output_dir / 'data'}",
-    f"--model_dir={output_dir / 'run'}",
+    f"--gin_param=Training.seed = {FLAGS.seed}",
+    f"--model_dir={output_dir / f'seed_{FLAGS.seed}'}",
   )
 
 
