@@ -101,8 +101,11 @@ def main(argv: list[str]) -> None:
     steps = _steps(request, paths)
     for number, step in enumerate(steps, start=1):
       _run(step, f"[{number}/{len(steps) + 1}]")
-    print(f"[{len(steps) + 1}/{len(steps) + 1}] Measure", flush=True)
-    if not paths.summary.is_file():
+    measuring = f"[{len(steps) + 1}/{len(steps) + 1}] Measure"
+    if paths.summary.is_file():
+      print(f"{measuring}: done before")
+    else:
+      print(measuring, flush=True)
       write_text(paths.summary, json.dumps(_measure(paths), indent=2) + "\n")
   _show(_read_json(paths.summary), paths)
   print(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes.")

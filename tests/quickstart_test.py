@@ -186,7 +186,7 @@ def test_a_killed_job_goes_on_and_repeats_nothing_that_was_done(tmp_path):
 
   before = (out / "summary.json").read_bytes()
   printed = job.finish()
-  assert printed.count("done before") == 5
+  assert printed.count("done before") == 6
   assert _states(out) == finished
   assert (out / "summary.json").read_bytes() == before
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -315,15 +316,17 @@ def _can_mount() -> bool:
 def test_a_search_directory_that_cannot_be_written_is_named_and_continues_later(tmp_path, how):
   """Searches on a file system of its own, first a full or read-only one, then a good one."""
   bad, good = {"full": ("size=300k", "size=9m"), "read-only": ("ro", "rw")}[how]
-  search = f"{sys.executable} {SEARCH} {tmp_path}/search --num_trials=40"
+  search = shlex.join([sys.executable, str(SEARCH), str(tmp_path / "search")])
+  count = shlex.join([sys.executable, "-c", _PRINT_STATES, str(tmp_path / "search")])
+  folder = shlex.quote(str(tmp_path))
   script = f"""
-    mount -t tmpfs -o size=9m tmpfs {tmp_path} || exit 99
-    {search.replace("40", "6")} 2>/dev/null || exit 98
-    mount -o remount,{bad} {tmp_path} || exit 97
-    {search} && exit 96
-    mount -o remount,{good} {tmp_path} || exit 95
-    {search} 2>/dev/null || exit 94
-    {sys.executable} -c "{_PRINT_STATES}" {tmp_path}/search
+    mount -t tmpfs -o size=9m tmpfs {folder} || exit 99
+    {search} --num_trials=6 2>/dev/null || exit 98
+    mount -o remount,{bad} {folder} || exit 97
+    {search} --num_trials=40 && exit 96
+    mount -o remount,{good} {folder} || exit 95
+    {search} --num_trials=40 2>/dev/null || exit 94
+    {count}
   """
   result = subprocess.run(
     ["unshare", "-rm", "sh", "-c", script],
