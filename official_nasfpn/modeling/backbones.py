@@ -39,8 +39,55 @@ def _build_resnet(
   return tf_keras.Model(resnet.input, outputs, name="backbone")
 
 
+def _build_mobilenet(
+  image_size: tuple[int, int],
+  width: float,
+  norm_momentum: float,
+  norm_epsilon: float,
+  sync_batch_norm: bool,
+) -> tf_keras.Model:
+  """Builds the Model Garden's MobileNetV2 up to its last inverted bottleneck of 320 channels."""
+  import tf_keras
+  from official.vision.modeling.backbones.mobilenet import MobileNet
+
+  mobilenet = MobileNet(
+    model_id="MobileNetV2",
+    input_specs=tf_keras.layers.InputSpec(shape=[None, *image_size, 3]),
+    filter_size_scale=width,
+    use_sync_bn=sync_batch_norm,
+    norm_momentum=norm_momentum,
+    norm_epsilon=norm_epsilon,
+  )
+  # What follows C5 are the 1280 channels of its classifier.
+  outputs = {level: mobilenet.output[level] for level in LEVELS}
+  return tf_keras.Model(mobilenet.input, outputs, name="backbone")
+
+
+def _build_amoebanet(
+  image_size: tuple[int, int],
+  width: float,
+  norm_momentum: float,
+  norm_epsilon: float,
+  sync_batch_norm: bool,
+) -> tf_keras.Model:
+  """Builds our AmoebaNet-D; the Model Garden has none."""
+  import tf_keras
+
+  from official_nasfpn.modeling.amoebanet import build_amoebanet
+
+  norm = functools.partial(
+    tf_keras.layers.BatchNormalization,
+    momentum=norm_momentum,
+    epsilon=norm_epsilon,
+    synchronized=sync_batch_norm,
+  )
+  return build_amoebanet(image_size, width, norm)
+
+
 BACKBONES: Mapping[str, Callable[..., tf_keras.Model]] = {
-  f"R-{depth}": functools.partial(_build_resnet, depth) for depth in (10, 18, 34, 50, 101)
+  **{f"R-{depth}": functools.partial(_build_resnet, depth) for depth in (10, 18, 34, 50, 101)},
+  "MobileNetV2": _build_mobilenet,
+  "AmoebaNet-D": _build_amoebanet,
 }
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from official_nasfpn.modeling.backbones import BACKBONES, build_backbone
 
@@ -12,10 +13,24 @@ CHANNELS = {
   "R-34": (128, 256, 512),
   "R-50": (512, 1024, 2048),
   "R-101": (512, 1024, 2048),
+  "MobileNetV2": (32, 96, 320),
+  "AmoebaNet-D": (1024, 2048, 4096),
 }
-# Trunks as published, in millions (torchvision's models less the classifier: 21.28, 23.51, 42.50;
-# the Model Garden projects the first shortcut of basic blocks too, 4,224 weights more).
-PARAMETERS = {"R-10": 4.91, "R-18": 11.18, "R-34": 21.29, "R-50": 23.51, "R-101": 42.50}
+# Trunks as published, in millions. ResNets, MobileNetV2: torchvision's models less the classifier
+# (21.28, 23.51, 42.50) and, for MobileNetV2, less the 1280 channels before it; the Model Garden
+# projects the first shortcut of basic blocks too, 4,224 weights more. AmoebaNet-D: what the NAS-FPN
+# paper's figures leave for it.
+PARAMETERS = {
+  "R-10": 4.91,
+  "R-18": 11.18,
+  "R-34": 21.29,
+  "R-50": 23.51,
+  "R-101": 42.50,
+  "MobileNetV2": 1.81,
+  "AmoebaNet-D": 98.86,
+}
+# Narrow ones have the same layers and cost a fraction.
+NARROW = 0.125
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -29,25 +44,63 @@ def test_contract(name):
   assert parameters / 1e6 == pytest.approx(PARAMETERS[name], abs=0.005)
 
 
-@pytest.mark.parametrize("name", ["R-10", "R-50"])
-def test_gradients_reach_every_weight(name):
-  backbone = build_backbone(name, (64, 64))
-  images = tf.constant(np.random.default_rng(0).normal(size=(2, 64, 64, 3)), tf.float32)
+def build_narrow(name):
+  return build_backbone(name, (64, 64), width=NARROW, norm_momentum=0.9)
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def narrow(request):
+  """Returns a backbone's name and a narrow one of its kind."""
+  return request.param, build_narrow(request.param)
+
+
+@pytest.fixture
+def images():
+  return tf.constant(np.random.default_rng(0).normal(size=(2, 64, 64, 3)), tf.float32)
+
+
+def test_gradients_reach_every_weight(narrow, images):
+  _, backbone = narrow
   with tf.GradientTape() as tape:
     maps = backbone(images, training=True)
-    loss = tf.add_n([tf.reduce_sum(map**2) for map in maps.values()])
+    # Squares of normalised maps sum to a constant: another power.
+    loss = tf.add_n([tf.reduce_sum(tf.abs(map) ** 3) for map in maps.values()])
   gradients = tape.gradient(loss, backbone.trainable_weights)
   for weight, gradient in zip(backbone.trainable_weights, gradients, strict=True):
     assert gradient is not None, weight.name
     assert float(tf.reduce_max(tf.abs(gradient))) > 0, weight.name
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+def test_saved_weights_are_restored(narrow, images, tmp_path):
+  name, saved = narrow
+  saved(images, training=True)  # Moves the averages of the batch norms.
+  tf.train.Checkpoint(model=saved).write(str(tmp_path / "weights"))
+  restored = build_narrow(name)
+  tf.train.Checkpoint(model=restored).read(str(tmp_path / "weights")).assert_consumed()
+  maps, expected = restored(images, training=False), saved(images, training=False)
+  for level in expected:
+    np.testing.assert_array_equal(maps[level], expected[level])
+
+
+def test_mixed_precision(narrow, images):
+  name, single = narrow
+  tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+  try:
+    backbone = build_narrow(name)
+  finally:
+    tf_keras.mixed_precision.set_global_policy("float32")
+  backbone.set_weights(single.get_weights())
+  assert {weight.dtype for weight in backbone.weights} == {tf.float32}
+  maps, expected = backbone(images), single(images)
+  for level, map in maps.items():
+    assert map.dtype == tf.bfloat16
+    difference = tf.norm(tf.cast(map, tf.float32) - expected[level]) / tf.norm(expected[level])
+    assert float(difference) < 0.05
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "MobileNetV2"])
 def test_width_scales_every_layer(name):
   narrow = build_backbone(name, (64, 64), width=0.25)
-  assert {level: map.shape[-1] for level, map in narrow.output.items()} == {
-    level: channels // 4 for level, channels in zip(("3", "4", "5"), CHANNELS[name], strict=True)
-  }
   shapes = [weight.shape for weight in narrow.trainable_weights if weight.shape.rank == 4]
   full = build_backbone(name, (64, 64))
   for narrowed, published in zip(
@@ -55,6 +108,11 @@ def test_width_scales_every_layer(name):
   ):
     assert narrowed[-1] * 4 == published[-1]
     assert narrowed[-2] * 4 == published[-2] or narrowed[-2] == published[-2] == 3  # The image.
+
+
+def test_width_of_mobilenet_is_rounded_to_multiples_of_8():
+  narrow = build_backbone("MobileNetV2", (64, 64), width=0.7)
+  assert [map.shape[-1] for map in narrow.output.values()] == [24, 64, 224]
 
 
 def test_batch_norm_settings_arrive():
