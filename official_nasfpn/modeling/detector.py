@@ -6,6 +6,7 @@ from official.vision.modeling.heads.dense_prediction_heads import RetinaNetHead
 
 from official_nasfpn.modeling.backbones import build_backbone
 from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.modeling.drop_block import Drop
 from official_nasfpn.modeling.feature_pyramid import FeaturePyramid
 
 
@@ -37,20 +38,21 @@ class Detector(tf_keras.Model):
 
   @tf.autograph.experimental.do_not_convert
   def call(
-    self, images: tf.Tensor, training: bool | None = None
+    self, images: tf.Tensor, training: bool | None = None, drop: Drop | None = None
   ) -> dict[str, dict[str, tf.Tensor]]:
     """Runs the detector.
 
     Args:
       images: float32 [batch, height, width, 3], normalised.
       training: whether batch norms use, and follow, the batch's statistics.
+      drop: blocks that the pyramid's cells drop if `training`; None drops nothing.
 
     Returns:
       {"class_logits": {level: [batch, height_l, width_l, anchors * num_classes]},
       "box_deltas": {level: [batch, height_l, width_l, anchors * 4]}}, float32.
     """
     features = self.backbone(images, training=training)
-    pyramids = self.pyramid(features, training=training)
+    pyramids = self.pyramid(features, training=training, drop=drop)
     class_logits, box_deltas, _ = self.head(pyramids[-1])
     return {
       "class_logits": _to_float32(class_logits),

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from official_nasfpn.architecture import PyramidSpec, from_json, to_json, unconsumed_inputs
+from official_nasfpn.modeling.drop_block import Drop, drop_blocks
 from official_nasfpn.modeling.merge_ops import MERGE_OPS
 from official_nasfpn.modeling.resampling import Candidate, max_pool
 
@@ -21,7 +22,8 @@ class FeaturePyramid(tf_keras.layers.Layer):
   Takes {"3": C3, "4": C4, "5": C5}, maps of [batch, height / 2^l, width / 2^l, channels]; further
   levels are ignored, and those missing at the top are max pooled from the highest that is there.
   Returns a list, one {"3": P3, ..., "7": P7} per repeat, each map of `num_filters` channels; the
-  last one is the final pyramid.
+  last one is the final pyramid. With `training=True` and a `drop`, every merging cell drops blocks
+  of its output (section 4.4).
 
   Example:
     pyramid = FeaturePyramid(CATALOG["nas_fpn"], num_filters=256, num_repeats=7)
@@ -85,12 +87,15 @@ class FeaturePyramid(tf_keras.layers.Layer):
   # Nothing below depends on the values of tensors, so there is nothing for AutoGraph to rewrite.
   @tf.autograph.experimental.do_not_convert
   def call(
-    self, features: Mapping[str, tf.Tensor], training: bool | None = None
+    self,
+    features: Mapping[str, tf.Tensor],
+    training: bool | None = None,
+    drop: Drop | None = None,
   ) -> list[dict[str, tf.Tensor]]:
     maps = self._inputs(features, training)
     pyramids = []
-    for repeat in self.repeats:
-      maps = repeat(maps, training=training)
+    for index, repeat in enumerate(self.repeats):
+      maps = repeat(maps, training=training, drop=None if drop is None else drop.part(index))
       pyramids.append(maps)
     return pyramids
 
@@ -145,16 +150,22 @@ class OnePyramid(tf_keras.layers.Layer):
 
   @tf.autograph.experimental.do_not_convert
   def call(
-    self, inputs: Mapping[str, tf.Tensor], training: bool | None = None
+    self,
+    inputs: Mapping[str, tf.Tensor],
+    training: bool | None = None,
+    drop: Drop | None = None,
   ) -> dict[str, tf.Tensor]:
     candidates = [Candidate(level, inputs[str(level)]) for level in self.spec.levels]
     extra_inputs = unconsumed_inputs(self.spec)
-    for cell, extra, convolve in zip(self.spec.cells, extra_inputs, self.cells, strict=True):
+    cells = zip(self.spec.cells, extra_inputs, self.cells, strict=True)
+    for number, (cell, extra, convolve) in enumerate(cells):
       first, second = (candidates[index] for index in cell.inputs)
       merged = MERGE_OPS[cell.op](first, second, cell.level)
       for index in extra:
         merged += candidates[index].features
       features = convolve(tf.nn.relu(merged), training=training)
+      if training and drop is not None:
+        features = drop_blocks(features, drop.part(number))
       candidates.append(Candidate(cell.level, features))
     outputs = {candidate.level: candidate.features for candidate in candidates[-len(inputs) :]}
     return {str(level): outputs[level] for level in self.spec.levels}

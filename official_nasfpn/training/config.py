@@ -33,6 +33,8 @@ class TrainingConfig:
     warmup_learning_rate: where the warm-up starts.
     momentum: of stochastic gradient descent.
     weight_decay: times half the squared norm of all convolution kernels is added to the loss.
+    drop_block_rate: share of the pyramid's features that DropBlock drops at the end of training,
+      to which it rises linearly from 0; 0 is no DropBlock.
     gradient_clip_norm: largest global norm of the gradient; None does not clip.
     focal_alpha: weight of the positive class (Lin et al. 2017).
     focal_gamma: focusing parameter of the focal loss.
@@ -60,6 +62,7 @@ class TrainingConfig:
   warmup_learning_rate: NonNegativeFloat = 0.0067
   momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
   weight_decay: NonNegativeFloat = 1e-4
+  drop_block_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
   gradient_clip_norm: PositiveFloat | None = None
   focal_alpha: Annotated[float, Field(ge=0, le=1)] = 0.25
   focal_gamma: NonNegativeFloat = 1.5

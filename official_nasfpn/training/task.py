@@ -12,6 +12,7 @@ from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.modeling import anchors as anchors_lib
 from official_nasfpn.modeling.detections import detect_boxes
 from official_nasfpn.modeling.detector import Detector, build_detector
+from official_nasfpn.modeling.drop_block import Drop
 from official_nasfpn.training import losses, targets
 from official_nasfpn.training.coco_evaluation import (
   EvaluationResult,
@@ -20,6 +21,7 @@ from official_nasfpn.training.coco_evaluation import (
 )
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.nan_guard import NanGuard
+from official_nasfpn.training.optimizer import num_steps
 
 LOSSES = ("total_loss", "class_loss", "box_loss", "weight_decay")
 
@@ -38,6 +40,9 @@ class DetectionTask(base_task.Task):
     self._dataset = dataset
     self._first_step = first_step
     self._num_classes = dataset.label_map.num_classes
+    self._num_steps = num_steps(
+      experiment.training, dataset.num_images(experiment.input.train_parts)
+    )
     self._anchors = tf.constant(anchors_lib.flat_anchors(experiment.detector))
     # In a cluster of equal workers each host is given the detections of its own devices only; were
     # they not gathered, the chief would report the AP of its share of the images.
@@ -110,7 +115,7 @@ class DetectionTask(base_task.Task):
     )
     variables = model.trainable_variables
     with tf.GradientTape() as tape:
-      outputs = model(inputs["image"], training=True)
+      outputs = model(inputs["image"], training=True, drop=self._drop(optimizer.iterations))
       terms = losses.detection_losses(outputs, anchor_targets, config)
       # Every replica adds its share of the decay, since gradients are summed over replicas.
       decay = losses.weight_decay_loss(variables, config.weight_decay) / num_replicas
@@ -124,6 +129,16 @@ class DetectionTask(base_task.Task):
       # Terms are shares of the global batch's loss; metrics average over replicas.
       metric.update_state(logs[metric.name] * num_replicas)
     return {self.loss: loss * num_replicas}
+
+  def _drop(self, step: tf.Tensor) -> Drop | None:
+    """Returns what this replica drops at a train step, if DropBlock is on."""
+    config = self.task_config.training
+    if config.drop_block_rate == 0:
+      return None
+    progress = tf.minimum(tf.cast(step, tf.float32) / self._num_steps, 1.0)
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    drop = Drop(config.drop_block_rate * progress, tf.constant([config.seed, 0]))
+    return drop.part(tf.cast(step, tf.int32)).part(replica)
 
   def validation_step(
     self, inputs: Mapping[str, tf.Tensor], model: Detector, metrics=None

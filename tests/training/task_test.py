@@ -1,5 +1,7 @@
 """The train step as a TPU wants it: static shapes, compiled by XLA, and the same numbers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,7 +10,8 @@ from official_nasfpn.data.config import InputConfig
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, open_dataset
-from official_nasfpn.training.optimizer import build_optimizer
+from official_nasfpn.training.optimizer import build_optimizer, num_steps
+from official_nasfpn.training.strategies import build_strategy
 from official_nasfpn.training.task import LOSSES, DetectionTask
 
 
@@ -32,11 +35,17 @@ def experiment_and_dataset(shapes_data):
   )
 
 
-def _one_step(experiment, dataset, jit_compile):
+def _with_drop_block(experiment, rate):
+  training = dataclasses.replace(experiment.training, drop_block_rate=rate)
+  return dataclasses.replace(experiment, training=training)
+
+
+def _one_step(experiment, dataset, jit_compile, step_number=0):
   task = DetectionTask(experiment, dataset)
   model = task.build_model()
   optimizer = build_optimizer(experiment.training, dataset.num_images(("train",)))
   optimizer._create_all_weights(model.trainable_variables)
+  optimizer.iterations.assign(step_number)
   metrics = task.build_metrics()
   batches = task.build_inputs(training=True)
   for spec in tf.nest.flatten(batches.element_spec):
@@ -60,3 +69,39 @@ def test_xla_compiles_the_whole_train_step_and_computes_the_same(experiment_and_
   assert compiled_losses == pytest.approx(losses, rel=1e-3)
   for (name, value), (_, compiled) in zip(weights, compiled_weights, strict=True):
     np.testing.assert_allclose(compiled, value, rtol=1e-2, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.slow
+def test_xla_compiles_drop_block_too(experiment_and_dataset):
+  experiment, dataset = experiment_and_dataset
+  plain, plain_weights = _one_step(experiment, dataset, jit_compile=True, step_number=100)
+  experiment = _with_drop_block(experiment, 0.2)
+  first, weights = _one_step(experiment, dataset, jit_compile=True, step_number=100)
+  second, again = _one_step(experiment, dataset, jit_compile=True, step_number=100)
+  assert first == second
+  # With initial weights the loss is the prior's: dropped blocks show in what later cells see.
+  assert first["total_loss"] == pytest.approx(plain["total_loss"], rel=0.01)
+  name = "detector/pyramid/repeat_1/cell_7/norm/moving_mean:0"
+  assert np.abs(dict(weights)[name] - dict(plain_weights)[name]).max() > 1e-3
+  for (name, value), (_, other) in zip(weights, again, strict=True):
+    np.testing.assert_array_equal(value, other, err_msg=name)
+
+
+def test_drop_block_rises_linearly_to_its_rate(experiment_and_dataset):
+  experiment, dataset = experiment_and_dataset
+  task = DetectionTask(_with_drop_block(experiment, 0.2), dataset)
+  total = num_steps(experiment.training, dataset.num_images(experiment.input.train_parts))
+  rates = [float(task._drop(tf.constant(step)).rate) for step in (0, total // 2, total, 2 * total)]
+  assert rates == pytest.approx([0.0, 0.1, 0.2, 0.2], rel=0.01)
+  seeds = {tuple(task._drop(tf.constant(step)).seed.numpy()) for step in range(20)}
+  assert len(seeds) == 20
+  assert DetectionTask(experiment, dataset)._drop(tf.constant(5)) is None
+
+
+def test_every_replica_drops_its_own_blocks(experiment_and_dataset):
+  experiment, dataset = experiment_and_dataset
+  strategy = build_strategy("mirrored")
+  with strategy.scope():
+    task = DetectionTask(_with_drop_block(experiment, 0.2), dataset)
+  seeds = strategy.run(lambda: task._drop(tf.constant(7)).seed).values
+  assert len({tuple(seed.numpy()) for seed in seeds}) == 2
