@@ -21,23 +21,6 @@ _NAS_FPN = PyramidSpec.from_block_specs(
 )
 
 # The top-down path of FPN (Lin et al., CVPR 2017) as merging cells: P7 = C6 + C7, then every lower
-# level adds the one above it. Its parameters are as many as in RetinaNet's FPN at one width: five
-# 3x3 convolutions, there three on the outputs and two that make P6 and P7. It differs in that every
-# cell ends in ReLU, convolution and batch norm, so what goes down has been convolved; in FPN it has
-# not.
-_FPN = PyramidSpec.from_block_specs(
-  (
-    (4, "attention", (1, 3), False),
-    (4, "sum", (1, 5), False),
-    (3, "sum", (0, 6), True),
-    (4, "sum", (6, 7), True),
-    (5, "attention", (7, 8), True),
-    (7, "attention", (6, 9), True),
-    (6, "attention", (9, 10), True),
-  )
-)
-
-# The top-down path of FPN (Lin et al., CVPR 2017) as merging cells: P7 = C6 + C7, then every lower
 # level adds the one above it. Its five 3x3 convolutions are as many as in RetinaNet's FPN (three on
 # the outputs, two that make P6 and P7), so the parameters agree. It differs in that every cell ends
 # in ReLU, convolution and batch norm: what goes down has been convolved, in FPN it has not.
