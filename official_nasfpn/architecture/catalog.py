@@ -34,7 +34,44 @@ _FPN = PyramidSpec(
   )
 )
 
-CATALOG: Mapping[str, PyramidSpec] = MappingProxyType({"nas_fpn": _NAS_FPN, "fpn": _FPN})
+# The bottom-up path of PANet (Liu et al., CVPR 2018) on FPN's top-down one: P3 = C3 + T4, then
+# every higher level adds the one below it. It differs in what is said of FPN, and in that going up
+# is max pooling here and a strided convolution there.
+_PANET = PyramidSpec(
+  cells=(
+    ((3, 4), 6, "sum"),  # T6 = C6 + C7
+    ((2, 5), 5, "sum"),  # T5 = C5 + T6
+    ((1, 6), 4, "sum"),  # T4 = C4 + T5
+    ((0, 7), 3, "sum"),  # P3 = C3 + T4
+    ((7, 8), 4, "sum"),  # P4 = T4 + P3
+    ((6, 9), 5, "sum"),  # P5 = T5 + P4
+    ((5, 10), 6, "sum"),  # P6 = T6 + P5
+    ((4, 11), 7, "sum"),  # P7 = C7 + P6
+  )
+)
+
+# Like BiFPN (Tan, Pang, Le, CVPR 2020): PANet, and every middle output sees the input of its level
+# again. Cells have two inputs, so each such sum of three takes two cells; BiFPN has one, with
+# learnt weights, and separable convolutions.
+_BIFPN_LIKE = PyramidSpec(
+  cells=(
+    ((3, 4), 6, "sum"),  # T6 = C6 + C7
+    ((2, 5), 5, "sum"),  # T5 = C5 + T6
+    ((1, 6), 4, "sum"),  # T4 = C4 + T5
+    ((1, 7), 4, "sum"),  # C4 + T4
+    ((2, 6), 5, "sum"),  # C5 + T5
+    ((3, 5), 6, "sum"),  # C6 + T6
+    ((0, 7), 3, "sum"),  # P3 = C3 + T4
+    ((8, 11), 4, "sum"),  # P4 = (C4 + T4) + P3
+    ((9, 12), 5, "sum"),  # P5 = (C5 + T5) + P4
+    ((10, 13), 6, "sum"),  # P6 = (C6 + T6) + P5
+    ((4, 14), 7, "sum"),  # P7 = C7 + P6
+  )
+)
+
+CATALOG: Mapping[str, PyramidSpec] = MappingProxyType(
+  {"nas_fpn": _NAS_FPN, "fpn": _FPN, "panet": _PANET, "bifpn_like": _BIFPN_LIKE}
+)
 
 
 def architecture_by_name(name: str) -> PyramidSpec:

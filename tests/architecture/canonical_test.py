@@ -18,7 +18,12 @@ from official_nasfpn.architecture import (
 )
 
 # Pinned: trials of older searches are found by these.
-GOLDEN_HASHES = {"nas_fpn": "5c6ab93d55bddad9", "fpn": "4901b72ffabac46b"}
+GOLDEN_HASHES = {
+  "nas_fpn": "5c6ab93d55bddad9",
+  "fpn": "4901b72ffabac46b",
+  "panet": "327cf9dd29cbff4a",
+  "bifpn_like": "29bdea30bd870d9a",
+}
 
 # Spaces whose random pyramids cover the paper's, many intermediate cells, and many twins.
 SPACES = [SearchSpace(), SearchSpace(3, 6, 11), SearchSpace(3, 4, 5, ("global_pool",))]

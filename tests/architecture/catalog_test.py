@@ -2,21 +2,28 @@
 
 import pytest
 
-from official_nasfpn.architecture import CATALOG, architecture_by_name, pyramid_parameters
+from official_nasfpn.architecture import (
+  CATALOG,
+  architecture_by_name,
+  pyramid_parameters,
+  unconsumed_inputs,
+)
 from official_nasfpn.errors import UserError
 
 
 def test_names_lead_to_pyramids():
-  assert list(CATALOG) == ["nas_fpn", "fpn"]
+  assert list(CATALOG) == ["nas_fpn", "fpn", "panet", "bifpn_like"]
   for name, spec in CATALOG.items():
     assert architecture_by_name(name) is spec
 
 
 @pytest.mark.parametrize(
-  ("name", "nearest"), [("nasfpn", "nas_fpn"), ("FPN", "fpn"), ("", "nas_fpn")]
+  ("name", "nearest"), [("nasfpn", "nas_fpn"), ("FPN", "fpn"), ("PANet", "panet")]
 )
 def test_an_unknown_name_leads_to_the_nearest_one(name, nearest):
-  with pytest.raises(UserError, match=rf"'{name}'.*\(nas_fpn, fpn\).*Did you mean {nearest}"):
+  with pytest.raises(
+    UserError, match=rf"'{name}'.*\(nas_fpn, fpn, panet, bifpn_like\).*Did you mean {nearest}"
+  ):
     architecture_by_name(name)
 
 
@@ -26,6 +33,49 @@ def test_fpn_passes_every_level_down_to_the_next():
   for cell, above in zip(spec.cells[1:], spec.cells, strict=False):
     levels = [spec.level_of(candidate) for candidate in cell.inputs]
     assert sorted(levels) == [cell.level, above.level]
+
+
+def sources(spec):
+  """Returns, for every cell, whether its inputs are inputs (C) or cells (T, P) of which level."""
+  return [
+    {("C" if index < len(spec.levels) else "cell", spec.level_of(index)) for index in cell.inputs}
+    for cell in spec.cells
+  ]
+
+
+def test_panet_goes_down_and_up_again():
+  spec = CATALOG["panet"]
+  assert [cell.level for cell in spec.cells] == [6, 5, 4, 3, 4, 5, 6, 7]
+  assert sources(spec) == [
+    {("C", 6), ("C", 7)},
+    {("C", 5), ("cell", 6)},
+    {("C", 4), ("cell", 5)},
+    {("C", 3), ("cell", 4)},
+    {("cell", 4), ("cell", 3)},
+    {("cell", 5), ("cell", 4)},
+    {("cell", 6), ("cell", 5)},
+    {("C", 7), ("cell", 6)},
+  ]
+
+
+def test_bifpn_like_sees_the_input_of_every_middle_level_again():
+  spec = CATALOG["bifpn_like"]
+  down, again, up = spec.cells[:3], spec.cells[3:6], spec.cells[6:]
+  assert [cell.level for cell in down] == [6, 5, 4]
+  assert [cell.level for cell in again] == [4, 5, 6]
+  assert [cell.level for cell in up] == [3, 4, 5, 6, 7]
+  for cell in again:
+    assert {spec.level_of(index) for index in cell.inputs} == {cell.level}
+    assert min(cell.inputs) == cell.level - 3  # C of its level.
+  for cell, below in zip(up[1:4], up, strict=False):
+    first, second = cell.inputs
+    assert spec.cells[first - len(spec.levels)] in again
+    assert spec.cells[second - len(spec.levels)] is below
+
+
+def test_no_input_of_these_is_added_by_the_rule_for_unconsumed_ones():
+  for name in ("fpn", "panet", "bifpn_like"):
+    assert not any(unconsumed_inputs(CATALOG[name])), name
 
 
 @pytest.mark.parametrize("num_filters", [64, 256])
