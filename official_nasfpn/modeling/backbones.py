@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # Recipes are checked against the names below without TensorFlow.
   import tf_keras
@@ -19,9 +19,7 @@ def _build_resnet(
   depth: int,
   image_size: tuple[int, int],
   width: float,
-  norm_momentum: float,
-  norm_epsilon: float,
-  sync_batch_norm: bool,
+  norm: Mapping[str, Any],
 ) -> tf_keras.Model:
   """Builds a ResNet of the Model Garden (stem 7x7, basic blocks up to depth 34)."""
   import tf_keras
@@ -31,9 +29,7 @@ def _build_resnet(
     model_id=depth,
     input_specs=tf_keras.layers.InputSpec(shape=[None, *image_size, 3]),
     depth_multiplier=width,  # "Depth" of a feature map: its channels.
-    use_sync_bn=sync_batch_norm,
-    norm_momentum=norm_momentum,
-    norm_epsilon=norm_epsilon,
+    **norm,
   )
   outputs = {level: resnet.output[level] for level in LEVELS}
   return tf_keras.Model(resnet.input, outputs, name="backbone")
@@ -42,9 +38,7 @@ def _build_resnet(
 def _build_mobilenet(
   image_size: tuple[int, int],
   width: float,
-  norm_momentum: float,
-  norm_epsilon: float,
-  sync_batch_norm: bool,
+  norm: Mapping[str, Any],
 ) -> tf_keras.Model:
   """Builds the Model Garden's MobileNetV2 up to its last inverted bottleneck of 320 channels."""
   import tf_keras
@@ -54,9 +48,7 @@ def _build_mobilenet(
     model_id="MobileNetV2",
     input_specs=tf_keras.layers.InputSpec(shape=[None, *image_size, 3]),
     filter_size_scale=width,
-    use_sync_bn=sync_batch_norm,
-    norm_momentum=norm_momentum,
-    norm_epsilon=norm_epsilon,
+    **norm,
   )
   # What follows C5 are the 1280 channels of its classifier.
   outputs = {level: mobilenet.output[level] for level in LEVELS}
@@ -66,22 +58,20 @@ def _build_mobilenet(
 def _build_amoebanet(
   image_size: tuple[int, int],
   width: float,
-  norm_momentum: float,
-  norm_epsilon: float,
-  sync_batch_norm: bool,
+  norm: Mapping[str, Any],
 ) -> tf_keras.Model:
   """Builds our AmoebaNet-D; the Model Garden has none."""
   import tf_keras
 
   from official_nasfpn.modeling.amoebanet import build_amoebanet
 
-  norm = functools.partial(
+  make_norm = functools.partial(
     tf_keras.layers.BatchNormalization,
-    momentum=norm_momentum,
-    epsilon=norm_epsilon,
-    synchronized=sync_batch_norm,
+    momentum=norm["norm_momentum"],
+    epsilon=norm["norm_epsilon"],
+    synchronized=norm["use_sync_bn"],
   )
-  return build_amoebanet(image_size, width, norm)
+  return build_amoebanet(image_size, width, make_norm)
 
 
 BACKBONES: Mapping[str, Callable[..., tf_keras.Model]] = {
@@ -119,10 +109,10 @@ def build_backbone(
   """
   if name not in BACKBONES:
     raise ValueError(f"Unknown backbone {name!r}; there are {', '.join(BACKBONES)}.")
-  return BACKBONES[name](
-    image_size=tuple(image_size),
-    width=width,
-    norm_momentum=norm_momentum,
-    norm_epsilon=norm_epsilon,
-    sync_batch_norm=sync_batch_norm,
-  )
+  # Under the names that the Model Garden's backbones have for them.
+  norm = {
+    "norm_momentum": norm_momentum,
+    "norm_epsilon": norm_epsilon,
+    "use_sync_bn": sync_batch_norm,
+  }
+  return BACKBONES[name](image_size=tuple(image_size), width=width, norm=norm)

@@ -18,7 +18,7 @@ def test_names_lead_to_pyramids():
 
 
 @pytest.mark.parametrize(
-  ("name", "nearest"), [("nasfpn", "nas_fpn"), ("FPN", "fpn"), ("PANet", "panet")]
+  ("name", "nearest"), [("nasfpn", "nas_fpn"), ("FPN", "fpn"), ("PANet", "panet"), ("", "panet")]
 )
 def test_an_unknown_name_leads_to_the_nearest_one(name, nearest):
   with pytest.raises(
