@@ -4,8 +4,9 @@ Drawings are made by `official_nasfpn.architecture.diagram`, which is not import
 loads matplotlib.
 """
 
+from official_nasfpn.architecture.baselines import Fpn
 from official_nasfpn.architecture.canonical import canonical_form, canonical_hash
-from official_nasfpn.architecture.catalog import CATALOG, architecture_by_name
+from official_nasfpn.architecture.catalog import BASELINES, CATALOG, architecture_by_name
 from official_nasfpn.architecture.cost import pyramid_multiply_adds, pyramid_parameters
 from official_nasfpn.architecture.formats import (
   from_gin,
@@ -19,9 +20,11 @@ from official_nasfpn.architecture.spec import OPS, MergingCell, PyramidSpec
 from official_nasfpn.architecture.wiring import inputs_are_ordered, unconsumed_inputs
 
 __all__ = [
+  "BASELINES",
   "CATALOG",
   "OPS",
   "Decision",
+  "Fpn",
   "MergingCell",
   "PyramidSpec",
   "SearchSpace",

@@ -1,9 +1,10 @@
-"""Published pyramids as specs, by name."""
+"""Published pyramids by name: those of merging cells as specs, and the baselines."""
 
 import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from official_nasfpn.architecture.baselines import Fpn
 from official_nasfpn.architecture.spec import PyramidSpec
 from official_nasfpn.errors import UserError
 
@@ -20,11 +21,11 @@ _NAS_FPN = PyramidSpec.from_block_specs(
   )
 )
 
-# The top-down path of FPN (Lin et al., CVPR 2017) as merging cells: P7 = C6 + C7, then every lower
-# level adds the one above it. Its five 3x3 convolutions are as many as in RetinaNet's FPN (three on
-# the outputs, two that make P6 and P7), so the parameters agree. It differs in that every cell ends
-# in ReLU, convolution and batch norm: what goes down has been convolved, in FPN it has not.
-_FPN = PyramidSpec(
+# Like FPN (Lin et al., CVPR 2017), whose top-down path it has: P7 = C6 + C7, then every lower level
+# adds the one above it. Its five 3x3 convolutions are as many as in RetinaNet's FPN (three on the
+# outputs, two that make P6 and P7), so the parameters agree. It differs in that every cell ends in
+# ReLU, convolution and batch norm: what goes down has been convolved, in FPN it has not.
+_FPN_LIKE = PyramidSpec(
   cells=(
     ((3, 4), 7, "sum"),
     ((3, 5), 6, "sum"),
@@ -35,7 +36,7 @@ _FPN = PyramidSpec(
 )
 
 # The bottom-up path of PANet (Liu et al., CVPR 2018) on FPN's top-down one: P3 = C3 + T4, then
-# every higher level adds the one below it. It differs in what is said of FPN, and in that going up
+# every higher level adds the one below it. It differs in what is said of the former, and in that going up
 # is max pooling here and a strided convolution there.
 _PANET = PyramidSpec(
   cells=(
@@ -70,20 +71,24 @@ _BIFPN_LIKE = PyramidSpec(
 )
 
 CATALOG: Mapping[str, PyramidSpec] = MappingProxyType(
-  {"nas_fpn": _NAS_FPN, "fpn": _FPN, "panet": _PANET, "bifpn_like": _BIFPN_LIKE}
+  {"nas_fpn": _NAS_FPN, "fpn_like": _FPN_LIKE, "panet": _PANET, "bifpn_like": _BIFPN_LIKE}
 )
 
 
-def architecture_by_name(name: str) -> PyramidSpec:
-  """Returns the catalogue's pyramid of that name.
+BASELINES: Mapping[str, Fpn] = MappingProxyType({"fpn": Fpn()})
+
+
+def architecture_by_name(name: str) -> PyramidSpec | Fpn:
+  """Returns the pyramid of that name, from the catalogue or from the baselines.
 
   Raises:
     UserError: there is none; the message names the nearest one.
   """
-  if name not in CATALOG:
-    nearest = difflib.get_close_matches(name.lower(), CATALOG, n=1, cutoff=0.0)[0]
+  pyramids = {**CATALOG, **BASELINES}
+  if name not in pyramids:
+    nearest = difflib.get_close_matches(name.lower(), pyramids, n=1, cutoff=0.0)[0]
     raise UserError(
-      f"There is no architecture {name!r} in the catalogue ({', '.join(CATALOG)}). "
+      f"There is no architecture {name!r} in the catalogue ({', '.join(pyramids)}). "
       f"Did you mean {nearest}?"
     )
-  return CATALOG[name]
+  return pyramids[name]

@@ -14,7 +14,8 @@ from typing import Any
 from gin import config_parser
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture.catalog import CATALOG, architecture_by_name
+from official_nasfpn.architecture.baselines import Fpn
+from official_nasfpn.architecture.catalog import BASELINES, CATALOG, architecture_by_name
 from official_nasfpn.architecture.spec import PyramidSpec
 from official_nasfpn.errors import UserError
 
@@ -104,7 +105,7 @@ def from_gin(text: str, where: str = "architecture") -> PyramidSpec:
   return _spec(fields, where)
 
 
-def resolve_architecture(value: str | PathLike[str] | PyramidSpec) -> PyramidSpec:
+def resolve_architecture(value: str | PathLike[str] | PyramidSpec | Fpn) -> PyramidSpec | Fpn:
   """Returns the pyramid that a setting names.
 
   Args:
@@ -113,12 +114,12 @@ def resolve_architecture(value: str | PathLike[str] | PyramidSpec) -> PyramidSpe
   Raises:
     UserError: there is no such name or file, or the file holds no valid pyramid.
   """
-  if isinstance(value, PyramidSpec):
+  if isinstance(value, PyramidSpec | Fpn):
     return value
   if not isinstance(value, str | PathLike):
     raise UserError(
       "an architecture is a name of the catalogue, the path of a .gin or .json file, or "
-      f"@PyramidSpec(), not {value!r}."
+      f"@PyramidSpec() or @Fpn(), not {value!r}."
     )
   path = Path(value)
   readers = {".gin": from_gin, ".json": from_json}
@@ -130,7 +131,7 @@ def resolve_architecture(value: str | PathLike[str] | PyramidSpec) -> PyramidSpe
     text = path.read_text(encoding="utf-8")
   except FileNotFoundError as error:
     raise UserError(
-      f"There is no architecture file {path}. The catalogue has {', '.join(CATALOG)}."
+      f"There is no architecture file {path}. The catalogue has {', '.join([*CATALOG, *BASELINES])}."
     ) from error
   except (OSError, UnicodeDecodeError) as error:
     raise UserError(f"{path} cannot be read: {error}") from error

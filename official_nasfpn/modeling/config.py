@@ -1,7 +1,7 @@
 """What a detector is made of, as gin binds it (`Detector.num_filters = 256`)."""
 
 import difflib
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
   BeforeValidator,
@@ -13,11 +13,14 @@ from pydantic import (
   field_validator,
 )
 
-from official_nasfpn.architecture import PyramidSpec, resolve_architecture
+from official_nasfpn.architecture import Fpn, PyramidSpec, resolve_architecture
 from official_nasfpn.configuration import configurable, settings
 from official_nasfpn.modeling.backbones import BACKBONES
 
-_Architecture = Annotated[InstanceOf[PyramidSpec], BeforeValidator(resolve_architecture)]
+TopLevels = Literal["max_pool", "convolution"]
+_Architecture = Annotated[
+  InstanceOf[PyramidSpec] | InstanceOf[Fpn], BeforeValidator(resolve_architecture)
+]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -32,9 +35,12 @@ class DetectorConfig:
     backbone: one of `modeling.backbones.BACKBONES`.
     backbone_width: channels of every layer of the backbone, relative to the published network.
     architecture: the pyramid, as a catalogue name, the path of a .gin or .json file, or a spec.
-      Held as a `PyramidSpec`, so that a resolved config needs no other file.
+      Held as a `PyramidSpec` or a baseline, so that a resolved config needs no other file.
     num_filters: width of every feature map of the pyramid.
     num_repeats: how often the pyramid is stacked.
+    separable_convolutions: whether pyramid and heads have depthwise separable convolutions.
+    top_levels: how NAS-FPN makes the levels above the backbone's: by `max_pool` of the projected map
+      below, or by a strided 3x3 `convolution` of the map below. An `Fpn` always has convolutions.
     image_size: height and width of the network's input in pixels, multiples of 2^max_level.
     num_classes: object classes, without a background class; None takes the label map's number.
     head_num_convs: 3x3 convolutions before each prediction in the class and in the box head.
@@ -55,6 +61,8 @@ class DetectorConfig:
   architecture: _Architecture = "nas_fpn"
   num_filters: PositiveInt = 256
   num_repeats: PositiveInt = 7
+  separable_convolutions: bool = False
+  top_levels: TopLevels = "max_pool"
   image_size: tuple[PositiveInt, PositiveInt] = (640, 640)
   num_classes: PositiveInt | None = None
   head_num_convs: NonNegativeInt = 4

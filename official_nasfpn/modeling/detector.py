@@ -4,10 +4,12 @@ import tensorflow as tf
 import tf_keras
 from official.vision.modeling.heads.dense_prediction_heads import RetinaNetHead
 
+from official_nasfpn.architecture import Fpn
 from official_nasfpn.modeling.backbones import build_backbone
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.drop_block import Drop
 from official_nasfpn.modeling.feature_pyramid import FeaturePyramid
+from official_nasfpn.modeling.stacked_fpn import StackedFpn
 
 
 class Detector(tf_keras.Model):
@@ -19,7 +21,7 @@ class Detector(tf_keras.Model):
   def __init__(
     self,
     backbone: tf_keras.Model,
-    pyramid: FeaturePyramid,
+    pyramid: FeaturePyramid | StackedFpn,
     head: RetinaNetHead,
     name: str = "detector",
   ):
@@ -79,14 +81,7 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
       **norm,
       sync_batch_norm=config.sync_batch_norm,
     ),
-    pyramid=FeaturePyramid(
-      spec,
-      config.num_filters,
-      config.num_repeats,
-      **norm,
-      sync_batch_norm=config.sync_batch_norm,
-      name="pyramid",
-    ),
+    pyramid=_build_pyramid(config),
     head=RetinaNetHead(
       min_level=spec.min_level,
       max_level=spec.max_level,
@@ -94,6 +89,7 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
       num_anchors_per_location=config.num_anchors_per_location,
       num_convs=config.head_num_convs,
       num_filters=config.head_num_filters or config.num_filters,
+      use_separable_conv=config.separable_convolutions,
       **norm,
       use_sync_bn=config.sync_batch_norm,
       name="head",
@@ -101,6 +97,21 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
   )
   detector(tf_keras.Input([*config.image_size, 3]))  # Makes the weights, runs nothing.
   return detector
+
+
+def _build_pyramid(config: DetectorConfig) -> FeaturePyramid | StackedFpn:
+  settings = {
+    "num_filters": config.num_filters,
+    "num_repeats": config.num_repeats,
+    "separable": config.separable_convolutions,
+    "norm_momentum": config.norm_momentum,
+    "norm_epsilon": config.norm_epsilon,
+    "sync_batch_norm": config.sync_batch_norm,
+    "name": "pyramid",
+  }
+  if isinstance(config.architecture, Fpn):
+    return StackedFpn(config.architecture, **settings)
+  return FeaturePyramid(config.architecture, top_levels=config.top_levels, **settings)
 
 
 def _to_float32(maps: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from official_nasfpn.architecture import PyramidSpec, from_json, to_json, unconsumed_inputs
+from official_nasfpn.modeling.config import TopLevels
 from official_nasfpn.modeling.drop_block import Drop, drop_blocks
 from official_nasfpn.modeling.merge_ops import MERGE_OPS
 from official_nasfpn.modeling.resampling import Candidate, max_pool
@@ -20,7 +22,7 @@ class FeaturePyramid(tf_keras.layers.Layer):
   """Turns a backbone's maps into the pyramids of every repeat.
 
   Takes {"3": C3, "4": C4, "5": C5}, maps of [batch, height / 2^l, width / 2^l, channels]; further
-  levels are ignored, and those missing at the top are max pooled from the highest that is there.
+  levels are ignored, and those missing at the top are made from the highest that is there.
   Returns a list, one {"3": P3, ..., "7": P7} per repeat, each map of `num_filters` channels; the
   last one is the final pyramid. With `training=True` and a `drop`, every merging cell drops blocks
   of its output (section 4.4).
@@ -35,6 +37,8 @@ class FeaturePyramid(tf_keras.layers.Layer):
     spec: PyramidSpec,
     num_filters: int = 256,
     num_repeats: int = 7,
+    separable: bool = False,
+    top_levels: TopLevels = "max_pool",
     norm_momentum: float = 0.997,
     norm_epsilon: float = 1e-4,
     sync_batch_norm: bool = False,
@@ -46,6 +50,10 @@ class FeaturePyramid(tf_keras.layers.Layer):
       spec: the architecture of one pyramid; each repeat has its own weights.
       num_filters: channels of every map.
       num_repeats: number of pyramids in the stack.
+      separable: whether the cells' convolutions are depthwise separable, as in NAS-FPNLite.
+      top_levels: how levels above the backbone's are made: by `max_pool` of the projected map below
+        (NAS-FPN), or by a strided 3x3 `convolution` of the map below, as the backbone gives it
+        (RetinaNet).
       norm_momentum: of the batch norms' moving averages.
       norm_epsilon: added to the variance in batch norms.
       sync_batch_norm: whether batch statistics are taken over all replicas.
@@ -62,6 +70,8 @@ class FeaturePyramid(tf_keras.layers.Layer):
     self.spec = spec
     self.num_filters = num_filters
     self.num_repeats = num_repeats
+    self.separable = separable
+    self.top_levels = top_levels
     self.norm_momentum = norm_momentum
     self.norm_epsilon = norm_epsilon
     self.sync_batch_norm = sync_batch_norm
@@ -72,15 +82,23 @@ class FeaturePyramid(tf_keras.layers.Layer):
     }
     self.laterals: dict[str, ConvolutionAndNorm] = {}
     self.repeats = [
-      OnePyramid(spec, num_filters, self._norm_arguments, name=f"repeat_{index}")
+      OnePyramid(spec, num_filters, separable, self._norm_arguments, name=f"repeat_{index}")
       for index in range(1, num_repeats + 1)
     ]
 
   def build(self, input_shape: Mapping[str, tf.TensorShape]) -> None:
-    for level in _levels_given(self.spec, input_shape):
+    given = _levels_given(self.spec, input_shape)
+    for level in given:
       if input_shape[level][-1] != self.num_filters:
         self.laterals[level] = ConvolutionAndNorm(
           self.num_filters, 1, self._norm_arguments, name=f"lateral_{level}"
+        )
+    if self.top_levels == "convolution":
+      for level in map(str, self.spec.levels[len(given) :]):
+        # Not separable: at these sizes a whole convolution costs next to nothing, and the published
+        # NAS-FPNLite has room for its parameters.
+        self.laterals[level] = ConvolutionAndNorm(
+          self.num_filters, 3, self._norm_arguments, strides=2, name=f"lateral_{level}"
         )
     super().build(input_shape)
 
@@ -104,13 +122,19 @@ class FeaturePyramid(tf_keras.layers.Layer):
   ) -> dict[str, tf.Tensor]:
     """Returns the maps of all levels at the pyramid's width."""
     maps = {}
-    for level in _levels_given(self.spec, {key: map.shape for key, map in features.items()}):
+    given = _levels_given(self.spec, {key: map.shape for key, map in features.items()})
+    for level in given:
       projected = features[level]
       if level in self.laterals:
         projected = self.laterals[level](projected, training=training)
       maps[level] = projected
-    for level in self.spec.levels[len(maps) :]:
-      maps[str(level)] = max_pool(maps[str(level - 1)], stride=2)
+    below = features[given[-1]]
+    for level in self.spec.levels[len(given) :]:
+      if self.top_levels == "convolution":
+        maps[str(level)] = self.laterals[str(level)](below, training=training)
+        below = tf.nn.relu(maps[str(level)])
+      else:
+        maps[str(level)] = max_pool(maps[str(level - 1)], stride=2)
     return maps
 
   def get_config(self) -> dict[str, Any]:
@@ -119,6 +143,8 @@ class FeaturePyramid(tf_keras.layers.Layer):
       "spec": to_json(self.spec),
       "num_filters": self.num_filters,
       "num_repeats": self.num_repeats,
+      "separable": self.separable,
+      "top_levels": self.top_levels,
       "norm_momentum": self.norm_momentum,
       "norm_epsilon": self.norm_epsilon,
       "sync_batch_norm": self.sync_batch_norm,
@@ -132,19 +158,27 @@ class FeaturePyramid(tf_keras.layers.Layer):
 class OnePyramid(tf_keras.layers.Layer):
   """The merging cells of one repeat: {level: input map} to {level: output map}."""
 
-  def __init__(self, spec: PyramidSpec, num_filters: int, norm: Mapping[str, Any], **kwargs: Any):
+  def __init__(
+    self,
+    spec: PyramidSpec,
+    num_filters: int,
+    separable: bool,
+    norm: Mapping[str, Any],
+    **kwargs: Any,
+  ):
     """Prepares the cells' layers.
 
     Args:
       spec: the architecture.
       num_filters: channels of every map.
+      separable: whether the convolutions are depthwise separable.
       norm: arguments of the batch norms.
       **kwargs: arguments of every Keras layer, such as `name`.
     """
     super().__init__(**kwargs)
     self.spec = spec
     self.cells = [
-      ConvolutionAndNorm(num_filters, 3, norm, name=f"cell_{index}")
+      ConvolutionAndNorm(num_filters, 3, norm, separable=separable, name=f"cell_{index}")
       for index in range(1, spec.num_cells + 1)
     ]
 
@@ -174,23 +208,47 @@ class OnePyramid(tf_keras.layers.Layer):
 class ConvolutionAndNorm(tf_keras.layers.Layer):
   """A convolution with bias, then batch norm: the weights of a cell or of a lateral projection."""
 
-  def __init__(self, num_filters: int, kernel_size: int, norm: Mapping[str, Any], **kwargs: Any):
+  def __init__(
+    self,
+    num_filters: int,
+    kernel_size: int,
+    norm: Mapping[str, Any],
+    *,
+    strides: int = 1,
+    separable: bool = False,
+    **kwargs: Any,
+  ):
     """Prepares both layers.
 
     Args:
       num_filters: output channels.
       kernel_size: side of the square kernel.
       norm: arguments of the batch norm.
+      strides: of the convolution.
+      separable: whether it is a depthwise separable one.
       **kwargs: arguments of every Keras layer, such as `name`.
     """
     super().__init__(**kwargs)
     # What Model Garden's decoder really uses: its `kernel_initializer` argument has no effect.
-    initializer = tf_keras.initializers.VarianceScaling(
-      scale=2.0, mode="fan_out", distribution="untruncated_normal"
+    initializer = functools.partial(
+      tf_keras.initializers.VarianceScaling,
+      scale=2.0,
+      mode="fan_out",
+      distribution="untruncated_normal",
     )
-    self.conv = tf_keras.layers.Conv2D(
-      num_filters, kernel_size, padding="same", kernel_initializer=initializer, name="conv"
-    )
+    geometry = {"kernel_size": kernel_size, "strides": strides, "padding": "same"}
+    if separable:
+      self.conv = tf_keras.layers.SeparableConv2D(
+        num_filters,
+        **geometry,
+        depthwise_initializer=initializer(),
+        pointwise_initializer=initializer(),
+        name="conv",
+      )
+    else:
+      self.conv = tf_keras.layers.Conv2D(
+        num_filters, **geometry, kernel_initializer=initializer(), name="conv"
+      )
     self.norm = tf_keras.layers.BatchNormalization(**norm, name="norm")
 
   @tf.autograph.experimental.do_not_convert

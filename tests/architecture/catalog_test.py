@@ -28,7 +28,7 @@ def test_an_unknown_name_leads_to_the_nearest_one(name, nearest):
 
 
 def test_fpn_passes_every_level_down_to_the_next():
-  spec = CATALOG["fpn"]
+  spec = CATALOG["fpn_like"]
   assert [cell.level for cell in spec.cells] == [7, 6, 5, 4, 3]
   for cell, above in zip(spec.cells[1:], spec.cells, strict=False):
     levels = [spec.level_of(candidate) for candidate in cell.inputs]
@@ -74,7 +74,7 @@ def test_bifpn_like_sees_the_input_of_every_middle_level_again():
 
 
 def test_no_input_of_these_is_added_by_the_rule_for_unconsumed_ones():
-  for name in ("fpn", "panet", "bifpn_like"):
+  for name in ("fpn_like", "panet", "bifpn_like"):
     assert not any(unconsumed_inputs(CATALOG[name])), name
 
 
@@ -82,4 +82,4 @@ def test_no_input_of_these_is_added_by_the_rule_for_unconsumed_ones():
 def test_fpn_has_the_parameters_of_retinanets_fpn(num_filters):
   # Three 3x3 convolutions on the outputs, two that make P6 and P7, each with bias and batch norm.
   expected = (3 + 2) * (9 * num_filters**2 + num_filters + 2 * num_filters)
-  assert pyramid_parameters(CATALOG["fpn"], num_filters) == expected
+  assert pyramid_parameters(CATALOG["fpn_like"], num_filters) == expected

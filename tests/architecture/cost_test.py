@@ -35,10 +35,10 @@ def test_multiply_adds_are_what_two_more_repeats_cost_in_the_paper(
 def test_multiply_adds_of_a_wide_image():
   # Output positions of P7..P3 at 256 x 512: 2x4, 4x8, 8x16, 16x32, 32x64.
   positions = 8 + 32 + 128 + 512 + 2048
-  assert pyramid_multiply_adds(CATALOG["fpn"], 10, (256, 512)) == positions * 9 * 100
+  assert pyramid_multiply_adds(CATALOG["fpn_like"], 10, (256, 512)) == positions * 9 * 100
 
 
 def test_sides_that_are_no_multiple_round_up():
-  assert pyramid_multiply_adds(CATALOG["fpn"], 8, (129, 640)) == pyramid_multiply_adds(
-    CATALOG["fpn"], 8, (130, 639)
+  assert pyramid_multiply_adds(CATALOG["fpn_like"], 8, (129, 640)) == pyramid_multiply_adds(
+    CATALOG["fpn_like"], 8, (130, 639)
   )

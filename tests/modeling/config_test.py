@@ -32,10 +32,12 @@ def test_resolved_gin_is_complete_and_reads_back():
 
 def test_architecture_from_a_trial_s_file(tmp_path):
   file = tmp_path / "architecture.gin"
-  file.write_text("Detector.architecture = @PyramidSpec()\n" + configuration.to_gin(CATALOG["fpn"]))
+  file.write_text(
+    "Detector.architecture = @PyramidSpec()\n" + configuration.to_gin(CATALOG["fpn_like"])
+  )
   configuration.parse([file], ["Detector.num_filters = 64"])
   config = configuration.from_bindings(DetectorConfig)
-  assert config.architecture == CATALOG["fpn"]
+  assert config.architecture == CATALOG["fpn_like"]
   assert config == DetectorConfig(architecture=str(file), num_filters=64)
 
 

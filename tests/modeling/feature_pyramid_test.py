@@ -197,7 +197,7 @@ def test_config_keeps_the_architecture_unlike_model_garden():
 def test_saves_inside_a_keras_model(tmp_path):
   features = backbone_features()
   inputs = {level: tf_keras.Input(map.shape[1:]) for level, map in features.items()}
-  model = tf_keras.Model(inputs, FeaturePyramid(CATALOG["fpn"], 8, 2)(inputs))
+  model = tf_keras.Model(inputs, FeaturePyramid(CATALOG["fpn_like"], 8, 2)(inputs))
   model.save(tmp_path / "pyramid.keras")
   restored = tf_keras.models.load_model(tmp_path / "pyramid.keras")
   np.testing.assert_array_equal(restored(features)[-1]["3"], model(features)[-1]["3"])

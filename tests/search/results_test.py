@@ -18,7 +18,7 @@ def trials(tmp_path) -> list[Trial]:
   store.create()
   names = ["fpn", "nas_fpn", "nas_fpn", "fpn", "failed"]
   for number, name in enumerate(names, start=1):
-    spec = CATALOG.get(name, CATALOG["fpn"])
+    spec = CATALOG.get(name, CATALOG["fpn_like"])
     store.propose([NewTrial(number, 1, (), (), name, to_gin(spec))])
   for reward in (0.25, 0.5):
     trial = store.claim("a")

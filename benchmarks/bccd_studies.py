@@ -1,0 +1,107 @@
+"""Small studies on BCCD blood cells: stacking, DropBlock, light detectors; several seeds of each.
+
+    python -m benchmarks.bccd_studies --study stacking --data_dir DATA --output_dir RUNS
+
+Runs that are done are not repeated, and an interrupted one goes on. Each leaves a run folder
+RUNS/STUDY/NAME/seed_S; the table at the end is of those that are done.
+"""
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import flags
+
+from official_nasfpn.errors import refuse_positional_arguments, run_program
+
+GIN = Path(__file__).resolve().parent.parent / "gin"
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """One detector of a study.
+
+  Attributes:
+    name: of its folder.
+    recipe: file in gin/.
+    bindings: what it changes in the recipe.
+  """
+
+  name: str
+  recipe: str
+  bindings: tuple[str, ...] = ()
+
+
+def _stacking() -> Iterator[Variant]:
+  for repeats in (1, 3, 5):
+    for architecture in ("fpn", "nas_fpn"):
+      yield Variant(
+        f"{architecture}_{repeats}",
+        "bccd_stacking.gin",
+        (f"Detector.architecture = '{architecture}'", f"Detector.num_repeats = {repeats}"),
+      )
+
+
+STUDIES = {
+  "stacking": tuple(_stacking()),
+}
+
+_STUDY = flags.DEFINE_enum("study", None, list(STUDIES), "Which one.", required=True)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "BCCD by prepare_data.", required=True)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where runs are written.", required=True)
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds 0, 1, ... of each.", lower_bound=1)
+
+
+def main(argv: list[str]) -> None:
+  refuse_positional_arguments(argv)
+  study = Path(_OUTPUT_DIR.value) / _STUDY.value
+  variants = STUDIES[_STUDY.value]
+  # Seeds outermost: every variant has a first result before any has a second.
+  for seed in range(_NUM_SEEDS.value):
+    for variant in variants:
+      _train(variant, seed, study / variant.name / f"seed_{seed}")
+  print(_table(study, variants))
+
+
+def _train(variant: Variant, seed: int, run: Path) -> None:
+  if (run / "evaluation.json").is_file():
+    return
+  print(f"{variant.name}, seed {seed}: {run}", flush=True)
+  bindings = (*variant.bindings, f"Training.seed = {seed}")
+  subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "official_nasfpn.train",
+      f"--gin_file={GIN / variant.recipe}",
+      *(f"--gin_param={binding}" for binding in bindings),
+      f"--data_dir={_DATA_DIR.value}",
+      f"--model_dir={run}",
+    ],
+    check=True,
+  )
+
+
+def _table(study: Path, variants: tuple[Variant, ...]) -> str:
+  """Returns a Markdown table of the runs that are done: means over seeds, and every seed's AP."""
+  lines = ["| detector | AP | AP50 | AP by seed | spread |", "|---|---|---|---|---|"]
+  for variant in variants:
+    files = sorted((study / variant.name).glob("seed_*/evaluation.json"))
+    metrics = [json.loads(file.read_text(encoding="utf-8"))["metrics"] for file in files]
+    aps = [metric["AP"] for metric in metrics]
+    if aps:
+      ap50 = statistics.mean(metric["AP50"] for metric in metrics)
+      spread = f"{statistics.stdev(aps):.3f}" if len(aps) > 1 else ""
+      each = " ".join(f"{ap:.3f}" for ap in aps)
+      lines.append(
+        f"| {variant.name} | {statistics.mean(aps):.3f} | {ap50:.3f} | {each} | {spread} |"
+      )
+  return "\n".join(lines)
+
+
+if __name__ == "__main__":
+  run_program(main)
