@@ -36,8 +36,8 @@ _FPN_LIKE = PyramidSpec(
 )
 
 # The bottom-up path of PANet (Liu et al., CVPR 2018) on FPN's top-down one: P3 = C3 + T4, then
-# every higher level adds the one below it. It differs in what is said of the former, and in that going up
-# is max pooling here and a strided convolution there.
+# every higher level adds the one below it. It differs in what is said of `fpn_like`, and in that
+# going up is max pooling here and a strided convolution there.
 _PANET = PyramidSpec(
   cells=(
     ((3, 4), 6, "sum"),  # T6 = C6 + C7

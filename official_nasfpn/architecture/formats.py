@@ -130,9 +130,8 @@ def resolve_architecture(value: str | PathLike[str] | PyramidSpec | Fpn) -> Pyra
   try:
     text = path.read_text(encoding="utf-8")
   except FileNotFoundError as error:
-    raise UserError(
-      f"There is no architecture file {path}. The catalogue has {', '.join([*CATALOG, *BASELINES])}."
-    ) from error
+    names = ", ".join([*CATALOG, *BASELINES])
+    raise UserError(f"There is no architecture file {path}. The catalogue has {names}.") from error
   except (OSError, UnicodeDecodeError) as error:
     raise UserError(f"{path} cannot be read: {error}") from error
   return readers[path.suffix](text, str(path))

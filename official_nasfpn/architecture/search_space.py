@@ -37,7 +37,7 @@ class SearchSpace:
 
   For each cell four decisions are taken: the first input, the second input (another one), the
   level and the op. A choice is an int: the index of the candidate, the level counted from the
-  lowest one, the index in `ops`. An intermediate cell chooses among all levels but the lowest, an
+  lowest one, the index in `ops`. An intermediate cell chooses among `intermediate_levels`, an
   output cell among the levels that no output cell has yet, and so the order of the outputs.
 
   Every sequence of valid choices is one pyramid and every pyramid of the space is one sequence.
@@ -47,12 +47,15 @@ class SearchSpace:
     max_level: the highest level.
     num_intermediate_cells: the number of cells before the output cells.
     ops: the ops to choose from.
+    intermediate_levels: the levels that intermediate cells may have, which decides most of what a
+      pyramid costs; None is all but the lowest.
   """
 
   min_level: int = 3
   max_level: int = 7
   num_intermediate_cells: int = 2
   ops: tuple[str, ...] = OPS
+  intermediate_levels: tuple[int, ...] | None = None
 
   def __post_init__(self):
     if not 0 <= self.min_level < self.max_level:
@@ -66,6 +69,13 @@ class SearchSpace:
       )
     if not self.ops or len(set(self.ops)) != len(self.ops) or not set(self.ops) <= set(OPS):
       raise ValueError(f"ops must be some of {', '.join(OPS)}, each once, got {self.ops!r}")
+    allowed = range(self.min_level + 1, self.max_level + 1)
+    levels = self._intermediate_levels
+    if not levels or len(set(levels)) != len(levels) or not set(levels) <= set(allowed):
+      raise ValueError(
+        f"intermediate_levels must be some of {self.min_level + 1} to {self.max_level}, each once, "
+        f"got {self.intermediate_levels!r}"
+      )
 
   @property
   def num_levels(self) -> int:
@@ -98,7 +108,8 @@ class SearchSpace:
       self._num_candidates(cell) * (self._num_candidates(cell) - 1)
       for cell in range(self.num_cells)
     )
-    levels = (self.num_levels - 1) ** self.num_intermediate_cells * math.factorial(self.num_levels)
+    intermediate = len(self._intermediate_levels) ** self.num_intermediate_cells
+    levels = intermediate * math.factorial(self.num_levels)
     return input_pairs * levels * len(self.ops) ** self.num_cells
 
   @property
@@ -163,6 +174,11 @@ class SearchSpace:
     for index, cell in enumerate(spec.cells):
       if cell.op not in self.ops:
         raise ValueError(f"cell {index} has op {cell.op!r}, the search space {self.ops}")
+      if not spec.is_output(index) and cell.level not in self._intermediate_levels:
+        raise ValueError(
+          f"cell {index} has level {cell.level}, intermediate cells of the search space "
+          f"{self._intermediate_levels}"
+        )
       choices += (*cell.inputs, cell.level - self.min_level, self.ops.index(cell.op))
     return tuple(choices)
 
@@ -196,6 +212,12 @@ class SearchSpace:
       if valid:
         yield from self._sequences((*choices, choice))
 
+  @property
+  def _intermediate_levels(self) -> tuple[int, ...]:
+    if self.intermediate_levels is None:
+      return tuple(range(self.min_level + 1, self.max_level + 1))
+    return self.intermediate_levels
+
   def _num_candidates(self, cell: int) -> int:
     return self.num_levels + cell
 
@@ -208,7 +230,9 @@ class SearchSpace:
     masks = []
     for cell in range(self.num_cells):
       inputs = tuple(index < self._num_candidates(cell) for index in range(num_inputs))
-      levels = tuple(level > 0 for level in range(self.num_levels))
+      levels = tuple(
+        self.min_level + level in self._intermediate_levels for level in range(self.num_levels)
+      )
       masks.append((inputs, inputs, levels, (True,) * len(self.ops)))
     return tuple(masks)
 

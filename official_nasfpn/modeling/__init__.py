@@ -11,6 +11,7 @@ from official_nasfpn.modeling.config import DetectorConfig
 _MODULE_OF = {
   "Detector": "detector",
   "FeaturePyramid": "feature_pyramid",
+  "StackedFpn": "stacked_fpn",
   "anchor_boxes": "anchors",
   "build_backbone": "backbones",
   "build_detector": "detector",

@@ -39,7 +39,7 @@ class DetectorConfig:
     num_filters: width of every feature map of the pyramid.
     num_repeats: how often the pyramid is stacked.
     separable_convolutions: whether pyramid and heads have depthwise separable convolutions.
-    top_levels: how NAS-FPN makes the levels above the backbone's: by `max_pool` of the projected map
+    top_levels: how the levels above the backbone's are made: by `max_pool` of the projected map
       below, or by a strided 3x3 `convolution` of the map below. An `Fpn` always has convolutions.
     image_size: height and width of the network's input in pixels, multiples of 2^max_level.
     num_classes: object classes, without a background class; None takes the label map's number.

@@ -3,6 +3,7 @@
 import pytest
 
 from official_nasfpn.architecture import (
+  BASELINES,
   CATALOG,
   architecture_by_name,
   pyramid_parameters,
@@ -12,8 +13,9 @@ from official_nasfpn.errors import UserError
 
 
 def test_names_lead_to_pyramids():
-  assert list(CATALOG) == ["nas_fpn", "fpn", "panet", "bifpn_like"]
-  for name, spec in CATALOG.items():
+  assert list(CATALOG) == ["nas_fpn", "fpn_like", "panet", "bifpn_like"]
+  assert list(BASELINES) == ["fpn"]
+  for name, spec in [*CATALOG.items(), *BASELINES.items()]:
     assert architecture_by_name(name) is spec
 
 
@@ -22,12 +24,13 @@ def test_names_lead_to_pyramids():
 )
 def test_an_unknown_name_leads_to_the_nearest_one(name, nearest):
   with pytest.raises(
-    UserError, match=rf"'{name}'.*\(nas_fpn, fpn, panet, bifpn_like\).*Did you mean {nearest}"
+    UserError,
+    match=rf"'{name}'.*\(nas_fpn, fpn_like, panet, bifpn_like, fpn\).*Did you mean {nearest}",
   ):
     architecture_by_name(name)
 
 
-def test_fpn_passes_every_level_down_to_the_next():
+def test_fpn_like_passes_every_level_down_to_the_next():
   spec = CATALOG["fpn_like"]
   assert [cell.level for cell in spec.cells] == [7, 6, 5, 4, 3]
   for cell, above in zip(spec.cells[1:], spec.cells, strict=False):
@@ -79,7 +82,7 @@ def test_no_input_of_these_is_added_by_the_rule_for_unconsumed_ones():
 
 
 @pytest.mark.parametrize("num_filters", [64, 256])
-def test_fpn_has_the_parameters_of_retinanets_fpn(num_filters):
+def test_fpn_like_has_the_parameters_of_retinanets_fpn(num_filters):
   # Three 3x3 convolutions on the outputs, two that make P6 and P7, each with bias and batch norm.
   expected = (3 + 2) * (9 * num_filters**2 + num_filters + 2 * num_filters)
   assert pyramid_parameters(CATALOG["fpn_like"], num_filters) == expected

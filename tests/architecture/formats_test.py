@@ -32,7 +32,7 @@ def test_every_pyramid_goes_round(write, read, space):
 
 
 def test_gin_text_can_be_read_by_a_person():
-  lines = to_gin(CATALOG["fpn"]).splitlines()
+  lines = to_gin(CATALOG["fpn_like"]).splitlines()
   assert lines[0] == "Detector.architecture = @PyramidSpec()"
   assert lines[2:4] == ["PyramidSpec.min_level = 3", "PyramidSpec.max_level = 7"]
   assert lines[4] == "PyramidSpec.cells = (((3, 4), 7, 'sum'),"

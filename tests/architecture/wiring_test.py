@@ -17,7 +17,7 @@ def test_the_discovered_architecture_adds_two_inputs():
 
 
 def test_fpn_adds_nothing():
-  assert unconsumed_inputs(CATALOG["fpn"]) == ((),) * 5
+  assert unconsumed_inputs(CATALOG["fpn_like"]) == ((),) * 5
 
 
 def test_unread_intermediates_go_to_the_output_of_their_level():

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture import CATALOG, PyramidSpec
+from official_nasfpn.architecture import CATALOG, Fpn, PyramidSpec, to_gin
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import DetectorConfig
 
@@ -30,11 +30,17 @@ def test_resolved_gin_is_complete_and_reads_back():
   assert configuration.from_bindings(DetectorConfig) == config
 
 
+def test_a_baseline_of_other_levels_comes_from_a_recipe_and_goes_back():
+  configuration.parse(gin_params=["Detector.architecture = @Fpn()\nFpn.max_level = 6"])
+  config = configuration.from_bindings(DetectorConfig)
+  assert config.architecture == Fpn(3, 6)
+  configuration.parse(gin_params=[configuration.to_gin(config)])
+  assert configuration.from_bindings(DetectorConfig) == config
+
+
 def test_architecture_from_a_trial_s_file(tmp_path):
   file = tmp_path / "architecture.gin"
-  file.write_text(
-    "Detector.architecture = @PyramidSpec()\n" + configuration.to_gin(CATALOG["fpn_like"])
-  )
+  file.write_text(to_gin(CATALOG["fpn_like"]))
   configuration.parse([file], ["Detector.num_filters = 64"])
   config = configuration.from_bindings(DetectorConfig)
   assert config.architecture == CATALOG["fpn_like"]
@@ -61,6 +67,8 @@ def test_architecture_from_a_trial_s_file(tmp_path):
       "score_threshold = 5: input should be less than or equal to 1",
     ),
     ("Detector.architecture = 'nas-fpn'", "nas_fpn"),
+    ("Detector.top_levels = 'conv'", "top_levels = 'conv'"),
+    ("Detector.separable_convolutions = 3", "separable_convolutions = 3"),
     ("Detector.num_filter = 64", "Did you mean Detector.num_filters"),
   ],
 )

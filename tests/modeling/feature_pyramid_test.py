@@ -12,9 +12,11 @@ from official_nasfpn.architecture import (
   CATALOG,
   MergingCell,
   PyramidSpec,
+  pyramid_parameters,
   unconsumed_inputs,
 )
 from official_nasfpn.modeling import FeaturePyramid
+from official_nasfpn.modeling.feature_pyramid import ConvolutionAndNorm
 
 LEVELS = ("3", "4", "5", "6", "7")
 BACKBONE_CHANNELS = {"3": 32, "4": 48, "5": 64}
@@ -159,6 +161,39 @@ def test_parameters_are_those_of_the_closed_form(num_filters):
   assert number_of_trainable_weights(pyramid) == cells + laterals
   for maps in pyramid(features):
     assert {map.shape[-1] for map in maps.values()} == {num_filters}
+
+
+@pytest.mark.parametrize("num_filters", [48, 64])
+def test_separable_cells_are_those_of_the_closed_form(num_filters):
+  features = backbone_features(dict.fromkeys(LEVELS, num_filters))
+  pyramid = FeaturePyramid(CATALOG["nas_fpn"], num_filters, 2, separable=True)
+  pyramid(features)
+  expected = 2 * pyramid_parameters(CATALOG["nas_fpn"], num_filters, separable=True)
+  assert number_of_trainable_weights(pyramid) == expected
+
+
+def test_a_separable_convolution_is_a_depthwise_and_a_pointwise_one():
+  layer = ConvolutionAndNorm(6, 3, {"epsilon": 1e-3}, separable=True)
+  features = tf.random.stateless_normal([2, 8, 8, 4], [0, 1])
+  result = layer(features, training=False)
+  depthwise, pointwise, bias = layer.conv.get_weights()
+  expected = tf.nn.depthwise_conv2d(features, depthwise, [1, 1, 1, 1], "SAME")
+  expected = tf.nn.conv2d(expected, pointwise, 1, "SAME") + bias
+  np.testing.assert_allclose(result, expected / np.sqrt(1 + 1e-3), atol=1e-5)
+
+
+def test_convolutions_may_make_the_levels_above_the_backbone():
+  features = backbone_features()
+  pyramid = FeaturePyramid(CATALOG["nas_fpn"], 8, 1, top_levels="convolution")
+  pyramid(features)
+  kernels = {level: lateral.conv.kernel.shape for level, lateral in pyramid.laterals.items()}
+  # P6 from C5 as it comes, P7 from P6.
+  assert kernels["6"] == (3, 3, BACKBONE_CHANNELS["5"], 8)
+  assert kernels["7"] == (3, 3, 8, 8)
+  maps = pyramid._inputs(features, training=False)
+  assert [maps[level].shape[1] for level in "34567"] == [16, 8, 4, 2, 1]
+  below = tf.nn.relu(maps["6"])
+  np.testing.assert_array_equal(maps["7"], pyramid.laterals["7"](below, training=False))
 
 
 def test_no_stray_projections_as_in_model_garden():

@@ -16,7 +16,7 @@ def trials(tmp_path) -> list[Trial]:
   """Returns five trials: rewards 0.25 and 0.5, a reuse of each, and a failure."""
   store = TrialStore(tmp_path / "search.db")
   store.create()
-  names = ["fpn", "nas_fpn", "nas_fpn", "fpn", "failed"]
+  names = ["fpn_like", "nas_fpn", "nas_fpn", "fpn_like", "failed"]
   for number, name in enumerate(names, start=1):
     spec = CATALOG.get(name, CATALOG["fpn_like"])
     store.propose([NewTrial(number, 1, (), (), name, to_gin(spec))])
