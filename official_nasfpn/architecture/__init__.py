@@ -4,7 +4,7 @@ Drawings are made by `official_nasfpn.architecture.diagram`, which is not import
 loads matplotlib.
 """
 
-from official_nasfpn.architecture.baselines import Fpn
+from official_nasfpn.architecture.baselines import Fpn, Ssdlite
 from official_nasfpn.architecture.canonical import canonical_form, canonical_hash
 from official_nasfpn.architecture.catalog import BASELINES, CATALOG, architecture_by_name
 from official_nasfpn.architecture.cost import pyramid_multiply_adds, pyramid_parameters
@@ -28,6 +28,7 @@ __all__ = [
   "MergingCell",
   "PyramidSpec",
   "SearchSpace",
+  "Ssdlite",
   "architecture_by_name",
   "canonical_form",
   "canonical_hash",

@@ -1,6 +1,12 @@
 """Pyramids that the cell vocabulary cannot say: what searched ones are compared with."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from official_nasfpn.configuration import configurable, settings
+
+_Share = Annotated[float, Field(gt=0, le=1)]
 
 
 @configurable("Fpn")
@@ -27,3 +33,46 @@ class Fpn:
         f"an FPN needs 0 <= min_level < max_level, got min_level {self.min_level} and max_level "
         f"{self.max_level}"
       )
+
+
+@configurable("Ssdlite")
+@settings
+class Ssdlite:
+  """SSDLite (Sandler et al., CVPR 2018): no pyramid, each level predicts from what lies below it.
+
+  Levels 4 and 5 are MobileNetV2's; four further ones are made by inverted bottlenecks. It has
+  anchors of its own (Liu et al. 2016, equation 4) instead of those that `Detector` sets.
+
+  Attributes:
+    min_scale: side of the square anchors of level 4, as a share of the image's side.
+    max_scale: that of the highest level; the levels between are spaced evenly.
+  """
+
+  min_scale: _Share = 0.2
+  max_scale: _Share = 0.95
+
+  def __post_init__(self):
+    if self.min_scale >= self.max_scale:
+      raise ValueError(
+        f"min_scale {self.min_scale} must be less than max_scale {self.max_scale} in an Ssdlite"
+      )
+
+  @property
+  def min_level(self) -> int:
+    return 4
+
+  @property
+  def max_level(self) -> int:
+    return 9
+
+  def anchors_of_level(self, level: int) -> tuple[tuple[float, float], ...]:
+    """Returns (side as a share of the image's, width over height) of a level's anchors."""
+    scale = self._scale(level)
+    if level == self.min_level:
+      return (0.5 * self.min_scale, 1.0), (scale, 2.0), (scale, 0.5)
+    between = (scale * (self._scale(level + 1) if level < self.max_level else 1.0)) ** 0.5
+    return *((scale, ratio) for ratio in (1.0, 2.0, 0.5, 3.0, 1 / 3)), (between, 1.0)
+
+  def _scale(self, level: int) -> float:
+    step = (self.max_scale - self.min_scale) / (self.max_level - self.min_level)
+    return self.min_scale + (level - self.min_level) * step

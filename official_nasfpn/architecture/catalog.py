@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from official_nasfpn.architecture.baselines import Fpn
+from official_nasfpn.architecture.baselines import Fpn, Ssdlite
 from official_nasfpn.architecture.spec import PyramidSpec
 from official_nasfpn.errors import UserError
 
@@ -75,10 +75,10 @@ CATALOG: Mapping[str, PyramidSpec] = MappingProxyType(
 )
 
 
-BASELINES: Mapping[str, Fpn] = MappingProxyType({"fpn": Fpn()})
+BASELINES: Mapping[str, Fpn | Ssdlite] = MappingProxyType({"fpn": Fpn(), "ssdlite": Ssdlite()})
 
 
-def architecture_by_name(name: str) -> PyramidSpec | Fpn:
+def architecture_by_name(name: str) -> PyramidSpec | Fpn | Ssdlite:
   """Returns the pyramid of that name, from the catalogue or from the baselines.
 
   Raises:

@@ -14,7 +14,7 @@ from typing import Any
 from gin import config_parser
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture.baselines import Fpn
+from official_nasfpn.architecture.baselines import Fpn, Ssdlite
 from official_nasfpn.architecture.catalog import BASELINES, CATALOG, architecture_by_name
 from official_nasfpn.architecture.spec import PyramidSpec
 from official_nasfpn.errors import UserError
@@ -105,7 +105,9 @@ def from_gin(text: str, where: str = "architecture") -> PyramidSpec:
   return _spec(fields, where)
 
 
-def resolve_architecture(value: str | PathLike[str] | PyramidSpec | Fpn) -> PyramidSpec | Fpn:
+def resolve_architecture(
+  value: str | PathLike[str] | PyramidSpec | Fpn | Ssdlite,
+) -> PyramidSpec | Fpn | Ssdlite:
   """Returns the pyramid that a setting names.
 
   Args:
@@ -114,12 +116,12 @@ def resolve_architecture(value: str | PathLike[str] | PyramidSpec | Fpn) -> Pyra
   Raises:
     UserError: there is no such name or file, or the file holds no valid pyramid.
   """
-  if isinstance(value, PyramidSpec | Fpn):
+  if isinstance(value, PyramidSpec | Fpn | Ssdlite):
     return value
   if not isinstance(value, str | PathLike):
     raise UserError(
       "an architecture is a name of the catalogue, the path of a .gin or .json file, or "
-      f"@PyramidSpec() or @Fpn(), not {value!r}."
+      f"@PyramidSpec(), @Fpn() or @Ssdlite(), not {value!r}."
     )
   path = Path(value)
   readers = {".gin": from_gin, ".json": from_json}

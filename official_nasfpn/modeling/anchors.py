@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 from official.vision.ops import anchor
 
+from official_nasfpn.architecture import Ssdlite
 from official_nasfpn.modeling.config import DetectorConfig
 
 
@@ -17,16 +18,36 @@ def anchor_boxes(config: DetectorConfig) -> dict[str, np.ndarray]:
     {level: float32 [height_l, width_l, anchors * 4]}; a box is (ymin, xmin, ymax, xmax) in pixels
     of the network's input, and may reach beyond it.
   """
+  spec = config.architecture
   with tf.init_scope():  # Constants are wanted also while a graph is being traced.
+    if isinstance(spec, Ssdlite):
+      levels = range(spec.min_level, spec.max_level + 1)
+      return {str(level): _ssd_anchors(spec, level, config.image_size) for level in levels}
     anchors = anchor.Anchor(
-      min_level=config.architecture.min_level,
-      max_level=config.architecture.max_level,
+      min_level=spec.min_level,
+      max_level=spec.max_level,
       num_scales=config.num_scales,
       aspect_ratios=config.aspect_ratios,
       anchor_size=config.anchor_size,
       image_size=config.image_size,
     )
     return {level: boxes.numpy() for level, boxes in anchors.multilevel_boxes.items()}
+
+
+def _ssd_anchors(spec: Ssdlite, level: int, image_size: tuple[int, int]) -> np.ndarray:
+  """Returns the anchors of one level of an SSDLite, float32 [height_l, width_l, anchors * 4]."""
+  boxes = [
+    anchor.Anchor(
+      min_level=level,
+      max_level=level,
+      num_scales=1,
+      aspect_ratios=(ratio,),
+      anchor_size=scale * min(image_size) / 2**level,
+      image_size=image_size,
+    ).multilevel_boxes[str(level)]
+    for scale, ratio in spec.anchors_of_level(level)
+  ]
+  return tf.concat(boxes, axis=-1).numpy()
 
 
 def flat_anchors(config: DetectorConfig) -> np.ndarray:

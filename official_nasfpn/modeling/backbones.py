@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # Recipes are checked against the names below without TensorF
   import tf_keras
 
 LEVELS = ("3", "4", "5")
+# What MobileNetV2 gives beside its levels: C4 within its last bottleneck, of 576 channels.
+EXPANDED_C4 = "4/depthwise"
 
 
 def _build_resnet(
@@ -48,10 +50,11 @@ def _build_mobilenet(
     model_id="MobileNetV2",
     input_specs=tf_keras.layers.InputSpec(shape=[None, *image_size, 3]),
     filter_size_scale=width,
+    output_intermediate_endpoints=True,
     **norm,
   )
   # What follows C5 are the 1280 channels of its classifier.
-  outputs = {level: mobilenet.output[level] for level in LEVELS}
+  outputs = {level: mobilenet.output[level] for level in (*LEVELS, EXPANDED_C4)}
   return tf_keras.Model(mobilenet.input, outputs, name="backbone")
 
 
@@ -102,7 +105,8 @@ def build_backbone(
 
   Returns:
     A functional model from float32 images [batch, height, width, 3] to
-    {"3": C3, "4": C4, "5": C5}, level l of size [batch, height / 2^l, width / 2^l, channels].
+    {"3": C3, "4": C4, "5": C5}, level l of size [batch, height / 2^l, width / 2^l, channels];
+    MobileNetV2 also gives `EXPANDED_C4`.
 
   Raises:
     ValueError: the name is unknown.

@@ -13,13 +13,14 @@ from pydantic import (
   field_validator,
 )
 
-from official_nasfpn.architecture import Fpn, PyramidSpec, resolve_architecture
+from official_nasfpn.architecture import Fpn, PyramidSpec, Ssdlite, resolve_architecture
 from official_nasfpn.configuration import configurable, settings
 from official_nasfpn.modeling.backbones import BACKBONES
 
 TopLevels = Literal["max_pool", "convolution"]
 _Architecture = Annotated[
-  InstanceOf[PyramidSpec] | InstanceOf[Fpn], BeforeValidator(resolve_architecture)
+  InstanceOf[PyramidSpec] | InstanceOf[Fpn] | InstanceOf[Ssdlite],
+  BeforeValidator(resolve_architecture),
 ]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -86,7 +87,23 @@ class DetectorConfig:
     return backbone
 
   def __post_init__(self) -> None:
-    check_image_size(self.image_size, self.architecture.max_level)
+    if isinstance(self.architecture, Ssdlite):
+      self._check_ssdlite()
+      check_image_size(self.image_size, max_level=5)  # What is above rounds up.
+    else:
+      check_image_size(self.image_size, self.architecture.max_level)
+
+  def _check_ssdlite(self) -> None:
+    if self.backbone != "MobileNetV2":
+      raise ValueError(
+        f"an Ssdlite takes its level 4 from within a bottleneck of MobileNetV2; {self.backbone} "
+        "has none. Set Detector.backbone = 'MobileNetV2'."
+      )
+    if self.num_repeats != 1:
+      raise ValueError(
+        f"an Ssdlite is no pyramid to be stacked: set Detector.num_repeats = 1, not "
+        f"{self.num_repeats}."
+      )
 
   @property
   def num_anchors_per_location(self) -> int:

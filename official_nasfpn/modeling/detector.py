@@ -4,11 +4,12 @@ import tensorflow as tf
 import tf_keras
 from official.vision.modeling.heads.dense_prediction_heads import RetinaNetHead
 
-from official_nasfpn.architecture import Fpn
+from official_nasfpn.architecture import Fpn, Ssdlite
 from official_nasfpn.modeling.backbones import build_backbone
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.drop_block import Drop
 from official_nasfpn.modeling.feature_pyramid import FeaturePyramid
+from official_nasfpn.modeling.ssdlite import SsdliteFeatures
 from official_nasfpn.modeling.stacked_fpn import StackedFpn
 
 
@@ -21,7 +22,7 @@ class Detector(tf_keras.Model):
   def __init__(
     self,
     backbone: tf_keras.Model,
-    pyramid: FeaturePyramid | StackedFpn,
+    pyramid: FeaturePyramid | StackedFpn | SsdliteFeatures,
     head: RetinaNetHead,
     name: str = "detector",
   ):
@@ -72,7 +73,6 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
     num_classes: object classes, without a background class.
   """
   norm = {"norm_momentum": config.norm_momentum, "norm_epsilon": config.norm_epsilon}
-  spec = config.architecture
   detector = Detector(
     backbone=build_backbone(
       config.backbone,
@@ -82,36 +82,78 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
       sync_batch_norm=config.sync_batch_norm,
     ),
     pyramid=_build_pyramid(config),
-    head=RetinaNetHead(
-      min_level=spec.min_level,
-      max_level=spec.max_level,
-      num_classes=num_classes,
-      num_anchors_per_location=config.num_anchors_per_location,
-      num_convs=config.head_num_convs,
-      num_filters=config.head_num_filters or config.num_filters,
-      use_separable_conv=config.separable_convolutions,
-      **norm,
-      use_sync_bn=config.sync_batch_norm,
-      name="head",
-    ),
+    head=_build_head(config, num_classes),
   )
   detector(tf_keras.Input([*config.image_size, 3]))  # Makes the weights, runs nothing.
+  _initialise_separable_head(detector.head)
   return detector
 
 
-def _build_pyramid(config: DetectorConfig) -> FeaturePyramid | StackedFpn:
-  settings = {
-    "num_filters": config.num_filters,
-    "num_repeats": config.num_repeats,
-    "separable": config.separable_convolutions,
+def _build_pyramid(config: DetectorConfig) -> FeaturePyramid | StackedFpn | SsdliteFeatures:
+  norm = {
     "norm_momentum": config.norm_momentum,
     "norm_epsilon": config.norm_epsilon,
     "sync_batch_norm": config.sync_batch_norm,
-    "name": "pyramid",
   }
-  if isinstance(config.architecture, Fpn):
-    return StackedFpn(config.architecture, **settings)
-  return FeaturePyramid(config.architecture, top_levels=config.top_levels, **settings)
+  stack = {
+    "num_filters": config.num_filters,
+    "num_repeats": config.num_repeats,
+    "separable": config.separable_convolutions,
+  }
+  spec = config.architecture
+  if isinstance(spec, Ssdlite):
+    return SsdliteFeatures(**norm, name="pyramid")
+  if isinstance(spec, Fpn):
+    return StackedFpn(spec, **stack, **norm, name="pyramid")
+  return FeaturePyramid(spec, **stack, top_levels=config.top_levels, **norm, name="pyramid")
+
+
+def _build_head(config: DetectorConfig, num_classes: int) -> RetinaNetHead:
+  spec = config.architecture
+  settings = {
+    "min_level": spec.min_level,
+    "max_level": spec.max_level,
+    "num_classes": num_classes,
+    "norm_momentum": config.norm_momentum,
+    "norm_epsilon": config.norm_epsilon,
+    "use_sync_bn": config.sync_batch_norm,
+    "name": "head",
+  }
+  if isinstance(spec, Ssdlite):
+    # Maps of different widths, so every level has predictions of its own, straight from its map.
+    return RetinaNetHead(
+      num_anchors_per_location={
+        str(level): len(spec.anchors_of_level(level))
+        for level in range(spec.min_level, spec.max_level + 1)
+      },
+      num_convs=0,
+      use_separable_conv=True,
+      share_level_convs=False,
+      **settings,
+    )
+  return RetinaNetHead(
+    num_anchors_per_location=config.num_anchors_per_location,
+    num_convs=config.head_num_convs,
+    num_filters=config.head_num_filters or config.num_filters,
+    use_separable_conv=config.separable_convolutions,
+    **settings,
+  )
+
+
+def _initialise_separable_head(head: RetinaNetHead) -> None:
+  """Initialises a separable head so that it learns as fast as a plain one; leaves a plain one."""
+  # Model Garden draws the depthwise kernels of the predictions with a deviation of 0.03, so that the
+  # pointwise kernels behind them get next to no gradient: in 410 train steps on BCCD a detector
+  # reached an AP of 0.01, 0.22 with 1.0 and 0.26 with a plain head. With 1.0 a depthwise sum is as
+  # large as the nine values that a plain kernel sees; 0.01 is what RetinaNet's plain heads have.
+  initializers = {
+    "depthwise_kernel": tf_keras.initializers.RandomNormal(stddev=1.0),
+    "pointwise_kernel": tf_keras.initializers.RandomNormal(stddev=0.01),
+  }
+  for variable in head.trainable_variables:
+    for name, initializer in initializers.items():
+      if name in variable.name:
+        variable.assign(initializer(variable.shape))
 
 
 def _to_float32(maps: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -38,13 +38,16 @@ def measure_size(detector: Detector) -> dict[str, Size]:
   Returns:
     The size of each part under `backbone`, `lateral_projections`, `pyramid` and `heads`.
   """
-  pyramid = detector.pyramid
+  laterals = [
+    variable
+    for lateral in detector.pyramid.laterals.values()
+    for variable in lateral.trainable_variables
+  ]
+  of_laterals = {id(variable) for variable in laterals}
   parts = {
     "backbone": detector.backbone.trainable_variables,
-    "lateral_projections": [
-      variable for lateral in pyramid.laterals.values() for variable in lateral.trainable_variables
-    ],
-    "pyramid": [variable for repeat in pyramid.repeats for variable in repeat.trainable_variables],
+    "lateral_projections": laterals,
+    "pyramid": [v for v in detector.pyramid.trainable_variables if id(v) not in of_laterals],
     "heads": detector.head.trainable_variables,
   }
   multiply_adds = _multiply_adds_by_variable(detector)

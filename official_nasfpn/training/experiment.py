@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from official_nasfpn import configuration
+from official_nasfpn.architecture import Ssdlite
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
@@ -19,6 +20,13 @@ class Experiment:
   detector: DetectorConfig
   input: InputConfig
   training: TrainingConfig
+
+  def __post_init__(self):
+    if self.training.drop_block_rate and isinstance(self.detector.architecture, Ssdlite):
+      raise UserError(
+        f"Training.drop_block_rate = {self.training.drop_block_rate}: an Ssdlite has no merging "
+        "cells for DropBlock to drop from. Leave it out."
+      )
 
   def to_gin(self) -> str:
     """Returns every setting as gin text; `load_experiment` reads it back."""
