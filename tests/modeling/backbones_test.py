@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official_nasfpn.modeling.backbones import BACKBONES, build_backbone
+from official_nasfpn.modeling.backbones import BACKBONES, LEVELS, build_backbone
 
 CHANNELS = {
   "R-10": (128, 256, 512),
@@ -56,7 +56,7 @@ def images():
 
 def test_levels_channels_and_parameters(narrow, published):
   name, _ = narrow
-  assert {level: map.shape[1:] for level, map in published.output.items()} == {
+  assert {level: published.output[level].shape[1:] for level in LEVELS} == {
     level: (64 >> int(level), 96 >> int(level), channels)
     for level, channels in zip(("3", "4", "5"), CHANNELS[name], strict=True)
   }
@@ -121,7 +121,7 @@ def test_mixed_precision(narrow, images):
 
 def test_width_of_mobilenet_is_rounded_to_multiples_of_8():
   narrow = build_backbone("MobileNetV2", (64, 64), width=0.7)
-  assert [map.shape[-1] for map in narrow.output.values()] == [24, 64, 224]
+  assert [narrow.output[level].shape[-1] for level in LEVELS] == [24, 64, 224]
 
 
 def test_batch_norm_settings_arrive(narrow):

@@ -1,5 +1,7 @@
 """The whole detector: outputs, weights, precision, gradients, checkpoints."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -126,3 +128,18 @@ def test_any_batch_size_in_one_graph(images):
   run = tf.function(detector, input_signature=[tf.TensorSpec([None, 128, 256, 3])])
   both = run(images)["class_logits"]["5"]
   np.testing.assert_allclose(run(images[:1])["class_logits"]["5"], both[:1], atol=1e-5)
+
+
+def test_a_separable_head_starts_as_a_plain_one_does(images):
+  config = dataclasses.replace(CONFIG, separable_convolutions=True)
+  detector = seeded_detector(config=config)
+  kernels = {v.name: v.numpy() for v in detector.head.trainable_variables if "kernel" in v.name}
+  # Two towers of two convolutions and two predictions, each of two kernels.
+  assert len(kernels) == 12
+  for name, kernel in kernels.items():
+    assert kernel.std() == pytest.approx(1.0 if "depthwise" in name else 0.01, rel=0.3), name
+  first, second = (kernels[name] for name in kernels if "-conv_0/depthwise" in name)
+  assert not np.array_equal(first, second)
+  scores = tf.sigmoid(detector(images)["class_logits"]["4"]).numpy()
+  assert scores.mean() == pytest.approx(0.01, rel=0.2)
+  assert scores.max() < 0.1

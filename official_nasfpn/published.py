@@ -1,0 +1,101 @@
+"""What the paper says of its models (Ghiasi, Lin, Le, CVPR 2019), as data.
+
+FLOPs are the paper's, twice the multiply-adds. AP is in per cent, as published.
+"""
+
+import dataclasses
+
+# The paper counts AmoebaNet-D with ImageNet's classifier, which no detector uses: 4096 inputs and a
+# bias for each of 1001 classes.
+_UNUSED_CLASSIFIER = 4097 * 1001 / 1e6
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedModel:
+  """A row of Table 1 that has a recipe.
+
+  Attributes:
+    recipe: name of the file in gin/paper/, without `.gin`.
+    name: of the model, in the paper's notation.
+    image_side: in pixels.
+    parameters: in millions.
+    flops: in billions.
+    test_dev_ap: on COCO test-dev.
+    remark: what must be known to compare, and the reason for what differs by more than 1 %.
+  """
+
+  recipe: str
+  name: str
+  image_side: int
+  parameters: float
+  flops: float
+  test_dev_ap: float
+  remark: str = ""
+
+
+_LITE_REMARK = (
+  "the paper's architecture is not published; the one here has all intermediate cells at level 4, "
+  "with one of them at level 5 7 @ 64 would have 1.966 B FLOPs"
+)
+_FPNLITE_REMARK = (
+  "neither heads nor P6 are published; two convolutions in each head fit the FLOPs; no head "
+  "was found that fits the parameters too, at both widths"
+)
+_AMOEBANET_REMARK = (
+  "Table 1 prints 166.5 M, which Figure 9a gives to 5 @ 384; this is its 185.16 M less the unused "
+  "classifier of 4.10 M"
+)
+
+TABLE_1 = (
+  PublishedModel("nasfpn_r50_640", "R-50, 7 @ 256", 640, 60.3, 281.3, 39.9),
+  PublishedModel("nasfpn_r50_1024", "R-50, 7 @ 256", 1024, 60.3, 720.4, 44.2),
+  PublishedModel("nasfpn_r50_1280", "R-50, 7 @ 256", 1280, 60.3, 1125.5, 44.8),
+  PublishedModel("nasfpn_r50_384_1280", "R-50, 7 @ 384", 1280, 103.9, 2086.3, 45.4),
+  PublishedModel(
+    "nasfpn_r50_384_1280_dropblock", "R-50, 7 @ 384 + DropBlock", 1280, 103.9, 2086.3, 46.6
+  ),
+  PublishedModel(
+    "nasfpn_amoebanet_384_1280",
+    "AmoebaNet, 7 @ 384",
+    1280,
+    185.16 - _UNUSED_CLASSIFIER,
+    2633.0,
+    48.0,
+    _AMOEBANET_REMARK,
+  ),
+  PublishedModel(
+    "nasfpn_amoebanet_384_1280_dropblock",
+    "AmoebaNet, 7 @ 384 + DropBlock",
+    1280,
+    185.16 - _UNUSED_CLASSIFIER,
+    2633.0,
+    48.3,
+    _AMOEBANET_REMARK,
+  ),
+  PublishedModel("fpn_r50_640", "FPN R-50 @ 256", 640, 34.0, 193.6, 37.0),
+  PublishedModel("fpn_r101_640", "FPN R-101 @ 256", 640, 53.0, 254.2, 37.8),
+  PublishedModel("fpn_r50_1024", "FPN R-50 @ 256", 1024, 34.0, 495.8, 40.1),
+  PublishedModel("fpn_r101_1024", "FPN R-101 @ 256", 1024, 53.0, 651.1, 41.1),
+  PublishedModel(
+    "fpn_amoebanet_1280",
+    "FPN AmoebaNet @ 256",
+    1280,
+    114.4 - _UNUSED_CLASSIFIER,
+    1311.0,
+    43.4,
+    "Table 1's 114.4 M less the unused classifier of 4.10 M",
+  ),
+  PublishedModel("nasfpnlite_3x48", "NAS-FPNLite, 3 @ 48", 320, 2.16, 1.52, 24.2, _LITE_REMARK),
+  PublishedModel("nasfpnlite_7x64", "NAS-FPNLite, 7 @ 64", 320, 2.62, 1.96, 25.7, _LITE_REMARK),
+  PublishedModel("fpnlite_64", "FPNLite @ 64", 320, 2.02, 1.51, 22.7, _FPNLITE_REMARK),
+  PublishedModel("fpnlite_128", "FPNLite @ 128", 320, 2.20, 2.03, 24.3, _FPNLITE_REMARK),
+  PublishedModel(
+    "ssdlite",
+    "SSDLite",
+    320,
+    4.3,
+    1.6,
+    22.1,
+    "with 80 classes instead of 90 it has 4.31 M",
+  ),
+)
