@@ -46,8 +46,32 @@ def _stacking() -> Iterator[Variant]:
       )
 
 
+# 3 @ 128: wide enough to overfit 205 images.
+_WIDE = ("Detector.num_filters = 128",)
+_NAS_FPNLITE = ("Detector.architecture = 'nas_fpnlite_ours'",)
+
 STUDIES = {
   "stacking": tuple(_stacking()),
+  "drop_block": (
+    Variant("without", "bccd_stacking.gin", _WIDE),
+    Variant("with", "bccd_stacking.gin", (*_WIDE, "Training.drop_block_rate = 0.1")),
+  ),
+  "lite": (
+    Variant(
+      "nas_fpnlite_3x48",
+      "bccd_lite.gin",
+      (*_NAS_FPNLITE, "Detector.num_repeats = 3", "Detector.num_filters = 48"),
+    ),
+    Variant("nas_fpnlite_1x64", "bccd_lite.gin", _NAS_FPNLITE),
+    Variant("fpnlite_64", "bccd_lite.gin"),
+    Variant("fpnlite_128", "bccd_lite.gin", ("Detector.num_filters = 128",)),
+    # Its usual anchors begin at 32 pixels; platelets are 20 wide here.
+    Variant(
+      "ssdlite",
+      "bccd_lite.gin",
+      ("Detector.architecture = @Ssdlite()", "Ssdlite.min_scale = 0.1"),
+    ),
+  ),
 }
 
 _STUDY = flags.DEFINE_enum("study", None, list(STUDIES), "Which one.", required=True)

@@ -4,6 +4,7 @@ Example:
   python -m official_nasfpn.describe --model "R-50, 7 @ 256" --image_size 640
   python -m official_nasfpn.describe --model "R-18, 3 @ 64" --image_size 320 \
     --architecture runs/search/best_architecture.gin --diagram pyramid.png
+  python -m official_nasfpn.describe --recipe all
 """
 
 import json
@@ -12,9 +13,18 @@ import re
 from absl import flags
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture import CATALOG, PyramidSpec, canonical_hash
+from official_nasfpn.architecture import (
+  BASELINES,
+  CATALOG,
+  Fpn,
+  PyramidSpec,
+  Ssdlite,
+  canonical_hash,
+)
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.modeling import DetectorConfig
+from official_nasfpn.paper import recipe_table
+from official_nasfpn.progress import progress_bar
 
 _MODEL = flags.DEFINE_string(
   "model",
@@ -33,6 +43,12 @@ _ARCHITECTURE = flags.DEFINE_string(
 )
 _NUM_CLASSES = flags.DEFINE_integer(
   "num_classes", 90, "Object classes. The published detectors have the 90 of COCO's numbering."
+)
+_RECIPE = flags.DEFINE_string(
+  "recipe",
+  None,
+  "A recipe of gin/paper/, or `all`: prints ours beside the published parameters and FLOPs, and "
+  "--model is left alone.",
 )
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "json"], "A table, or JSON for programs.")
 _DIAGRAM = flags.DEFINE_string("diagram", None, "Where to write a drawing of the pyramid (.png).")
@@ -120,8 +136,11 @@ def describe(config: DetectorConfig, num_classes: int) -> dict:
   }
 
 
-def name_of(architecture: PyramidSpec) -> str:
+def name_of(architecture: PyramidSpec | Fpn | Ssdlite) -> str:
   """Returns the pyramid's name in the catalogue, or its canonical hash where it has none."""
+  if not isinstance(architecture, PyramidSpec):
+    names = {baseline: name for name, baseline in BASELINES.items()}
+    return names.get(architecture, str(architecture))
   names = {canonical_hash(spec): name for name, spec in CATALOG.items()}
   identity = canonical_hash(architecture)
   return names.get(identity, identity)
@@ -147,12 +166,17 @@ def as_table(description: dict) -> str:
   return "\n".join(lines)
 
 
-def write_diagram(architecture: PyramidSpec, path: str) -> None:
+def write_diagram(architecture: PyramidSpec | Fpn | Ssdlite, path: str) -> None:
   """Draws a pyramid.
 
   Raises:
-    UserError: the file cannot be written.
+    UserError: it has no merging cells, or the file cannot be written.
   """
+  if not isinstance(architecture, PyramidSpec):
+    raise UserError(
+      f"--diagram draws merging cells, and {name_of(architecture)} has none. Of like wiring is "
+      "--architecture fpn_like."
+    )
   from official_nasfpn.architecture.diagram import draw_pyramid
 
   try:
@@ -161,8 +185,33 @@ def write_diagram(architecture: PyramidSpec, path: str) -> None:
     raise UserError(f"--diagram {path!r} cannot be written: {error}") from error
 
 
+def print_recipes(name: str, output_format: str) -> None:
+  """Prints recipes beside what is published of them.
+
+  Args:
+    name: of a recipe in gin/paper/, or `all`.
+    output_format: `text` or `json`.
+
+  Raises:
+    UserError: there is no such recipe.
+  """
+  rows = recipe_table.published_models(name)
+  comparisons = []
+  with progress_bar(len(rows), "build", "recipe") as bar:
+    for comparison in recipe_table.compare(rows):
+      comparisons.append(comparison)
+      bar.update()
+  if output_format == "json":
+    print(json.dumps(recipe_table.as_data(comparisons), indent=2))
+  else:
+    print(recipe_table.as_table(comparisons))
+
+
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
+  if _RECIPE.value:
+    print_recipes(_RECIPE.value, _FORMAT.value)
+    return
   if _NUM_CLASSES.value < 1:
     raise UserError(f"--num_classes must be at least 1, not {_NUM_CLASSES.value}.")
   config = detector_config(_MODEL.value, _ARCHITECTURE.value, _IMAGE_SIZE.value)

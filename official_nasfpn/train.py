@@ -4,7 +4,7 @@
         --mode train_and_evaluate
 
 The same command goes on where an interrupted run stopped. Once a run folder exists, --model_dir
-alone says everything.
+alone says everything. --dry_run prints the plan instead.
 """
 
 from pathlib import Path
@@ -29,7 +29,17 @@ flags.DEFINE_string(
   "distribution_strategy", "one_device", "one_device, mirrored, multi_worker_mirrored or tpu."
 )
 flags.DEFINE_string("tpu", None, "Name or address of the TPU for --distribution_strategy=tpu.")
-flags.mark_flag_as_required("model_dir")
+flags.DEFINE_bool(
+  "dry_run",
+  False,
+  "Build the detector, check the data, print what would be done and what it would cost, and write "
+  "nothing. Needs no --model_dir.",
+)
+flags.register_multi_flags_validator(
+  ["model_dir", "dry_run"],
+  lambda values: values["model_dir"] or values["dry_run"],
+  "--model_dir is needed, unless with --dry_run.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -38,9 +48,9 @@ def main(argv: list[str]) -> None:
   from official_nasfpn.training.run_folder import RunFolder
   from official_nasfpn.training.strategies import build_strategy, is_chief
 
-  folder = RunFolder(Path(FLAGS.model_dir))
+  folder = RunFolder(Path(FLAGS.model_dir)) if FLAGS.model_dir else None
   gin_files = list(FLAGS.gin_file)
-  if not gin_files and folder.config_file.is_file():
+  if not gin_files and folder and folder.config_file.is_file():
     gin_files = [folder.config_file]
   if not gin_files:
     raise UserError("Give a recipe with --gin_file, or --model_dir of an existing run.")
@@ -50,6 +60,9 @@ def main(argv: list[str]) -> None:
   experiment, dataset = experiment_lib.open_dataset(
     experiment_lib.load_experiment(gin_files, gin_params)
   )
+  if FLAGS.dry_run:
+    _print_plan(experiment, dataset)
+    return
   if FLAGS.mode == "evaluate":
     folder.latest_checkpoint()
   # In a cluster the chief makes the folder, for all.
@@ -77,6 +90,15 @@ def main(argv: list[str]) -> None:
   if result and is_chief():
     write_text(folder.evaluation_file, result.to_json())
     print(result.table())
+
+
+def _print_plan(experiment, dataset) -> None:
+  from official_nasfpn.training.plan import make_plan
+  from official_nasfpn.training.strategies import build_strategy
+
+  num_devices = build_strategy(FLAGS.distribution_strategy, FLAGS.tpu).num_replicas_in_sync
+  print(make_plan(experiment, dataset, num_devices).as_text())
+  print("A dry run: nothing was trained and nothing written.")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,45 @@ def measure_size(detector: Detector) -> dict[str, Size]:
   }
 
 
+def stored_activation_bytes(detector: Detector) -> int:
+  """Returns what the backward pass of one image reads of the forward pass, in bytes.
+
+  A train step is traced, not run, under the current precision policy: every tensor made by the
+  forward pass and read by the backward pass is counted once. Workspace of the operations is not,
+  and a compiler may keep less.
+  """
+
+  def gradients(image: tf.Tensor) -> list[tf.Tensor]:
+    with tf.GradientTape() as tape:
+      outputs = tf.nest.flatten(detector(image, training=True))
+      loss = tf.add_n([tf.reduce_sum(map) for map in outputs])
+    forward.extend(tf.compat.v1.get_default_graph().get_operations())
+    return tape.gradient(loss, detector.trainable_variables)
+
+  forward: list[tf.Operation] = []
+  image = tf.TensorSpec([1, *detector.backbone.input_shape[1:]])
+  graph = tf.function(gradients).get_concrete_function(image).graph
+  stored = {
+    tensor.ref(): tensor
+    for operation in graph.get_operations()[len(forward) :]
+    for tensor in operation.inputs
+  }
+  made_forward = {output.ref() for operation in forward for output in operation.outputs}
+  return sum(
+    tensor.shape.num_elements() * tensor.dtype.size
+    for reference, tensor in stored.items()
+    if reference in made_forward and not _is_a_weight(tensor) and tensor.shape.rank
+  )
+
+
+def _is_a_weight(tensor: tf.Tensor) -> bool:
+  """Returns whether the tensor is a variable, a constant, or one of them cast."""
+  operation = tensor.op
+  while operation.type in ("Cast", "ReadVariableOp", "Identity"):
+    operation = operation.inputs[0].op
+  return operation.type in ("Placeholder", "Const")
+
+
 def _multiply_adds_by_variable(detector: Detector) -> Mapping[int, int]:
   """Returns the multiply-adds for one image by the id of the kernel's resource handle.
 

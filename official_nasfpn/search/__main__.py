@@ -6,6 +6,7 @@ finished.
 
 import functools
 import os
+import random
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,11 +29,21 @@ _GIN_FILE = flags.DEFINE_multi_string(
 _GIN_PARAM = flags.DEFINE_multi_string(
   "gin_param", [], "A single binding, such as Search.num_trials=24; may be given several times."
 )
-_SEARCH_DIR = flags.DEFINE_string(
-  "search_dir", None, "Where everything of this search is kept.", required=True
-)
+_SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Where everything of this search is kept.")
 _NUM_WORKERS = flags.DEFINE_integer(
   "num_workers", 1, "Worker processes on this machine, which share its cores.", lower_bound=1
+)
+
+_DRY_RUN = flags.DEFINE_bool(
+  "dry_run",
+  False,
+  "Check recipe and data, print how many trials there would be and what one would do and cost, and "
+  "write nothing. Needs no --search_dir.",
+)
+flags.register_multi_flags_validator(
+  ["search_dir", "dry_run"],
+  lambda values: values["search_dir"] or values["dry_run"],
+  "--search_dir is needed, unless with --dry_run.",
 )
 
 _WORKER_COMMAND = (sys.executable, "-m", "official_nasfpn.worker")
@@ -40,8 +51,12 @@ _WORKER_COMMAND = (sys.executable, "-m", "official_nasfpn.worker")
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
-  search_dir = Path(_SEARCH_DIR.value)
-  recipe, config, space = _read_recipe(search_dir)
+  search_dir = Path(_SEARCH_DIR.value) if _SEARCH_DIR.value else None
+  proxy_recipe, config, space = _read_recipe(search_dir)
+  if _DRY_RUN.value:
+    _print_plan(proxy_recipe, config, space)
+    return
+  recipe = f"{configuration.to_gin(config, space)}\n{proxy_recipe}"
   # The controller's network is small, and the cores are the workers'.
   os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
   try:
@@ -58,9 +73,11 @@ def main(argv: list[str]) -> None:
   print(results_table(trials, search_dir))
 
 
-def _read_recipe(search_dir: Path) -> tuple[str, SearchConfig, SearchSpace]:
-  """Returns the resolved recipe and the parts of it that the search itself needs."""
+def _read_recipe(search_dir: Path | None) -> tuple[str, SearchConfig, SearchSpace]:
+  """Returns the resolved recipe of the proxy task and the settings of the search itself."""
   gin_files: list[str | Path] = [*_GIN_FILE.value]
+  if not gin_files and search_dir is None:
+    raise UserError("--gin_file is needed: without --search_dir there is no search to continue.")
   if not gin_files:
     gin_files = [storage.recipe_path(search_dir)]
     if not gin_files[0].is_file():
@@ -68,7 +85,16 @@ def _read_recipe(search_dir: Path) -> tuple[str, SearchConfig, SearchSpace]:
   proxy_recipe = proxy_task.resolved_recipe(gin_files, _GIN_PARAM.value)
   config = configuration.from_bindings(SearchConfig)
   space = configuration.from_bindings(SearchSpace)
-  return f"{configuration.to_gin(config, space)}\n{proxy_recipe}", config, space
+  return proxy_recipe, config, space
+
+
+def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> None:
+  spec = space.sample(random.Random(config.seed))
+  print(
+    f"{config.num_trials:,} trials of {space.size_unordered:.2e} architectures, each like this:"
+  )
+  print(proxy_task.plan_of_a_trial(proxy_recipe, spec))
+  print("A dry run: nothing was trained and nothing written.")
 
 
 def _uses_tensorflow(config: SearchConfig) -> bool:

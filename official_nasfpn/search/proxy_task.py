@@ -33,6 +33,19 @@ def resolved_recipe(gin_files: Sequence[str | Path], gin_params: Sequence[str]) 
   return experiment.to_gin()
 
 
+def plan_of_a_trial(recipe: str, spec: PyramidSpec) -> str:
+  """Returns what one trial would do and cost, as text; builds its detector and trains nothing.
+
+  Args:
+    recipe: the proxy experiment, from `resolved_recipe`.
+    spec: an architecture of the search.
+  """
+  from official_nasfpn.training.plan import make_plan
+
+  experiment, dataset = open_dataset(_on_holdout(load_experiment(gin_params=[recipe])))
+  return make_plan(_with_architecture(experiment, spec), dataset, num_devices=1).as_text()
+
+
 def make_evaluate(search_dir: Path) -> Evaluate:
   """Returns the function that trains one architecture on the proxy task of a search.
 
@@ -58,8 +71,7 @@ def make_evaluate(search_dir: Path) -> Evaluate:
     # Without this every trial's graph and weights stay in memory for the life of the worker.
     tf_keras.backend.clear_session()
     gc.collect()
-    detector = dataclasses.replace(experiment.detector, architecture=spec)
-    trial = dataclasses.replace(experiment, detector=detector)
+    trial = _with_architecture(experiment, spec)
     try:
       result = runner.train_in_memory(trial, dataset, trial_dir / "train.log", report_progress)
     except TrainingDiverged as error:
@@ -77,3 +89,8 @@ def _on_holdout(experiment: Experiment) -> Experiment:
   """Returns the experiment, trained without the held-out images and evaluated on them."""
   parts = dataclasses.replace(experiment.input, train_parts=("train",), evaluation_part="holdout")
   return dataclasses.replace(experiment, input=parts)
+
+
+def _with_architecture(experiment: Experiment, spec: PyramidSpec) -> Experiment:
+  detector = dataclasses.replace(experiment.detector, architecture=spec)
+  return dataclasses.replace(experiment, detector=detector)

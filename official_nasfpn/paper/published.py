@@ -99,3 +99,62 @@ TABLE_1 = (
     "with 80 classes instead of 90 it has 4.31 M",
   ),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedPoint:
+  """One point of Figures 8 or 9, read off their vector drawings.
+
+  Attributes:
+    series: what its line is of.
+    num_repeats: repeats of the pyramid; None where the figure has no line over them.
+    flops: in billions.
+    ap: on COCO val2017, at 640 pixels in Figure 8.
+    parameters: in millions, where the figure gives them.
+    latency_ms: on a P100, where the figure gives it.
+  """
+
+  series: str
+  num_repeats: int | None
+  flops: float
+  ap: float
+  parameters: float | None = None
+  latency_ms: float | None = None
+
+
+FIGURE_8 = tuple(
+  PublishedPoint(series, num_repeats, flops, ap)
+  for series, points in {
+    "FPN R-50 @ 256": {
+      1: (193.50, 37.21),
+      3: (215.86, 37.68),
+      5: (238.23, 37.64),
+      7: (260.59, 37.25),
+    },
+    "NAS-FPN R-50 @ 256": {3: (225.95, 39.34), 5: (253.65, 39.57), 7: (281.34, 40.01)},
+    "NAS-FPN MobileNetV2 @ 256": {3: (160.26, 36.60), 5: (187.96, 37.42), 7: (215.66, 37.91)},
+    "NAS-FPN R-101 @ 256": {3: (286.60, 39.60), 5: (314.29, 40.14), 7: (341.99, 40.12)},
+    "NAS-FPN AmoebaNet-D @ 256": {3: (361.13, 41.08), 5: (388.93, 41.62), 7: (416.74, 41.41)},
+    "NAS-FPN R-50 @ 128": {3: (115.95, 37.62), 5: (122.88, 37.88)},
+    "NAS-FPN R-50 @ 384": {3: (396.93, 40.09), 5: (459.23, 40.55), 7: (521.53, 40.96)},
+  }.items()
+  for num_repeats, (flops, ap) in points.items()
+)
+
+FIGURE_9 = tuple(
+  PublishedPoint(series, num_repeats, flops, ap, parameters, latency_ms)
+  for series, points in {
+    "R-50 @ 256, 640": {5: (47.04, 253.65, 52.05, 39.57), 7: (56.17, 281.34, 60.32, 40.01)},
+    "R-50 @ 384, 640": {5: (67.56, 459.24, 85.34, 40.55), 7: (77.43, 521.54, 103.94, 40.96)},
+    "R-50 @ 256, 1024": {5: (82.32, 649.28, 52.05, 43.63), 7: (92.11, 720.18, 60.32, 44.04)},
+    "AmoebaNet @ 256, 1280": {
+      5: (229.29, 1554.95, 132.68, 47.08),
+      7: (242.05, 1665.26, 140.95, 47.57),
+    },
+    "AmoebaNet @ 384, 1280": {
+      5: (278.91, 2384.31, 166.57, 47.52),
+      7: (301.62, 2633.48, 185.16, 47.95),
+    },
+  }.items()
+  for num_repeats, (latency_ms, flops, parameters, ap) in points.items()
+)

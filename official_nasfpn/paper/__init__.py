@@ -1,0 +1,1 @@
+"""What the paper publishes, and how ours compares: tables and figures."""

@@ -1,0 +1,128 @@
+"""The table of recipes: what we build beside what the paper publishes."""
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from official_nasfpn.errors import UserError
+from official_nasfpn.modeling import DetectorConfig
+from official_nasfpn.paper.published import TABLE_1, PublishedModel
+from official_nasfpn.training.experiment import load_experiment
+
+RECIPES = Path(__file__).resolve().parents[2] / "gin" / "paper"
+# The published detectors have the 90 classes of COCO's numbering.
+_NUM_CLASSES = 90
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """One recipe beside its row of Table 1.
+
+  Attributes:
+    published: that row.
+    parameters: ours, in millions.
+    flops: ours, in billions: twice the multiply-adds of one image.
+  """
+
+  published: PublishedModel
+  parameters: float
+  flops: float
+
+  @property
+  def parameters_difference(self) -> float:
+    """Ours less the published parameters, in per cent of these."""
+    return 100 * (self.parameters / self.published.parameters - 1)
+
+  @property
+  def flops_difference(self) -> float:
+    """Ours less the published FLOPs, in per cent of these."""
+    return 100 * (self.flops / self.published.flops - 1)
+
+
+def published_models(name: str) -> tuple[PublishedModel, ...]:
+  """Returns the rows that `--recipe` asks for.
+
+  Args:
+    name: of a recipe in gin/paper/, with or without folder and `.gin`, or `all`.
+
+  Raises:
+    UserError: there is no such recipe.
+  """
+  if name == "all":
+    return TABLE_1
+  rows = tuple(row for row in TABLE_1 if row.recipe == Path(name).stem)
+  if not rows:
+    names = [row.recipe for row in TABLE_1]
+    nearest = difflib.get_close_matches(Path(name).stem, names, n=1, cutoff=0.0)[0]
+    raise UserError(
+      f"--recipe {name!r} is none with published numbers. Did you mean {nearest}? There are all, "
+      f"{', '.join(names)}."
+    )
+  return rows
+
+
+def compare(rows: Iterable[PublishedModel]) -> Iterator[Comparison]:
+  """Builds the detector of each recipe, without running it, and counts."""
+  for row in rows:
+    config = load_experiment([RECIPES / f"{row.recipe}.gin"]).detector
+    parameters, multiply_adds = _size(config)
+    yield Comparison(row, parameters / 1e6, 2 * multiply_adds / 1e9)
+
+
+# Recipes that differ in their training alone share a detector.
+@functools.lru_cache(maxsize=4)
+def _size(config: DetectorConfig) -> tuple[int, int]:
+  from official_nasfpn.modeling.detector import build_detector
+  from official_nasfpn.modeling.model_size import Size, measure_size
+
+  # Statistics over all replicas have no parameters, and Model Garden's heads warn of them.
+  alone = dataclasses.replace(config, sync_batch_norm=False)
+  total = sum(measure_size(build_detector(alone, _NUM_CLASSES)).values(), Size())
+  return total.parameters, total.multiply_adds
+
+
+def as_table(comparisons: Iterable[Comparison]) -> str:
+  """Returns the comparisons as text for a person, remarks below."""
+  lines = [
+    f"{'recipe':36} {'model':28} {'side':>4}  {'parameters, M':^24}  {'FLOPs, B':^26}  {'AP':>5}",
+    f"{'':36} {'':28} {'':>4}  {'ours':>7} {'paper':>7} {'':>8}  {'ours':>8} {'paper':>8} {'':>8}"
+    f"  {'paper':>5}",
+  ]
+  remarks: list[str] = []
+  for comparison in comparisons:
+    row = comparison.published
+    mark = ""
+    if row.remark:
+      if row.remark not in remarks:
+        remarks.append(row.remark)
+      mark = f" [{remarks.index(row.remark) + 1}]"
+    lines.append(
+      f"{row.recipe:36} {row.name:28} {row.image_side:>4}  "
+      f"{comparison.parameters:>7.2f} {row.parameters:>7.2f} "
+      f"{comparison.parameters_difference:>+7.2f}%  "
+      f"{comparison.flops:>8.2f} {row.flops:>8.2f} {comparison.flops_difference:>+7.2f}%  "
+      f"{row.test_dev_ap:>5.1f}{mark}"
+    )
+  lines += [f"[{number}] {remark}" for number, remark in enumerate(remarks, start=1)]
+  lines.append(
+    "FLOPs are the paper's: twice the multiply-adds of one image. AP is the published one, on COCO "
+    "test-dev; none of these has been trained by us."
+  )
+  return "\n".join(lines)
+
+
+def as_data(comparisons: Iterable[Comparison]) -> list[dict]:
+  """Returns the comparisons as dictionaries ready for JSON."""
+  return [
+    {
+      "recipe": comparison.published.recipe,
+      "parameters": comparison.parameters,
+      "flops": comparison.flops,
+      "parameters_difference_percent": comparison.parameters_difference,
+      "flops_difference_percent": comparison.flops_difference,
+      "published": dataclasses.asdict(comparison.published),
+    }
+    for comparison in comparisons
+  ]
