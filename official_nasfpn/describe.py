@@ -13,14 +13,7 @@ import re
 from absl import flags
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture import (
-  BASELINES,
-  CATALOG,
-  Fpn,
-  PyramidSpec,
-  Ssdlite,
-  canonical_hash,
-)
+from official_nasfpn.architecture import Fpn, PyramidSpec, Ssdlite, pyramid_name
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.modeling import DetectorConfig
 from official_nasfpn.paper import recipe_table
@@ -128,22 +121,12 @@ def describe(config: DetectorConfig, num_classes: int) -> dict:
   parts = measure_size(build_detector(config, num_classes))
   return {
     "model": f"{config.backbone}, {config.num_repeats} @ {config.num_filters}",
-    "architecture": name_of(config.architecture),
+    "architecture": pyramid_name(config.architecture),
     "image_size": list(config.image_size),
     "num_classes": num_classes,
     "parts": {part: vars(size) for part, size in parts.items()},
     "total": vars(sum(parts.values(), Size())),
   }
-
-
-def name_of(architecture: PyramidSpec | Fpn | Ssdlite) -> str:
-  """Returns the pyramid's name in the catalogue, or its canonical hash where it has none."""
-  if not isinstance(architecture, PyramidSpec):
-    names = {baseline: name for name, baseline in BASELINES.items()}
-    return names.get(architecture, str(architecture))
-  names = {canonical_hash(spec): name for name, spec in CATALOG.items()}
-  identity = canonical_hash(architecture)
-  return names.get(identity, identity)
 
 
 def as_table(description: dict) -> str:
@@ -174,13 +157,13 @@ def write_diagram(architecture: PyramidSpec | Fpn | Ssdlite, path: str) -> None:
   """
   if not isinstance(architecture, PyramidSpec):
     raise UserError(
-      f"--diagram draws merging cells, and {name_of(architecture)} has none. Of like wiring is "
-      "--architecture fpn_like."
+      f"--diagram draws merging cells, and {pyramid_name(architecture)} has none. Drawn can be "
+      "--architecture fpn_like, which is wired like FPN."
     )
   from official_nasfpn.architecture.diagram import draw_pyramid
 
   try:
-    draw_pyramid(architecture, path, title=name_of(architecture))
+    draw_pyramid(architecture, path, title=pyramid_name(architecture))
   except (OSError, ValueError) as error:
     raise UserError(f"--diagram {path!r} cannot be written: {error}") from error
 

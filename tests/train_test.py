@@ -59,6 +59,41 @@ def arguments(shapes_data, tmp_path):
   return [f"--gin_file={recipe}", f"--data_dir={shapes_data}", f"--model_dir={tmp_path / 'run'}"]
 
 
+def test_a_dry_run_prints_the_plan_and_writes_nothing(arguments, tmp_path, run_program):
+  result = run_program("train", *arguments[:2], "--dry_run", "--gin_param=Training.epochs = 50")
+  assert result.returncode == 0, result.stderr
+  lines = dict(line.split("  ", 1) for line in result.stdout.splitlines()[:6] if "  " in line)
+  assert lines["model"].strip() == "R-10, 1 @ 16 at 128 x 128 pixels, 4 classes"
+  assert lines["data"].strip() == "38 images to train on, 10 to evaluate on"
+  # 38 images 50 times, 2 at a time; rates are stated for batches of 64.
+  assert lines["steps"].strip() == "950 of 2 images, 50 epochs"
+  rates = [line.split()[2::3] for line in result.stdout.splitlines() if "learning rate" in line]
+  assert rates == [
+    ["0.000209", "0"], ["0.0025", "19"], ["0.00025", "571"], ["2.5e-05", "761"], ["2.5e-05", "949"]
+  ]  # fmt: skip
+  assert "nothing was trained and nothing written" in result.stdout
+  assert [path.name for path in tmp_path.iterdir()] == ["tiny.gin"]
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--gin_file=gin/quickstart.gin", "--dry_run"], "No data: give --data_dir"),
+    (["--dry_run"], "Give a recipe with --gin_file"),
+    (["--gin_file=gin/quickstart.gin"], "--model_dir is needed, unless with --dry_run"),
+    (
+      ["--gin_file=gin/quickstart.gin", "--gin_param=Training.drop_block_rate = 1", "--dry_run"],
+      "Training.drop_block_rate = 1: input should be less than 1",
+    ),
+  ],
+)
+def test_what_a_dry_run_needs(arguments, message, run_program):
+  result = run_program("train", *arguments)
+  assert result.returncode == 1
+  assert message in result.stderr
+  assert "Traceback" not in result.stderr
+
+
 def test_evaluating_without_a_checkpoint_says_so(arguments, run_program):
   result = run_program("train", *arguments, "--mode=evaluate")
   assert result.returncode == 1

@@ -6,7 +6,12 @@ loads matplotlib.
 
 from official_nasfpn.architecture.baselines import Fpn, Ssdlite
 from official_nasfpn.architecture.canonical import canonical_form, canonical_hash
-from official_nasfpn.architecture.catalog import BASELINES, CATALOG, architecture_by_name
+from official_nasfpn.architecture.catalog import (
+  BASELINES,
+  CATALOG,
+  architecture_by_name,
+  pyramid_name,
+)
 from official_nasfpn.architecture.cost import pyramid_multiply_adds, pyramid_parameters
 from official_nasfpn.architecture.formats import (
   from_gin,
@@ -36,6 +41,7 @@ __all__ = [
   "from_json",
   "inputs_are_ordered",
   "pyramid_multiply_adds",
+  "pyramid_name",
   "pyramid_parameters",
   "resolve_architecture",
   "to_gin",

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from official_nasfpn.architecture.baselines import Fpn, Ssdlite
+from official_nasfpn.architecture.canonical import canonical_hash
 from official_nasfpn.architecture.spec import PyramidSpec
 from official_nasfpn.errors import UserError
 
@@ -92,3 +93,17 @@ def architecture_by_name(name: str) -> PyramidSpec | Fpn | Ssdlite:
       f"Did you mean {nearest}?"
     )
   return pyramids[name]
+
+
+def pyramid_name(architecture: PyramidSpec | Fpn | Ssdlite) -> str:
+  """Returns the pyramid's name here, or what identifies one that has none.
+
+  Specs that compute the same have the same name; without one it is the canonical hash. A baseline
+  of other levels is written out.
+  """
+  if not isinstance(architecture, PyramidSpec):
+    names = {baseline: name for name, baseline in BASELINES.items()}
+    return names.get(architecture, str(architecture))
+  identity = canonical_hash(architecture)
+  names = {canonical_hash(spec): name for name, spec in CATALOG.items()}
+  return names.get(identity, identity)

@@ -33,7 +33,18 @@ class Detector(tf_keras.Model):
       pyramid: from those to the pyramids of every repeat.
       head: from one pyramid to class logits and box deltas.
       name: scope of the weights' names.
+
+    Raises:
+      ValueError: pyramid and head are of different levels.
     """
+    levels = head.get_config()
+    of_head = levels["min_level"], levels["max_level"]
+    of_pyramid = pyramid.spec.min_level, pyramid.spec.max_level
+    if of_head != of_pyramid:
+      raise ValueError(
+        f"The pyramid gives P{of_pyramid[0]} to P{of_pyramid[1]}, the head wants P{of_head[0]} to "
+        f"P{of_head[1]}. Build the head for the levels of the pyramid's spec."
+      )
     super().__init__(name=name)
     self.backbone = backbone
     self.pyramid = pyramid

@@ -20,6 +20,15 @@ def best_trials(trials: Sequence[Trial]) -> list[Trial]:
   return sorted(done, key=lambda trial: (-trial.reward, trial.number))
 
 
+def bests_so_far(trials: Sequence[Trial]) -> list[Trial]:
+  """Returns the trials that had a greater reward than every one before, in order."""
+  bests: list[Trial] = []
+  for trial in trials:
+    if trial.state == DONE and (not bests or trial.reward > bests[-1].reward):
+      bests.append(trial)
+  return bests
+
+
 def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
   """Writes `best_architecture.gin`, `.png`, `reward_curve.png` and, last, `result.json`.
 

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from official_nasfpn.modeling import DetectorConfig, build_detector
+from official_nasfpn.architecture import Fpn
+from official_nasfpn.modeling import Detector, DetectorConfig, StackedFpn, build_detector
 
 CONFIG = DetectorConfig(
   backbone="R-10", num_filters=16, num_repeats=2, image_size=(128, 256), head_num_convs=2
@@ -143,3 +144,10 @@ def test_a_separable_head_starts_as_a_plain_one_does(images):
   scores = tf.sigmoid(detector(images)["class_logits"]["4"]).numpy()
   assert scores.mean() == pytest.approx(0.01, rel=0.2)
   assert scores.max() < 0.1
+
+
+def test_a_head_of_other_levels_is_refused():
+  detector = seeded_detector()
+  pyramid = StackedFpn(Fpn(3, 6), num_filters=16)
+  with pytest.raises(ValueError, match="pyramid gives P3 to P6, the head wants P3 to P7"):
+    Detector(detector.backbone, pyramid, detector.head)

@@ -1,5 +1,7 @@
 """Parameters and multiply-adds against TensorFlow's own counter and the closed form."""
 
+import dataclasses
+
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -7,7 +9,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from official_nasfpn.architecture import pyramid_multiply_adds, pyramid_parameters
 from official_nasfpn.modeling import DetectorConfig, build_detector, measure_size
-from official_nasfpn.modeling.model_size import Size
+from official_nasfpn.modeling.model_size import Size, stored_activation_bytes
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +56,36 @@ def test_mixed_precision_counts_the_same(detector, config):
     assert measure_size(mixed) == measure_size(detector)
   finally:
     tf_keras.mixed_precision.set_global_policy("float32")
+
+
+class Stack(tf_keras.Model):
+  """A stand-in for a detector whose stored maps can be counted by hand."""
+
+  def __init__(self):
+    super().__init__()
+    image = tf_keras.Input([8, 8, 3])
+    convolved = tf_keras.layers.Conv2D(4, 3, padding="same")(image)
+    rectified = tf_keras.layers.ReLU()(convolved)
+    convolved = tf_keras.layers.Conv2D(5, 3, padding="same")(rectified)
+    self.backbone = tf_keras.Model(image, convolved)
+
+  def call(self, images, training=None):
+    return {"outputs": {"3": self.backbone(images, training=training)}}
+
+
+def test_what_the_backward_pass_reads_is_counted_once():
+  # Backwards, the first convolution needs its input, an argument and not counted; ReLU and the
+  # second convolution both need the rectified map.
+  assert stored_activation_bytes(Stack()) == 8 * 8 * 4 * 4
+
+
+def test_activations_grow_with_the_image_and_shrink_with_the_precision(detector, config):
+  small = stored_activation_bytes(detector)
+  larger = dataclasses.replace(config, image_size=(256, 256))
+  assert stored_activation_bytes(build_detector(larger, 3)) == pytest.approx(2 * small, rel=0.01)
+  tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+  try:
+    mixed = stored_activation_bytes(build_detector(config, 3))
+  finally:
+    tf_keras.mixed_precision.set_global_policy("float32")
+  assert 0.45 < mixed / small < 0.75

@@ -35,6 +35,11 @@ def test_a_search_from_data_to_result(tmp_path, run_program):
   recipe.write_text(RECIPE + f"Input.data_dir = {str(data)!r}\n")
   arguments = ("--gin_file", recipe, "--search_dir", search_dir)
 
+  dry = run_program("search", "--gin_file", recipe, "--dry_run")
+  assert dry.returncode == 0, dry.stderr
+  assert dry.stdout.startswith("2 trials of 1.93e+15 architectures, each like this:\nmodel ")
+  assert not search_dir.exists()
+
   first = run_program("search", *arguments)
   assert first.returncode == 0, first.stderr
   assert "2 architectures sampled" in first.stdout

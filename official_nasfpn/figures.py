@@ -1,0 +1,98 @@
+"""Draws the paper's figures with our models beside the published ones.
+
+    python -m official_nasfpn.figures --figure capacity --runs RUNS --output capacity.png
+    python -m official_nasfpn.figures --figure accuracy --runs RUNS --output accuracy.png
+    python -m official_nasfpn.figures --figure search --search_dir SEARCH --output search.png
+
+`capacity` is Figure 8, AP over multiply-adds; `accuracy` Figure 9, AP over latency, multiply-adds
+and parameters; `search` Figure 7, the best architecture so far at several times of a search.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.progress import progress_bar
+
+_FIGURE = flags.DEFINE_enum(
+  "figure", None, ["capacity", "accuracy", "search"], "Which one.", required=True
+)
+_RUNS = flags.DEFINE_multi_string(
+  "runs", [], "Folder with evaluated runs at or below it; may be given several times."
+)
+_SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Of a search, for --figure=search.")
+_LATENCY = flags.DEFINE_bool(
+  "latency",
+  True,
+  "For --figure=accuracy: export a run of every detector and time it on this machine.",
+)
+_OUTPUT = flags.DEFINE_string("output", None, "Image to write, .png, .svg or .pdf.", required=True)
+
+_SUFFIXES = (".png", ".svg", ".pdf")
+_MAX_ARCHITECTURES = 5
+
+
+def main(argv: list[str]) -> None:
+  refuse_positional_arguments(argv)
+  output = Path(_OUTPUT.value)
+  if output.suffix not in _SUFFIXES:
+    raise UserError(f"--output {output}: an image ends in {', '.join(_SUFFIXES)}.")
+  if not output.parent.is_dir():
+    raise UserError(f"--output {output}: there is no folder {output.parent}.")
+  if _FIGURE.value == "search":
+    _draw_search(output)
+  else:
+    _draw_models(output)
+  print(output)
+
+
+def _draw_models(output: Path) -> None:
+  from official_nasfpn.paper import figures, measured
+
+  if not _RUNS.value:
+    raise UserError(f"--figure={_FIGURE.value} needs --runs, a folder with evaluated runs.")
+  runs = measured.find_runs(map(Path, _RUNS.value))
+  accuracy = _FIGURE.value == "accuracy"
+  with progress_bar(len(measured.group_runs(runs)), "measure", "detector") as bar:
+    models = measured.read_models(runs, accuracy and _LATENCY.value, bar.update)
+  (figures.draw_accuracy if accuracy else figures.draw_capacity)(models, output)
+
+
+def _draw_search(output: Path) -> None:
+  from official_nasfpn import architecture
+  from official_nasfpn.paper import figures
+  from official_nasfpn.search.results import bests_so_far
+  from official_nasfpn.search.storage import database_path
+  from official_nasfpn.search.store import TrialStore
+
+  if not _SEARCH_DIR.value:
+    raise UserError("--figure=search needs --search_dir.")
+  database = database_path(Path(_SEARCH_DIR.value))
+  if not database.is_file():
+    raise UserError(f"{_SEARCH_DIR.value} holds no search: it has no {database.name}.")
+  store = TrialStore(database)
+  try:
+    bests = bests_so_far(store.trials())
+  finally:
+    store.close()
+  if not bests:
+    raise UserError(f"No trial in {_SEARCH_DIR.value} has a reward yet.")
+  # Evenly over the improvements, the first and the last among them.
+  count = min(len(bests), _MAX_ARCHITECTURES)
+  step = (len(bests) - 1) / max(count - 1, 1)
+  shown = [bests[round(index * step)] for index in range(count)]
+  figures.draw_search(
+    [
+      (
+        f"trial {trial.number}, reward {trial.reward:.4f}",
+        architecture.from_gin(trial.architecture),
+      )
+      for trial in shown
+    ],
+    output,
+  )
+
+
+if __name__ == "__main__":
+  run_program(main)

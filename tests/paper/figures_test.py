@@ -1,0 +1,140 @@
+"""The figures: what they read, what they draw, what they refuse."""
+
+import dataclasses
+import json
+import random
+
+import matplotlib.image
+import pytest
+
+from official_nasfpn.architecture import CATALOG, SearchSpace, to_gin
+from official_nasfpn.data.config import InputConfig
+from official_nasfpn.data.label_map import Category, LabelMap
+from official_nasfpn.errors import UserError
+from official_nasfpn.modeling import DetectorConfig
+from official_nasfpn.paper import figures, measured
+from official_nasfpn.paper.published import FIGURE_8, FIGURE_9, TABLE_1
+from official_nasfpn.search.storage import database_path
+from official_nasfpn.search.store import NewTrial, TrialStore
+from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.run_folder import RunFolder
+
+CONFIG = DetectorConfig(
+  backbone="R-10",
+  backbone_width=0.25,
+  num_filters=16,
+  num_repeats=1,
+  head_num_convs=1,
+  image_size=(128, 128),
+  num_classes=3,
+)
+
+
+LABEL_MAP = LabelMap(tuple(Category(index + 1, name) for index, name in enumerate("xyz")))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  """Returns a folder with two seeds of 1 repeat, one run of 2 repeats, and one without result."""
+  folder = tmp_path_factory.mktemp("runs")
+  for name, repeats, seed, ap in (("a", 1, 0, 0.3), ("b", 1, 1, 0.4), ("c", 2, 0, 0.5)):
+    detector = dataclasses.replace(CONFIG, num_repeats=repeats)
+    experiment = Experiment(detector, InputConfig(), TrainingConfig(seed=seed))
+    RunFolder(folder / name).claim(experiment, LABEL_MAP)
+    (folder / name / "evaluation.json").write_text(json.dumps({"metrics": {"AP": ap}}))
+  (folder / "unfinished").mkdir()
+  (folder / "unfinished" / "config.gin").touch()
+  return folder
+
+
+@pytest.fixture(scope="module")
+def models(runs):
+  return measured.read_models(measured.find_runs([runs]), with_latency=False)
+
+
+def test_runs_that_differ_in_their_seed_are_one_model(models):
+  one, two = models
+  assert one.aps == (30, 40)
+  assert one.ap == 35
+  assert one.spread == pytest.approx(50**0.5)
+  assert (two.aps, two.spread) == ((50,), 0)
+  assert one.series == two.series == "nas_fpn R-10 x 0.25 @ 16, 128"
+  # Seven cells more.
+  assert two.parameters - one.parameters == pytest.approx(7 * (9 * 16**2 + 3 * 16) / 1e6)
+
+
+def test_capacity_and_accuracy_are_drawn(models, tmp_path):
+  figures.draw_capacity(models, tmp_path / "capacity.png")
+  figures.draw_accuracy(models, tmp_path / "accuracy.png")
+  for name in ("capacity", "accuracy"):
+    picture = matplotlib.image.imread(tmp_path / f"{name}.png")
+    assert picture.shape[0] > 500
+    assert picture.std() > 0.05
+
+
+def test_the_published_points_agree_with_table_1():
+  # The same network is in both: R-50, 7 @ 256 at 640 and R-50 with FPN.
+  by_recipe = {row.recipe: row for row in TABLE_1}
+  seven = [p for p in FIGURE_8 if p.series == "NAS-FPN R-50 @ 256" and p.num_repeats == 7]
+  assert seven[0].flops == pytest.approx(by_recipe["nasfpn_r50_640"].flops, rel=1e-3)
+  fpn = [p for p in FIGURE_8 if p.series == "FPN R-50 @ 256" and p.num_repeats == 1]
+  assert fpn[0].flops == pytest.approx(by_recipe["fpn_r50_640"].flops, rel=1e-3)
+  wide = [p for p in FIGURE_9 if p.series == "AmoebaNet @ 384, 1280" and p.num_repeats == 7]
+  row = by_recipe["nasfpn_amoebanet_384_1280"]
+  assert wide[0].flops == pytest.approx(row.flops, rel=1e-3)
+  assert wide[0].parameters - row.parameters == pytest.approx(4.1, abs=0.01)
+
+
+def test_folders_without_a_result_are_refused(runs):
+  with pytest.raises(UserError, match="No evaluated run"):
+    measured.find_runs([runs / "unfinished"])
+
+
+@pytest.fixture
+def search_dir(tmp_path):
+  """Returns a search of four trials with rewards 0.1, 0.3, 0.2 and a failure."""
+  store = TrialStore(database_path(tmp_path))
+  store.create()
+  specs = [CATALOG["nas_fpn"], CATALOG["fpn_like"], CATALOG["panet"], CATALOG["bifpn_like"]]
+  for number, spec in enumerate(specs, start=1):
+    store.propose([NewTrial(number, 1, (), (), str(number), to_gin(spec))])
+  for reward in (0.1, 0.3, 0.2):
+    trial = store.claim("worker")
+    store.report_reward(trial.number, trial.attempt, reward)
+  store.report_failure(4, store.claim("worker").attempt, "NaN loss", diverged=True)
+  store.close()
+  return tmp_path
+
+
+def test_the_program_draws_a_search(search_dir, run_program):
+  output = search_dir / "search.png"
+  arguments = ("--figure=search", f"--search_dir={search_dir}", f"--output={output}")
+  finished = run_program("figures", *arguments)
+  assert finished.returncode == 0, finished.stderr
+  assert finished.stdout == f"{output}\n"
+  assert matplotlib.image.imread(output).shape[1] > 1000
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--figure=capacity", "--output=x.txt"], "an image ends in .png"),
+    (["--figure=capacity", "--output=nowhere/x.png"], "there is no folder nowhere"),
+    (["--figure=capacity", "--output=x.png"], "needs --runs"),
+    (["--figure=capacity", "--output=x.png", "--runs=gin"], "No evaluated run"),
+    (["--figure=search", "--output=x.png"], "needs --search_dir"),
+    (["--figure=search", "--output=x.png", "--search_dir=gin"], "holds no search"),
+  ],
+)
+def test_bad_input_is_one_clear_line(arguments, message, run_program):
+  finished = run_program("figures", *arguments)
+  assert finished.returncode == 1
+  assert message in finished.stderr
+  assert finished.stderr.count("\n") == 1
+
+
+def test_a_wide_pyramid_is_drawn_beside_nas_fpn(tmp_path):
+  spec = SearchSpace(3, 6, 11, intermediate_levels=(4,)).sample(random.Random(0))
+  figures.draw_search([("one", spec)], tmp_path / "search.png")
+  assert matplotlib.image.imread(tmp_path / "search.png").shape[1] > 1000
