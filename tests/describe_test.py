@@ -1,4 +1,4 @@
-"""The describe program: published numbers, notation, formats, mistakes."""
+"""The describe program: notation, formats, mistakes; tests/paper has the published numbers."""
 
 import json
 
@@ -8,22 +8,6 @@ from official_nasfpn import describe
 from official_nasfpn.architecture import CATALOG, to_json
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import DetectorConfig
-
-
-# Parameters and multiply-adds (half of the FLOPs) in Table 1 of the paper.
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  ("model", "architecture", "parameters", "multiply_adds"),
-  [
-    ("R-50, 7 @ 256", None, 60.3e6, 140.6e9),
-    ("R-50, 1 @ 256", "fpn", 34.0e6, 96.8e9),
-  ],
-)
-def test_published_sizes(model, architecture, parameters, multiply_adds):
-  config = describe.detector_config(model, architecture, "640")
-  total = describe.describe(config, num_classes=90)["total"]
-  assert total["parameters"] == pytest.approx(parameters, rel=0.005)
-  assert total["multiply_adds"] == pytest.approx(multiply_adds, rel=0.005)
 
 
 @pytest.mark.parametrize("notation", ["R-18, 3 @ 64", " R-18,3@64 "])
@@ -97,3 +81,18 @@ def test_a_mistake_ends_the_program_with_one_line(run_program):
   assert finished.returncode == 1
   assert finished.stderr.startswith("error: Detector: image_size (600, 600)")
   assert finished.stderr.count("\n") == 1
+
+
+def test_a_recipe_beside_what_is_published_of_it(run_program):
+  finished = run_program("describe", "--recipe=gin/paper/fpnlite_64.gin", "--format=json")
+  assert finished.returncode == 0, finished.stderr
+  (row,) = json.loads(finished.stdout)
+  assert row["recipe"] == "fpnlite_64"
+  assert row["published"]["parameters"] == 2.02
+  assert row["parameters_difference_percent"] == pytest.approx(100 * (row["parameters"] / 2.02 - 1))
+
+
+def test_a_baseline_cannot_be_drawn(run_program):
+  finished = run_program("describe", "--model=R-10, 1 @ 8", "--architecture=fpn", "--diagram=x.png")
+  assert finished.returncode == 1
+  assert "--architecture fpn_like" in finished.stderr
