@@ -71,6 +71,8 @@ def main(argv: list[str]) -> None:
     folder.claim(experiment, dataset.label_map)
 
   # TensorFlow takes seconds to import; what is wrong with the input is said before.
+  import tensorflow as tf
+
   from official_nasfpn.training import runner
   from official_nasfpn.training.nan_guard import TrainingDiverged
 
@@ -85,6 +87,13 @@ def main(argv: list[str]) -> None:
         )
     except TrainingDiverged as error:
       raise UserError(f"The training stopped: {error}.") from error
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+      # What the others are told when one is gone; a cluster cannot go on without it.
+      raise UserError(
+        "A worker of the cluster was lost, so this one stopped too. The checkpoints written before "
+        "are whole: start the same command on all of them again, and they go on from the newest. "
+        f"TensorFlow says: {error.message.splitlines()[0]}"
+      ) from error
   if FLAGS.mode != "train" and result is None:
     result = runner.evaluate(experiment, dataset, folder, strategy)
   if result and is_chief():

@@ -41,6 +41,8 @@ class TrainingConfig:
     box_loss_weight: weight of the Huber loss on box targets.
     huber_delta: where the Huber loss turns linear.
     match_iou: overlap from which an anchor is assigned to a box.
+    backbone_checkpoint: path prefix of a checkpoint of the same backbone of the Model Garden, for
+      example trained on ImageNet, to start from; None starts from random weights.
     compute_dtype: `float32` or `mixed_bfloat16`; weights are float32 in both.
     seed: fixes initial weights, shuffling and augmentation.
     evaluation_batch_size: images per evaluation step.
@@ -69,6 +71,7 @@ class TrainingConfig:
   box_loss_weight: NonNegativeFloat = 50.0
   huber_delta: PositiveFloat = 0.1
   match_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
+  backbone_checkpoint: str | None = None
   compute_dtype: Literal["float32", "mixed_bfloat16"] = "float32"
   seed: NonNegativeInt = 0
   evaluation_batch_size: PositiveInt = 8

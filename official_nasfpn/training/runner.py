@@ -54,6 +54,8 @@ def train(
   with strategy.scope():
     if checkpoint:
       trainer.checkpoint.restore(checkpoint).expect_partial()
+    else:
+      trainer.task.initialize(trainer.model)
   with contextlib.ExitStack() as stack:
     written = folder
     if not is_chief():
@@ -124,6 +126,7 @@ def train_in_memory(
   """
   strategy = tf.distribute.get_strategy()
   trainer = _build_trainer(experiment, dataset, strategy, True, True)
+  trainer.task.initialize(trainer.model)
   total = num_steps(experiment.training, dataset.num_images(experiment.input.train_parts))
 
   def after_loop(logs) -> None:

@@ -9,6 +9,7 @@ from official.core import base_task
 
 from official_nasfpn.data import input_pipeline
 from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import anchors as anchors_lib
 from official_nasfpn.modeling.detections import detect_boxes
 from official_nasfpn.modeling.detector import Detector, build_detector
@@ -57,6 +58,35 @@ class DetectionTask(base_task.Task):
     """Builds the detector, with initial weights that the seed fixes."""
     tf_keras.utils.set_random_seed(self.task_config.training.seed)
     return build_detector(self.task_config.detector, self._num_classes)
+
+  def initialize(self, model: Detector) -> None:
+    """Reads the backbone's weights from `Training.backbone_checkpoint`, if there is one.
+
+    Args:
+      model: the detector.
+
+    Raises:
+      UserError: there is no such checkpoint, or it is not of this backbone.
+    """
+    config = self.task_config
+    path = config.training.backbone_checkpoint
+    if path is None:
+      return
+    where = f"Training.backbone_checkpoint = {path!r}"
+    if not tf.io.gfile.exists(f"{path}.index"):
+      raise UserError(
+        f"{where}: there is no such checkpoint. Give the path of its .index file without that "
+        "ending."
+      )
+    try:
+      status = tf.train.Checkpoint(backbone=model.backbone).read(path)
+      # A classifier in the checkpoint may be left over; all of ours must be found.
+      status.expect_partial().assert_existing_objects_matched()
+    except (AssertionError, ValueError) as error:
+      raise UserError(
+        f"{where} does not fit Detector.backbone = {config.detector.backbone!r}: "
+        f"{str(error).splitlines()[0]}"
+      ) from error
 
   def build_inputs(
     self, training: bool, input_context: tf.distribute.InputContext | None = None

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -70,25 +71,29 @@ def _free_ports(number):
   return ports
 
 
-@pytest.mark.slow
-def test_two_processes_train_and_evaluate_one_model(tmp_path, weights):
-  (tmp_path / "recipe.gin").write_text(RECIPE)
-  # Odd numbers of images: the shares of the two workers differ.
-  prepare_dataset(ShapesConfig(num_images=45), tmp_path / "data", Settings(), num_threads=2)
-
+def _start_two(folder, name, *arguments):
   workers = [f"localhost:{port}" for port in _free_ports(2)]
-  processes = [
+  return [
     _start(
-      tmp_path,
-      "both",
+      folder,
+      name,
       "--distribution_strategy=multi_worker_mirrored",
+      *arguments,
       TF_CONFIG=json.dumps(
         {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
       ),
     )
     for index in range(2)
   ]
-  chief, other = (_finish(process) for process in processes)
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_evaluate_one_model(tmp_path, weights):
+  (tmp_path / "recipe.gin").write_text(RECIPE)
+  # Odd numbers of images: the shares of the two workers differ.
+  prepare_dataset(ShapesConfig(num_images=45), tmp_path / "data", Settings(), num_threads=2)
+
+  chief, other = (_finish(process) for process in _start_two(tmp_path, "both"))
   assert "AP by class" in chief
   assert other == ""
 
@@ -104,3 +109,38 @@ def test_two_processes_train_and_evaluate_one_model(tmp_path, weights):
   folder = RunFolder(run)
   assert all(np.isfinite(value).all() for value in weights(folder).values())
   assert folder.latest_checkpoint().endswith("ckpt-4")
+
+
+@pytest.mark.slow
+def test_when_a_worker_is_killed_the_same_commands_go_on_from_the_checkpoint(tmp_path):
+  num_steps = 40
+  recipe = f"{RECIPE}\nTraining.epochs = {num_steps / 4}\nTraining.checkpoint_epochs = 0.5\n"
+  (tmp_path / "recipe.gin").write_text(recipe)
+  prepare_dataset(ShapesConfig(num_images=45), tmp_path / "data", Settings(), num_threads=2)
+  folder = RunFolder(tmp_path / "run")
+
+  chief, other = _start_two(tmp_path, "run", "--mode=train")
+  deadline = time.monotonic() + PATIENCE_SECONDS
+  while not list(folder.checkpoints.glob("ckpt-*.index")):
+    assert chief.poll() is None, chief.communicate()
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+  other.kill()
+  try:
+    _, errors = chief.communicate(timeout=PATIENCE_SECONDS)
+  finally:
+    chief.kill()
+    other.communicate()
+  assert chief.returncode == 1
+  assert "A worker of the cluster was lost" in errors
+  assert "start the same command on all of them again" in errors
+  step = int(folder.latest_checkpoint().rsplit("-", 1)[1])
+  assert 0 < step < num_steps
+
+  again = _start_two(tmp_path, "run", "--mode=train")
+  progress = [process.communicate(timeout=PATIENCE_SECONDS)[1] for process in again]
+  assert [process.returncode for process in again] == [0, 0], progress
+  for bar in progress:
+    assert f"| {step}/{num_steps} [" in bar
+    assert f"| 0/{num_steps} [" not in bar
+  assert folder.latest_checkpoint().endswith(f"ckpt-{num_steps}")

@@ -5,9 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
+from official.vision.modeling.backbones.resnet import ResNet
 
 from official_nasfpn.data.config import InputConfig
+from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.modeling.detector import build_detector
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.optimizer import build_optimizer, num_steps
@@ -105,3 +109,40 @@ def test_every_replica_drops_its_own_blocks(experiment_and_dataset):
     task = DetectionTask(_with_drop_block(experiment, 0.2), dataset)
   seeds = strategy.run(lambda: task._drop(tf.constant(7)).seed).values
   assert len({tuple(seed.numpy()) for seed in seeds}) == 2
+
+
+def _with_backbone_checkpoint(experiment, path):
+  training = dataclasses.replace(experiment.training, backbone_checkpoint=str(path))
+  return dataclasses.replace(experiment, training=training)
+
+
+def test_a_backbone_of_the_model_garden_is_read(experiment_and_dataset, tmp_path):
+  experiment, dataset = experiment_and_dataset
+  tf_keras.utils.set_random_seed(7)
+  # As its classification task saves them: with C2, under the name of `backbone`.
+  theirs = ResNet(
+    model_id=10,
+    input_specs=tf_keras.layers.InputSpec(shape=[None, 128, 128, 3]),
+    depth_multiplier=0.25,
+    norm_epsilon=1e-4,
+  )
+  path = tf.train.Checkpoint(backbone=theirs, other=tf.Variable(1.0)).save(tmp_path / "ckpt")
+  task = DetectionTask(_with_backbone_checkpoint(experiment, path), dataset)
+  model = task.build_model()
+  image = tf.random.stateless_normal([1, 128, 128, 3], [0, 1])
+  assert not np.allclose(model.backbone(image)["5"], theirs(image)["5"])
+  task.initialize(model)
+  for level in ("3", "4", "5"):
+    np.testing.assert_allclose(model.backbone(image)[level], theirs(image)[level], rtol=1e-4)
+
+
+def test_a_backbone_checkpoint_that_cannot_be_read_is_named(experiment_and_dataset, tmp_path):
+  experiment, dataset = experiment_and_dataset
+  missing = DetectionTask(_with_backbone_checkpoint(experiment, tmp_path / "no"), dataset)
+  model = missing.build_model()
+  with pytest.raises(UserError, match=r"no': there is no such checkpoint"):
+    missing.initialize(model)
+  other = dataclasses.replace(experiment.detector, backbone="R-18")
+  path = tf.train.Checkpoint(backbone=build_detector(other, 1).backbone).save(tmp_path / "other")
+  with pytest.raises(UserError, match=r"does not fit Detector\.backbone = 'R-10'"):
+    DetectionTask(_with_backbone_checkpoint(experiment, path), dataset).initialize(model)
