@@ -1,11 +1,17 @@
 """The published pyramids."""
 
+import csv
+from pathlib import Path
+
 import pytest
 
 from official_nasfpn.architecture import (
   BASELINES,
   CATALOG,
+  SearchSpace,
   architecture_by_name,
+  canonical_hash,
+  from_gin,
   pyramid_parameters,
   unconsumed_inputs,
 )
@@ -13,8 +19,8 @@ from official_nasfpn.errors import UserError
 
 
 def test_names_lead_to_pyramids():
-  assert list(CATALOG) == ["nas_fpn", "fpn_like", "panet", "bifpn_like"]
-  assert list(BASELINES) == ["fpn"]
+  assert list(CATALOG) == ["nas_fpn", "nas_fpnlite_ours", "fpn_like", "panet", "bifpn_like"]
+  assert list(BASELINES) == ["fpn", "ssdlite"]
   for name, spec in [*CATALOG.items(), *BASELINES.items()]:
     assert architecture_by_name(name) is spec
 
@@ -86,3 +92,18 @@ def test_fpn_like_has_the_parameters_of_retinanets_fpn(num_filters):
   # Three 3x3 convolutions on the outputs, two that make P6 and P7, each with bias and batch norm.
   expected = (3 + 2) * (9 * num_filters**2 + num_filters + 2 * num_filters)
   assert pyramid_parameters(CATALOG["fpn_like"], num_filters) == expected
+
+
+def test_our_nas_fpnlite_is_what_its_search_found():
+  folder = Path(__file__).parents[2] / "docs" / "nas_fpnlite_search"
+  spec = CATALOG["nas_fpnlite_ours"]
+  assert from_gin((folder / "best_architecture.gin").read_text()) == spec
+  with (folder / "trials.csv").open() as file:
+    trials = list(csv.DictReader(file))
+  best = max(trials, key=lambda trial: float(trial["reward"]))
+  assert best["architecture_hash"] == canonical_hash(spec)
+  space = SearchSpace(3, 6, 11, intermediate_levels=(4,))
+  assert space.decode([int(choice) for choice in best["choices"].split()]) == spec
+  # 15 separable blocks; the paper's Figure 9b leaves about 75 k for a repeat @ 64.
+  assert spec.num_cells == 15
+  assert pyramid_parameters(spec, 64, separable=True) == 72_960
