@@ -72,10 +72,10 @@ _BIFPN_LIKE = PyramidSpec(
 )
 
 # Ours, not the paper's: its NAS-FPNLite of 15 cells was never published. The best of 40 trials of
-# gin/nas_fpnlite_search.gin on 164 images of BCCD, whose rewards lie between 0.17 and 0.26; what two
-# trials differ by is partly chance, so take it as one of its kind rather than as the best. All its
-# intermediate cells are at level 4, which gives it the cost of the paper's. docs/nas_fpnlite_search/
-# holds the search.
+# gin/nas_fpnlite_search.gin on 164 images of BCCD, with rewards from 0.17 to 0.26. What two trials
+# differ by is partly chance: take it as one of its kind, not as the best. All its intermediate
+# cells are at level 4, which gives it the cost of the paper's. The search is kept in
+# docs/nas_fpnlite_search/.
 _NAS_FPNLITE_OURS = PyramidSpec(
   max_level=6,
   cells=(

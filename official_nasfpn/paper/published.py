@@ -38,8 +38,8 @@ _LITE_REMARK = (
   "with one of them at level 5 7 @ 64 would have 1.966 B FLOPs"
 )
 _FPNLITE_REMARK = (
-  "neither heads nor P6 are published; two convolutions in each head fit the FLOPs; no head "
-  "was found that fits the parameters too, at both widths"
+  "neither heads nor P6 are published; two convolutions in each head fit the FLOPs; of the "
+  "heads that we tried on paper, none fits the parameters of both widths too"
 )
 _AMOEBANET_REMARK = (
   "Table 1 prints 166.5 M, which Figure 9a gives to 5 @ 384; this is its 185.16 M less the unused "

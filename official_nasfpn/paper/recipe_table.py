@@ -86,8 +86,8 @@ def _size(config: DetectorConfig) -> tuple[int, int]:
 def as_table(comparisons: Iterable[Comparison]) -> str:
   """Returns the comparisons as text for a person, remarks below."""
   lines = [
-    f"{'recipe':36} {'model':28} {'side':>4}  {'parameters, M':^24}  {'FLOPs, B':^26}  {'AP':>5}",
-    f"{'':36} {'':28} {'':>4}  {'ours':>7} {'paper':>7} {'':>8}  {'ours':>8} {'paper':>8} {'':>8}"
+    f"{'recipe':36} {'model':30} {'side':>4}  {'parameters, M':^24}  {'FLOPs, B':^26}  {'AP':>5}",
+    f"{'':36} {'':30} {'':>4}  {'ours':>7} {'paper':>7} {'':>8}  {'ours':>8} {'paper':>8} {'':>8}"
     f"  {'paper':>5}",
   ]
   remarks: list[str] = []
@@ -99,7 +99,7 @@ def as_table(comparisons: Iterable[Comparison]) -> str:
         remarks.append(row.remark)
       mark = f" [{remarks.index(row.remark) + 1}]"
     lines.append(
-      f"{row.recipe:36} {row.name:28} {row.image_side:>4}  "
+      f"{row.recipe:36} {row.name:30} {row.image_side:>4}  "
       f"{comparison.parameters:>7.2f} {row.parameters:>7.2f} "
       f"{comparison.parameters_difference:>+7.2f}%  "
       f"{comparison.flops:>8.2f} {row.flops:>8.2f} {comparison.flops_difference:>+7.2f}%  "
