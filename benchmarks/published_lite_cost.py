@@ -2,8 +2,8 @@
 
     python -m benchmarks.published_lite_cost
 
-Counts, in closed form, parameters and FLOPs of every combination of the choices below at 320 pixels,
-and prints those that come nearest to Table 1, with the largest of their four differences.
+Counts parameters and FLOPs of every combination of the choices below, in closed form and at 320
+pixels, and prints those that come nearest to Table 1, with the largest of their four differences.
 """
 
 import itertools
