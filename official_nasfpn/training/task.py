@@ -83,6 +83,8 @@ class DetectionTask(base_task.Task):
       # A classifier in the checkpoint may be left over; all of ours must be found.
       status.expect_partial().assert_existing_objects_matched()
     except (AssertionError, ValueError) as error:
+      # Nothing follows this error, but TensorFlow would list every weight that was not read.
+      tf.get_logger().setLevel("ERROR")
       raise UserError(
         f"{where} does not fit Detector.backbone = {config.detector.backbone!r}: "
         f"{str(error).splitlines()[0]}"
