@@ -138,3 +138,22 @@ def test_a_wide_pyramid_is_drawn_beside_nas_fpn(tmp_path):
   spec = SearchSpace(3, 6, 11, intermediate_levels=(4,)).sample(random.Random(0))
   figures.draw_search([("one", spec)], tmp_path / "search.png")
   assert matplotlib.image.imread(tmp_path / "search.png").shape[1] > 1000
+
+
+@pytest.mark.slow
+def test_a_run_s_latency_is_that_of_its_own_saved_model(shapes_data, tmp_path, run_program):
+  recipe = tmp_path / "tiny.gin"
+  recipe.write_text(
+    "Detector.backbone = 'R-10'\nDetector.backbone_width = 0.25\nDetector.num_filters = 8\n"
+    "Detector.num_repeats = 1\nDetector.head_num_convs = 1\nDetector.image_size = (128, 128)\n"
+    "Training.batch_size = 2\nTraining.epochs = 0.1\n"
+  )
+  run = tmp_path / "run"
+  trained = run_program(
+    "train", f"--gin_file={recipe}", f"--data_dir={shapes_data}", f"--model_dir={run}"
+  )
+  assert trained.returncode == 0, trained.stderr
+  evaluation = json.loads((run / "evaluation.json").read_text())
+  (model,) = measured.read_models([run], with_latency=True)
+  assert model.aps == (100 * evaluation["metrics"]["AP"],)
+  assert 0 < model.latency_ms < 10_000
