@@ -80,7 +80,8 @@ class RunFolder:
     return checkpoint
 
   def _refuse_another(self, experiment: Experiment) -> None:
-    stored = _bindings(self.config_file.read_text(encoding="utf-8"))
+    # Read and written again, so that a run from before a setting was added has its default.
+    stored = _bindings(load_experiment([self.config_file]).to_gin())
     wanted = _bindings(experiment.to_gin())
     differing = [key for key in {**stored, **wanted} if stored.get(key) != wanted.get(key)]
     if differing:

@@ -153,6 +153,18 @@ def test_a_run_folder_refuses_another_experiment(experiment, tmp_path):
     claim(change(experiment, batch_size=8), tmp_path / "run")
 
 
+def test_a_run_from_before_a_setting_was_added_goes_on(experiment, tmp_path):
+  experiment, dataset, folder = claim(experiment, tmp_path / "run")
+  text = folder.config_file.read_text()
+  line = "Detector.separable_convolutions = False\n"
+  assert line in text
+  folder.config_file.write_text(text.replace(line, ""))
+  folder.claim(experiment, dataset.label_map)
+  separable = dataclasses.replace(experiment.detector, separable_convolutions=True)
+  with pytest.raises(UserError, match="separable_convolutions is False there and True here"):
+    folder.claim(dataclasses.replace(experiment, detector=separable), dataset.label_map)
+
+
 def test_a_folder_of_something_else_is_left_alone(experiment, tmp_path):
   (tmp_path / "thesis.tex").write_text("years of work")
   with pytest.raises(UserError, match="not empty"):
