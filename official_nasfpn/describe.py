@@ -13,7 +13,7 @@ import re
 from absl import flags
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture import Fpn, PyramidSpec, Ssdlite, pyramid_name
+from official_nasfpn.architecture import Architecture, PyramidSpec, pyramid_name
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.modeling import DetectorConfig
 from official_nasfpn.paper import recipe_table
@@ -149,7 +149,7 @@ def as_table(description: dict) -> str:
   return "\n".join(lines)
 
 
-def write_diagram(architecture: PyramidSpec | Fpn | Ssdlite, path: str) -> None:
+def write_diagram(architecture: Architecture, path: str) -> None:
   """Draws a pyramid.
 
   Raises:

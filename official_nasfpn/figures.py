@@ -52,10 +52,10 @@ def _draw_models(output: Path) -> None:
 
   if not _RUNS.value:
     raise UserError(f"--figure={_FIGURE.value} needs --runs, a folder with evaluated runs.")
-  runs = measured.find_runs(map(Path, _RUNS.value))
+  groups = measured.group_runs(measured.find_runs(map(Path, _RUNS.value)))
   accuracy = _FIGURE.value == "accuracy"
-  with progress_bar(len(measured.group_runs(runs)), "measure", "detector") as bar:
-    models = measured.read_models(runs, accuracy and _LATENCY.value, bar.update)
+  with progress_bar(len(groups), "measure", "detector") as bar:
+    models = measured.read_models(groups, accuracy and _LATENCY.value, bar.update)
   (figures.draw_accuracy if accuracy else figures.draw_capacity)(models, output)
 
 

@@ -9,6 +9,7 @@ from official_nasfpn.architecture.canonical import canonical_form, canonical_has
 from official_nasfpn.architecture.catalog import (
   BASELINES,
   CATALOG,
+  Architecture,
   architecture_by_name,
   pyramid_name,
 )
@@ -28,6 +29,7 @@ __all__ = [
   "BASELINES",
   "CATALOG",
   "OPS",
+  "Architecture",
   "Decision",
   "Fpn",
   "MergingCell",

@@ -97,6 +97,9 @@ _NAS_FPNLITE_OURS = PyramidSpec(
   ),
 )
 
+# What a detector's pyramid may be.
+Architecture = PyramidSpec | Fpn | Ssdlite
+
 CATALOG: Mapping[str, PyramidSpec] = MappingProxyType(
   {
     "nas_fpn": _NAS_FPN,
@@ -111,7 +114,7 @@ CATALOG: Mapping[str, PyramidSpec] = MappingProxyType(
 BASELINES: Mapping[str, Fpn | Ssdlite] = MappingProxyType({"fpn": Fpn(), "ssdlite": Ssdlite()})
 
 
-def architecture_by_name(name: str) -> PyramidSpec | Fpn | Ssdlite:
+def architecture_by_name(name: str) -> Architecture:
   """Returns the pyramid of that name, from the catalogue or from the baselines.
 
   Raises:
@@ -127,7 +130,7 @@ def architecture_by_name(name: str) -> PyramidSpec | Fpn | Ssdlite:
   return pyramids[name]
 
 
-def pyramid_name(architecture: PyramidSpec | Fpn | Ssdlite) -> str:
+def pyramid_name(architecture: Architecture) -> str:
   """Returns the pyramid's name here, or what identifies one that has none.
 
   Specs that compute the same have the same name; without one it is the canonical hash. A baseline

@@ -14,8 +14,12 @@ from typing import Any
 from gin import config_parser
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture.baselines import Fpn, Ssdlite
-from official_nasfpn.architecture.catalog import BASELINES, CATALOG, architecture_by_name
+from official_nasfpn.architecture.catalog import (
+  BASELINES,
+  CATALOG,
+  Architecture,
+  architecture_by_name,
+)
 from official_nasfpn.architecture.spec import PyramidSpec
 from official_nasfpn.errors import UserError
 
@@ -106,8 +110,8 @@ def from_gin(text: str, where: str = "architecture") -> PyramidSpec:
 
 
 def resolve_architecture(
-  value: str | PathLike[str] | PyramidSpec | Fpn | Ssdlite,
-) -> PyramidSpec | Fpn | Ssdlite:
+  value: str | PathLike[str] | Architecture,
+) -> Architecture:
   """Returns the pyramid that a setting names.
 
   Args:
@@ -116,7 +120,7 @@ def resolve_architecture(
   Raises:
     UserError: there is no such name or file, or the file holds no valid pyramid.
   """
-  if isinstance(value, PyramidSpec | Fpn | Ssdlite):
+  if isinstance(value, Architecture):
     return value
   if not isinstance(value, str | PathLike):
     raise UserError(

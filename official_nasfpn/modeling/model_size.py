@@ -60,6 +60,11 @@ def measure_size(detector: Detector) -> dict[str, Size]:
   }
 
 
+def total_size(detector: Detector) -> Size:
+  """Returns the size of all parts of a built detector together."""
+  return sum(measure_size(detector).values(), Size())
+
+
 def stored_activation_bytes(detector: Detector) -> int:
   """Returns what the backward pass of one image reads of the forward pass, in bytes.
 

@@ -16,6 +16,9 @@ from official_nasfpn.training.run_folder import RunFolder
 # Images that latency is measured on; the same for every detector.
 _NUM_LATENCY_IMAGES = 10
 
+# Run folders by detector and by the DropBlock rate that it was trained with.
+RunsByModel = dict[tuple[DetectorConfig, float], list[Path]]
+
 
 @dataclasses.dataclass(frozen=True)
 class MeasuredModel:
@@ -81,18 +84,18 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 
 
 def read_models(
-  runs: Sequence[Path], with_latency: bool, on_model: Callable[[], None] = lambda: None
+  groups: RunsByModel, with_latency: bool, on_model: Callable[[], None] = lambda: None
 ) -> list[MeasuredModel]:
-  """Reads runs, and builds each of their detectors once to count it.
+  """Reads what runs measured, and builds each of their detectors once to count it.
 
   Args:
-    runs: evaluated run folders.
+    groups: evaluated run folders, from `group_runs`.
     with_latency: whether to export and time one run of each detector on this machine; needs its
       checkpoints and the images of its dataset.
     on_model: called after each detector.
   """
   models = []
-  for (config, drop_block_rate), folders in group_runs(runs).items():
+  for (config, drop_block_rate), folders in groups.items():
     parameters, flops = _size(config)
     aps = [
       json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["metrics"]["AP"]
@@ -114,9 +117,9 @@ def read_models(
   return [model for model in models if model.aps]
 
 
-def group_runs(runs: Sequence[Path]) -> dict[tuple[DetectorConfig, float], list[Path]]:
+def group_runs(runs: Sequence[Path]) -> RunsByModel:
   """Returns the run folders by what was trained in them: those of a group differ in their seed."""
-  groups: dict[tuple[DetectorConfig, float], list[Path]] = {}
+  groups: RunsByModel = {}
   for run in runs:
     experiment, _ = RunFolder(run).load()
     key = experiment.detector, experiment.training.drop_block_rate
@@ -126,9 +129,9 @@ def group_runs(runs: Sequence[Path]) -> dict[tuple[DetectorConfig, float], list[
 
 def _size(config: DetectorConfig) -> tuple[float, float]:
   from official_nasfpn.modeling.detector import build_detector
-  from official_nasfpn.modeling.model_size import Size, measure_size
+  from official_nasfpn.modeling.model_size import total_size
 
-  total = sum(measure_size(build_detector(config, config.num_classes)).values(), Size())
+  total = total_size(build_detector(config, config.num_classes))
   return total.parameters / 1e6, 2 * total.multiply_adds / 1e9
 
 

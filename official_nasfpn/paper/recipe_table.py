@@ -75,11 +75,11 @@ def compare(rows: Iterable[PublishedModel]) -> Iterator[Comparison]:
 @functools.lru_cache(maxsize=4)
 def _size(config: DetectorConfig) -> tuple[int, int]:
   from official_nasfpn.modeling.detector import build_detector
-  from official_nasfpn.modeling.model_size import Size, measure_size
+  from official_nasfpn.modeling.model_size import total_size
 
   # Statistics over all replicas have no parameters, and Model Garden's heads warn of them.
   alone = dataclasses.replace(config, sync_batch_norm=False)
-  total = sum(measure_size(build_detector(alone, _NUM_CLASSES)).values(), Size())
+  total = total_size(build_detector(alone, _NUM_CLASSES))
   return total.parameters, total.multiply_adds
 
 

@@ -7,7 +7,7 @@ import tf_keras
 from official_nasfpn.data import input_pipeline
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.modeling.detector import build_detector
-from official_nasfpn.modeling.model_size import Size, measure_size, stored_activation_bytes
+from official_nasfpn.modeling.model_size import stored_activation_bytes, total_size
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.optimizer import learning_rate_schedule, num_steps, steps_of
 
@@ -90,7 +90,7 @@ def make_plan(experiment: Experiment, dataset: DatasetInfo, num_devices: int) ->
   try:
     built = build_detector(detector, dataset.label_map.num_classes)
     activation_bytes = stored_activation_bytes(built)
-    size = sum(measure_size(built).values(), Size())
+    size = total_size(built)
   finally:
     tf_keras.mixed_precision.set_global_policy("float32")
   return Plan(

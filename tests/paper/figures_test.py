@@ -50,7 +50,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(runs):
-  return measured.read_models(measured.find_runs([runs]), with_latency=False)
+  return measured.read_models(measured.group_runs(measured.find_runs([runs])), with_latency=False)
 
 
 def test_runs_that_differ_in_their_seed_are_one_model(models):
@@ -154,6 +154,6 @@ def test_a_run_s_latency_is_that_of_its_own_saved_model(shapes_data, tmp_path, r
   )
   assert trained.returncode == 0, trained.stderr
   evaluation = json.loads((run / "evaluation.json").read_text())
-  (model,) = measured.read_models([run], with_latency=True)
+  (model,) = measured.read_models(measured.group_runs([run]), with_latency=True)
   assert model.aps == (100 * evaluation["metrics"]["AP"],)
   assert 0 < model.latency_ms < 10_000
