@@ -36,25 +36,37 @@ class Variant:
   bindings: tuple[str, ...] = ()
 
 
-def _stacking() -> Iterator[Variant]:
-  for repeats in (1, 3, 5):
+def _stacking(all_repeats: tuple[int, ...], *bindings: str) -> Iterator[Variant]:
+  for repeats in all_repeats:
     for architecture in ("fpn", "nas_fpn"):
       yield Variant(
         f"{architecture}_{repeats}",
         "bccd_stacking.gin",
-        (f"Detector.architecture = '{architecture}'", f"Detector.num_repeats = {repeats}"),
+        (
+          f"Detector.architecture = '{architecture}'",
+          f"Detector.num_repeats = {repeats}",
+          *bindings,
+        ),
       )
 
 
 # 3 @ 128: wide enough to overfit 205 images.
 _WIDE = ("Detector.num_filters = 128",)
+_DROP_BLOCK = "Training.drop_block_rate = 0.1"
+# The paper trains three times as long under DropBlock.
+_LONG = "Training.epochs = 90"
 _NAS_FPNLITE = ("Detector.architecture = 'nas_fpnlite_ours'",)
 
 STUDIES = {
-  "stacking": tuple(_stacking()),
+  "stacking": tuple(_stacking((1, 3, 5))),
+  "stacking_long": tuple(_stacking((1, 5), _LONG)),
   "drop_block": (
     Variant("without", "bccd_stacking.gin", _WIDE),
-    Variant("with", "bccd_stacking.gin", (*_WIDE, "Training.drop_block_rate = 0.1")),
+    Variant("with", "bccd_stacking.gin", (*_WIDE, _DROP_BLOCK)),
+  ),
+  "drop_block_long": (
+    Variant("without", "bccd_stacking.gin", (*_WIDE, _LONG)),
+    Variant("with", "bccd_stacking.gin", (*_WIDE, _LONG, _DROP_BLOCK)),
   ),
   "lite": (
     Variant(
