@@ -17,6 +17,7 @@ from official_nasfpn.architecture import Fpn, PyramidSpec, Ssdlite, resolve_arch
 from official_nasfpn.configuration import configurable, settings
 from official_nasfpn.modeling.backbones import BACKBONES
 
+ExitHeads = Literal["last", "shared", "separate"]
 TopLevels = Literal["max_pool", "convolution"]
 _Architecture = Annotated[
   InstanceOf[PyramidSpec] | InstanceOf[Fpn] | InstanceOf[Ssdlite],
@@ -46,6 +47,10 @@ class DetectorConfig:
     num_classes: object classes, without a background class; None takes the label map's number.
     head_num_convs: 3x3 convolutions before each prediction in the class and in the box head.
     head_num_filters: width of the heads; None makes them as wide as the pyramid.
+    exit_heads: which of the stacked pyramids have heads. `last`: the final one only. `shared` and
+      `separate` make an anytime detector with an exit after every repeat: `separate` gives each
+      exit heads of its own, `shared` gives all of them the same convolutions and each its own batch
+      norms, since the features of different exits have different statistics.
     anchor_size: side of a square base anchor, in units of the level's stride 2^level.
     num_scales: anchor sizes per octave.
     aspect_ratios: width over height of the anchors.
@@ -68,6 +73,7 @@ class DetectorConfig:
   num_classes: PositiveInt | None = None
   head_num_convs: NonNegativeInt = 4
   head_num_filters: PositiveInt | None = None
+  exit_heads: ExitHeads = "last"
   anchor_size: PositiveFloat = 4.0
   num_scales: PositiveInt = 3
   aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
@@ -108,6 +114,10 @@ class DetectorConfig:
   @property
   def num_anchors_per_location(self) -> int:
     return self.num_scales * len(self.aspect_ratios)
+
+  @property
+  def num_exits(self) -> int:
+    return 1 if self.exit_heads == "last" else self.num_repeats
 
 
 def check_image_size(image_size: tuple[int, int], max_level: int) -> None:

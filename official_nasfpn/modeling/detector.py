@@ -1,4 +1,6 @@
-"""The RetinaNet detector: backbone, stacked pyramid, class and box heads."""
+"""The RetinaNet detector: backbone, stacked pyramid, class and box heads at its exits."""
+
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
@@ -7,16 +9,23 @@ from official.vision.modeling.heads.dense_prediction_heads import RetinaNetHead
 from official_nasfpn.architecture import Fpn, Ssdlite
 from official_nasfpn.modeling.backbones import build_backbone
 from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.modeling.detections import Outputs
 from official_nasfpn.modeling.drop_block import Drop
 from official_nasfpn.modeling.feature_pyramid import FeaturePyramid
+from official_nasfpn.modeling.shared_head import SharedHead
 from official_nasfpn.modeling.ssdlite import SsdliteFeatures
 from official_nasfpn.modeling.stacked_fpn import StackedFpn
 
 
 class Detector(tf_keras.Model):
-  """Images in, class logits and box deltas of the final pyramid out.
+  """Images in, class logits and box deltas of one or several exits out (section 3.2).
 
-  Checkpoints hold the weights under the attributes `backbone`, `pyramid` and `head`.
+  Exit k is read off the k-th stacked pyramid. Every detector has the last exit; an anytime detector
+  has all of them. Checkpoints hold the weights under the attributes `backbone`, `pyramid`, `head`
+  and `early_heads`.
+
+  Attributes:
+    exits: the numbers of its exits, the last one last.
   """
 
   def __init__(
@@ -24,6 +33,7 @@ class Detector(tf_keras.Model):
     backbone: tf_keras.Model,
     pyramid: FeaturePyramid | StackedFpn | SsdliteFeatures,
     head: RetinaNetHead,
+    early_heads: Sequence[RetinaNetHead] = (),
     name: str = "detector",
   ):
     """Joins the parts.
@@ -31,47 +41,67 @@ class Detector(tf_keras.Model):
     Args:
       backbone: from images to {level: feature map}.
       pyramid: from those to the pyramids of every repeat.
-      head: from one pyramid to class logits and box deltas.
+      head: from the final pyramid to class logits and box deltas.
+      early_heads: the same for the pyramids before it, the first one first; none where there is the
+        last exit only.
       name: scope of the weights' names.
 
     Raises:
-      ValueError: pyramid and head are of different levels.
+      ValueError: pyramid and heads are of different levels, or some early pyramids have no head.
     """
-    levels = head.get_config()
-    of_head = levels["min_level"], levels["max_level"]
     of_pyramid = pyramid.spec.min_level, pyramid.spec.max_level
-    if of_head != of_pyramid:
+    for each in (head, *early_heads):
+      levels = each.get_config()
+      of_head = levels["min_level"], levels["max_level"]
+      if of_head != of_pyramid:
+        raise ValueError(
+          f"The pyramid gives P{of_pyramid[0]} to P{of_pyramid[1]}, the head wants P{of_head[0]} "
+          f"to P{of_head[1]}. Build the head for the levels of the pyramid's spec."
+        )
+    if len(early_heads) not in (0, pyramid.num_repeats - 1):
       raise ValueError(
-        f"The pyramid gives P{of_pyramid[0]} to P{of_pyramid[1]}, the head wants P{of_head[0]} to "
-        f"P{of_head[1]}. Build the head for the levels of the pyramid's spec."
+        f"{len(early_heads)} early heads for the {pyramid.num_repeats - 1} pyramids before the "
+        "last. Give one for each of them, or none."
       )
     super().__init__(name=name)
     self.backbone = backbone
     self.pyramid = pyramid
     self.head = head
+    self.early_heads = list(early_heads)
+    first = pyramid.num_repeats - len(early_heads)
+    self.exits = tuple(range(first, pyramid.num_repeats + 1))
 
   @tf.autograph.experimental.do_not_convert
   def call(
-    self, images: tf.Tensor, training: bool | None = None, drop: Drop | None = None
-  ) -> dict[str, dict[str, tf.Tensor]]:
-    """Runs the detector.
+    self,
+    images: tf.Tensor,
+    training: bool | None = None,
+    drop: Drop | None = None,
+    exits: Sequence[int] | None = None,
+  ) -> list[Outputs]:
+    """Runs the detector; beyond the highest exit asked for, nothing is computed.
 
     Args:
       images: float32 [batch, height, width, 3], normalised.
       training: whether batch norms use, and follow, the batch's statistics.
       drop: blocks that the pyramid's cells drop if `training`; None drops nothing.
+      exits: which to run, some of `self.exits`; None runs all.
 
     Returns:
-      {"class_logits": {level: [batch, height_l, width_l, anchors * num_classes]},
+      For every exit {"class_logits": {level: [batch, height_l, width_l, anchors * num_classes]},
       "box_deltas": {level: [batch, height_l, width_l, anchors * 4]}}, float32.
     """
+    exits = self.exits if exits is None else exits
+    heads = dict(zip(self.exits, [*self.early_heads, self.head], strict=True))
     features = self.backbone(images, training=training)
-    pyramids = self.pyramid(features, training=training, drop=drop)
-    class_logits, box_deltas, _ = self.head(pyramids[-1])
-    return {
-      "class_logits": _to_float32(class_logits),
-      "box_deltas": _to_float32(box_deltas),
-    }
+    pyramids = self.pyramid(features, training=training, drop=drop, last_repeat=max(exits))
+    outputs = []
+    for number in exits:
+      class_logits, box_deltas, _ = heads[number](pyramids[number - 1])
+      outputs.append(
+        {"class_logits": _to_float32(class_logits), "box_deltas": _to_float32(box_deltas)}
+      )
+    return outputs
 
 
 def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
@@ -84,6 +114,7 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
     num_classes: object classes, without a background class.
   """
   norm = {"norm_momentum": config.norm_momentum, "norm_epsilon": config.norm_epsilon}
+  head = _build_head(config, num_classes)
   detector = Detector(
     backbone=build_backbone(
       config.backbone,
@@ -93,10 +124,11 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
       sync_batch_norm=config.sync_batch_norm,
     ),
     pyramid=_build_pyramid(config),
-    head=_build_head(config, num_classes),
+    head=head,
+    early_heads=_build_early_heads(config, head),
   )
   detector(tf_keras.Input([*config.image_size, 3]))  # Makes the weights, runs nothing.
-  _initialise_separable_head(detector.head)
+  _initialise_separable_heads([*detector.early_heads, head])
   return detector
 
 
@@ -151,14 +183,26 @@ def _build_head(config: DetectorConfig, num_classes: int) -> RetinaNetHead:
   )
 
 
-def _initialise_separable_head(head: RetinaNetHead) -> None:
-  """Initialises a separable head so that it learns as fast as a plain one; leaves a plain one."""
+def _build_early_heads(config: DetectorConfig, last: RetinaNetHead) -> list[RetinaNetHead]:
+  """Returns the heads of the exits before the last, as `Detector.exit_heads` wants them."""
+  names = [f"head_{number}" for number in range(1, config.num_repeats)]
+  if config.exit_heads == "shared":
+    return [SharedHead(last, name=name) for name in names]
+  if config.exit_heads == "separate":
+    settings = last.get_config()
+    return [RetinaNetHead(**settings, name=name) for name in names]
+  return []
+
+
+def _initialise_separable_heads(heads: Sequence[RetinaNetHead]) -> None:
+  """Initialises separable heads so that they learn as fast as plain ones; leaves plain ones."""
   # Model Garden draws the depthwise kernels of the predictions with a deviation of 0.03, so that
   # the pointwise kernels behind them get next to no gradient: in 410 train steps on BCCD a detector
   # reached an AP of 0.01, 0.22 with 1.0 and 0.26 with a plain head. With 1.0 a depthwise sum is as
   # large as the nine values that a plain kernel sees; 0.01 is what RetinaNet's plain heads have.
   deviations = {"depthwise_kernel": 1.0, "pointwise_kernel": 0.01}
-  for variable in head.trainable_variables:
+  variables = {id(variable): variable for head in heads for variable in head.trainable_variables}
+  for variable in variables.values():
     for name, deviation in deviations.items():
       if name in variable.name:
         # A new one each time: one and the same would draw the same values again.

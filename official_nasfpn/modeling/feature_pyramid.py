@@ -14,18 +14,13 @@ from official_nasfpn.architecture import PyramidSpec, from_json, to_json, uncons
 from official_nasfpn.modeling.config import TopLevels
 from official_nasfpn.modeling.drop_block import Drop, drop_blocks
 from official_nasfpn.modeling.merge_ops import MERGE_OPS
+from official_nasfpn.modeling.pyramid_stack import PyramidStack
 from official_nasfpn.modeling.resampling import Candidate, max_pool
 
 
 @tf_keras.utils.register_keras_serializable(package="official_nasfpn")
-class FeaturePyramid(tf_keras.layers.Layer):
-  """Turns a backbone's maps into the pyramids of every repeat.
-
-  Takes {"3": C3, "4": C4, "5": C5}, maps of [batch, height / 2^l, width / 2^l, channels]; further
-  levels are ignored, and those missing at the top are made from the highest that is there.
-  Returns a list, one {"3": P3, ..., "7": P7} per repeat, each map of `num_filters` channels; the
-  last one is the final pyramid. With `training=True` and a `drop`, every merging cell drops blocks
-  of its output (section 4.4).
+class FeaturePyramid(PyramidStack):
+  """A `PyramidStack` of merging cells. Under DropBlock every cell drops blocks of its output.
 
   Example:
     pyramid = FeaturePyramid(CATALOG["nas_fpn"], num_filters=256, num_repeats=7)
@@ -35,55 +30,35 @@ class FeaturePyramid(tf_keras.layers.Layer):
   def __init__(
     self,
     spec: PyramidSpec,
-    num_filters: int = 256,
-    num_repeats: int = 7,
-    separable: bool = False,
+    *args: Any,
     top_levels: TopLevels = "max_pool",
-    norm_momentum: float = 0.997,
-    norm_epsilon: float = 1e-4,
-    sync_batch_norm: bool = False,
     **kwargs: Any,
   ):
     """Prepares the layers; their weights are made on the first call.
 
     Args:
       spec: the architecture of one pyramid; each repeat has its own weights.
-      num_filters: channels of every map.
-      num_repeats: number of pyramids in the stack.
-      separable: whether the cells' convolutions are depthwise separable, as in NAS-FPNLite.
+      *args: settings of every `PyramidStack`.
       top_levels: how levels above the backbone's are made: by `max_pool` of the projected map below
         (NAS-FPN), or by a strided 3x3 `convolution` of the map below, as the backbone gives it
         (RetinaNet).
-      norm_momentum: of the batch norms' moving averages.
-      norm_epsilon: added to the variance in batch norms.
-      sync_batch_norm: whether batch statistics are taken over all replicas.
-      **kwargs: arguments of every Keras layer, such as `name`.
+      **kwargs: settings of every `PyramidStack`, by name.
 
     Raises:
       ValueError: `num_filters` or `num_repeats` is not positive.
     """
-    super().__init__(**kwargs)
-    if num_filters < 1 or num_repeats < 1:
-      raise ValueError(
-        f"num_filters and num_repeats must be positive, not {num_filters} and {num_repeats}."
-      )
-    self.spec = spec
-    self.num_filters = num_filters
-    self.num_repeats = num_repeats
-    self.separable = separable
+    super().__init__(spec, *args, **kwargs)
     self.top_levels = top_levels
-    self.norm_momentum = norm_momentum
-    self.norm_epsilon = norm_epsilon
-    self.sync_batch_norm = sync_batch_norm
     self._norm_arguments = {
-      "momentum": norm_momentum,
-      "epsilon": norm_epsilon,
-      "synchronized": sync_batch_norm,
+      "momentum": self.norm_momentum,
+      "epsilon": self.norm_epsilon,
+      "synchronized": self.sync_batch_norm,
     }
-    self.laterals: dict[str, ConvolutionAndNorm] = {}
     self.repeats = [
-      OnePyramid(spec, num_filters, separable, self._norm_arguments, name=f"repeat_{index}")
-      for index in range(1, num_repeats + 1)
+      OnePyramid(
+        spec, self.num_filters, self.separable, self._norm_arguments, name=f"repeat_{index}"
+      )
+      for index in range(1, self.num_repeats + 1)
     ]
 
   def build(self, input_shape: Mapping[str, tf.TensorShape]) -> None:
@@ -101,21 +76,6 @@ class FeaturePyramid(tf_keras.layers.Layer):
           self.num_filters, 3, self._norm_arguments, strides=2, name=f"lateral_{level}"
         )
     super().build(input_shape)
-
-  # Nothing below depends on the values of tensors, so there is nothing for AutoGraph to rewrite.
-  @tf.autograph.experimental.do_not_convert
-  def call(
-    self,
-    features: Mapping[str, tf.Tensor],
-    training: bool | None = None,
-    drop: Drop | None = None,
-  ) -> list[dict[str, tf.Tensor]]:
-    maps = self._inputs(features, training)
-    pyramids = []
-    for index, repeat in enumerate(self.repeats):
-      maps = repeat(maps, training=training, drop=None if drop is None else drop.part(index))
-      pyramids.append(maps)
-    return pyramids
 
   def _inputs(
     self, features: Mapping[str, tf.Tensor], training: bool | None
@@ -137,18 +97,17 @@ class FeaturePyramid(tf_keras.layers.Layer):
         maps[str(level)] = max_pool(maps[str(level - 1)], stride=2)
     return maps
 
+  def _run_repeat(
+    self,
+    repeat: OnePyramid,
+    maps: Mapping[str, tf.Tensor],
+    training: bool | None,
+    drop: Drop | None,
+  ) -> dict[str, tf.Tensor]:
+    return repeat(maps, training=training, drop=drop)
+
   def get_config(self) -> dict[str, Any]:
-    return {
-      **super().get_config(),
-      "spec": to_json(self.spec),
-      "num_filters": self.num_filters,
-      "num_repeats": self.num_repeats,
-      "separable": self.separable,
-      "top_levels": self.top_levels,
-      "norm_momentum": self.norm_momentum,
-      "norm_epsilon": self.norm_epsilon,
-      "sync_batch_norm": self.sync_batch_norm,
-    }
+    return {**super().get_config(), "spec": to_json(self.spec), "top_levels": self.top_levels}
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> FeaturePyramid:
@@ -198,7 +157,7 @@ class OnePyramid(tf_keras.layers.Layer):
       for index in extra:
         merged += candidates[index].features
       features = convolve(tf.nn.relu(merged), training=training)
-      if training and drop is not None:
+      if drop is not None:
         features = drop_blocks(features, drop.part(number))
       candidates.append(Candidate(cell.level, features))
     outputs = {candidate.level: candidate.features for candidate in candidates[-len(inputs) :]}

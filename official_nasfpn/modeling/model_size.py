@@ -5,7 +5,7 @@ The paper's "FLOPs" are twice the multiply-adds that are counted here.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -43,14 +43,16 @@ def measure_size(detector: Detector) -> dict[str, Size]:
     for lateral in detector.pyramid.laterals.values()
     for variable in lateral.trainable_variables
   ]
+  # Heads may share convolutions.
+  heads = (*detector.early_heads, detector.head)
   of_laterals = {id(variable) for variable in laterals}
   parts = {
     "backbone": detector.backbone.trainable_variables,
     "lateral_projections": laterals,
     "pyramid": [v for v in detector.pyramid.trainable_variables if id(v) not in of_laterals],
-    "heads": detector.head.trainable_variables,
+    "heads": list({id(v): v for head in heads for v in head.trainable_variables}.values()),
   }
-  multiply_adds = _multiply_adds_by_variable(detector)
+  multiply_adds = _multiply_adds_by_variable(_trace(detector))
   return {
     part: Size(
       parameters=sum(variable.shape.num_elements() for variable in variables),
@@ -58,6 +60,21 @@ def measure_size(detector: Detector) -> dict[str, Size]:
     )
     for part, variables in parts.items()
   }
+
+
+def exit_sizes(detector: Detector) -> dict[int, Size]:
+  """Returns by exit what the detector costs that stops there: no pyramid or head beyond it."""
+  trainable = {id(variable.handle): variable for variable in detector.trainable_variables}
+
+  def size(number: int) -> Size:
+    graph = _trace(detector, exits=(number,))
+    used = [trainable[id(outer)] for outer, _ in graph.captures if id(outer) in trainable]
+    return Size(
+      parameters=sum(variable.shape.num_elements() for variable in used),
+      multiply_adds=sum(_multiply_adds_by_variable(graph).values()),
+    )
+
+  return {number: size(number) for number in detector.exits}
 
 
 def total_size(detector: Detector) -> Size:
@@ -104,14 +121,19 @@ def _is_a_weight(tensor: tf.Tensor) -> bool:
   return operation.type in ("Placeholder", "Const")
 
 
-def _multiply_adds_by_variable(detector: Detector) -> Mapping[int, int]:
-  """Returns the multiply-adds for one image by the id of the kernel's resource handle.
-
-  The graph of the forward pass is traced, not run. A convolution belongs to the part that owns its
-  kernel, however the scopes of operations are named.
-  """
+def _trace(detector: Detector, exits: Sequence[int] | None = None) -> tf.Graph:
+  """Returns the graph of the forward pass of one image, which is not run."""
   image = tf.TensorSpec([1, *detector.backbone.input_shape[1:]])
-  graph = tf.function(detector).get_concrete_function(image, training=False).graph
+  function = tf.function(lambda images: detector(images, training=False, exits=exits))
+  return function.get_concrete_function(image).graph
+
+
+def _multiply_adds_by_variable(graph: tf.Graph) -> Mapping[int, int]:
+  """Returns the multiply-adds of a graph of `_trace` by the id of the kernel's resource handle.
+
+  A convolution belongs to the part that owns its kernel, however the scopes of operations are
+  named.
+  """
   handles = {id(inner): id(outer) for outer, inner in graph.captures}
   totals: dict[int, int] = {}
   for operation in graph.get_operations():

@@ -40,6 +40,7 @@ class SsdliteFeatures(tf_keras.layers.Layer):
     """
     super().__init__(**kwargs)
     self.spec = Ssdlite()
+    self.num_repeats = 1
     norm = {"momentum": norm_momentum, "epsilon": norm_epsilon, "synchronized": sync_batch_norm}
     self.last = _convolution(1280, norm, "level_5")
     self.extra = {
@@ -61,9 +62,14 @@ class SsdliteFeatures(tf_keras.layers.Layer):
 
   @tf.autograph.experimental.do_not_convert
   def call(
-    self, features: Mapping[str, tf.Tensor], training: bool | None = None, drop: None = None
+    self,
+    features: Mapping[str, tf.Tensor],
+    training: bool | None = None,
+    drop: None = None,
+    last_repeat: int | None = None,
   ) -> list[dict[str, tf.Tensor]]:
     del drop  # There are no merging cells; `Experiment` refuses DropBlock.
+    del last_repeat  # There is one.
     below = self.last(features["5"], training=training)
     maps = {"4": features[EXPANDED_C4], "5": below}
     for level, layers in self.extra.items():

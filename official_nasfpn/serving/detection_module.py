@@ -59,7 +59,7 @@ class DetectionModule(tf.Module):
             tf.TensorSpec([2], tf.float32),
           ),
         )
-      detections = detect_boxes(detector(images, training=False), anchors, scaled_sizes, config)
+      detections = detect_boxes(detector(images, training=False)[-1], anchors, scaled_sizes, config)
       scale = tf.tile(original_sizes / scaled_sizes, [1, 2])
       filled = tf.sequence_mask(detections["num_detections"], config.max_detections)
       ids = tf.gather(category_ids, detections["classes"])

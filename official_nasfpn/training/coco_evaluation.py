@@ -33,6 +33,8 @@ class EvaluationResult:
     notes: for every undefined or zero figure, one sentence that says why.
     num_images: images evaluated.
     num_detections: detections given for them.
+    exit_metrics: `metrics` of every exit of an anytime detector, the last one being `metrics`;
+      empty where there is one exit only.
   """
 
   metrics: Mapping[str, float | None]
@@ -40,6 +42,7 @@ class EvaluationResult:
   notes: tuple[str, ...]
   num_images: int
   num_detections: int
+  exit_metrics: tuple[Mapping[str, float | None], ...] = ()
 
   def to_json(self) -> str:
     """Returns all fields as indented JSON."""
@@ -53,7 +56,19 @@ class EvaluationResult:
     width = max((len(name) for name in self.class_ap), default=0)
     lines.append("AP by class:")
     lines += [f"  {name:<{width}}  {_figure(ap)}" for name, ap in self.class_ap.items()]
+    if self.exit_metrics:
+      lines.append("by exit:")
+    for number, metrics in enumerate(self.exit_metrics, start=1):
+      figures = "  ".join(f"{name} {_figure(metrics[name])}" for name in METRICS[:6])
+      lines.append(f"  {number:>2}  {figures}")
     return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def of_all_exits(exits: Sequence[EvaluationResult]) -> EvaluationResult:
+  """Returns the last exit's evaluation with the figures of all exits, where there are several."""
+  if len(exits) == 1:
+    return exits[0]
+  return dataclasses.replace(exits[-1], exit_metrics=tuple(result.metrics for result in exits))
 
 
 def _figure(value: float | None) -> str:

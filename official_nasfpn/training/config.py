@@ -40,6 +40,8 @@ class TrainingConfig:
     focal_gamma: focusing parameter of the focal loss.
     box_loss_weight: weight of the Huber loss on box targets.
     huber_delta: where the Huber loss turns linear.
+    exit_loss_weights: weights of the class and box losses of an anytime detector's exits, the first
+      one first; None weights all of them 1. Without early exits there is one loss.
     match_iou: overlap from which an anchor is assigned to a box.
     backbone_checkpoint: path prefix of a checkpoint of the same backbone of the Model Garden, for
       example trained on ImageNet, to start from; None starts from random weights.
@@ -70,6 +72,7 @@ class TrainingConfig:
   focal_gamma: NonNegativeFloat = 1.5
   box_loss_weight: NonNegativeFloat = 50.0
   huber_delta: PositiveFloat = 0.1
+  exit_loss_weights: tuple[NonNegativeFloat, ...] | None = None
   match_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
   backbone_checkpoint: str | None = None
   compute_dtype: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -79,6 +82,13 @@ class TrainingConfig:
   checkpoint_epochs: PositiveFloat = 5.0
   checkpoints_to_keep: PositiveInt = 2
   steps_per_loop: PositiveInt = 20
+
+  @field_validator("exit_loss_weights")
+  @classmethod
+  def _check_last_exit(cls, weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    if weights is not None and (not weights or weights[-1] == 0):
+      raise ValueError("the last exit needs a weight above 0")
+    return weights
 
   @field_validator("decay_epochs")
   @classmethod

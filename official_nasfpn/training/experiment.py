@@ -27,6 +27,13 @@ class Experiment:
         f"Training.drop_block_rate = {self.training.drop_block_rate}: an Ssdlite has no merging "
         "cells for DropBlock to drop from. Leave it out."
       )
+    weights = self.training.exit_loss_weights
+    if weights is not None and len(weights) != self.detector.num_exits:
+      raise UserError(
+        f"Training.exit_loss_weights = {weights} has {len(weights)} weights for "
+        f"{self.detector.num_exits} exits: there is one for each of Detector.num_repeats with "
+        "Detector.exit_heads = 'separate' or 'shared', and one alone with 'last'."
+      )
 
   def to_gin(self) -> str:
     """Returns every setting as gin text; `load_experiment` reads it back."""

@@ -1,36 +1,33 @@
 """The loss of a RetinaNet: focal loss on classes, Huber loss on boxes, weight decay."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
 from official.vision.losses import focal_loss
 
-from official_nasfpn.modeling.detections import flatten_outputs
+from official_nasfpn.modeling.detections import Outputs, flatten_outputs
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.targets import BACKGROUND, AnchorTargets
 
 
 def detection_losses(
-  outputs: Mapping[str, Mapping[str, tf.Tensor]],
-  targets: AnchorTargets,
-  config: TrainingConfig,
-) -> dict[str, tf.Tensor]:
-  """Computes the loss terms of one replica's share of the batch.
+  exits: Sequence[Outputs], targets: AnchorTargets, config: TrainingConfig
+) -> list[dict[str, tf.Tensor]]:
+  """Computes the loss terms of one replica's share of the batch at every exit.
 
   Terms are normalised by the positives of the *global* batch (plus one, so that a batch without
   objects is defined), so the sum over replicas is the loss of one device with the whole batch.
   Model Garden normalises by each replica's own positives.
 
   Args:
-    outputs: `class_logits` and `box_deltas`, each {level: [batch, height, width, anchors * n]}.
+    exits: what a `Detector` returns.
     targets: for all anchors, in the order of levels, rows, columns.
     config: weights of the terms.
 
   Returns:
-    float32 scalars `class_loss` and `box_loss` (weighted).
+    For every exit float32 scalars `class_loss` and `box_loss` (weighted).
   """
-  class_logits, box_deltas = flatten_outputs(outputs)
   positive = tf.cast(targets.classes != BACKGROUND, tf.float32)
   num_positives = tf.reduce_sum(positive)
   if replica_context := tf.distribute.get_replica_context():
@@ -42,15 +39,20 @@ def detection_losses(
     gamma=config.focal_gamma,
     reduction=tf_keras.losses.Reduction.SUM,
   )
-  # one_hot leaves all columns at zero for the background's -1.
-  class_loss = focal(tf.one_hot(targets.classes, class_logits.shape[-1]), class_logits)
   # Model Garden's Huber averages over the four coordinates; tf_keras's does too.
   huber = tf_keras.losses.Huber(config.huber_delta, reduction=tf_keras.losses.Reduction.SUM)
-  box_loss = huber(targets.boxes, box_deltas, sample_weight=positive)
-  return {
-    "class_loss": class_loss / normaliser,
-    "box_loss": config.box_loss_weight * box_loss / normaliser,
-  }
+
+  def terms(outputs: Outputs) -> dict[str, tf.Tensor]:
+    class_logits, box_deltas = flatten_outputs(outputs)
+    # one_hot leaves all columns at zero for the background's -1.
+    class_loss = focal(tf.one_hot(targets.classes, class_logits.shape[-1]), class_logits)
+    box_loss = huber(targets.boxes, box_deltas, sample_weight=positive)
+    return {
+      "class_loss": class_loss / normaliser,
+      "box_loss": config.box_loss_weight * box_loss / normaliser,
+    }
+
+  return [terms(outputs) for outputs in exits]
 
 
 def weight_decay_loss(variables: Sequence[tf.Variable], weight_decay: float) -> tf.Tensor:

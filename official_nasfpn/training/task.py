@@ -11,7 +11,7 @@ from official_nasfpn.data import input_pipeline
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import anchors as anchors_lib
-from official_nasfpn.modeling.detections import detect_boxes
+from official_nasfpn.modeling.detections import Outputs, detect_boxes
 from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.modeling.drop_block import Drop
 from official_nasfpn.training import losses, targets
@@ -19,11 +19,13 @@ from official_nasfpn.training.coco_evaluation import (
   EvaluationResult,
   coco_results,
   evaluate_coco_results,
+  of_all_exits,
 )
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.nan_guard import NanGuard
 from official_nasfpn.training.optimizer import num_steps
 
+# Of every detector; `class_loss` and `box_loss` are those of the last exit.
 LOSSES = ("total_loss", "class_loss", "box_loss", "weight_decay")
 
 
@@ -50,7 +52,18 @@ class DetectionTask(base_task.Task):
     self._gathers = isinstance(
       tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy
     )
-    self.nan_guard = NanGuard(LOSSES)
+    self._exit_weights = experiment.training.exit_loss_weights or (
+      (1.0,) * experiment.detector.num_exits
+    )
+    self.losses = (
+      *LOSSES,
+      *(
+        f"exit_{number}/{term}"
+        for number in range(1, experiment.detector.num_exits)
+        for term in ("class_loss", "box_loss")
+      ),
+    )
+    self.nan_guard = NanGuard(self.losses)
     self.last_result: EvaluationResult | None = None
     self.on_evaluation_step = lambda: None
 
@@ -120,7 +133,7 @@ class DetectionTask(base_task.Task):
     Args:
       training: whether the metrics are for train steps.
     """
-    return [tf_keras.metrics.Mean(name) for name in LOSSES] if training else []
+    return [tf_keras.metrics.Mean(name) for name in self.losses] if training else []
 
   def train_step(
     self,
@@ -147,15 +160,22 @@ class DetectionTask(base_task.Task):
     )
     variables = model.trainable_variables
     with tf.GradientTape() as tape:
-      outputs = model(inputs["image"], training=True, drop=self._drop(optimizer.iterations))
-      terms = losses.detection_losses(outputs, anchor_targets, config)
+      exits = model(inputs["image"], training=True, drop=self._drop(optimizer.iterations))
+      exit_terms = losses.detection_losses(exits, anchor_targets, config)
       # Every replica adds its share of the decay, since gradients are summed over replicas.
       decay = losses.weight_decay_loss(variables, config.weight_decay) / num_replicas
-      loss = terms["class_loss"] + terms["box_loss"] + decay
+      # Deep supervision (section 3.2): every exit learns.
+      supervised = [
+        weight * (terms["class_loss"] + terms["box_loss"])
+        for weight, terms in zip(self._exit_weights, exit_terms, strict=True)
+      ]
+      loss = tf.add_n(supervised) + decay
     gradients = tape.gradient(loss, variables)
     optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
-    logs = {"total_loss": loss, **terms, "weight_decay": decay}
+    logs = {"total_loss": loss, **exit_terms[-1], "weight_decay": decay}
+    for number, terms in enumerate(exit_terms[:-1], start=1):
+      logs |= {f"exit_{number}/{name}": term for name, term in terms.items()}
     self.nan_guard.watch(logs, optimizer.iterations)
     for metric in metrics:
       # Terms are shares of the global batch's loss; metrics average over replicas.
@@ -183,31 +203,35 @@ class DetectionTask(base_task.Task):
       metrics: unused.
 
     Returns:
-      Detections with boxes in pixels of the original images, and `image_id` int64 [batch]; in a
-      cluster of workers, those of all replicas.
+      `exits`, for every exit the detections with boxes in pixels of the original images, and
+      `image_id` int64 [batch]; in a cluster of workers, those of all replicas.
     """
     del metrics
-    outputs = model(inputs["image"], training=False)
-    detections = detect_boxes(
-      outputs, self._anchors, inputs["scaled_size"], self.task_config.detector
-    )
     scale = tf.tile(inputs["original_size"] / inputs["scaled_size"], [1, 2])
-    detections["boxes"] *= scale[:, tf.newaxis, :]
-    detections["image_id"] = inputs["image_id"]
+
+    def detect(outputs: Outputs) -> dict[str, tf.Tensor]:
+      detections = detect_boxes(
+        outputs, self._anchors, inputs["scaled_size"], self.task_config.detector
+      )
+      return {**detections, "boxes": detections["boxes"] * scale[:, tf.newaxis, :]}
+
+    exits = [detect(outputs) for outputs in model(inputs["image"], training=False)]
+    found = {"exits": exits, "image_id": inputs["image_id"]}
     if self._gathers:
       # Gathering needs tensors with a device of their own, which inputs, for one, do not have.
-      placed = tf.nest.map_structure(tf.identity, detections)
+      placed = tf.nest.map_structure(tf.identity, found)
       return tf.distribute.get_replica_context().all_gather(placed, axis=0)
-    return detections
+    return found
 
   def aggregate_logs(self, state, step_outputs):
     """Collects the detections of one evaluation step as COCO results, on the host."""
-    state = state or {"results": [], "image_ids": []}
+    state = state or {"exits": [[] for _ in step_outputs["exits"]], "image_ids": []}
     num_replicas = 1 if self._gathers else len(step_outputs["image_id"])
     for replica in range(num_replicas):
-      rows = {name: np.asarray(values[replica]) for name, values in step_outputs.items()}
-      image_ids = rows.pop("image_id").tolist()
-      state["results"] += coco_results(rows, image_ids, self._dataset.label_map)
+      image_ids = np.asarray(step_outputs["image_id"][replica]).tolist()
+      for results, detections in zip(state["exits"], step_outputs["exits"], strict=True):
+        rows = {name: np.asarray(values[replica]) for name, values in detections.items()}
+        results += coco_results(rows, image_ids, self._dataset.label_map)
       state["image_ids"] += [image_id for image_id in image_ids if image_id >= 0]
     self.on_evaluation_step()
     return state
@@ -215,14 +239,20 @@ class DetectionTask(base_task.Task):
   def reduce_aggregated_logs(self, aggregated_logs, global_step=None) -> dict[str, float]:
     """Evaluates all collected detections; undefined figures are left out of the curves."""
     del global_step
-    self.last_result = evaluate_coco_results(
-      self._dataset.annotation_file(self.task_config.input.evaluation_part),
-      aggregated_logs["results"],
-      self._dataset.label_map,
-      aggregated_logs["image_ids"],
-    )
+    exits = [
+      evaluate_coco_results(
+        self._dataset.annotation_file(self.task_config.input.evaluation_part),
+        results,
+        self._dataset.label_map,
+        aggregated_logs["image_ids"],
+      )
+      for results in aggregated_logs["exits"]
+    ]
+    self.last_result = of_all_exits(exits)
     figures = {
       **self.last_result.metrics,
       **{f"class_AP/{name}": ap for name, ap in self.last_result.class_ap.items()},
     }
+    for number, result in enumerate(exits[:-1], start=1):
+      figures |= {f"exit_{number}/{name}": value for name, value in result.metrics.items()}
     return {name: value for name, value in figures.items() if value is not None}

@@ -28,7 +28,7 @@ def seeded_detector(seed=0, config=CONFIG):
 
 
 def test_outputs(images):
-  outputs = seeded_detector()(images)
+  (outputs,) = seeded_detector()(images)
   for name, channels in (("class_logits", 9 * NUM_CLASSES), ("box_deltas", 9 * 4)):
     assert {level: map.shape for level, map in outputs[name].items()} == {
       str(level): (2, 128 >> level, 256 >> level, channels) for level in range(3, 8)
@@ -65,7 +65,7 @@ def test_checkpoint_restores_into_a_detector_built_later(images, tmp_path):
   status = tf.train.Checkpoint(model=restored).restore(path)
   status.assert_consumed()
   np.testing.assert_array_equal(
-    restored(images)["class_logits"]["3"], detector(images)["class_logits"]["3"]
+    restored(images)[-1]["class_logits"]["3"], detector(images)[-1]["class_logits"]["3"]
   )
 
 
@@ -83,7 +83,7 @@ def test_only_training_moves_the_batch_norms_statistics(images):
 def test_gradients_reach_every_weight(images):
   detector = seeded_detector()
   with tf.GradientTape() as tape:
-    outputs = detector(images, training=True)
+    (outputs,) = detector(images, training=True)
     loss = tf.add_n([tf.reduce_sum(map**2) for maps in outputs.values() for map in maps.values()])
   gradients = tape.gradient(loss, detector.trainable_weights)
   for weight, gradient in zip(detector.trainable_weights, gradients, strict=True):
@@ -95,11 +95,11 @@ def test_gradients_reach_every_weight(images):
 
 def test_mixed_bfloat16(images):
   exact = seeded_detector(1)
-  expected = exact(images, training=True)
+  (expected,) = exact(images, training=True)
   tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
   try:
     mixed = seeded_detector(1)
-    outputs = mixed(images, training=True)
+    (outputs,) = mixed(images, training=True)
   finally:
     tf_keras.mixed_precision.set_global_policy("float32")
   assert {weight.dtype for weight in mixed.weights} == {tf.float32}
@@ -119,16 +119,16 @@ def test_sync_batch_norm_equals_the_ordinary_one_on_one_device(images):
     sync_batch_norm=True,
   )
   detector, synchronised = seeded_detector(), seeded_detector(config=config)
-  expected = detector(images, training=True)["class_logits"]
-  for level, logits in synchronised(images, training=True)["class_logits"].items():
+  expected = detector(images, training=True)[-1]["class_logits"]
+  for level, logits in synchronised(images, training=True)[-1]["class_logits"].items():
     np.testing.assert_allclose(logits, expected[level], atol=1e-4)
 
 
 def test_any_batch_size_in_one_graph(images):
   detector = seeded_detector()
   run = tf.function(detector, input_signature=[tf.TensorSpec([None, 128, 256, 3])])
-  both = run(images)["class_logits"]["5"]
-  np.testing.assert_allclose(run(images[:1])["class_logits"]["5"], both[:1], atol=1e-5)
+  both = run(images)[-1]["class_logits"]["5"]
+  np.testing.assert_allclose(run(images[:1])[-1]["class_logits"]["5"], both[:1], atol=1e-5)
 
 
 def test_a_separable_head_starts_as_a_plain_one_does(images):
@@ -141,7 +141,7 @@ def test_a_separable_head_starts_as_a_plain_one_does(images):
     assert kernel.std() == pytest.approx(1.0 if "depthwise" in name else 0.01, rel=0.3), name
   first, second = (kernels[name] for name in kernels if "-conv_0/depthwise" in name)
   assert not np.array_equal(first, second)
-  scores = tf.sigmoid(detector(images)["class_logits"]["4"]).numpy()
+  scores = tf.sigmoid(detector(images)[-1]["class_logits"]["4"]).numpy()
   assert scores.mean() == pytest.approx(0.01, rel=0.2)
   assert scores.max() < 0.1
 

@@ -32,7 +32,7 @@ def detector():
 
 
 def test_every_anchor_has_an_output(detector):
-  outputs = detector(tf.zeros([1, 320, 320, 3]))
+  (outputs,) = detector(tf.zeros([1, 320, 320, 3]))
   sizes = {level: map.shape[1:3] for level, map in outputs["box_deltas"].items()}
   # Odd sides are rounded up: 20, 10, 5, 3, 2, 1 at 320 pixels (Liu et al. 2016: 19 to 1 at 300).
   assert {level: tuple(size) for level, size in sizes.items()} == {

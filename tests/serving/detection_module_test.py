@@ -42,7 +42,7 @@ def test_it_computes_what_evaluation_computes(saved_detector, untrained_run, pho
 
   network_input, scaled_size = resize_and_pad(tf.constant(np.asarray(image)), config.image_size)
   expected = detect_boxes(
-    detector(network_input[tf.newaxis], training=False),
+    detector(network_input[tf.newaxis], training=False)[-1],
     flat_anchors(config),
     scaled_size[tf.newaxis],
     config,

@@ -41,7 +41,7 @@ def test_losses_are_model_gardens(batch):
   outputs, classes, boxes = batch
   targets = AnchorTargets(tf.constant(flatten(classes)), tf.constant(flatten(boxes, 4)))
   config = TrainingConfig()
-  ours = losses.detection_losses(outputs, targets, config)
+  ours = losses.detection_losses([outputs], targets, config)[0]
 
   mg = mg_task.RetinaNetTask(
     mg_config.RetinaNetTask(model=mg_config.RetinaNet(num_classes=NUM_CLASSES))
@@ -63,7 +63,7 @@ def test_a_batch_without_objects_has_a_finite_loss_and_no_box_loss(batch):
   outputs, _, _ = batch
   num_anchors = sum(ANCHORS * side**2 for side in SIDES.values())
   targets = AnchorTargets(tf.fill([2, num_anchors], -1), tf.zeros([2, num_anchors, 4]))
-  terms = losses.detection_losses(outputs, targets, TrainingConfig())
+  terms = losses.detection_losses([outputs], targets, TrainingConfig())[0]
   assert np.isfinite(terms["class_loss"])
   assert terms["box_loss"] == 0.0
 
@@ -73,11 +73,8 @@ def test_replicas_sum_to_one_device(batch):
   outputs, classes, boxes = batch
   flat_classes, flat_boxes = flatten(classes), flatten(boxes, 4)
   flat_classes[1, 3:] = -1
-  whole = losses.detection_losses(
-    outputs,
-    AnchorTargets(tf.constant(flat_classes), tf.constant(flat_boxes)),
-    TrainingConfig(),
-  )
+  targets = AnchorTargets(tf.constant(flat_classes), tf.constant(flat_boxes))
+  (whole,) = losses.detection_losses([outputs], targets, TrainingConfig())
   strategy = build_strategy("mirrored")
   assert strategy.num_replicas_in_sync == 2
 
@@ -92,7 +89,9 @@ def test_replicas_sum_to_one_device(batch):
 
   @tf.function
   def run(values):
-    return strategy.run(lambda x: losses.detection_losses(x[0], x[1], TrainingConfig()), (values,))
+    return strategy.run(
+      lambda x: losses.detection_losses([x[0]], x[1], TrainingConfig())[0], (values,)
+    )
 
   for name, values in run(shares).items():
     total = strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)

@@ -1,0 +1,111 @@
+"""What every stack of pyramids has in common, whatever one pyramid is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from official_nasfpn.architecture import Architecture
+from official_nasfpn.modeling.drop_block import Drop
+
+
+class PyramidStack(tf_keras.layers.Layer):
+  """Turns a backbone's maps into the pyramids of every repeat.
+
+  Takes {"3": C3, "4": C4, "5": C5}, maps of [batch, height / 2^l, width / 2^l, channels]; further
+  levels are ignored, and those missing at the top are made from the highest that is there.
+  Returns a list, one {"3": P3, ..., "7": P7} per repeat, each map of `num_filters` channels; the
+  last one is the final pyramid. With `last_repeat` it ends, and computes nothing, after that one
+  (section 3.2, anytime detection). With `training=True` and a `drop`, blocks are dropped (section
+  4.4).
+  """
+
+  def __init__(
+    self,
+    spec: Architecture,
+    num_filters: int = 256,
+    num_repeats: int = 7,
+    separable: bool = False,
+    norm_momentum: float = 0.997,
+    norm_epsilon: float = 1e-4,
+    sync_batch_norm: bool = False,
+    **kwargs: Any,
+  ):
+    """Keeps the settings.
+
+    Args:
+      spec: the architecture of one pyramid; each repeat has its own weights.
+      num_filters: channels of every map.
+      num_repeats: number of pyramids in the stack.
+      separable: whether the convolutions are depthwise separable.
+      norm_momentum: of the batch norms' moving averages.
+      norm_epsilon: added to the variance in batch norms.
+      sync_batch_norm: whether batch statistics are taken over all replicas.
+      **kwargs: arguments of every Keras layer, such as `name`.
+
+    Raises:
+      ValueError: `num_filters` or `num_repeats` is not positive.
+    """
+    super().__init__(**kwargs)
+    if num_filters < 1 or num_repeats < 1:
+      raise ValueError(
+        f"num_filters and num_repeats must be positive, not {num_filters} and {num_repeats}."
+      )
+    self.spec = spec
+    self.num_filters = num_filters
+    self.num_repeats = num_repeats
+    self.separable = separable
+    self.norm_momentum = norm_momentum
+    self.norm_epsilon = norm_epsilon
+    self.sync_batch_norm = sync_batch_norm
+    # Projections before the first repeat, by level.
+    self.laterals: dict[str, tf_keras.layers.Layer] = {}
+    self.repeats: list[tf_keras.layers.Layer] = []
+
+  # Nothing below depends on the values of tensors, so there is nothing for AutoGraph to rewrite.
+  @tf.autograph.experimental.do_not_convert
+  def call(
+    self,
+    features: Mapping[str, tf.Tensor],
+    training: bool | None = None,
+    drop: Drop | None = None,
+    last_repeat: int | None = None,
+  ) -> list[dict[str, tf.Tensor]]:
+    maps = self._inputs(features, training)
+    pyramids = []
+    for index, repeat in enumerate(self.repeats[:last_repeat]):
+      part = None if drop is None or not training else drop.part(index)
+      maps = self._run_repeat(repeat, maps, training, part)
+      pyramids.append(maps)
+    return pyramids
+
+  def _inputs(
+    self, features: Mapping[str, tf.Tensor], training: bool | None
+  ) -> dict[str, tf.Tensor]:
+    """Returns what the first repeat takes."""
+    raise NotImplementedError
+
+  def _run_repeat(
+    self,
+    repeat: tf_keras.layers.Layer,
+    maps: Mapping[str, tf.Tensor],
+    training: bool | None,
+    drop: Drop | None,
+  ) -> dict[str, tf.Tensor]:
+    """Returns the maps of all levels after one repeat; drops blocks if `drop` is given."""
+    raise NotImplementedError
+
+  def get_config(self) -> dict[str, Any]:
+    """Returns all settings but the spec, which each kind of pyramid writes in its own way."""
+    return {
+      **super().get_config(),
+      "num_filters": self.num_filters,
+      "num_repeats": self.num_repeats,
+      "separable": self.separable,
+      "norm_momentum": self.norm_momentum,
+      "norm_epsilon": self.norm_epsilon,
+      "sync_batch_norm": self.sync_batch_norm,
+    }
