@@ -1,4 +1,5 @@
-"""Small studies on BCCD blood cells: stacking, DropBlock, light detectors; several seeds of each.
+"""Small studies on BCCD blood cells, several seeds of each: stacking, DropBlock, light detectors,
+anytime detectors.
 
     python -m benchmarks.bccd_studies --study stacking --data_dir DATA --output_dir RUNS
 
@@ -67,6 +68,10 @@ STUDIES = {
   "drop_block_long": (
     Variant("without", "bccd_stacking.gin", (*_WIDE, _LONG)),
     Variant("with", "bccd_stacking.gin", (*_WIDE, _LONG, _DROP_BLOCK)),
+  ),
+  "anytime": tuple(
+    Variant(kind, "bccd_anytime.gin", (f"Detector.exit_heads = '{kind}'",))
+    for kind in ("last", "shared", "separate")
   ),
   "lite": (
     Variant(
