@@ -2,8 +2,9 @@
 
     python -m official_nasfpn.export --model_dir RUN --output_dir EXPORT
 
-The run folder says everything; the newest checkpoint is taken. EXPORT is the SavedModel itself; for
-TensorFlow Serving name it MODEL/1. What it takes and gives stands in `serving/saved_model.py`.
+The run folder says everything; the newest checkpoint is taken. EXPORT/1 is the SavedModel, and a
+later checkpoint of the same run becomes EXPORT/2, as TensorFlow Serving wants them. What it takes
+and gives stands in `serving/saved_model.py`.
 """
 
 import time
@@ -16,7 +17,9 @@ from official_nasfpn.errors import refuse_positional_arguments, run_program
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("model_dir", None, "Run folder of a training.")
-flags.DEFINE_string("output_dir", None, "Folder that becomes the SavedModel; must be new.")
+flags.DEFINE_string(
+  "output_dir", None, "Folder of the model; new, or of earlier exports of this run."
+)
 flags.mark_flags_as_required(["model_dir", "output_dir"])
 
 
@@ -32,10 +35,20 @@ def main(argv: list[str]) -> None:
 
   output_dir = Path(FLAGS.output_dir)
   start = time.monotonic()
-  if export_run(RunFolder(Path(FLAGS.model_dir)), output_dir):
-    print(f"Exported {FLAGS.model_dir} to {output_dir} in {time.monotonic() - start:.1f} s.")
-  else:
-    print(f"{output_dir} is the export of this checkpoint already; nothing to do.")
+  export = export_run(RunFolder(Path(FLAGS.model_dir)), output_dir)
+  if not export.is_new:
+    print(f"{export.path} is the export of this checkpoint already; nothing to do.")
+    return
+  print(f"Exported {FLAGS.model_dir} to {export.path} in {time.monotonic() - start:.1f} s.")
+  for latency in export.exit_latency:
+    print(
+      f"  exit {latency.exit}: {latency.median_ms:.1f} ms an image, nine of ten within "
+      f"{latency.p90_ms:.1f} ms"
+    )
+  if not export.has_warm_up:
+    print(
+      "  Without warm-up requests for TensorFlow Serving: tensorflow-serving-api is not installed."
+    )
 
 
 if __name__ == "__main__":

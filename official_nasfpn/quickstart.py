@@ -174,7 +174,7 @@ def _steps(request: Request, paths: Paths) -> list[Step]:
       "Export",
       "export",
       [f"--model_dir={paths.run}", f"--output_dir={paths.saved_model}"],
-      done=paths.saved_model / "saved_model.pb",
+      done=paths.saved_model / "1" / "saved_model.pb",
     ),
     Step(
       "Detect in the validation images",

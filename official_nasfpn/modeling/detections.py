@@ -8,6 +8,7 @@ from official.vision.ops import box_ops
 
 from official_nasfpn.modeling.config import DetectorConfig
 
+# Of one exit: "class_logits" and "box_deltas", each by level.
 Outputs = Mapping[str, Mapping[str, tf.Tensor]]
 
 
@@ -15,7 +16,7 @@ def flatten_outputs(outputs: Outputs) -> tuple[tf.Tensor, tf.Tensor]:
   """Joins the levels of a detector's outputs, in the order of `flat_anchors`.
 
   Args:
-    outputs: what a `Detector` returns.
+    outputs: of one exit of a `Detector`.
 
   Returns:
     Class logits [batch, num_anchors, num_classes] and box deltas [batch, num_anchors, 4].
@@ -33,6 +34,27 @@ def flatten_outputs(outputs: Outputs) -> tuple[tf.Tensor, tf.Tensor]:
   return tf.concat(class_logits, axis=1), tf.concat(box_deltas, axis=1)
 
 
+def decode_outputs(
+  outputs: Outputs, anchors: np.ndarray | tf.Tensor, image_sizes: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns the box and the scores of every anchor.
+
+  Args:
+    outputs: of one exit of a `Detector`.
+    anchors: `flat_anchors(config)`, [num_anchors, 4].
+    image_sizes: [batch, 2], or [1, 2] for all, height and width in pixels that the image takes of
+      the network's input, from the top left corner; boxes are clipped to it.
+
+  Returns:
+    float32 [batch, num_anchors, 4], (ymin, xmin, ymax, xmax) in pixels of the network's input, and
+    float32 [batch, num_anchors, num_classes] in [0, 1].
+  """
+  class_logits, box_deltas = flatten_outputs(outputs)
+  boxes = box_ops.decode_boxes(box_deltas, tf.constant(anchors, tf.float32))
+  boxes = box_ops.clip_boxes(boxes, image_sizes[:, tf.newaxis, :])
+  return boxes, tf.sigmoid(class_logits)
+
+
 def detect_boxes(
   outputs: Outputs,
   anchors: np.ndarray | tf.Tensor,
@@ -42,7 +64,7 @@ def detect_boxes(
   """Decodes the boxes and keeps the best of each class that do not overlap.
 
   Args:
-    outputs: what a `Detector` returns.
+    outputs: of one exit of a `Detector`.
     anchors: `flat_anchors(config)`, [num_anchors, 4].
     image_sizes: [batch, 2], height and width in pixels that the image takes of the network's input,
       from the top left corner; the rest is padding, and boxes are clipped to the image.
@@ -54,13 +76,11 @@ def detect_boxes(
     [batch, max_detections], class index from 0, "num_detections": int32 [batch]}. Rows from
     `num_detections` on are zero.
   """
-  class_logits, box_deltas = flatten_outputs(outputs)
-  boxes = box_ops.decode_boxes(box_deltas, tf.constant(anchors, tf.float32))
-  boxes = box_ops.clip_boxes(boxes, image_sizes[:, tf.newaxis, :])
+  boxes, scores = decode_outputs(outputs, anchors, image_sizes)
   # Model Garden's default, a while loop of TensorFlow operations, is 200 times slower at equal AP.
   kept = tf.image.combined_non_max_suppression(
     boxes[:, :, tf.newaxis, :],
-    tf.sigmoid(class_logits),
+    scores,
     max_output_size_per_class=config.max_detections,
     max_total_size=config.max_detections,
     iou_threshold=config.nms_iou_threshold,

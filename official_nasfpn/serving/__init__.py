@@ -8,11 +8,11 @@ import importlib
 from typing import Any
 
 _MODULE_OF = {
-  "DetectionModule": "detection_module",
   "SavedDetector": "saved_detector",
   "contact_sheet": "drawing",
   "detect_files": "detection",
   "draw_detections": "drawing",
+  "detection_signatures": "signatures",
   "export_run": "saved_model",
   "measure_latency": "latency",
 }

@@ -1,21 +1,42 @@
-"""From a run folder to a SavedModel, whole or not at all.
+"""From a run folder to a SavedModel as TensorFlow Serving expects it, whole or not at all.
 
-EXPORT/saved_model.pb, EXPORT/variables/   the model; signature `serving_default`
-EXPORT/assets/label_map.json               classes, and the dataset's own category ids
-EXPORT/assets/config.gin                   every setting of the run, resolved
-EXPORT/assets/export.json                  which checkpoint of which run this is
+EXPORT/1/saved_model.pb, EXPORT/1/variables/   the model
+EXPORT/1/assets/label_map.json                 classes, and the dataset's own category ids
+EXPORT/1/assets/config.gin                     every setting of the run, resolved
+EXPORT/1/assets/export.json                    which checkpoint of which run this is, and the time
+                                               that each exit took when it was exported
+EXPORT/1/assets.extra/tf_serving_warmup_requests
 
-The signature takes `image_bytes`, string [batch]: one or more encoded JPEG or PNG images, of any
-and of mixed sizes. It gives, with D = Detector.max_detections and rows from `num_detections` on
-zero:
+A later checkpoint of the same run becomes EXPORT/2, which a server of EXPORT takes over by itself.
+
+Signatures, and what they take:
+
+serving_default  image_bytes, string [batch]: encoded JPEG or PNG images of any and of mixed sizes
+image_tensors    images, uint8 [batch, height, width, 3]: RGB images of any one size
+without_nms      images, float32 [batch, H, W, 3]: RGB, 0 to 255, fitted by the caller into the
+                 network's input of Detector.image_size; see below
+
+and of an anytime detector, with the exits 1 to N of which `serving_default` is the last
+
+exit_1 ... exit_N  image_bytes, as above
+detect_within      image_bytes, and budget_ms, float32 [batch] or [1]: takes the last exit that the
+                   smallest budget allows for the whole batch, and the first where none is allowed
+
+They give, with D = Detector.max_detections and rows from `num_detections` on zero:
 
 boxes           float32 [batch, D, 4]  (ymin, xmin, ymax, xmax) in pixels of the image as encoded
 scores          float32 [batch, D]     best first
 classes         int32 [batch, D]       class index, position in label_map.json from 0
 category_ids    int64 [batch, D]       the dataset's own ids
+labels          string [batch, D]      names of the classes
 num_detections  int32 [batch]
+exit            int32 [batch]          the exit taken; `detect_within` alone
+
+but `without_nms` gives what non-maximum suppression would choose from, with A anchors: boxes
+float32 [batch, A, 4] in pixels of its input and scores float32 [batch, A, classes].
 """
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -23,29 +44,45 @@ import tempfile
 from pathlib import Path
 
 import tensorflow as tf
-import tf_keras
 
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.disk import disk_errors
 from official_nasfpn.errors import UserError
-from official_nasfpn.modeling.detector import Detector, build_detector
-from official_nasfpn.serving.detection_module import DetectionModule
+from official_nasfpn.modeling.detector import Detector
+from official_nasfpn.serving.exit_latency import ExitLatency, measure_exits, sample_images
+from official_nasfpn.serving.restore import restore_detector
+from official_nasfpn.serving.signatures import detection_signatures
+from official_nasfpn.serving.warm_up import write_warm_up_requests
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.run_folder import RunFolder
 
 _RECORD = "export.json"
-_VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-def export_run(folder: RunFolder, output_dir: Path) -> bool:
+@dataclasses.dataclass(frozen=True)
+class Export:
+  """What `export_run` left.
+
+  Attributes:
+    path: the SavedModel, EXPORT/1 or later.
+    is_new: False if it was there already, from the same checkpoint and settings.
+    exit_latency: of every exit of an anytime detector; empty for others.
+    has_warm_up: whether it holds requests for TensorFlow Serving to warm up with.
+  """
+
+  path: Path
+  is_new: bool
+  exit_latency: tuple[ExitLatency, ...] = ()
+  has_warm_up: bool = True
+
+
+def export_run(folder: RunFolder, output_dir: Path) -> Export:
   """Exports the newest checkpoint of a run folder.
 
   Args:
-    folder: of the run; nothing else is read.
-    output_dir: becomes the SavedModel.
-
-  Returns:
-    Whether it was written; False if it is there already, from the same checkpoint and settings.
+    folder: of the run. Nothing else is needed; where the run's data is at hand, the exits of an
+      anytime detector are timed with its images.
+    output_dir: becomes the folder of the model, with a numbered folder for each export.
 
   Raises:
     UserError: the folder is no run or has no checkpoint, the checkpoint does not fit the settings,
@@ -54,69 +91,12 @@ def export_run(folder: RunFolder, output_dir: Path) -> bool:
   experiment, label_map = folder.load()
   checkpoint = folder.latest_checkpoint()
   record = _describe(folder, checkpoint)
-  if _is_exported(output_dir, record):
-    return False
+  versions = _versions(output_dir)
+  if versions and _is_exported(versions[-1], record):
+    return Export(versions[-1], is_new=False)
   detector = restore_detector(experiment, label_map, checkpoint)
-  _write(detector, experiment, label_map, folder, record, output_dir)
-  return True
-
-
-def restore_detector(experiment: Experiment, label_map: LabelMap, checkpoint: str) -> Detector:
-  """Builds the detector of an experiment with the weights of a checkpoint.
-
-  Args:
-    experiment: all settings.
-    label_map: its classes.
-    checkpoint: path prefix.
-
-  Raises:
-    UserError: checkpoint and settings do not belong to each other, or the checkpoint is damaged.
-  """
-  num_classes = label_map.num_classes
-  if experiment.detector.num_classes not in (None, num_classes):
-    raise UserError(
-      f"Detector.num_classes is {experiment.detector.num_classes}, but label_map.json has "
-      f"{num_classes} classes. They were written together: restore the run folder's files."
-    )
-  former = tf_keras.mixed_precision.global_policy()
-  tf_keras.mixed_precision.set_global_policy(experiment.training.compute_dtype)
-  try:
-    detector = build_detector(experiment.detector, num_classes)
-  finally:
-    tf_keras.mixed_precision.set_global_policy(former)
-  try:
-    status = tf.train.Checkpoint(model=detector).read(checkpoint)
-    status.expect_partial().assert_existing_objects_matched()
-    stored = _num_model_variables(checkpoint)
-  except (ValueError, AssertionError) as error:
-    raise _mismatch(checkpoint, str(error).strip().split("\n")[0].rstrip(".")) from error
-  # Where a file ends too early, TensorFlow's reader raises an IndexError.
-  except (tf.errors.OpError, IndexError) as error:
-    raise UserError(
-      f"The checkpoint {checkpoint} cannot be read: {error}. Delete its files to use the one "
-      "before it."
-    ) from error
-  # Fewer repeats or cells than were trained would find all their weights, and detect garbage.
-  if stored != len(detector.variables):
-    raise _mismatch(
-      checkpoint, f"it holds {stored} variables, the settings make {len(detector.variables)}"
-    )
-  return detector
-
-
-def _num_model_variables(checkpoint: str) -> int:
-  names = [name for name, _ in tf.train.list_variables(checkpoint)]
-  return sum(
-    name.startswith("model/") and name.endswith(_VARIABLE) and ".OPTIMIZER_SLOT" not in name
-    for name in names
-  )
-
-
-def _mismatch(checkpoint: str, reason: str) -> UserError:
-  return UserError(
-    f"The checkpoint {checkpoint} does not fit the config.gin beside it: {reason}. Restore the "
-    "config.gin that it was trained with, or train again."
-  )
+  number = int(versions[-1].name) + 1 if versions else 1
+  return _write(detector, experiment, label_map, folder, record, output_dir / str(number))
 
 
 def _describe(folder: RunFolder, checkpoint: str) -> dict[str, str | int]:
@@ -134,25 +114,36 @@ def _sha256(path: Path) -> str:
   return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _is_exported(output_dir: Path, record: dict[str, str | int]) -> bool:
-  """Returns whether this very export is there already; refuses a folder of anything else."""
-  if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
-    return False
-  found = None
-  if (file := output_dir / "assets" / _RECORD).is_file():
-    try:
-      found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-      found = {}
-  if found == record:
-    return True
-  what = "is not an export of ours"
-  if found is not None:
-    what = "is an export of another run"
-    if found.get("config_sha256") == record["config_sha256"]:
-      steps = f"step {found.get('checkpoint_step')} where this is step {record['checkpoint_step']}"
-      what = f"is an export of another checkpoint ({steps})"
-  raise UserError(f"{output_dir} exists and {what}. Give --output_dir a new folder.")
+def _versions(output_dir: Path) -> list[Path]:
+  """Returns the exports in a folder, oldest first; refuses a folder of anything else."""
+  if not output_dir.exists():
+    return []
+  content = list(output_dir.iterdir()) if output_dir.is_dir() else [output_dir]
+  versions = [path for path in content if path.name.isdigit() and path.is_dir()]
+  if len(versions) != len(content) or not all(
+    (path / "assets" / _RECORD).is_file() for path in versions
+  ):
+    raise UserError(
+      f"{output_dir} exists and is not an export of ours. Give --output_dir a new folder."
+    )
+  return sorted(versions, key=lambda path: int(path.name))
+
+
+def _is_exported(version: Path, record: dict[str, str | int]) -> bool:
+  """Returns whether this very export is there already; refuses one of another run."""
+  try:
+    found = json.loads((version / "assets" / _RECORD).read_text(encoding="utf-8"))
+  except ValueError:
+    found = {}
+  same = {name for name, value in record.items() if found.get(name) == value}
+  if not same >= {"config_sha256", "label_map_sha256"}:
+    raise UserError(f"{version} is an export of another run. Give --output_dir a new folder.")
+  if found["checkpoint_step"] > record["checkpoint_step"]:
+    raise UserError(
+      f"{version} is an export of a later checkpoint, of step {found['checkpoint_step']} where "
+      f"this is step {record['checkpoint_step']}. Give --output_dir a new folder."
+    )
+  return same == set(record)
 
 
 def _write(
@@ -161,25 +152,74 @@ def _write(
   label_map: LabelMap,
   folder: RunFolder,
   record: dict[str, str | int],
-  output_dir: Path,
-) -> None:
-  """Saves under another name beside `output_dir` and renames when all is written."""
-  output_dir = output_dir.absolute()
-  with disk_errors(output_dir, "Nothing was kept: make room and run the same command again."):
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.partial-", dir=output_dir.parent))
+  version: Path,
+) -> Export:
+  """Saves under another name beside `version` and renames when all is written."""
+  model = version.absolute().parent
+  is_first = not model.exists()
+  with disk_errors(model, "Nothing was kept: make room and run the same command again."):
+    model.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{version.name}.partial-", dir=model))
     try:
-      (partial / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-      module = DetectionModule(
-        detector,
-        experiment.detector,
-        label_map,
-        assets=[folder.label_map_file, folder.config_file, partial / _RECORD],
-      )
       # The inner folder gets ordinary permissions; mkdtemp's own could not be read by a server.
-      tf.saved_model.save(
-        module, str(partial / "export"), signatures={"serving_default": module.detect}
-      )
-      (partial / "export").rename(output_dir)
-    finally:
+      export = _save(detector, experiment, label_map, folder, record, partial / "export")
+      export.path.rename(version)
+    except BaseException:
       shutil.rmtree(partial, ignore_errors=True)
+      if is_first:
+        model.rmdir()
+      raise
+    shutil.rmtree(partial, ignore_errors=True)
+  return dataclasses.replace(export, path=version)
+
+
+def _save(
+  detector: Detector,
+  experiment: Experiment,
+  label_map: LabelMap,
+  folder: RunFolder,
+  record: dict[str, str | int],
+  path: Path,
+) -> Export:
+  """Writes the SavedModel, with a file or two beside it."""
+  # A plain module: saving the tree of Keras layers takes five times as long and adds nothing.
+  module = tf.Module(name="detection")
+  module.detector_variables = detector.variables
+  module.exit_latency_ms = tf.Variable(tf.zeros(len(detector.exits)), trainable=False)
+  signatures = detection_signatures(
+    detector, experiment.detector, label_map, module.exit_latency_ms
+  )
+  images, source = sample_images(experiment)
+  latency = ()
+  if len(detector.exits) > 1:
+    latency = measure_exits({n: signatures[f"exit_{n}"] for n in detector.exits}, images)
+    # A budget is a promise, which the median would break every second time.
+    module.exit_latency_ms.assign([exit_.p90_ms for exit_ in latency])
+    record = {
+      **record,
+      "exit_latency": [dataclasses.asdict(exit_) for exit_ in latency],
+      "exit_latency_measured_on": source,
+    }
+  record_file = path.with_name(_RECORD)
+  record_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+  assets = [folder.label_map_file, folder.config_file, record_file]
+  module.assets = [tf.saved_model.Asset(str(asset)) for asset in assets]
+  tf.saved_model.save(module, str(path), signatures=signatures)
+  warm_up = {name: _example_inputs(function, images) for name, function in signatures.items()}
+  return Export(path, True, latency, has_warm_up=write_warm_up_requests(path, warm_up))
+
+
+def _example_inputs(function: tf.function, images: list[bytes]) -> dict[str, tf.Tensor]:
+  """Returns inputs for one image, of the names that a signature takes."""
+  inputs = {}
+  for spec in function.input_signature:
+    if spec.name == "image_bytes":
+      inputs[spec.name] = tf.constant(images[:1])
+    elif spec.name == "budget_ms":
+      inputs[spec.name] = tf.constant([1000.0])
+    else:
+      image = tf.io.decode_image(images[0], channels=3, expand_animations=False)
+      height, width = image.shape[:2] if spec.shape[1] is None else spec.shape[1:3]
+      resized = tf.image.resize(image[tf.newaxis], [height, width])
+      inputs[spec.name] = tf.cast(resized, spec.dtype)
+  return inputs

@@ -35,17 +35,17 @@ DETECTOR = DetectorConfig(
 )
 
 
-@pytest.fixture(scope="session")
-def untrained_run(tmp_path_factory):
-  """A run folder with initial weights at step 7, whose data is gone."""
-  folder = RunFolder(tmp_path_factory.mktemp("run") / "run")
+def _make_run(path, config):
+  """Returns a run folder with initial weights at step 7, whose data is gone."""
+  folder = RunFolder(path)
   data = InputConfig(data_dir="/gone")
-  folder.claim(Experiment(DETECTOR, data, TrainingConfig(compute_dtype="float32")), LABELS)
+  folder.claim(Experiment(config, data, TrainingConfig(compute_dtype="float32")), LABELS)
   tf_keras.utils.set_random_seed(0)
-  detector = build_detector(DETECTOR, LABELS.num_classes)
+  detector = build_detector(config, LABELS.num_classes)
   # Scores that differ from one another, as those of a trained detector.
-  kernel = detector.head._classifier.kernel
-  kernel.assign(500 * kernel)
+  for head in (*detector.early_heads, detector.head):
+    kernel = head._classifier.kernel
+    kernel.assign(500 * kernel)
   checkpoint = tf.train.Checkpoint(model=detector)
   manager = tf.train.CheckpointManager(checkpoint, str(folder.checkpoints), max_to_keep=1)
   manager.save(checkpoint_number=7)
@@ -53,10 +53,31 @@ def untrained_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def untrained_run(tmp_path_factory):
+  """A run folder with initial weights at step 7, whose data is gone."""
+  return _make_run(tmp_path_factory.mktemp("run") / "run", DETECTOR)
+
+
+@pytest.fixture(scope="session")
+def anytime_run(tmp_path_factory):
+  """The same of an anytime detector with three exits."""
+  config = dataclasses.replace(DETECTOR, num_repeats=3, exit_heads="separate")
+  return _make_run(tmp_path_factory.mktemp("anytime") / "run", config)
+
+
+@pytest.fixture(scope="session")
+def anytime_export_dir(anytime_run, tmp_path_factory):
+  """The export of `anytime_run`."""
+  path = tmp_path_factory.mktemp("anytime_export") / "model"
+  export_run(anytime_run, path)
+  return path
+
+
+@pytest.fixture(scope="session")
 def export_dir(untrained_run, tmp_path_factory):
   """The export of `untrained_run`."""
   path = tmp_path_factory.mktemp("export") / "with space"
-  assert export_run(untrained_run, path)
+  assert export_run(untrained_run, path).is_new
   return path
 
 

@@ -33,9 +33,9 @@ def test_a_folder_that_is_no_export_is_refused(tmp_path):
 def test_a_damaged_export_is_refused(export_dir, tmp_path):
   (tmp_path / "assets").mkdir()
   (tmp_path / "assets" / "label_map.json").write_bytes(
-    (export_dir / "assets" / "label_map.json").read_bytes()
+    (export_dir / "1" / "assets" / "label_map.json").read_bytes()
   )
-  graph = (export_dir / "saved_model.pb").read_bytes()
+  graph = (export_dir / "1" / "saved_model.pb").read_bytes()
   (tmp_path / "saved_model.pb").write_bytes(graph[: len(graph) // 2])
   with pytest.raises(UserError, match="is damaged"):
     SavedDetector(tmp_path)

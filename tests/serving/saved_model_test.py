@@ -9,12 +9,13 @@ import tensorflow as tf
 
 from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
+from official_nasfpn.serving.saved_detector import SavedDetector
 from official_nasfpn.serving.saved_model import export_run
 from official_nasfpn.training.run_folder import RunFolder
 
 
 def test_the_signature_has_named_inputs_and_outputs(export_dir):
-  signature = tf.saved_model.load(str(export_dir)).signatures["serving_default"]
+  signature = tf.saved_model.load(str(export_dir / "1")).signatures["serving_default"]
   _, inputs = signature.structured_input_signature
   assert inputs == {"image_bytes": tf.TensorSpec([None], tf.string, "image_bytes")}
   outputs = {name: (o.dtype, o.shape.as_list()) for name, o in signature.structured_outputs.items()}
@@ -23,12 +24,13 @@ def test_the_signature_has_named_inputs_and_outputs(export_dir):
     "scores": (tf.float32, [None, 20]),
     "classes": (tf.int32, [None, 20]),
     "category_ids": (tf.int64, [None, 20]),
+    "labels": (tf.string, [None, 20]),
     "num_detections": (tf.int32, [None]),
   }
 
 
 def test_label_map_and_resolved_config_are_inside(export_dir, untrained_run):
-  assets = export_dir / "assets"
+  assets = export_dir / "1" / "assets"
   assert LabelMap.load(assets / "label_map.json").name(2) == "cat"
   assert (assets / "config.gin").read_text() == untrained_run.config_file.read_text()
   assert json.loads((assets / "export.json").read_text())["checkpoint_step"] == 7
@@ -36,22 +38,40 @@ def test_label_map_and_resolved_config_are_inside(export_dir, untrained_run):
 
 def test_only_the_export_is_left_and_others_may_read_it(export_dir):
   assert [path.name for path in export_dir.parent.iterdir()] == [export_dir.name]
-  assert export_dir.stat().st_mode & 0o055 == 0o055
+  assert [path.name for path in export_dir.iterdir()] == ["1"]
+  assert (export_dir / "1").stat().st_mode & 0o055 == 0o055
 
 
 def test_a_copied_run_is_the_same_export_and_nothing_is_repeated(export_dir, run_copy):
-  before = (export_dir / "saved_model.pb").stat().st_mtime_ns
-  assert not export_run(run_copy, export_dir)
-  assert (export_dir / "saved_model.pb").stat().st_mtime_ns == before
+  before = (export_dir / "1" / "saved_model.pb").stat().st_mtime_ns
+  export = export_run(run_copy, export_dir)
+  assert not export.is_new
+  assert export.path == export_dir / "1"
+  assert (export_dir / "1" / "saved_model.pb").stat().st_mtime_ns == before
 
 
-def test_an_export_of_another_run_or_step_is_not_overwritten(export_dir, run_copy, change_detector):
-  for file in run_copy.checkpoints.glob("ckpt-7.*"):
-    file.rename(file.with_name(file.name.replace("ckpt-7", "ckpt-9")))
-  state = run_copy.checkpoints / "checkpoint"
-  state.write_text(state.read_text().replace("ckpt-7", "ckpt-9"))
-  with pytest.raises(UserError, match=r"another checkpoint .step 7 where this is step 9"):
-    export_run(run_copy, export_dir)
+def rename_checkpoint(run, old, new):
+  for file in run.checkpoints.glob(f"{old}.*"):
+    file.rename(file.with_name(file.name.replace(old, new)))
+  state = run.checkpoints / "checkpoint"
+  state.write_text(state.read_text().replace(old, new))
+
+
+def test_a_later_checkpoint_becomes_the_next_version(export_dir, run_copy, tmp_path):
+  exports = shutil.copytree(export_dir, tmp_path / "exports")
+  rename_checkpoint(run_copy, "ckpt-7", "ckpt-9")
+  export = export_run(run_copy, exports)
+  assert export.is_new
+  assert sorted(path.name for path in exports.iterdir()) == ["1", "2"]
+  assert SavedDetector(exports).path == exports / "2" == export.path
+  assert SavedDetector(exports / "1").path == exports / "1"
+  assert not export_run(run_copy, exports).is_new
+  rename_checkpoint(run_copy, "ckpt-9", "ckpt-8")
+  with pytest.raises(UserError, match="of a later checkpoint, of step 9 where this is step 8"):
+    export_run(run_copy, exports)
+
+
+def test_an_export_of_another_run_is_left_alone(export_dir, run_copy, change_detector):
   change_detector(run_copy, max_detections=5)
   with pytest.raises(UserError, match="export of another run"):
     export_run(run_copy, export_dir)

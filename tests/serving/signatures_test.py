@@ -10,7 +10,7 @@ from PIL import Image
 from official_nasfpn.data.preprocessing import resize_and_pad
 from official_nasfpn.modeling.anchors import flat_anchors
 from official_nasfpn.modeling.detections import detect_boxes
-from official_nasfpn.serving.saved_model import restore_detector
+from official_nasfpn.serving.restore import restore_detector
 
 SIZES = [(200, 100), (64, 300), (31, 33), (500, 400), (256, 128), (1, 1)]
 
@@ -30,6 +30,7 @@ def test_a_batch_of_mixed_sizes_and_formats_equals_its_images_one_by_one(saved_d
   for row, image in enumerate(images):
     alone = saved_detector([image])
     assert alone["num_detections"][0] > 0
+    assert alone.pop("labels").tolist() == together["labels"][row : row + 1].tolist()
     for name, value in alone.items():
       np.testing.assert_allclose(together[name][row], value[0], rtol=1e-4, atol=1e-3, err_msg=name)
 
@@ -55,6 +56,36 @@ def test_it_computes_what_evaluation_computes(saved_detector, untrained_run, pho
   np.testing.assert_allclose(found["boxes"], expected["boxes"] * scale, atol=1e-2)
 
 
+def test_raw_pixels_give_what_their_png_gives(export_dir, saved_detector, photo):
+  signatures = tf.saved_model.load(str(export_dir / "1")).signatures
+  images = [photo(300, 90, seed) for seed in (0, 1)]
+  found = signatures["image_tensors"](images=tf.constant(np.stack(images)))
+  expected = saved_detector([encoded(image) for image in images])
+  np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-6)
+  np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-3)
+  assert found["labels"].numpy().tolist() == expected["labels"].tolist()
+
+
+def test_without_nms_gives_what_nms_chooses_from(export_dir, saved_detector, photo, untrained_run):
+  signatures = tf.saved_model.load(str(export_dir / "1")).signatures
+  # As large as the network's input, so that fitting changes nothing.
+  image = photo(256, 128)
+  raw = signatures["without_nms"](images=tf.constant(np.asarray(image), tf.float32)[tf.newaxis])
+  config = untrained_run.load()[0].detector
+  kept = tf.image.combined_non_max_suppression(
+    raw["boxes"][:, :, tf.newaxis],
+    raw["scores"],
+    config.max_detections,
+    config.max_detections,
+    config.nms_iou_threshold,
+    config.score_threshold,
+    clip_boxes=False,
+  )
+  expected = saved_detector([encoded(image)])
+  np.testing.assert_allclose(kept.nmsed_scores, expected["scores"], atol=1e-6)
+  np.testing.assert_allclose(kept.nmsed_boxes, expected["boxes"], atol=1e-3)
+
+
 def test_boxes_lie_in_the_original_image(saved_detector, photo):
   outputs = saved_detector([encoded(photo(*size)) for size in SIZES])
   for boxes, (width, height) in zip(outputs["boxes"], SIZES, strict=True):
@@ -72,6 +103,9 @@ def test_category_ids_are_those_of_the_dataset(saved_detector, photo):
   classes = outputs["classes"][0, :count]
   np.testing.assert_array_equal(outputs["category_ids"][0, :count], ids[classes])
   assert not outputs["category_ids"][0, count:].any()
+  names = np.array([category.name.encode() for category in saved_detector.label_map.categories])
+  assert outputs["labels"][0, :count].tolist() == names[classes].tolist()
+  assert not outputs["labels"][0, count:].any()
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1"])

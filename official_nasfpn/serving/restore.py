@@ -1,0 +1,69 @@
+"""From the checkpoint of a run to its detector, or to a clear refusal."""
+
+import tensorflow as tf
+import tf_keras
+
+from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.errors import UserError
+from official_nasfpn.modeling.detector import Detector, build_detector
+from official_nasfpn.training.experiment import Experiment
+
+_VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def restore_detector(experiment: Experiment, label_map: LabelMap, checkpoint: str) -> Detector:
+  """Builds the detector of an experiment with the weights of a checkpoint.
+
+  Args:
+    experiment: all settings.
+    label_map: its classes.
+    checkpoint: path prefix.
+
+  Raises:
+    UserError: checkpoint and settings do not belong to each other, or the checkpoint is damaged.
+  """
+  num_classes = label_map.num_classes
+  if experiment.detector.num_classes not in (None, num_classes):
+    raise UserError(
+      f"Detector.num_classes is {experiment.detector.num_classes}, but label_map.json has "
+      f"{num_classes} classes. They were written together: restore the run folder's files."
+    )
+  former = tf_keras.mixed_precision.global_policy()
+  tf_keras.mixed_precision.set_global_policy(experiment.training.compute_dtype)
+  try:
+    detector = build_detector(experiment.detector, num_classes)
+  finally:
+    tf_keras.mixed_precision.set_global_policy(former)
+  try:
+    status = tf.train.Checkpoint(model=detector).read(checkpoint)
+    status.expect_partial().assert_existing_objects_matched()
+    stored = _num_model_variables(checkpoint)
+  except (ValueError, AssertionError) as error:
+    raise _mismatch(checkpoint, str(error).strip().split("\n")[0].rstrip(".")) from error
+  # Where a file ends too early, TensorFlow's reader raises an IndexError.
+  except (tf.errors.OpError, IndexError) as error:
+    raise UserError(
+      f"The checkpoint {checkpoint} cannot be read: {error}. Delete its files to use the one "
+      "before it."
+    ) from error
+  # Fewer repeats or cells than were trained would find all their weights, and detect garbage.
+  if stored != len(detector.variables):
+    raise _mismatch(
+      checkpoint, f"it holds {stored} variables, the settings make {len(detector.variables)}"
+    )
+  return detector
+
+
+def _num_model_variables(checkpoint: str) -> int:
+  names = [name for name, _ in tf.train.list_variables(checkpoint)]
+  return sum(
+    name.startswith("model/") and name.endswith(_VARIABLE) and ".OPTIMIZER_SLOT" not in name
+    for name in names
+  )
+
+
+def _mismatch(checkpoint: str, reason: str) -> UserError:
+  return UserError(
+    f"The checkpoint {checkpoint} does not fit the config.gin beside it: {reason}. Restore the "
+    "config.gin that it was trained with, or train again."
+  )
