@@ -15,6 +15,7 @@ from official_nasfpn.modeling.feature_pyramid import FeaturePyramid
 from official_nasfpn.modeling.shared_head import SharedHead
 from official_nasfpn.modeling.ssdlite import SsdliteFeatures
 from official_nasfpn.modeling.stacked_fpn import StackedFpn
+from official_nasfpn.modeling.stored_settings import StoredSettings
 
 
 class Detector(tf_keras.Model):
@@ -127,6 +128,7 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
     head=head,
     early_heads=_build_early_heads(config, head),
   )
+  detector.settings = StoredSettings(config)
   detector(tf_keras.Input([*config.image_size, 3]))  # Makes the weights, runs nothing.
   _initialise_separable_heads([*detector.early_heads, head])
   return detector

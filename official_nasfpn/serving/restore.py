@@ -1,5 +1,7 @@
 """From the checkpoint of a run to its detector, or to a clear refusal."""
 
+from collections.abc import Collection
+
 import tensorflow as tf
 import tf_keras
 
@@ -9,6 +11,7 @@ from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.training.experiment import Experiment
 
 _VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_SETTINGS = "model/settings/.ATTRIBUTES/py_state"
 
 
 def restore_detector(experiment: Experiment, label_map: LabelMap, checkpoint: str) -> Detector:
@@ -35,9 +38,19 @@ def restore_detector(experiment: Experiment, label_map: LabelMap, checkpoint: st
   finally:
     tf_keras.mixed_precision.set_global_policy(former)
   try:
-    status = tf.train.Checkpoint(model=detector).read(checkpoint)
+    reader = tf.train.load_checkpoint(checkpoint)
+    if reader.has_tensor(_SETTINGS):  # Older checkpoints have none.
+      detector.settings.deserialize(reader.get_tensor(_SETTINGS).decode())
+    # The parts alone: all that they need must be found.
+    parts = tf.train.Checkpoint(
+      backbone=detector.backbone,
+      pyramid=detector.pyramid,
+      head=detector.head,
+      early_heads=detector.early_heads,
+    )
+    status = tf.train.Checkpoint(model=parts).read(checkpoint)
     status.expect_partial().assert_existing_objects_matched()
-    stored = _num_model_variables(checkpoint)
+    stored = _num_model_variables(reader.get_variable_to_shape_map())
   except (ValueError, AssertionError) as error:
     raise _mismatch(checkpoint, str(error).strip().split("\n")[0].rstrip(".")) from error
   # Where a file ends too early, TensorFlow's reader raises an IndexError.
@@ -54,8 +67,7 @@ def restore_detector(experiment: Experiment, label_map: LabelMap, checkpoint: st
   return detector
 
 
-def _num_model_variables(checkpoint: str) -> int:
-  names = [name for name, _ in tf.train.list_variables(checkpoint)]
+def _num_model_variables(names: Collection[str]) -> int:
   return sum(
     name.startswith("model/") and name.endswith(_VARIABLE) and ".OPTIMIZER_SLOT" not in name
     for name in names

@@ -13,7 +13,9 @@ def weights():
     return {
       name: reader.get_tensor(name)
       for name in reader.get_variable_to_shape_map()
-      if name.startswith("model/") and "OPTIMIZER_SLOT" not in name
+      if name.startswith("model/")
+      and name.endswith("VARIABLE_VALUE")
+      and "OPTIMIZER_SLOT" not in name
     }
 
   return read

@@ -1,0 +1,72 @@
+"""What a detector was built from, kept in its checkpoints."""
+
+import dataclasses
+import json
+
+import tensorflow as tf
+
+from official_nasfpn.architecture import PyramidSpec, to_json
+from official_nasfpn.errors import UserError
+from official_nasfpn.modeling.config import DetectorConfig
+
+# What may differ between training and later use: trained weights keep their meaning.
+_FREE = frozenset(
+  (
+    "image_size",
+    "num_classes",
+    "norm_momentum",
+    "sync_batch_norm",
+    "score_threshold",
+    "nms_iou_threshold",
+    "max_detections",
+  )
+)
+
+
+class StoredSettings(tf.train.experimental.PythonState):
+  """Refuses a checkpoint whose weights were trained to mean something else.
+
+  Shapes alone do not tell: a pyramid wired otherwise, or other anchors, have the same weights.
+  """
+
+  def __init__(self, config: DetectorConfig):
+    """Takes the settings of a detector that is saved and restored."""
+    super().__init__()
+    self._settings = _as_data(config)
+
+  def serialize(self) -> str:
+    """Returns the settings as JSON."""
+    return json.dumps(self._settings)
+
+  def deserialize(self, string_value: str) -> None:
+    """Compares the settings in a checkpoint with these.
+
+    Raises:
+      UserError: they differ. Settings that only one of them knows are of another version.
+    """
+    for name, stored in json.loads(string_value).items():
+      ours = self._settings.get(name, stored)
+      if ours != stored:
+        raise UserError(
+          f"The checkpoint does not fit the settings: it was trained with Detector.{name} = "
+          f"{_shown(stored)}, and the config.gin beside it says {_shown(ours)}. Restore the "
+          "config.gin that it was trained with, or train again."
+        )
+
+
+def _as_data(config: DetectorConfig) -> dict:
+  data = {
+    field.name: getattr(config, field.name)
+    for field in dataclasses.fields(config)
+    if field.name not in _FREE
+  }
+  architecture = config.architecture
+  is_spec = isinstance(architecture, PyramidSpec)
+  data["architecture"] = to_json(architecture) if is_spec else repr(architecture)
+  # Tuples become lists, as they come back.
+  return json.loads(json.dumps(data))
+
+
+def _shown(value: object) -> str:
+  text = " ".join(str(value).split())
+  return text if len(text) <= 60 else "another architecture"
