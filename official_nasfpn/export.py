@@ -20,6 +20,11 @@ flags.DEFINE_string("model_dir", None, "Run folder of a training.")
 flags.DEFINE_string(
   "output_dir", None, "Folder of the model; new, or of earlier exports of this run."
 )
+flags.DEFINE_bool(
+  "check",
+  False,
+  "Then evaluate the SavedModel on the run's evaluation images; its AP must be the run's.",
+)
 flags.mark_flags_as_required(["model_dir", "output_dir"])
 
 
@@ -33,13 +38,21 @@ def main(argv: list[str]) -> None:
   # Where a checkpoint does not fit, TensorFlow would list every optimizer slot around the error.
   tf.get_logger().setLevel("ERROR")
 
-  output_dir = Path(FLAGS.output_dir)
+  folder, output_dir = RunFolder(Path(FLAGS.model_dir)), Path(FLAGS.output_dir)
   start = time.monotonic()
-  export = export_run(RunFolder(Path(FLAGS.model_dir)), output_dir)
-  if not export.is_new:
+  export = export_run(folder, output_dir)
+  if export.is_new:
+    _print(export, time.monotonic() - start)
+  else:
     print(f"{export.path} is the export of this checkpoint already; nothing to do.")
-    return
-  print(f"Exported {FLAGS.model_dir} to {export.path} in {time.monotonic() - start:.1f} s.")
+  if FLAGS.check:
+    from official_nasfpn.serving.check import check_export
+
+    print(check_export(export.path, folder).table())
+
+
+def _print(export, seconds: float) -> None:
+  print(f"Exported {FLAGS.model_dir} to {export.path} in {seconds:.1f} s.")
   for latency in export.exit_latency:
     print(
       f"  exit {latency.exit}: {latency.median_ms:.1f} ms an image, nine of ten within "

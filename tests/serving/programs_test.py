@@ -3,6 +3,7 @@
 The AP of a SavedModel, through the code of `detect`, is the AP that the evaluator gave.
 """
 
+import dataclasses
 import json
 
 import pytest
@@ -98,9 +99,19 @@ def test_ap_of_the_saved_model_is_the_evaluators(trained, tmp_path, run_program)
   assert found["class_ap"] == pytest.approx(evaluation.class_ap, abs=1e-3)
   assert f"AP50 {evaluation.metrics['AP50']:.3f}" in process.stdout
 
-  process = run_program("export", "--model_dir", moved.path, "--output_dir", export)
-  assert process.returncode == 0
+  # The run folder as it is, with its evaluation.
+  folder.evaluation_file.write_text(evaluation.to_json())
+  arguments = ["export", "--model_dir", folder.path, "--output_dir", export, "--check"]
+  process = run_program(*arguments)
+  assert process.returncode == 0, process.stderr
   assert "nothing to do" in process.stdout
+  assert f"AP50 {evaluation.metrics['AP50']:.3f}" in process.stdout
+
+  better = dataclasses.replace(evaluation, metrics={**evaluation.metrics, "AP": 0.9})
+  folder.evaluation_file.write_text(better.to_json())
+  process = run_program(*arguments)
+  assert process.returncode == 1
+  assert "evaluation.json says 0.900" in process.stderr
 
 
 def test_what_is_wrong_is_said_in_one_line(export_dir, tmp_path, run_program):
