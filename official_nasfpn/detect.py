@@ -27,6 +27,23 @@ flags.DEFINE_float(
 flags.DEFINE_string(
   "annotations", None, "COCO JSON: of --images only those in it are taken, and AP computed."
 )
+flags.DEFINE_integer(
+  "exit", None, "Of an anytime detector, the exit to take; the last if not given."
+)
+flags.DEFINE_float(
+  "budget_ms",
+  None,
+  "Of an anytime detector: milliseconds for a batch; the last exit that is fast enough is taken, "
+  "by the times measured at export.",
+  lower_bound=0.0,
+)
+flags.DEFINE_bool("all_exits", False, "Draw the boxes of every exit side by side.")
+flags.DEFINE_bool("compare", False, "Draw the boxes of --annotations beside those detected.")
+flags.register_multi_flags_validator(
+  ["exit", "budget_ms"],
+  lambda values: None in values.values(),
+  "--exit and --budget_ms exclude each other.",
+)
 flags.DEFINE_integer("batch_size", 8, "Images detected together.", lower_bound=1)
 flags.mark_flags_as_required(["saved_model", "output_dir"])
 
@@ -44,6 +61,10 @@ def main(argv: list[str]) -> None:
     images=tuple(find_images(patterns, excluding=output_dir)),
     score_threshold=FLAGS.score_threshold,
     annotations=Path(FLAGS.annotations) if FLAGS.annotations else None,
+    exit=FLAGS.exit,
+    budget_ms=FLAGS.budget_ms,
+    all_exits=FLAGS.all_exits,
+    compare=FLAGS.compare,
   )
   summary = run_detection(request, output_dir, FLAGS.batch_size)
   if not summary.is_new:

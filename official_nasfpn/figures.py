@@ -2,10 +2,12 @@
 
     python -m official_nasfpn.figures --figure capacity --runs RUNS --output capacity.png
     python -m official_nasfpn.figures --figure accuracy --runs RUNS --output accuracy.png
+    python -m official_nasfpn.figures --figure exits --runs RUNS --output exits.png
     python -m official_nasfpn.figures --figure search --search_dir SEARCH --output search.png
 
 `capacity` is Figure 8, AP over multiply-adds; `accuracy` Figure 9, AP over latency, multiply-adds
-and parameters; `search` Figure 7, the best architecture so far at several times of a search.
+and parameters; `exits` AP over latency, one point for each exit of an anytime detector; `search`
+Figure 7, the best architecture so far at several times of a search.
 """
 
 from pathlib import Path
@@ -16,7 +18,7 @@ from official_nasfpn.errors import UserError, refuse_positional_arguments, run_p
 from official_nasfpn.progress import progress_bar
 
 _FIGURE = flags.DEFINE_enum(
-  "figure", None, ["capacity", "accuracy", "search"], "Which one.", required=True
+  "figure", None, ["capacity", "accuracy", "exits", "search"], "Which one.", required=True
 )
 _RUNS = flags.DEFINE_multi_string(
   "runs", [], "Folder with evaluated runs at or below it; may be given several times."
@@ -53,10 +55,15 @@ def _draw_models(output: Path) -> None:
   if not _RUNS.value:
     raise UserError(f"--figure={_FIGURE.value} needs --runs, a folder with evaluated runs.")
   groups = measured.group_runs(measured.find_runs(map(Path, _RUNS.value)))
-  accuracy = _FIGURE.value == "accuracy"
+  with_latency = {"capacity": False, "accuracy": _LATENCY.value, "exits": True}[_FIGURE.value]
   with progress_bar(len(groups), "measure", "detector") as bar:
-    models = measured.read_models(groups, accuracy and _LATENCY.value, bar.update)
-  (figures.draw_accuracy if accuracy else figures.draw_capacity)(models, output)
+    models = measured.read_models(groups, with_latency, bar.update)
+  draw = {
+    "capacity": figures.draw_capacity,
+    "accuracy": figures.draw_accuracy,
+    "exits": figures.draw_exits,
+  }[_FIGURE.value]
+  draw(models, output)
 
 
 def _draw_search(output: Path) -> None:

@@ -1,4 +1,4 @@
-"""The paper's Figures 7, 8 and 9 with our models beside the published ones."""
+"""The paper's Figures 7, 8 and 9 with our models beside the published ones; anytime detection."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -63,6 +63,30 @@ def draw_accuracy(models: Sequence[MeasuredModel], path: Path) -> None:
   rows[0, 1].set_title("published: Figure 9a, COCO val2017")
   rows[1, 1].set_title(f"ours: {_seeds(models)}")
   figure.savefig(path, dpi=100)
+
+
+def draw_exits(models: Sequence[MeasuredModel], path: Path) -> None:
+  """Draws AP over latency, one point for each exit (section 3.2); nothing is published of it.
+
+  Args:
+    models: ours, with latencies; those with one exit are single points.
+    path: of the image; its ending says which format.
+  """
+  figure = Figure(figsize=(8, 5.5), layout="constrained")
+  axes = figure.subplots()
+  for model in models:
+    latency = [exit_.latency_ms for exit_ in model.exits]
+    ap = [exit_.ap for exit_ in model.exits]
+    spread = [exit_.spread for exit_ in model.exits]
+    label = model.series if len(ap) > 1 else f"{model.series}, {model.config.num_repeats} repeats"
+    axes.errorbar(latency, ap, spread, label=label, **_OURS)
+    for exit_ in model.exits:
+      _label_repeats(axes, exit_.number, exit_.latency_ms, exit_.ap)
+  _finish(axes, "exits at the points")
+  axes.set_title(f"ours: {_seeds(models)}")
+  axes.set_xlabel("latency of one image, ms (this machine)")
+  axes.set_ylabel("AP, %")
+  figure.savefig(path, dpi=120)
 
 
 def draw_search(architectures: Sequence[tuple[str, PyramidSpec]], path: Path) -> None:
@@ -135,10 +159,10 @@ def _label_repeats(axes: Axes, num_repeats: int | None, x: float, y: float) -> N
   )
 
 
-def _finish(axes: Axes) -> None:
+def _finish(axes: Axes, legend_title: str = "repeats at the points") -> None:
   axes.grid(alpha=0.3)
   axes.margins(0.08)
-  axes.legend(fontsize=8, title="repeats at the points", title_fontsize=8)
+  axes.legend(fontsize=8, title=legend_title, title_fontsize=8)
 
 
 def _seeds(models: Sequence[MeasuredModel]) -> str:

@@ -4,43 +4,36 @@ import dataclasses
 import json
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from official_nasfpn.architecture import pyramid_name
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import DetectorConfig
+from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.run_folder import RunFolder
 
 # Images that latency is measured on; the same for every detector.
 _NUM_LATENCY_IMAGES = 10
 
-# Run folders by detector and by the DropBlock rate that it was trained with.
-RunsByModel = dict[tuple[DetectorConfig, float], list[Path]]
+# Run folders by detector and by how it was trained, but for the seed.
+RunsByModel = dict[tuple[DetectorConfig, TrainingConfig], list[Path]]
 
 
 @dataclasses.dataclass(frozen=True)
-class MeasuredModel:
-  """A detector, and what its runs with several seeds measured.
+class MeasuredExit:
+  """What one exit of a detector reached.
 
   Attributes:
-    config: what it is made of.
-    drop_block_rate: that it was trained with.
-    runs: the run folders.
+    number: of the exit.
     aps: AP of every run, in per cent.
-    parameters: in millions.
-    flops: in billions: twice the multiply-adds of one image.
     latency_ms: median of one image through the SavedModel of the first run; None if not asked for.
   """
 
-  config: DetectorConfig
-  drop_block_rate: float
-  runs: tuple[Path, ...]
+  number: int
   aps: tuple[float, ...]
-  parameters: float
-  flops: float
-  latency_ms: float | None = None
+  latency_ms: float | None
 
   @property
   def ap(self) -> float:
@@ -50,17 +43,55 @@ class MeasuredModel:
   @property
   def spread(self) -> float:
     """The standard deviation over seeds; 0 for one."""
-    return statistics.stdev(self.aps) if len(self.aps) > 1 else 0.0
+    return _spread(self.aps)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasuredModel:
+  """A detector, and what its runs with several seeds measured.
+
+  Attributes:
+    config: what it is made of.
+    training: how it was trained, but for the seed.
+    runs: the run folders.
+    aps: AP of every run, in per cent.
+    parameters: in millions.
+    flops: in billions: twice the multiply-adds of one image.
+    latency_ms: median of one image through the SavedModel of the first run; None if not asked for.
+    exits: all of them, the last of which has the AP and the latency above.
+  """
+
+  config: DetectorConfig
+  training: TrainingConfig
+  runs: tuple[Path, ...]
+  aps: tuple[float, ...]
+  parameters: float
+  flops: float
+  latency_ms: float | None
+  exits: tuple[MeasuredExit, ...]
+
+  @property
+  def ap(self) -> float:
+    """The mean over seeds."""
+    return statistics.mean(self.aps)
+
+  @property
+  def spread(self) -> float:
+    """The standard deviation over seeds; 0 for one."""
+    return _spread(self.aps)
 
   @property
   def series(self) -> str:
     """What the model has in common with those of other numbers of repeats."""
     config = self.config
     width = "" if config.backbone_width == 1 else f" x {config.backbone_width:g}"
-    drop_block = f" + DropBlock {self.drop_block_rate:g}" if self.drop_block_rate else ""
+    rate = self.training.drop_block_rate
+    drop_block = f" + DropBlock {rate:g}" if rate else ""
+    exits = f", anytime ({config.exit_heads} heads)" if config.num_exits > 1 else ""
     name = pyramid_name(config.architecture)
     return (
-      f"{name} {config.backbone}{width} @ {config.num_filters}, {config.image_size[0]}{drop_block}"
+      f"{name} {config.backbone}{width} @ {config.num_filters}, {config.image_size[0]}"
+      f"{drop_block}{exits}, {self.training.epochs:g} epochs"
     )
 
 
@@ -95,26 +126,27 @@ def read_models(
     on_model: called after each detector.
   """
   models = []
-  for (config, drop_block_rate), folders in groups.items():
-    parameters, flops = _size(config)
-    aps = [
-      json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["metrics"]["AP"]
-      for folder in folders
-    ]
-    latency_ms = _latency(folders[0]) if with_latency else None
-    models.append(
-      MeasuredModel(
-        config,
-        drop_block_rate,
-        tuple(folders),
-        tuple(100 * ap for ap in aps if ap is not None),
-        parameters,
-        flops,
-        latency_ms,
+  for (config, training), folders in groups.items():
+    evaluations = [_evaluation(folder) for folder in folders]
+    evaluations = [found for found in evaluations if found["metrics"]["AP"] is not None]
+    if evaluations:
+      parameters, flops = _size(config)
+      latency = _latency(folders[0]) if with_latency else {}
+      exits = _exits(config, evaluations, latency)
+      models.append(
+        MeasuredModel(
+          config,
+          training,
+          tuple(folders),
+          exits[-1].aps,
+          parameters,
+          flops,
+          exits[-1].latency_ms,
+          exits,
+        )
       )
-    )
     on_model()
-  return [model for model in models if model.aps]
+  return models
 
 
 def group_runs(runs: Sequence[Path]) -> RunsByModel:
@@ -122,7 +154,7 @@ def group_runs(runs: Sequence[Path]) -> RunsByModel:
   groups: RunsByModel = {}
   for run in runs:
     experiment, _ = RunFolder(run).load()
-    key = experiment.detector, experiment.training.drop_block_rate
+    key = experiment.detector, dataclasses.replace(experiment.training, seed=0)
     groups.setdefault(key, []).append(run)
   return groups
 
@@ -135,18 +167,40 @@ def _size(config: DetectorConfig) -> tuple[float, float]:
   return total.parameters / 1e6, 2 * total.multiply_adds / 1e9
 
 
-def _latency(run: Path) -> float:
+def _evaluation(run: Path) -> dict:
+  return json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+
+
+def _exits(
+  config: DetectorConfig, evaluations: Sequence[dict], latency: Mapping[int, float]
+) -> tuple[MeasuredExit, ...]:
+  metrics = [found.get("exit_metrics") or [found["metrics"]] for found in evaluations]
+  first = config.num_repeats - config.num_exits + 1
+  return tuple(
+    MeasuredExit(number, tuple(100 * row["AP"] for row in of_exit), latency.get(number))
+    for number, of_exit in enumerate(zip(*metrics, strict=True), start=first)
+  )
+
+
+def _latency(run: Path) -> dict[int, float]:
+  """Returns the median milliseconds of one image by exit, through an export of the run."""
   from official_nasfpn.serving import export_run, measure_latency
 
   folder = RunFolder(run)
   experiment, _ = folder.load()
-  part = experiment.input.evaluation_part
-  dataset = DatasetInfo.load(experiment.input.data_dir)
-  content = json.loads(dataset.annotation_file(part).read_text(encoding="utf-8"))
-  images = [
-    dataset.images_dir(part) / image["file_name"]
-    for image in content["images"][:_NUM_LATENCY_IMAGES]
-  ]
   with tempfile.TemporaryDirectory() as scratch:
-    export_run(folder, Path(scratch) / "saved_model")
-    return measure_latency(Path(scratch) / "saved_model", images)["median_ms"]
+    export = export_run(folder, Path(scratch) / "saved_model")
+    if export.exit_latency:
+      return {latency.exit: latency.median_ms for latency in export.exit_latency}
+    part = experiment.input.evaluation_part
+    dataset = DatasetInfo.load(experiment.input.data_dir)
+    content = json.loads(dataset.annotation_file(part).read_text(encoding="utf-8"))
+    images = [
+      dataset.images_dir(part) / image["file_name"]
+      for image in content["images"][:_NUM_LATENCY_IMAGES]
+    ]
+    return {experiment.detector.num_repeats: measure_latency(export.path, images)["median_ms"]}
+
+
+def _spread(values: Sequence[float]) -> float:
+  return statistics.stdev(values) if len(values) > 1 else 0.0

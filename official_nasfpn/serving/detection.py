@@ -42,8 +42,12 @@ class DetectedImage:
   detections: Mapping[str, np.ndarray]
 
 
+# Takes encoded images and gives what a `SavedDetector` gives.
+Detect = Callable[[Sequence[bytes]], dict[str, np.ndarray]]
+
+
 def detect_files(
-  detector: SavedDetector,
+  detect: Detect,
   images: Sequence[InputImage],
   batch_size: int,
   on_broken: Callable[[InputImage, str], object],
@@ -51,7 +55,7 @@ def detect_files(
   """Detects objects in image files.
 
   Args:
-    detector: what to run.
+    detect: what to run.
     images: the files.
     batch_size: images sent to the detector together.
     on_broken: is told of every file that is no whole image, and why; the rest of its batch is not
@@ -67,10 +71,19 @@ def detect_files(
     except BrokenImageError as error:
       on_broken(image, str(error))
     if len(batch) == batch_size:
-      yield from _detect_batch(detector, batch)
+      yield from _detect_batch(detect, batch)
       batch = []
   if batch:
-    yield from _detect_batch(detector, batch)
+    yield from _detect_batch(detect, batch)
+
+
+def detect_one(
+  detector: SavedDetector, encoded: bytes, exit_number: int | None = None
+) -> dict[str, np.ndarray]:
+  """Returns the detections of one image, as a `DetectedImage` has them."""
+  outputs = detector([encoded], exit_number)
+  count = outputs.pop("num_detections")[0]
+  return {name: values[0, :count] for name, values in outputs.items()}
 
 
 def coco_result_rows(image: DetectedImage) -> list[dict]:
@@ -87,10 +100,11 @@ def coco_result_rows(image: DetectedImage) -> list[dict]:
 
 
 def _detect_batch(
-  detector: SavedDetector, batch: Sequence[tuple[InputImage, EncodedImage]]
+  detect: Detect, batch: Sequence[tuple[InputImage, EncodedImage]]
 ) -> Iterator[DetectedImage]:
-  outputs = detector([encoded.data for _, encoded in batch])
+  outputs = detect([encoded.data for _, encoded in batch])
   counts = outputs.pop("num_detections")
+  outputs.pop("exit", None)  # Of the whole batch.
   for row, (image, encoded) in enumerate(batch):
     rows = {name: values[row, : counts[row]] for name, values in outputs.items()}
     yield DetectedImage(image, encoded, rows)

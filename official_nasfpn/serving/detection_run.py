@@ -9,11 +9,12 @@ OUT/detections.json   COCO results, written last: where it is, the folder is com
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from official_nasfpn.disk import disk_errors, write_text
@@ -24,8 +25,9 @@ from official_nasfpn.serving.detection import (
   InputImage,
   coco_result_rows,
   detect_files,
+  detect_one,
 )
-from official_nasfpn.serving.drawing import draw_detections
+from official_nasfpn.serving.drawing import draw_detections, side_by_side
 from official_nasfpn.serving.ground_truth import GroundTruth
 from official_nasfpn.serving.saved_detector import SavedDetector, fingerprint
 from official_nasfpn.training.coco_evaluation import EvaluationResult
@@ -40,12 +42,20 @@ class DetectionRequest:
     images: the image files.
     score_threshold: weaker detections are not drawn; `detections.json` has them all.
     annotations: COCO JSON: gives image ids and the AP; files that it does not know are left out.
+    exit: of an anytime detector, the one to take; None takes the last.
+    budget_ms: milliseconds for a batch, in which the last exit that is fast enough is taken.
+    all_exits: whether every exit's boxes are drawn beside those that are written down.
+    compare: whether the annotated boxes are drawn beside those.
   """
 
   saved_model: Path
   images: tuple[Path, ...]
   score_threshold: float = 0.3
   annotations: Path | None = None
+  exit: int | None = None
+  budget_ms: float | None = None
+  all_exits: bool = False
+  compare: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,9 +88,11 @@ def run_detection(
     batch_size: images sent to the detector together.
 
   Raises:
-    UserError: the SavedModel or the annotations are not usable, no image is, `output_dir` holds
-      something else, or the disk is full.
+    UserError: the SavedModel or the annotations are not usable, no image is, the detector has no
+      such exit, `output_dir` holds something else, or the disk is full.
   """
+  if request.compare and not request.annotations:
+    raise UserError("Nothing to compare with: give --annotations, a COCO JSON of the images.")
   truth = GroundTruth(request.annotations) if request.annotations else None
   images = (
     truth.find_images(request.images)
@@ -90,6 +102,8 @@ def run_detection(
   if _claim(output_dir, _to_json(request)):
     return _read_summary(output_dir, request.score_threshold)
   detector = SavedDetector(request.saved_model)
+  if request.all_exits and not detector.exits:
+    raise UserError(f"{detector.path} has one exit only, so there is nothing to draw beside it.")
   if truth:
     truth.check_categories(detector.label_map)
 
@@ -102,9 +116,9 @@ def run_detection(
       skipped.append({"file": str(image.path), "reason": reason})
       bar.update()
 
-    for found in detect_files(detector, images, batch_size, skip):
+    for found in detect_files(_choose(detector, request), images, batch_size, skip):
       name = names[found.source.path]
-      _save_picture(found, detector, request.score_threshold, output_dir / name)
+      _save_picture(found, detector, truth, request, output_dir / name)
       results += coco_result_rows(found)
       rows.append({"id": found.source.id, "file": str(found.source.path), "picture": name})
       sizes[found.source.id] = (found.encoded.width, found.encoded.height)
@@ -133,12 +147,39 @@ def picture_names(paths: Sequence[Path]) -> list[str]:
   return names
 
 
+def _choose(
+  detector: SavedDetector, request: DetectionRequest
+) -> Callable[[Sequence[bytes]], dict[str, np.ndarray]]:
+  """Returns the function that detects as the request wants it."""
+  if request.budget_ms is not None:
+    return lambda encoded: detector.detect_within(encoded, request.budget_ms)
+  return lambda encoded: detector(encoded, request.exit)
+
+
 def _save_picture(
-  found: DetectedImage, detector: SavedDetector, score_threshold: float, path: Path
+  found: DetectedImage,
+  detector: SavedDetector,
+  truth: GroundTruth | None,
+  request: DetectionRequest,
+  path: Path,
 ) -> None:
   names = [category.name for category in detector.label_map.categories]
+  panels = {}
+  if request.compare:
+    size = found.encoded.width, found.encoded.height
+    panels["annotated"] = truth.boxes(found.source.id, size, detector.label_map)
+  if request.all_exits:
+    for latency in detector.exit_latency:
+      title = f"exit {latency['exit']}, {latency['median_ms']:.0f} ms"
+      panels[title] = detect_one(detector, found.encoded.data, latency["exit"])
+  else:
+    panels["detected"] = found.detections
   with Image.open(io.BytesIO(found.encoded.data)) as image:
-    picture = draw_detections(image, found.detections, names, score_threshold)
+    drawn = [
+      (title, draw_detections(image, boxes, names, request.score_threshold))
+      for title, boxes in panels.items()
+    ]
+  picture = drawn[0][1] if len(drawn) == 1 else side_by_side(drawn)
   picture.save(path, **({"quality": 92} if path.suffix == ".jpg" else {}))
 
 
@@ -154,6 +195,10 @@ def _to_json(request: DetectionRequest) -> dict:
     "saved_model_sha256": fingerprint(request.saved_model),
     "score_threshold": request.score_threshold,
     "annotations": file(request.annotations) if request.annotations else None,
+    "exit": request.exit,
+    "budget_ms": request.budget_ms,
+    "all_exits": request.all_exits,
+    "compare": request.compare,
     "images": [file(path) for path in request.images],
   }
 

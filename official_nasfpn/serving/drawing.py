@@ -32,8 +32,8 @@ def draw_detections(
 
   Args:
     image: the picture, as the detector saw it.
-    detections: of this image: `boxes` [n, 4] as (ymin, xmin, ymax, xmax) in its pixels, `scores`
-      [n], `classes` [n] class indices.
+    detections: of this image: `boxes` [n, 4] as (ymin, xmin, ymax, xmax) in its pixels, `classes`
+      [n] class indices, `scores` [n]; without scores, as annotations are, all are drawn.
     label_names: by class index.
     score_threshold: weaker detections are not drawn.
     min_side: a picture whose longer side is shorter than this is enlarged by a whole factor.
@@ -50,9 +50,11 @@ def draw_detections(
   font = _font(max(11, round(unit / 48)))
 
   boxes = np.asarray(detections["boxes"], np.float64) * factor
-  best_first = [
-    i for i in np.argsort(-detections["scores"]) if detections["scores"][i] >= score_threshold
-  ]
+  scores = detections.get("scores")
+  if scores is None:
+    best_first = list(range(len(boxes)))
+  else:
+    best_first = [i for i in np.argsort(-scores) if scores[i] >= score_threshold]
   drawable = {index: _drawable(boxes[index], picture.size) for index in best_first}
   for index in reversed(best_first):
     draw.rectangle(drawable[index], outline=_color(detections, index), width=line_width)
@@ -60,7 +62,7 @@ def draw_detections(
   texts, patches = {}, {}
   for index in best_first:
     name = label_names[detections["classes"][index]]
-    texts[index] = f"{name} {detections['scores'][index]:.2f}"
+    texts[index] = name if scores is None else f"{name} {scores[index]:.2f}"
     size = _label_size(draw, texts[index], font)
     patches[index] = _place_label(size, drawable[index], patches.values(), picture.size)
   for index in reversed(best_first):
@@ -92,6 +94,26 @@ def contact_sheet(
     top = gap + index // columns * (cell[1] + gap)
     sheet.paste(_CELL_COLOR, (left, top, left + cell[0], top + cell[1]))
     sheet.paste(fitted, (left + (cell[0] - size[0]) // 2, top + (cell[1] - size[1]) // 2))
+  return sheet
+
+
+def side_by_side(panels: Sequence[tuple[str, Image.Image]], gap: int = 12) -> Image.Image:
+  """Joins pictures of one image into one, in a row, each below its title.
+
+  Args:
+    panels: title and picture, all pictures of one size.
+    gap: pixels between and around them.
+  """
+  width, height = panels[0][1].size
+  font = _font(max(14, round(max(width, height) / 36)))
+  title_height = sum(font.getmetrics()) + gap
+  size = (gap + len(panels) * (width + gap), title_height + height + gap)
+  sheet = Image.new("RGB", size, "white")
+  draw = ImageDraw.Draw(sheet)
+  for index, (title, picture) in enumerate(panels):
+    left = gap + index * (width + gap)
+    draw.text((left, gap / 2), title, fill="black", font=font)
+    sheet.paste(picture, (left, title_height))
   return sheet
 
 

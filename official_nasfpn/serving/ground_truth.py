@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from official_nasfpn.data.coco_json import (
   AnnotatedImage,
   clean_boxes,
@@ -90,6 +92,29 @@ class GroundTruth:
       file = Path(folder) / "annotations.json"
       file.write_text(json.dumps(content), encoding="utf-8")
       return evaluate_coco_results(file, results, label_map, ids)
+
+  def boxes(
+    self, image_id: int, size: tuple[int, int], label_map: LabelMap
+  ) -> dict[str, np.ndarray]:
+    """Returns the annotated boxes of an image, crowds left out, in the form of detections.
+
+    Args:
+      image_id: of the annotations.
+      size: width and height of the image in pixels.
+      label_map: the detector's classes; boxes of others are left out.
+
+    Returns:
+      `boxes` float64 [n, 4] as (ymin, xmin, ymax, xmax) in pixels and `classes` int32 [n]
+      class indices.
+    """
+    (image,) = (image for image in self._dataset.images if image.id == image_id)
+    boxes = clean_boxes(image.annotations, size, label_map, Report(), image.file_name)
+    boxes = [box for box in boxes if not box.is_crowd]
+    corners = [(box.y, box.x, box.y + box.height, box.x + box.width) for box in boxes]
+    return {
+      "boxes": np.array(corners, np.float64).reshape(-1, 4),
+      "classes": np.array([box.class_index for box in boxes], np.int32),
+    }
 
   def check_categories(self, label_map: LabelMap) -> None:
     """Refuses annotations whose categories are not those of the detector.

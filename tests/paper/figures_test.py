@@ -59,7 +59,7 @@ def test_runs_that_differ_in_their_seed_are_one_model(models):
   assert one.ap == 35
   assert one.spread == pytest.approx(50**0.5)
   assert (two.aps, two.spread) == ((50,), 0)
-  assert one.series == two.series == "nas_fpn R-10 x 0.25 @ 16, 128"
+  assert one.series == two.series == "nas_fpn R-10 x 0.25 @ 16, 128, 50 epochs"
   # Seven cells more.
   assert two.parameters - one.parameters == pytest.approx(7 * (9 * 16**2 + 3 * 16) / 1e6)
 
@@ -71,6 +71,25 @@ def test_capacity_and_accuracy_are_drawn(models, tmp_path):
     picture = matplotlib.image.imread(tmp_path / f"{name}.png")
     assert picture.shape[0] > 500
     assert picture.std() > 0.05
+
+
+def test_exits_are_drawn_one_point_each(tmp_path):
+  detector = dataclasses.replace(CONFIG, num_repeats=3, exit_heads="shared")
+  for seed, aps in enumerate([(0.1, 0.2, 0.3), (0.3, 0.4, 0.5)]):
+    folder = RunFolder(tmp_path / str(seed))
+    folder.claim(Experiment(detector, InputConfig(), TrainingConfig(seed=seed)), LABEL_MAP)
+    metrics = [{"AP": ap} for ap in aps]
+    content = {"metrics": metrics[-1], "exit_metrics": metrics}
+    folder.evaluation_file.write_text(json.dumps(content))
+  groups = measured.group_runs(measured.find_runs([tmp_path]))
+  (model,) = measured.read_models(groups, with_latency=False)
+  assert [exit_.number for exit_ in model.exits] == [1, 2, 3]
+  assert [exit_.ap for exit_ in model.exits] == pytest.approx([20, 30, 40])
+  assert model.ap == pytest.approx(40)
+  timed = [dataclasses.replace(exit_, latency_ms=10.0 * exit_.number) for exit_ in model.exits]
+  model = dataclasses.replace(model, exits=tuple(timed))
+  figures.draw_exits([model], tmp_path / "exits.png")
+  assert matplotlib.image.imread(tmp_path / "exits.png").std() > 0.05
 
 
 def test_the_published_points_agree_with_table_1():
