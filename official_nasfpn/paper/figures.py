@@ -162,7 +162,8 @@ def _label_repeats(axes: Axes, num_repeats: int | None, x: float, y: float) -> N
 def _finish(axes: Axes, legend_title: str = "repeats at the points") -> None:
   axes.grid(alpha=0.3)
   axes.margins(0.08)
-  axes.legend(fontsize=8, title=legend_title, title_fontsize=8)
+  # Not the "best" place: looking for it is slow, and warns so on a busy machine.
+  axes.legend(loc="lower right", fontsize=8, title=legend_title, title_fontsize=8)
 
 
 def _seeds(models: Sequence[MeasuredModel]) -> str:

@@ -189,3 +189,60 @@ def test_annotations_of_something_else_are_refused(request_, tmp_path, files, ca
   annotations = annotate(tmp_path / "truth.json", files, **changes)
   with pytest.raises(UserError, match=message):
     run_detection(with_annotations(request_, annotations), tmp_path / "out")
+
+
+@pytest.fixture
+def annotations(images, tmp_path):
+  """One box in one of the images."""
+  path = tmp_path / "annotations.json"
+  content = {
+    "images": [{"id": 5, "file_name": "a.jpg", "width": 200, "height": 100}],
+    "annotations": [{"id": 1, "image_id": 5, "category_id": 9, "bbox": [20, 10, 100, 60]}],
+    "categories": [{"id": 4, "name": "ant"}, {"id": 9, "name": "bee"}, {"id": 70, "name": "cat"}],
+  }
+  path.write_text(json.dumps(content))
+  return path
+
+
+def one_image(anytime_export_dir, images, **settings):
+  return DetectionRequest(anytime_export_dir, (images / "a.jpg",), 0.05, **settings)
+
+
+def test_an_exit_and_a_budget_are_taken(anytime_export_dir, images, tmp_path):
+  def scores(name, **settings):
+    run_detection(one_image(anytime_export_dir, images, **settings), tmp_path / name)
+    return [row["score"] for row in read(tmp_path / name / "detections.json")]
+
+  first = scores("first", exit=1)
+  assert first != scores("last")
+  assert first == pytest.approx(scores("hurry", budget_ms=0.0), abs=1e-5)
+  assert scores("last") == pytest.approx(scores("leisure", budget_ms=1e6), abs=1e-5)
+  with pytest.raises(UserError, match="There is no exit 7"):
+    scores("none", exit=7)
+
+
+def test_exits_and_annotations_are_drawn_side_by_side(
+  anytime_export_dir, images, annotations, tmp_path
+):
+  request = one_image(
+    anytime_export_dir, images, annotations=annotations, all_exits=True, compare=True
+  )
+  run_detection(request, tmp_path / "out")
+  run_detection(one_image(anytime_export_dir, images), tmp_path / "plain")
+  with (
+    Image.open(tmp_path / "out" / "a.jpg") as wide,
+    Image.open(tmp_path / "plain" / "a.jpg") as plain,
+  ):
+    # The annotated boxes and three exits.
+    assert 4 * plain.width < wide.width < 4.2 * plain.width
+    # The panel of the annotations shows the box of the bee, and it alone.
+    colors = wide.convert("RGB").crop((0, 0, plain.width, wide.height)).getcolors(1 << 24)
+  near = sum(count for count, rgb in colors if np.abs(np.subtract(rgb, (44, 160, 44))).max() < 25)
+  assert near > 300
+
+
+def test_what_cannot_be_drawn_is_refused(export_dir, images, tmp_path):
+  with pytest.raises(UserError, match="Nothing to compare with"):
+    run_detection(one_image(export_dir, images, compare=True), tmp_path / "out")
+  with pytest.raises(UserError, match="one exit only"):
+    run_detection(one_image(export_dir, images, all_exits=True), tmp_path / "out")
