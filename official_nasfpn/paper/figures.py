@@ -82,7 +82,10 @@ def draw_exits(models: Sequence[MeasuredModel], path: Path) -> None:
     axes.errorbar(latency, ap, spread, label=label, **_OURS)
     for exit_ in model.exits:
       _label_repeats(axes, exit_.number, exit_.latency_ms, exit_.ap)
-  _finish(axes, "exits at the points")
+  axes.grid(alpha=0.3)
+  axes.margins(0.08)
+  # Below the axes: points lie anywhere in them.
+  figure.legend(loc="outside lower center", fontsize=8, title="exits at the points")
   axes.set_title(f"ours: {_seeds(models)}")
   axes.set_xlabel("latency of one image, ms (this machine)")
   axes.set_ylabel("AP, %")
@@ -159,11 +162,11 @@ def _label_repeats(axes: Axes, num_repeats: int | None, x: float, y: float) -> N
   )
 
 
-def _finish(axes: Axes, legend_title: str = "repeats at the points") -> None:
+def _finish(axes: Axes) -> None:
   axes.grid(alpha=0.3)
   axes.margins(0.08)
   # Not the "best" place: looking for it is slow, and warns so on a busy machine.
-  axes.legend(loc="lower right", fontsize=8, title=legend_title, title_fontsize=8)
+  axes.legend(loc="lower right", fontsize=8, title="repeats at the points", title_fontsize=8)
 
 
 def _seeds(models: Sequence[MeasuredModel]) -> str:
