@@ -102,7 +102,7 @@ install() {
     fail "$python can create no virtual environment: it has no module venv. Install it:" \
       "sudo apt install python$(python_version "$python")-venv"
   fi
-  echo "Installing the pinned packages into $venv (about 3 minutes, 3.4 GB) ..." >&2
+  echo "Installing the pinned packages into $venv (about 3 minutes, 3.7 GB) ..." >&2
   (cd "$venv" && find . -mindepth 1 ! -path ./lock -delete)
   # Packages of 600 MB pass through here: /tmp may be too small for them.
   mkdir "$venv/tmp"
