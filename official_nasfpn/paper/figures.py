@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from official_nasfpn.architecture import CATALOG, PyramidSpec
 from official_nasfpn.architecture.diagram import draw_pyramid
 from official_nasfpn.paper.measured import MeasuredModel
-from official_nasfpn.paper.published import FIGURE_8, FIGURE_9, PublishedPoint
+from official_nasfpn.paper.published import FIGURE_8, FIGURE_9A, FIGURE_9B, PublishedPoint
 
 _PUBLISHED = {"marker": "o", "markerfacecolor": "white", "linestyle": "--", "linewidth": 1.2}
+# Our points may lie anywhere in the axes.
+_BELOW = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
 _OURS = {"marker": "o", "linestyle": "-", "linewidth": 1.5, "capsize": 3}
 
 
@@ -43,25 +45,28 @@ def draw_accuracy(models: Sequence[MeasuredModel], path: Path) -> None:
     models: ours; the panel of latency has those that have one.
     path: of the image; its ending says which format.
   """
-  figure = Figure(figsize=(18, 10), layout="constrained")
-  rows = figure.subplots(2, 3)
+  figure = Figure(figsize=(18, 15), layout="constrained")
+  rows = figure.subplots(3, 3)
   panels = (
     ("latency of one image, ms", lambda m: m.latency_ms),
     ("multiply-adds of one image, billions", lambda m: m.flops / 2),
     ("parameters, millions", lambda m: m.parameters),
   )
-  for (published, ours), (label, x) in zip(rows.T, panels, strict=True):
-    _draw_published(published, FIGURE_9, x)
+  for (published, light, ours), (label, x) in zip(rows.T, panels, strict=True):
+    _draw_published(published, FIGURE_9A, x)
+    _draw_published(light, FIGURE_9B, x)
     published.set_xlabel(f"{label} (P100)" if "latency" in label else label)
+    light.set_xlabel(f"{label} (Pixel 1)" if "latency" in label else label)
     drawn = [model for model in models if x(model) is not None]
     _draw_ours(ours, drawn, x)
     if not drawn:
       ours.text(0.5, 0.5, "not measured", ha="center", transform=ours.transAxes)
     ours.set_xlabel(f"{label} (this machine)" if "latency" in label else label)
-    for axes in (published, ours):
+    for axes in (published, light, ours):
       axes.set_ylabel("AP, %")
   rows[0, 1].set_title("published: Figure 9a, COCO val2017")
-  rows[1, 1].set_title(f"ours: {_seeds(models)}")
+  rows[1, 1].set_title("published: Figure 9b, COCO val2017, MobileNetV2 at 320 pixels")
+  rows[2, 1].set_title(f"ours: {_seeds(models)}")
   figure.savefig(path, dpi=100)
 
 
@@ -84,7 +89,6 @@ def draw_exits(models: Sequence[MeasuredModel], path: Path) -> None:
       _label_repeats(axes, exit_.number, exit_.latency_ms, exit_.ap)
   axes.grid(alpha=0.3)
   axes.margins(0.08)
-  # Below the axes: points lie anywhere in them.
   figure.legend(loc="outside lower center", fontsize=8, title="exits at the points")
   axes.set_title(f"ours: {_seeds(models)}")
   axes.set_xlabel("latency of one image, ms (this machine)")
@@ -134,7 +138,7 @@ def _draw_published(
     )
     for point in line:
       _label_repeats(axes, point.num_repeats, x(point), point.ap)
-  _finish(axes)
+  _finish(axes, loc="lower right")
 
 
 def _draw_ours(
@@ -153,7 +157,7 @@ def _draw_ours(
     for model in line:
       _label_repeats(axes, model.config.num_repeats, x(model), model.ap)
   if models:
-    _finish(axes)
+    _finish(axes, **_BELOW)
 
 
 def _label_repeats(axes: Axes, num_repeats: int | None, x: float, y: float) -> None:
@@ -162,11 +166,10 @@ def _label_repeats(axes: Axes, num_repeats: int | None, x: float, y: float) -> N
   )
 
 
-def _finish(axes: Axes) -> None:
+def _finish(axes: Axes, **legend_place) -> None:
   axes.grid(alpha=0.3)
   axes.margins(0.08)
-  # Not the "best" place: looking for it is slow, and warns so on a busy machine.
-  axes.legend(loc="lower right", fontsize=8, title="repeats at the points", title_fontsize=8)
+  axes.legend(fontsize=8, title="repeats at the points", title_fontsize=8, **legend_place)
 
 
 def _seeds(models: Sequence[MeasuredModel]) -> str:

@@ -13,7 +13,7 @@ from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import DetectorConfig
 from official_nasfpn.paper import figures, measured
-from official_nasfpn.paper.published import FIGURE_8, FIGURE_9, TABLE_1
+from official_nasfpn.paper.published import FIGURE_8, FIGURE_9A, FIGURE_9B, TABLE_1
 from official_nasfpn.search.storage import database_path
 from official_nasfpn.search.store import NewTrial, TrialStore
 from official_nasfpn.training.config import TrainingConfig
@@ -99,10 +99,21 @@ def test_the_published_points_agree_with_table_1():
   assert seven[0].flops == pytest.approx(by_recipe["nasfpn_r50_640"].flops, rel=1e-3)
   fpn = [p for p in FIGURE_8 if p.series == "FPN R-50 @ 256" and p.num_repeats == 1]
   assert fpn[0].flops == pytest.approx(by_recipe["fpn_r50_640"].flops, rel=1e-3)
-  wide = [p for p in FIGURE_9 if p.series == "AmoebaNet @ 384, 1280" and p.num_repeats == 7]
+  wide = [p for p in FIGURE_9A if p.series == "AmoebaNet @ 384, 1280" and p.num_repeats == 7]
   row = by_recipe["nasfpn_amoebanet_384_1280"]
   assert wide[0].flops == pytest.approx(row.flops, rel=1e-3)
   assert wide[0].parameters - row.parameters == pytest.approx(4.1, abs=0.01)
+  for series, repeats, recipe in (
+    ("NAS-FPNLite @ 48", 3, "nasfpnlite_3x48"),
+    ("NAS-FPNLite @ 64", 7, "nasfpnlite_7x64"),
+    ("FPNLite @ 64", 1, "fpnlite_64"),
+    ("FPNLite @ 128", 1, "fpnlite_128"),
+  ):
+    (light,) = (p for p in FIGURE_9B if (p.series, p.num_repeats) == (series, repeats))
+    assert (light.parameters, light.flops) == (
+      by_recipe[recipe].parameters,
+      by_recipe[recipe].flops,
+    )
 
 
 def test_folders_without_a_result_are_refused(runs):
