@@ -47,11 +47,19 @@ class StoredSettings(tf.train.experimental.PythonState):
     for name, stored in json.loads(string_value).items():
       ours = self._settings.get(name, stored)
       if ours != stored:
-        raise UserError(
-          f"The checkpoint does not fit the settings: it was trained with Detector.{name} = "
-          f"{_shown(stored)}, and the config.gin beside it says {_shown(ours)}. Restore the "
-          "config.gin that it was trained with, or train again."
+        raise mismatch(
+          "The checkpoint",
+          f"it was trained with Detector.{name} = {_shown(stored)}, and config.gin says "
+          f"{_shown(ours)}",
         )
+
+
+def mismatch(checkpoint: str, reason: str) -> UserError:
+  """Returns the error for weights that the settings beside them do not describe."""
+  return UserError(
+    f"{checkpoint} does not fit the config.gin beside it: {reason}. Restore the config.gin that it "
+    "was trained with, or train again."
+  )
 
 
 def _as_data(config: DetectorConfig) -> dict:

@@ -43,7 +43,7 @@ class MeasuredExit:
   @property
   def spread(self) -> float:
     """The standard deviation over seeds; 0 for one."""
-    return _spread(self.aps)
+    return statistics.stdev(self.aps) if len(self.aps) > 1 else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,31 +54,37 @@ class MeasuredModel:
     config: what it is made of.
     training: how it was trained, but for the seed.
     runs: the run folders.
-    aps: AP of every run, in per cent.
     parameters: in millions.
     flops: in billions: twice the multiply-adds of one image.
-    latency_ms: median of one image through the SavedModel of the first run; None if not asked for.
-    exits: all of them, the last of which has the AP and the latency above.
+    exits: all of them; AP and latency of the model are those of the last.
   """
 
   config: DetectorConfig
   training: TrainingConfig
   runs: tuple[Path, ...]
-  aps: tuple[float, ...]
   parameters: float
   flops: float
-  latency_ms: float | None
   exits: tuple[MeasuredExit, ...]
+
+  @property
+  def aps(self) -> tuple[float, ...]:
+    """AP of every run, in per cent."""
+    return self.exits[-1].aps
 
   @property
   def ap(self) -> float:
     """The mean over seeds."""
-    return statistics.mean(self.aps)
+    return self.exits[-1].ap
 
   @property
   def spread(self) -> float:
     """The standard deviation over seeds; 0 for one."""
-    return _spread(self.aps)
+    return self.exits[-1].spread
+
+  @property
+  def latency_ms(self) -> float | None:
+    """The median of one image; None if not asked for."""
+    return self.exits[-1].latency_ms
 
   @property
   def series(self) -> str:
@@ -133,18 +139,7 @@ def read_models(
       parameters, flops = _size(config)
       latency = _latency(folders[0]) if with_latency else {}
       exits = _exits(config, evaluations, latency)
-      models.append(
-        MeasuredModel(
-          config,
-          training,
-          tuple(folders),
-          exits[-1].aps,
-          parameters,
-          flops,
-          exits[-1].latency_ms,
-          exits,
-        )
-      )
+      models.append(MeasuredModel(config, training, tuple(folders), parameters, flops, exits))
     on_model()
   return models
 
@@ -200,7 +195,3 @@ def _latency(run: Path) -> dict[int, float]:
       for image in content["images"][:_NUM_LATENCY_IMAGES]
     ]
     return {experiment.detector.num_repeats: measure_latency(export.path, images)["median_ms"]}
-
-
-def _spread(values: Sequence[float]) -> float:
-  return statistics.stdev(values) if len(values) > 1 else 0.0

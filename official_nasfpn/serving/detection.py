@@ -81,9 +81,7 @@ def detect_one(
   detector: SavedDetector, encoded: bytes, exit_number: int | None = None
 ) -> dict[str, np.ndarray]:
   """Returns the detections of one image, as a `DetectedImage` has them."""
-  outputs = detector([encoded], exit_number)
-  count = outputs.pop("num_detections")[0]
-  return {name: values[0, :count] for name, values in outputs.items()}
+  return _rows(detector([encoded], exit_number), 0)
 
 
 def coco_result_rows(image: DetectedImage) -> list[dict]:
@@ -103,8 +101,12 @@ def _detect_batch(
   detect: Detect, batch: Sequence[tuple[InputImage, EncodedImage]]
 ) -> Iterator[DetectedImage]:
   outputs = detect([encoded.data for _, encoded in batch])
-  counts = outputs.pop("num_detections")
-  outputs.pop("exit", None)  # Of the whole batch.
   for row, (image, encoded) in enumerate(batch):
-    rows = {name: values[row, : counts[row]] for name, values in outputs.items()}
-    yield DetectedImage(image, encoded, rows)
+    yield DetectedImage(image, encoded, _rows(outputs, row))
+
+
+def _rows(outputs: Mapping[str, np.ndarray], image: int) -> dict[str, np.ndarray]:
+  """Returns what was detected in one image of a batch, without the padding."""
+  count = outputs["num_detections"][image]
+  # What has one value an image is not of its detections.
+  return {name: values[image, :count] for name, values in outputs.items() if values.ndim > 1}

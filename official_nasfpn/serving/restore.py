@@ -8,6 +8,7 @@ import tf_keras
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.detector import Detector, build_detector
+from official_nasfpn.modeling.stored_settings import mismatch
 from official_nasfpn.training.experiment import Experiment
 
 _VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -52,7 +53,9 @@ def restore_detector(experiment: Experiment, label_map: LabelMap, checkpoint: st
     status.expect_partial().assert_existing_objects_matched()
     stored = _num_model_variables(reader.get_variable_to_shape_map())
   except (ValueError, AssertionError) as error:
-    raise _mismatch(checkpoint, str(error).strip().split("\n")[0].rstrip(".")) from error
+    raise mismatch(
+      f"The checkpoint {checkpoint}", str(error).strip().split("\n")[0].rstrip(".")
+    ) from error
   # Where a file ends too early, TensorFlow's reader raises an IndexError.
   except (tf.errors.OpError, IndexError) as error:
     raise UserError(
@@ -61,8 +64,9 @@ def restore_detector(experiment: Experiment, label_map: LabelMap, checkpoint: st
     ) from error
   # Fewer repeats or cells than were trained would find all their weights, and detect garbage.
   if stored != len(detector.variables):
-    raise _mismatch(
-      checkpoint, f"it holds {stored} variables, the settings make {len(detector.variables)}"
+    raise mismatch(
+      f"The checkpoint {checkpoint}",
+      f"it holds {stored} variables, the settings make {len(detector.variables)}",
     )
   return detector
 
@@ -71,11 +75,4 @@ def _num_model_variables(names: Collection[str]) -> int:
   return sum(
     name.startswith("model/") and name.endswith(_VARIABLE) and ".OPTIMIZER_SLOT" not in name
     for name in names
-  )
-
-
-def _mismatch(checkpoint: str, reason: str) -> UserError:
-  return UserError(
-    f"The checkpoint {checkpoint} does not fit the config.gin beside it: {reason}. Restore the "
-    "config.gin that it was trained with, or train again."
   )

@@ -154,22 +154,19 @@ def _write(
   record: dict[str, str | int],
   version: Path,
 ) -> Export:
-  """Saves under another name beside `version` and renames when all is written."""
+  """Saves under another name beside the model's folder and renames when all is written."""
+  # Not in it: what a killed export leaves behind would be taken for something else's.
   model = version.absolute().parent
-  is_first = not model.exists()
   with disk_errors(model, "Nothing was kept: make room and run the same command again."):
-    model.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{version.name}.partial-", dir=model))
+    model.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{model.name}.partial-", dir=model.parent))
     try:
       # The inner folder gets ordinary permissions; mkdtemp's own could not be read by a server.
-      export = _save(detector, experiment, label_map, folder, record, partial / "export")
+      export = _save(detector, experiment, label_map, folder, record, partial / version.name)
+      model.mkdir(exist_ok=True)
       export.path.rename(version)
-    except BaseException:
+    finally:
       shutil.rmtree(partial, ignore_errors=True)
-      if is_first:
-        model.rmdir()
-      raise
-    shutil.rmtree(partial, ignore_errors=True)
   return dataclasses.replace(export, path=version)
 
 

@@ -62,5 +62,5 @@ def test_a_checkpoint_of_another_wiring_is_refused(tmp_path):
   same.read(path).assert_existing_objects_matched()
   config = dataclasses.replace(CONFIG, architecture=rewired(CATALOG["nas_fpn"]))
   other = tf.train.Checkpoint(model=build_detector(config, 2))
-  with pytest.raises(UserError, match="does not fit the settings"):
+  with pytest.raises(UserError, match=r"does not fit the config\.gin"):
     other.read(path)
