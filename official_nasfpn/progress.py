@@ -5,11 +5,11 @@ import sys
 from tqdm import tqdm
 
 
-def progress_bar(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
+def progress_bar(total: int | None, description: str, unit: str, initial: int = 0) -> tqdm:
   """Returns a `tqdm` bar on standard error.
 
   Args:
-    total: number of units when all is done.
+    total: number of units when all is done; None where nobody knows.
     description: what is being done, a word or two.
     unit: what is counted, for example `step` or `image`.
     initial: units already done by an earlier run.

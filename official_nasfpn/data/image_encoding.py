@@ -21,7 +21,7 @@ class EncodedImage:
 
   Attributes:
     data: the encoded bytes.
-    format: `jpeg` or `png`.
+    format: `jpeg`, `png`, or `bmp` of a video's frame.
     width: in pixels.
     height: in pixels.
     turned: whether it was turned upright as its EXIF orientation says.

@@ -24,6 +24,23 @@ def resize_and_pad(image: tf.Tensor, image_size: tuple[int, int]) -> tuple[tf.Te
   return pad(normalize(resized), image_size), scaled_size
 
 
+def fit_pixels(image: tf.Tensor, image_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+  """Fits an image as `resize_and_pad` does, but leaves normalising to the network.
+
+  Args:
+    image: uint8 [h, w, 3], RGB.
+    image_size: height and width of the network's input in pixels.
+
+  Returns:
+    float32 [height, width, 3] of values 0 to 255, ImageNet's mean where there is no image, so that
+    normalised there is zero; and the float32 [2] height and width that the image takes in it.
+  """
+  scaled_size = fitted_size(image, tf.constant(image_size, tf.float32))
+  resized = tf.image.resize(image, tf.cast(scaled_size, tf.int32))
+  mean = tf.constant(preprocess_ops.MEAN_RGB)
+  return pad(resized - mean, image_size) + mean, scaled_size
+
+
 def fitted_size(image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
   """Returns the largest size of the image's aspect ratio within a box.
 

@@ -93,3 +93,24 @@ def detect_boxes(
     "classes": tf.cast(kept.nmsed_classes, tf.int32),
     "num_detections": kept.valid_detections,
   }
+
+
+def detect_in_images(
+  outputs: Outputs,
+  anchors: np.ndarray | tf.Tensor,
+  scaled_sizes: tf.Tensor,
+  original_sizes: tf.Tensor,
+  config: DetectorConfig,
+) -> dict[str, tf.Tensor]:
+  """Detects as `detect_boxes` does, with boxes in pixels of the original images.
+
+  Args:
+    outputs: of one exit of a `Detector`.
+    anchors: `flat_anchors(config)`, [num_anchors, 4].
+    scaled_sizes: [batch, 2], the `image_sizes` of `detect_boxes`.
+    original_sizes: float32 [batch, 2], height and width of the images before they were fitted.
+    config: gives the thresholds and the number of detections.
+  """
+  detections = detect_boxes(outputs, anchors, scaled_sizes, config)
+  scale = tf.tile(original_sizes / scaled_sizes, [1, 2])
+  return {**detections, "boxes": detections["boxes"] * scale[:, tf.newaxis, :]}

@@ -18,6 +18,7 @@ from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps
 from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.strategies import is_chief
 from official_nasfpn.training.task import DetectionTask
+from official_nasfpn.training.validation_pictures import ValidationPictures
 
 
 def train(
@@ -32,7 +33,7 @@ def train(
   Args:
     experiment: all settings, with the number of classes settled.
     dataset: the prepared data.
-    folder: claimed for this experiment; checkpoints and TensorBoard curves go there.
+    folder: claimed for this experiment; checkpoints, TensorBoard's curves and pictures go there.
     strategy: where to run.
     evaluate_on_the_way: evaluate every `Training.evaluation_epochs`, and at the end.
 
@@ -56,6 +57,8 @@ def train(
       trainer.checkpoint.restore(checkpoint).expect_partial()
     else:
       trainer.task.initialize(trainer.model)
+  if evaluate_on_the_way and is_chief():
+    trainer.task.on_detections = ValidationPictures(experiment, dataset).write
   with contextlib.ExitStack() as stack:
     written = folder
     if not is_chief():

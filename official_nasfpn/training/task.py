@@ -11,7 +11,7 @@ from official_nasfpn.data import input_pipeline
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import anchors as anchors_lib
-from official_nasfpn.modeling.detections import Outputs, detect_boxes
+from official_nasfpn.modeling.detections import detect_in_images
 from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.modeling.drop_block import Drop
 from official_nasfpn.training import losses, targets
@@ -66,6 +66,8 @@ class DetectionTask(base_task.Task):
     self.nan_guard = NanGuard(self.losses)
     self.last_result: EvaluationResult | None = None
     self.on_evaluation_step = lambda: None
+    # Is given what every exit detected in a whole evaluation, in COCO's result format.
+    self.on_detections = lambda exits: None
 
   def build_model(self) -> Detector:
     """Builds the detector, with initial weights that the seed fixes."""
@@ -207,15 +209,11 @@ class DetectionTask(base_task.Task):
       `image_id` int64 [batch]; in a cluster of workers, those of all replicas.
     """
     del metrics
-    scale = tf.tile(inputs["original_size"] / inputs["scaled_size"], [1, 2])
-
-    def detect(outputs: Outputs) -> dict[str, tf.Tensor]:
-      detections = detect_boxes(
-        outputs, self._anchors, inputs["scaled_size"], self.task_config.detector
-      )
-      return {**detections, "boxes": detections["boxes"] * scale[:, tf.newaxis, :]}
-
-    exits = [detect(outputs) for outputs in model(inputs["image"], training=False)]
+    sizes = inputs["scaled_size"], inputs["original_size"]
+    exits = [
+      detect_in_images(outputs, self._anchors, *sizes, self.task_config.detector)
+      for outputs in model(inputs["image"], training=False)
+    ]
     found = {"exits": exits, "image_id": inputs["image_id"]}
     if self._gathers:
       # Gathering needs tensors with a device of their own, which inputs, for one, do not have.
@@ -239,6 +237,7 @@ class DetectionTask(base_task.Task):
   def reduce_aggregated_logs(self, aggregated_logs, global_step=None) -> dict[str, float]:
     """Evaluates all collected detections; undefined figures are left out of the curves."""
     del global_step
+    self.on_detections(aggregated_logs["exits"])
     exits = [
       evaluate_coco_results(
         self._dataset.annotation_file(self.task_config.input.evaluation_part),

@@ -1,0 +1,185 @@
+"""Boxes drawn on images, annotated or detected, to be looked at."""
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# Far apart in hue and lightness, so that neighbours in the label map differ at a glance.
+PALETTE = (
+  "#e6194b", "#2ca02c", "#ffd21f", "#2f6fde", "#ff7f0e", "#9b3fd1", "#17becf", "#f032e6",
+  "#a4d65e", "#8c564b", "#00a98f", "#ff9da7", "#6b6ecf", "#bcbd22", "#b5179e", "#4cc9f0",
+)  # fmt: skip
+# Left, top, right and bottom pixel, all of them painted.
+Patch = tuple[int, int, int, int]
+# Smaller pictures are enlarged: a label on 128 pixels would hide what it names.
+MIN_SIDE = 640
+_CELL_COLOR = "#e9ebee"
+
+
+def draw_detections(
+  image: Image.Image,
+  detections: Mapping[str, np.ndarray],
+  label_names: Sequence[str],
+  score_threshold: float = 0.3,
+  min_side: int = MIN_SIDE,
+) -> Image.Image:
+  """Draws boxes with class names and scores.
+
+  Args:
+    image: the picture, as the detector saw it.
+    detections: of this image: `boxes` [n, 4] as (ymin, xmin, ymax, xmax) in its pixels, `classes`
+      [n] class indices, `scores` [n]; without scores, as annotations are, all are drawn.
+    label_names: by class index.
+    score_threshold: weaker detections are not drawn.
+    min_side: a picture whose longer side is shorter than this is enlarged by a whole factor.
+
+  Returns:
+    A new RGB picture.
+  """
+  factor = max(1, round(min_side / max(image.size)))
+  size = (image.width * factor, image.height * factor)
+  picture = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+  draw = ImageDraw.Draw(picture)
+  unit = max(picture.size)
+  line_width = max(2, round(unit / 280))
+  font = _font(max(11, round(unit / 48)))
+
+  boxes = np.asarray(detections["boxes"], np.float64) * factor
+  scores = detections.get("scores")
+  if scores is None:
+    best_first = list(range(len(boxes)))
+  else:
+    best_first = [i for i in np.argsort(-scores) if scores[i] >= score_threshold]
+  drawable = {index: _drawable(boxes[index], picture.size) for index in best_first}
+  for index in reversed(best_first):
+    draw.rectangle(drawable[index], outline=_color(detections, index), width=line_width)
+  # Places for all labels first, the best choosing first; then the best are written on top.
+  texts, patches = {}, {}
+  for index in best_first:
+    name = label_names[detections["classes"][index]]
+    texts[index] = name if scores is None else f"{name} {scores[index]:.2f}"
+    size = _label_size(draw, texts[index], font)
+    patches[index] = _place_label(size, drawable[index], patches.values(), picture.size)
+  for index in reversed(best_first):
+    _draw_label(draw, texts[index], patches[index], _color(detections, index), font)
+  return picture
+
+
+def contact_sheet(
+  images: Sequence[Image.Image], columns: int = 4, cell_width: int = 480, gap: int = 12
+) -> Image.Image:
+  """Joins pictures into one, row by row.
+
+  Args:
+    images: of any sizes; each is fitted into its cell.
+    columns: pictures per row.
+    cell_width: in pixels. A cell has the median aspect ratio of the pictures.
+    gap: pixels around every picture.
+  """
+  columns = min(columns, len(images))
+  rows = math.ceil(len(images) / columns)
+  ratio = float(np.median([image.height / image.width for image in images]))
+  cell = (cell_width, round(cell_width * ratio))
+  sheet = Image.new("RGB", (gap + columns * (cell[0] + gap), gap + rows * (cell[1] + gap)), "white")
+  for index, image in enumerate(images):
+    scale = min(cell[0] / image.width, cell[1] / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    fitted = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    left = gap + index % columns * (cell[0] + gap)
+    top = gap + index // columns * (cell[1] + gap)
+    sheet.paste(_CELL_COLOR, (left, top, left + cell[0], top + cell[1]))
+    sheet.paste(fitted, (left + (cell[0] - size[0]) // 2, top + (cell[1] - size[1]) // 2))
+  return sheet
+
+
+def side_by_side(panels: Sequence[tuple[str, Image.Image]], gap: int = 12) -> Image.Image:
+  """Joins pictures of one image into one, in a row, each below its title.
+
+  Args:
+    panels: title and picture, all pictures of one size.
+    gap: pixels between and around them.
+  """
+  width, height = panels[0][1].size
+  font = _font(max(14, round(max(width, height) / 36)))
+  title_height = sum(font.getmetrics()) + gap
+  size = (gap + len(panels) * (width + gap), title_height + height + gap)
+  sheet = Image.new("RGB", size, "white")
+  draw = ImageDraw.Draw(sheet)
+  for index, (title, picture) in enumerate(panels):
+    left = gap + index * (width + gap)
+    draw.text((left, gap / 2), title, fill="black", font=font)
+    sheet.paste(picture, (left, title_height))
+  return sheet
+
+
+def _color(detections: Mapping[str, np.ndarray], index: int) -> str:
+  return PALETTE[detections["classes"][index] % len(PALETTE)]
+
+
+def _drawable(box: np.ndarray, size: tuple[int, int]) -> Patch:
+  """Returns whole pixels inside the picture; Pillow draws the last row and column too."""
+  width, height = size
+  ymin, xmin = max(0, round(box[0])), max(0, round(box[1]))
+  ymax, xmax = min(height - 1, round(box[2]) - 1), min(width - 1, round(box[3]) - 1)
+  return xmin, ymin, max(xmin, xmax), max(ymin, ymax)
+
+
+def _label_size(
+  draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont
+) -> tuple[int, int]:
+  margin = _margin(font)
+  width = math.ceil(draw.textlength(text, font=font)) + 2 * margin
+  return width, sum(font.getmetrics()) + margin
+
+
+def _margin(font: ImageFont.FreeTypeFont) -> int:
+  return max(2, round(font.size / 5))
+
+
+def _place_label(
+  label: tuple[int, int], box: Patch, taken: Iterable[Patch], size: tuple[int, int]
+) -> Patch:
+  """Returns the first place at a box where a label hides no other: above, inside, below."""
+  width, height = label
+  xmin, ymin, _, ymax = box
+  left = max(0, min(xmin, size[0] - width))
+  tops = [ymin - height, ymin, ymax + 1, ymax - height + 1]
+  places = [
+    (left, top, left + width - 1, top + height - 1)
+    for top in tops
+    if top >= 0 and top + height <= size[1]
+  ]
+  places = places or [(left, max(0, ymin), left + width - 1, max(0, ymin) + height - 1)]
+  taken = list(taken)
+  free = (place for place in places if not any(_overlap(place, other) for other in taken))
+  return next(free, places[0])
+
+
+def _overlap(one: Patch, other: Patch) -> bool:
+  return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
+
+
+def _draw_label(
+  draw: ImageDraw.ImageDraw, text: str, patch: Patch, color: str, font: ImageFont.FreeTypeFont
+) -> None:
+  margin = _margin(font)
+  draw.rectangle(patch, fill=color)
+  draw.text((patch[0] + margin, patch[1] + margin / 2), text, fill=_ink(color), font=font)
+
+
+def _ink(color: str) -> str:
+  """Returns black or white, whichever is easier to read on a colour."""
+  red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
+  return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+  # It comes with matplotlib and knows Greek, Cyrillic and Arabic letters; Pillow's own does not.
+  folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
+  return ImageFont.truetype(folder / "DejaVuSans-Bold.ttf", size)
