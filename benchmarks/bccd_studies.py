@@ -1,5 +1,5 @@
 """Small studies on BCCD blood cells, several seeds of each: stacking, DropBlock, light detectors,
-anytime detectors.
+anytime detectors, detectors to export.
 
     python -m benchmarks.bccd_studies --study stacking --data_dir DATA --output_dir RUNS
 
@@ -72,6 +72,19 @@ STUDIES = {
   "anytime": tuple(
     Variant(kind, "bccd_anytime.gin", (f"Detector.exit_heads = '{kind}'",))
     for kind in ("last", "shared", "separate")
+  ),
+  # What benchmarks/export_formats.py converts.
+  "formats": (
+    Variant(
+      "nas_fpnlite_3x48",
+      "bccd_lite.gin",
+      (*_NAS_FPNLITE, "Detector.num_repeats = 3", "Detector.num_filters = 48"),
+    ),
+    Variant(
+      "r50_3x64",
+      "bccd_r18_nasfpn.gin",
+      ("Detector.backbone = 'R-50'", "Training.epochs = 20"),
+    ),
   ),
   "lite": (
     Variant(

@@ -1,11 +1,11 @@
-"""Draws what a SavedModel finds in images, and writes it as COCO results.
+"""Draws what a SavedModel finds in images and videos, and writes it as COCO results.
 
     python -m official_nasfpn.detect --saved_model EXPORT --images PHOTOS --output_dir OUT
-    python -m official_nasfpn.detect --saved_model EXPORT --output_dir OUT a.jpg 'b/*.png'
+    python -m official_nasfpn.detect --saved_model EXPORT --output_dir OUT a.jpg 'b/*.png' c.mp4
 
 Boxes are in pixels of the upright image: an EXIF orientation is applied, as `prepare_data` does.
 With --annotations the images that the COCO JSON knows are taken, with its ids, and the AP is
-computed. What OUT holds stands in `serving/detection_run.py`.
+computed; videos have none. What OUT holds stands in `serving/detect/detection_folder.py`.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from official_nasfpn.errors import UserError, run_program
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("saved_model", None, "Folder that export wrote.")
+flags.DEFINE_string("saved_model", None, "Folder that export wrote, in any format.")
 flags.DEFINE_multi_string(
   "images", [], "File, folder or glob pattern; may be given several times, or without --images."
 )
@@ -44,13 +44,14 @@ flags.register_multi_flags_validator(
   lambda values: None in values.values(),
   "--exit and --budget_ms exclude each other.",
 )
-flags.DEFINE_integer("batch_size", 8, "Images detected together.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 8, "Images or frames detected together.", lower_bound=1)
 flags.mark_flags_as_required(["saved_model", "output_dir"])
 
 
 def main(argv: list[str]) -> None:
-  from official_nasfpn.serving.detection_run import DetectionRequest, run_detection
-  from official_nasfpn.serving.image_files import find_images
+  from official_nasfpn.serving.detect.detection_folder import DetectionRequest
+  from official_nasfpn.serving.detect.detection_run import run_detection
+  from official_nasfpn.serving.detect.image_files import find_files
 
   patterns = [*FLAGS.images, *argv[1:]]
   if not patterns:
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> None:
   output_dir = Path(FLAGS.output_dir)
   request = DetectionRequest(
     saved_model=Path(FLAGS.saved_model),
-    images=tuple(find_images(patterns, excluding=output_dir)),
+    images=tuple(find_files(patterns, excluding=output_dir)),
     score_threshold=FLAGS.score_threshold,
     annotations=Path(FLAGS.annotations) if FLAGS.annotations else None,
     exit=FLAGS.exit,
@@ -69,12 +70,13 @@ def main(argv: list[str]) -> None:
   summary = run_detection(request, output_dir, FLAGS.batch_size)
   if not summary.is_new:
     print(f"{output_dir} holds these detections already; nothing to do.")
+  videos = f"{summary.num_videos} videos of {summary.num_frames} frames, "
   print(
-    f"{summary.num_images} images, {summary.num_drawn} boxes with a score of "
-    f"{FLAGS.score_threshold:g} or more: {output_dir}"
+    f"{summary.num_images} images, {videos if summary.num_videos else ''}{summary.num_drawn} boxes "
+    f"with a score of {FLAGS.score_threshold:g} or more: {output_dir}"
   )
   if summary.skipped:
-    print(f"{len(summary.skipped)} files skipped, they are no whole images:")
+    print(f"{len(summary.skipped)} files skipped, they are no whole images or videos:")
     for file, reason in summary.skipped:
       print(f"  {file}: {reason}")
   if summary.evaluation:

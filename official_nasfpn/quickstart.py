@@ -214,10 +214,10 @@ def _measure(paths: Paths) -> dict:
   """Collects every figure of the table, measures the export's latency, joins some pictures."""
   from PIL import Image
 
+  from official_nasfpn.data.drawing import contact_sheet
   from official_nasfpn.modeling.detector import build_detector
   from official_nasfpn.modeling.model_size import Size, measure_size
-  from official_nasfpn.serving.drawing import contact_sheet
-  from official_nasfpn.serving.latency import measure_latency
+  from official_nasfpn.serving.detectors.latency import measure_latency
   from official_nasfpn.training.run_folder import RunFolder
 
   search = _read_json(paths.search / "result.json")

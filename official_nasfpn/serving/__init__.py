@@ -1,20 +1,22 @@
-"""Where a detector goes: the SavedModel, and what uses it.
+"""Where a detector goes: exports of it, and what uses them.
 
-Whatever uses a SavedModel (`saved_detector`, `detection`, `drawing`, `latency`) needs TensorFlow
-alone, no part of the detector's code. The names that need TensorFlow are loaded on first use.
+Using a SavedModel (`detectors.saved_detector`, `detect`) needs TensorFlow alone, no part of the
+detector's code, and the client over REST not even that. Names here are loaded on first use.
 """
 
 import importlib
 from typing import Any
 
 _MODULE_OF = {
-  "SavedDetector": "saved_detector",
-  "contact_sheet": "drawing",
-  "detect_files": "detection",
-  "draw_detections": "drawing",
-  "detection_signatures": "signatures",
-  "export_run": "saved_model",
-  "measure_latency": "latency",
+  "DetectionClient": "client.client",
+  "Detections": "client.client",
+  "Refusal": "client.client",
+  "SavedDetector": "detectors.saved_detector",
+  "ServingError": "client.client",
+  "detect_files": "detect.detection",
+  "detection_signatures": "export.signatures",
+  "export_run": "export.saved_model",
+  "measure_latency": "detectors.latency",
 }
 
 __all__ = list(_MODULE_OF)

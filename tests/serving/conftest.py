@@ -1,8 +1,12 @@
 """Run folders and exports that several tests read: never written to."""
 
+import contextlib
 import dataclasses
+import functools
+import resource
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,13 +15,17 @@ from PIL import Image
 
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.label_map import Category, LabelMap
+from official_nasfpn.data.preparation import Settings, prepare_dataset
+from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.detector import build_detector
-from official_nasfpn.serving.saved_detector import SavedDetector
-from official_nasfpn.serving.saved_model import export_run
+from official_nasfpn.serving.detectors.saved_detector import SavedDetector
+from official_nasfpn.serving.export.saved_model import export_run
+from official_nasfpn.training import runner
 from official_nasfpn.training.config import TrainingConfig
-from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.run_folder import RunFolder
+from official_nasfpn.training.strategies import build_strategy
 
 # Ids with gaps, not in order of the names: indices and ids cannot be mistaken for one another.
 LABELS = LabelMap((Category(4, "ant"), Category(9, "bee"), Category(70, "cat")))
@@ -44,7 +52,7 @@ def _make_run(path, config):
   detector = build_detector(config, LABELS.num_classes)
   # Scores that differ from one another, as those of a trained detector.
   for head in (*detector.early_heads, detector.head):
-    kernel = head._classifier.kernel
+    kernel = head._classifier.trainable_weights[-2]  # The last is the bias.
     kernel.assign(500 * kernel)
   checkpoint = tf.train.Checkpoint(model=detector)
   manager = tf.train.CheckpointManager(checkpoint, str(folder.checkpoints), max_to_keep=1)
@@ -87,6 +95,79 @@ def saved_detector(export_dir):
   return SavedDetector(export_dir)
 
 
+_SMALL = DetectorConfig(
+  backbone="R-10",
+  backbone_width=0.5,
+  num_filters=32,
+  num_repeats=1,
+  head_num_convs=1,
+  image_size=(128, 128),
+  anchor_size=2.0,
+  norm_momentum=0.9,
+)
+# Detectors that learn drawn shapes in half a minute, and in what they compute.
+_TRAINABLE = {
+  "R-10": (_SMALL, "float32"),
+  "R-10 in bfloat16": (_SMALL, "mixed_bfloat16"),
+  "NAS-FPNLite": (
+    dataclasses.replace(
+      _SMALL,
+      backbone="MobileNetV2",
+      architecture="nas_fpnlite_ours",
+      separable_convolutions=True,
+      top_levels="convolution",
+    ),
+    "float32",
+  ),
+}
+
+
+@pytest.fixture(scope="session")
+def trained_detector(tmp_path_factory):
+  """Returns a function that trains one of `_TRAINABLE`.
+
+  It returns run folder, dataset and evaluation on 16 drawn images: those that it was trained on,
+  since an AP near zero would agree with anything.
+  """
+
+  @functools.cache
+  def train(name):
+    root = tmp_path_factory.mktemp("trained")
+    settings = Settings(seed=1, validation_fraction=0.5)
+    info, _ = prepare_dataset(ShapesConfig(32, 128), root / "data", settings, num_threads=2)
+    detector, compute_dtype = _TRAINABLE[name]
+    data = InputConfig(
+      data_dir=str(info.data_dir),
+      train_parts=("val",),
+      scale_min=1.0,
+      scale_max=1.0,
+      horizontal_flip=False,
+    )
+    training = TrainingConfig(
+      batch_size=8,
+      epochs=40,
+      learning_rate=0.32,
+      schedule="cosine",
+      warmup_epochs=1,
+      gradient_clip_norm=10.0,
+      compute_dtype=compute_dtype,
+    )
+    experiment, dataset = open_dataset(Experiment(detector, data, training))
+    folder = RunFolder(root / "run")
+    folder.claim(experiment, dataset.label_map)
+    strategy = build_strategy("one_device", None)
+    try:
+      runner.train(experiment, dataset, folder, strategy)
+      evaluation = runner.evaluate(experiment, dataset, folder, strategy)
+    finally:
+      tf_keras.mixed_precision.set_global_policy("float32")
+    assert evaluation.metrics["AP"] > 0.3
+    folder.evaluation_file.write_text(evaluation.to_json())
+    return folder, dataset, evaluation
+
+  return train
+
+
 @pytest.fixture
 def run_copy(untrained_run, tmp_path):
   """A copy of `untrained_run` to do damage to."""
@@ -115,3 +196,36 @@ def photo():
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
   return make
+
+
+@pytest.fixture
+def make_video(photo):
+  """Returns a function that writes a video of a moving picture, and returns its frames too."""
+
+  def make(path, num_frames, codec="mp4v", fps=10.0, size=(200, 100)):
+    width, height = size
+    wide = photo(width + 10 * num_frames, height)
+    frames = [wide.crop((10 * i, 0, 10 * i + width, height)) for i in range(num_frames)]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size)
+    for frame in frames:
+      writer.write(np.asarray(frame)[:, :, ::-1].copy())
+    writer.release()
+    return path, frames
+
+  return make
+
+
+@pytest.fixture
+def small_disk():
+  """Returns a context in which no file grows beyond a number of bytes."""
+
+  @contextlib.contextmanager
+  def limit(num_bytes: int):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+      yield
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+  return limit

@@ -7,73 +7,19 @@ import dataclasses
 import json
 
 import pytest
-import tf_keras
 
-from official_nasfpn.data.config import InputConfig
-from official_nasfpn.data.preparation import Settings, prepare_dataset
-from official_nasfpn.data.shapes import ShapesConfig
-from official_nasfpn.modeling.config import DetectorConfig
-from official_nasfpn.training import runner
-from official_nasfpn.training.config import TrainingConfig
-from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.run_folder import RunFolder
-from official_nasfpn.training.strategies import build_strategy
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=["float32", "mixed_bfloat16"])
-def trained(tmp_path_factory, request):
-  """A run folder, its dataset and its evaluation on 16 drawn images.
-
-  Those that it was trained on: an AP near zero would agree with anything.
-  """
-  root = tmp_path_factory.mktemp("trained")
-  settings = Settings(seed=1, validation_fraction=0.5)
-  info, _ = prepare_dataset(ShapesConfig(32, 128), root / "data", settings, num_threads=2)
-  experiment = Experiment(
-    DetectorConfig(
-      backbone="R-10",
-      backbone_width=0.5,
-      num_filters=32,
-      num_repeats=1,
-      head_num_convs=1,
-      image_size=(128, 128),
-      anchor_size=2.0,
-      norm_momentum=0.9,
-    ),
-    InputConfig(
-      data_dir=str(info.data_dir),
-      train_parts=("val",),
-      scale_min=1.0,
-      scale_max=1.0,
-      horizontal_flip=False,
-    ),
-    TrainingConfig(
-      batch_size=8,
-      epochs=40,
-      learning_rate=0.32,
-      schedule="cosine",
-      warmup_epochs=1,
-      gradient_clip_norm=10.0,
-      compute_dtype=request.param,
-    ),
-  )
-  experiment, dataset = open_dataset(experiment)
-  folder = RunFolder(root / "run")
-  folder.claim(experiment, dataset.label_map)
-  strategy = build_strategy("one_device", None)
-  try:
-    runner.train(experiment, dataset, folder, strategy)
-    evaluation = runner.evaluate(experiment, dataset, folder, strategy)
-  finally:
-    tf_keras.mixed_precision.set_global_policy("float32")
-  return folder, dataset, evaluation
+@pytest.fixture(scope="module", params=["R-10", "R-10 in bfloat16"])
+def trained(request, trained_detector):
+  return trained_detector(request.param)
 
 
 def test_ap_of_the_saved_model_is_the_evaluators(trained, tmp_path, run_program):
   folder, dataset, evaluation = trained
-  assert evaluation.metrics["AP"] > 0.3
 
   export, out = tmp_path / "an export", tmp_path / "out"
   # The run folder alone is needed, wherever it lies.

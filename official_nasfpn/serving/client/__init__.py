@@ -1,0 +1,1 @@
+"""Detection by a model server, over REST or gRPC."""

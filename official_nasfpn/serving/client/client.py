@@ -1,0 +1,286 @@
+"""Detection by a model server: TensorFlow Serving with an export, over REST or gRPC."""
+
+import dataclasses
+import itertools
+import random
+import re
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from official_nasfpn.errors import UserError
+from official_nasfpn.serving.client.transport import PASSING, Failing, Failure, Transport
+
+_URL_FORMS = "http://host:8501/v1/models/NAME for REST or grpc://host:8500/NAME for gRPC"
+_REST_PATH = re.compile(r"(?P<prefix>.*)/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d+))?/?")
+_GRPC_PATH = re.compile(r"/(?P<name>[^/:]+)(/(?P<version>\d+))?/?")
+# "signature name" over REST, "signature key" over gRPC.
+_NO_SIGNATURE = re.compile(r"signature .*not found", re.IGNORECASE)
+_LONGEST_PAUSE_S = 10.0
+
+_Result = TypeVar("_Result")
+
+
+class ServingError(UserError):
+  """A model server gave no detections. The message says which, why, and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Detections:
+  """What was found in one image, best first.
+
+  Attributes:
+    boxes: float32 [n, 4] as (ymin, xmin, ymax, xmax) in pixels of the image.
+    scores: float32 [n].
+    classes: int32 [n], class indices.
+    category_ids: int64 [n], the dataset's own.
+    labels: names of the classes, n of them.
+    exit_number: the exit taken, where a budget chose it; else None.
+  """
+
+  boxes: np.ndarray
+  scores: np.ndarray
+  classes: np.ndarray
+  category_ids: np.ndarray
+  labels: tuple[str, ...]
+  exit_number: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+  """An image that the server cannot read.
+
+  Attributes:
+    index: its position among the images of the call.
+    reason: the server's, in one line.
+  """
+
+  index: int
+  reason: str
+
+
+class DetectionClient:
+  """A connection to a model on a server. Usable in a `with` statement."""
+
+  def __init__(self, url: str, timeout_s: float = 60.0, attempts: int = 4, backoff_s: float = 0.5):
+    """Connects on first use.
+
+    Args:
+      url: `http(s)://host:8501/v1/models/NAME[/versions/V]` for REST, `grpc://host:8500/NAME[/V]`
+        for gRPC; without V the newest version.
+      timeout_s: of each attempt, in seconds; over REST the longest silence.
+      attempts: to ask, while another one may help.
+      backoff_s: pause in seconds before the second attempt, doubled before each further one, and
+        shortened by up to a half at random lest many clients come back at once.
+
+    Raises:
+      UserError: `url` is neither, or gRPC lacks a package.
+    """
+    self.url = url
+    self._transport = _connect(url)
+    self._timeout_s = timeout_s
+    self._attempts = attempts
+    self._backoff_s = backoff_s
+
+  def __enter__(self) -> "DetectionClient":
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Ends the connection."""
+    self._transport.close()
+
+  def detect(
+    self,
+    encoded: Sequence[bytes],
+    exit_number: int | None = None,
+    budget_ms: float | None = None,
+  ) -> list[Detections | Refusal]:
+    """Detects objects.
+
+    Args:
+      encoded: JPEG or PNG images, of any and of mixed sizes. They are sent together; when the
+        server refuses them, halves of them, until those that it cannot read are alone.
+      exit_number: of an anytime detector; None takes the last.
+      budget_ms: milliseconds for all images together, by which the server chooses the exit.
+
+    Returns:
+      One for each image, in order.
+
+    Raises:
+      ServingError: there is no answer, or no such exit or model.
+      UserError: both an exit and a budget are given.
+    """
+    if isinstance(encoded, bytes | str):
+      raise UserError("detect() takes a list of encoded images; put a single one into brackets.")
+    if exit_number is not None and budget_ms is not None:
+      raise UserError("Give an exit number or a budget, not both: a budget chooses the exit.")
+    signature = "serving_default" if exit_number is None else f"exit_{exit_number}"
+    budget_per_image_ms = None
+    if budget_ms is not None:
+      signature = "detect_within"
+      budget_per_image_ms = budget_ms / max(len(encoded), 1)
+    try:
+      return self._detect(list(encoded), 0, signature, budget_per_image_ms)
+    except Failure as failure:
+      raise ServingError(self._sentence(failure)) from failure
+
+  def _detect(
+    self,
+    encoded: list[bytes],
+    first: int,
+    signature: str,
+    budget_per_image_ms: float | None,
+    is_part: bool = False,
+  ) -> list[Detections | Refusal]:
+    """Detects in images of which the first has the index `first` among those of the call."""
+    if not encoded:
+      return []
+    inputs = {"image_bytes": np.array(encoded, object)}
+    if budget_per_image_ms is not None:
+      # One for each image: a server that merges requests wants inputs of equal length.
+      budget_ms = budget_per_image_ms * len(encoded)
+      inputs["budget_ms"] = np.full(len(encoded), budget_ms, np.float32)
+    try:
+      outputs = self._retry(lambda: self._predict(signature, inputs))
+    except Failure as failure:
+      if failure.failing is not Failing.INVALID:
+        raise
+      if not is_part:
+        self._check_signature(signature, set(inputs), failure)
+      if len(encoded) == 1:
+        return [Refusal(first, failure.reason)]
+      half = len(encoded) // 2
+      return [
+        *self._detect(encoded[:half], first, signature, budget_per_image_ms, is_part=True),
+        *self._detect(encoded[half:], first + half, signature, budget_per_image_ms, is_part=True),
+      ]
+    return _detections(outputs, len(encoded))
+
+  def _retry(self, ask: Callable[[], _Result]) -> _Result:
+    """Asks until there is an answer, or none is to be expected."""
+    for attempt in itertools.count(1):
+      try:
+        return ask()
+      except Failure as failure:
+        if failure.failing not in PASSING or attempt >= self._attempts:
+          raise
+      pause = min(self._backoff_s * 2 ** (attempt - 1), _LONGEST_PAUSE_S)
+      time.sleep(pause * random.uniform(0.5, 1))
+
+  def _predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    try:
+      return self._transport.predict(signature, inputs, self._timeout_s)
+    except Failure as failure:
+      if failure.failing is not Failing.NOT_FOUND:
+        raise
+      version = self._transport.version
+      states = [state for v, state in self._versions().items() if version in (None, v)]
+      # Of a model that is still loading the server says that there is none.
+      if {"START", "LOADING"} & set(states):
+        raise Failure(Failing.LOADING, failure.reason) from failure
+      raise
+
+  def _versions(self) -> dict[int, str]:
+    """Returns the state of every version; nothing where the server does not say."""
+    try:
+      return self._transport.versions(self._timeout_s)
+    except Failure:
+      return {}
+
+  def _check_signature(self, signature: str, inputs: set[str], refusal: Failure) -> None:
+    """Raises a `ServingError` if a request was refused for something else than its images."""
+    name = signature.replace("_", " ") if "exit_" in signature else f"signature {signature}"
+    try:
+      signatures = self._transport.signatures(self._timeout_s)
+    except Failure:
+      # A proxy may let nothing through but predictions.
+      if not _NO_SIGNATURE.search(refusal.reason):
+        return
+      raise ServingError(f"There is no {name} at {self.url}: {refusal.reason}") from refusal
+    if signature not in signatures:
+      has = ", ".join(sorted(signatures))
+      raise ServingError(
+        f"There is no {name}: the model at {self.url} has the signatures {has}."
+      ) from refusal
+    if signatures[signature] != inputs:
+      takes = ", ".join(sorted(signatures[signature]))
+      raise ServingError(
+        f"The {name} of the model at {self.url} takes {takes}, not "
+        f"{', '.join(sorted(inputs))}: it is no export of ours."
+      ) from refusal
+
+  def _sentence(self, failure: Failure) -> str:
+    """Returns what is wrong, and what to do."""
+    url, hint, reason = self.url, self._transport.port_hint, failure.reason.rstrip(".")
+    tried = f"in {self._attempts} attempts" if self._attempts > 1 else "in one attempt"
+    match failure.failing:
+      case Failing.UNREACHABLE:
+        return f"No answer from {url} {tried}: {reason}. Is the server running, and is it {hint}?"
+      case Failing.TIMEOUT:
+        return (
+          f"No answer from {url} within {self._timeout_s:g} s {tried}: give the client a larger "
+          "timeout_s, or send fewer images at once."
+        )
+      case Failing.BUSY:
+        return f"{url} has no room {tried}: {reason}. Send fewer images at once, or try later."
+      case Failing.LOADING:
+        return f"The model {self._transport.model} at {url} is still loading: try again later."
+      case Failing.NOT_FOUND:
+        versions = ", ".join(f"{v} ({s.lower()})" for v, s in sorted(self._versions().items()))
+        if not versions:
+          return f"There is no model {self._transport.model} at {url}: check MODEL_NAME."
+        return f"The model at {url} is not available; the server has its versions {versions}."
+      case Failing.FOREIGN:
+        return f"{url} does not answer as TensorFlow Serving does: {reason}. Is it {hint}?"
+    return f"The server at {url} failed: {reason}. Its log says more."
+
+
+def _detections(outputs: Mapping[str, np.ndarray], num_images: int) -> list[Detections]:
+  names = [field.name for field in dataclasses.fields(Detections)][:-1]
+  is_whole = {*names, "num_detections"} <= set(outputs)
+  if (
+    not is_whole
+    or any(values.shape[:1] != (num_images,) for values in outputs.values())
+    or any(outputs[name].ndim < 2 for name in names)
+  ):
+    raise Failure(Failing.FOREIGN, "its outputs are not those of an export")
+  rows = []
+  for image, count in enumerate(outputs["num_detections"]):
+    values = {name: outputs[name][image, :count] for name in names}
+    values["labels"] = tuple(values["labels"].tolist())
+    exit_number = int(outputs["exit"][image]) if "exit" in outputs else None
+    rows.append(Detections(**values, exit_number=exit_number))
+  return rows
+
+
+def _connect(url: str) -> Transport:
+  try:
+    parts = urllib.parse.urlsplit(url)
+    has_host = bool(parts.hostname) and parts.port != 0  # The port is checked when it is read.
+  except ValueError:
+    parts, has_host = urllib.parse.urlsplit(""), False
+  is_grpc = parts.scheme == "grpc"
+  path = (_GRPC_PATH if is_grpc else _REST_PATH).fullmatch(parts.path)
+  if not has_host or parts.scheme not in ("grpc", "http", "https") or not path or parts.query:
+    raise UserError(f"{url!r} is not the address of a model: that is {_URL_FORMS}.")
+  version = int(path["version"]) if path["version"] else None
+  if not is_grpc:
+    from official_nasfpn.serving.client.rest_transport import RestTransport
+
+    server = f"{parts.scheme}://{parts.netloc}{path['prefix']}"
+    return RestTransport(server, path["name"], version)
+  try:
+    from official_nasfpn.serving.client.grpc_transport import GrpcTransport
+  except ImportError as error:
+    raise UserError(
+      f"gRPC needs a package that is not installed ({error}): `pip install "
+      "tensorflow-serving-api`, or use REST, which does not."
+    ) from error
+  server = parts.netloc if parts.port else f"{parts.netloc}:8500"
+  return GrpcTransport(server, urllib.parse.unquote(path["name"]), version)

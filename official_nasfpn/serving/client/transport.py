@@ -1,0 +1,83 @@
+"""What REST and gRPC have in common: what a client asks of a model server, and how that fails."""
+
+import enum
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+_LONGEST_REASON = 200
+# What TensorFlow writes around a reason, for those who know the graph.
+_NODES = re.compile(r"\{\{(?:function_)?node [^}]*\}\}|\[\[[^\]]*\]\]|\(\d+\) [A-Z_]+:")
+# What `signatures.py` asserts; the position is that in a part of the batch.
+_ASSERTION = re.compile(r"assertion failed: \[(.*) at position\] \[[\d .]*\]")
+_ROOTS = re.compile(r"^\d+ root error\(s\) found\.\s*")
+
+
+class Failing(enum.Enum):
+  """Why there is no answer, as far as a client acts on it."""
+
+  UNREACHABLE = "no connection, a connection that broke, or a server that says it is unavailable"
+  TIMEOUT = "no answer in time"
+  BUSY = "the server has no room for the request"
+  LOADING = "the model is not loaded yet"
+  INVALID = "the server understood the request, but not what is in it"
+  NOT_FOUND = "the server has no such model, or no such version"
+  FOREIGN = "something answers that is not TensorFlow Serving"
+  FAILED = "anything else: the same request would fail again"
+
+
+# What another attempt may mend.
+PASSING = {Failing.UNREACHABLE, Failing.TIMEOUT, Failing.BUSY, Failing.LOADING}
+
+
+class Failure(Exception):
+  """A request without an answer.
+
+  Attributes:
+    failing: why.
+    reason: the same in the words of the server or of the network, one line.
+  """
+
+  def __init__(self, failing: Failing, reason: str):
+    self.failing = failing
+    self.reason = one_line(reason)
+    super().__init__(f"{failing.name}: {self.reason}")
+
+
+class Transport(Protocol):
+  """A connection to one model, or to one version of it. All raise `Failure`.
+
+  Attributes:
+    model: its name.
+    version: None for the newest.
+    port_hint: which port of a server this talks to.
+  """
+
+  model: str
+  version: int | None
+  port_hint: str
+
+  def predict(
+    self, signature: str, inputs: Mapping[str, np.ndarray], timeout_s: float
+  ) -> dict[str, np.ndarray]:
+    """Returns the outputs of a signature; strings come as NumPy's `str`."""
+
+  def signatures(self, timeout_s: float) -> dict[str, set[str]]:
+    """Returns the names of the inputs of every signature."""
+
+  def versions(self, timeout_s: float) -> dict[int, str]:
+    """Returns the state of every version of the model: "AVAILABLE", "LOADING" and others."""
+
+  def close(self) -> None:
+    """Ends the connection."""
+
+
+def one_line(message: str) -> str:
+  """Returns a server's reason without names of graph nodes, in one line of bounded length."""
+  text = _ROOTS.sub("", message.strip())
+  # Of several roots the first will do, and it ends where its node is named.
+  text = next(filter(None, (part.strip() for part in _NODES.split(text))), "no reason given")
+  text = _ASSERTION.sub(r"\1", " ".join(text.split()))
+  return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} ..."

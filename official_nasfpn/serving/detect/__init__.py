@@ -1,0 +1,1 @@
+"""What the program `detect` does: files, videos, annotations, and the folder it fills."""

@@ -1,0 +1,169 @@
+"""The folder that one run of `detect` fills.
+
+OUT/request.json      what was asked for; the same request finds its answer here
+OUT/NAME.jpg, .png    the images with boxes
+OUT/NAME.mp4, .jsonl  the videos with boxes, and what was found in each frame (`video_detection.py`)
+OUT/images.json       image ids, files and pictures; videos; the files that were skipped, and why
+OUT/evaluation.json   AP, where annotations were given
+OUT/detections.json   COCO results of the images, written last: where it is, the folder is complete
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from official_nasfpn.disk import disk_errors, write_text
+from official_nasfpn.errors import UserError
+from official_nasfpn.serving.detectors.loading import fingerprint
+from official_nasfpn.training.coco_evaluation import EvaluationResult
+
+
+@dataclass(frozen=True)
+class DetectionRequest:
+  """What to detect and how to show it.
+
+  Attributes:
+    saved_model: folder of the export, of any format.
+    images: the image and video files.
+    score_threshold: weaker detections are not drawn; `detections.json` has them all.
+    annotations: COCO JSON: gives image ids and the AP; files that it does not know, and videos, are
+      left out.
+    exit: of an anytime detector, the one to take; None takes the last.
+    budget_ms: milliseconds for a batch, in which the last exit that is fast enough is taken.
+    all_exits: whether every exit's boxes are drawn beside those that are written down.
+    compare: whether the annotated boxes are drawn beside those.
+  """
+
+  saved_model: Path
+  images: tuple[Path, ...]
+  score_threshold: float = 0.3
+  annotations: Path | None = None
+  exit: int | None = None
+  budget_ms: float | None = None
+  all_exits: bool = False
+  compare: bool = False
+
+
+@dataclass(frozen=True)
+class DetectionSummary:
+  """What a run found.
+
+  Attributes:
+    num_images: images that were looked at.
+    num_videos: videos that were looked at.
+    num_frames: frames of all of them.
+    num_drawn: boxes drawn on all of these.
+    skipped: files that are no whole images or videos, and why.
+    evaluation: where annotations were given.
+    is_new: False where the folder held all of this already.
+  """
+
+  num_images: int
+  num_videos: int
+  num_frames: int
+  num_drawn: int
+  skipped: tuple[tuple[str, str], ...]
+  evaluation: EvaluationResult | None
+  is_new: bool
+
+
+def claim(output_dir: Path, request: DetectionRequest) -> bool:
+  """Makes a folder that of a request.
+
+  Args:
+    output_dir: new, or filled by the same request.
+    request: what to do.
+
+  Returns:
+    Whether the folder holds the answer already.
+
+  Raises:
+    UserError: it holds something else, or cannot be written.
+  """
+  wanted = _to_json(request)
+  file = output_dir / "request.json"
+  if file.is_file():
+    try:
+      stored = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+      stored = {}
+    if stored != wanted:
+      changed = [key for key in wanted if stored.get(key) != wanted[key]]
+      raise UserError(
+        f"{output_dir} holds other detections ({', '.join(changed)} differ). Give --output_dir a "
+        "new folder."
+      )
+    return (output_dir / "detections.json").is_file()
+  if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
+    raise UserError(
+      f"{output_dir} exists and holds something else. Give --output_dir a new folder."
+    )
+  with output_errors(output_dir):
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_json(file, wanted)
+  return False
+
+
+def read_summary(
+  output_dir: Path, score_threshold: float, is_new: bool = False
+) -> DetectionSummary:
+  """Returns what a complete folder says.
+
+  Args:
+    output_dir: the folder.
+    score_threshold: of its request.
+    is_new: whether it was made just now.
+  """
+  images = json.loads((output_dir / "images.json").read_text(encoding="utf-8"))
+  results = json.loads((output_dir / "detections.json").read_text(encoding="utf-8"))
+  evaluation = None
+  if (file := output_dir / "evaluation.json").is_file():
+    evaluation = EvaluationResult(**json.loads(file.read_text(encoding="utf-8")))
+  # Folders from before there were videos have no list of them.
+  videos = images.get("videos", [])
+  return DetectionSummary(
+    num_images=len(images["images"]),
+    num_videos=len(videos),
+    num_frames=sum(video["num_frames"] for video in videos),
+    num_drawn=sum(row["score"] >= score_threshold for row in results)
+    + sum(video["num_drawn"] for video in videos),
+    skipped=tuple((row["file"], row["reason"]) for row in images["skipped"]),
+    evaluation=evaluation,
+    is_new=is_new,
+  )
+
+
+def write_json(path: Path, content: object) -> None:
+  """Writes a file of the folder in one move."""
+  write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def output_errors(output_dir: Path) -> Iterator[None]:
+  """Turns what a full or unwritable disk raises within the block into a `UserError`."""
+  with disk_errors(
+    output_dir, "Make room or give another --output_dir; the same command goes on from here."
+  ):
+    yield
+
+
+def _to_json(request: DetectionRequest) -> dict:
+  """Returns what makes two requests the same; files count by path, size and time."""
+
+  def file(path: Path) -> list:
+    status = path.stat()
+    return [str(path.absolute()), status.st_size, status.st_mtime_ns]
+
+  return {
+    "saved_model": str(request.saved_model.absolute()),
+    "saved_model_sha256": fingerprint(request.saved_model),
+    "score_threshold": request.score_threshold,
+    "annotations": file(request.annotations) if request.annotations else None,
+    "exit": request.exit,
+    "budget_ms": request.budget_ms,
+    "all_exits": request.all_exits,
+    "compare": request.compare,
+    "images": [file(path) for path in request.images],
+  }

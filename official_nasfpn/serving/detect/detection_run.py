@@ -1,0 +1,200 @@
+"""One run of `detect`: images and videos to pictures, COCO results and AP."""
+
+import functools
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from official_nasfpn.data.drawing import MIN_SIDE, draw_detections, side_by_side
+from official_nasfpn.disk import write_text
+from official_nasfpn.errors import UserError
+from official_nasfpn.progress import progress_bar
+from official_nasfpn.serving.detect.detection import (
+  Detect,
+  DetectedImage,
+  InputImage,
+  detect_files,
+  detect_one,
+  result_rows,
+)
+from official_nasfpn.serving.detect.detection_folder import (
+  DetectionRequest,
+  DetectionSummary,
+  claim,
+  output_errors,
+  read_summary,
+  write_json,
+)
+from official_nasfpn.serving.detect.ground_truth import GroundTruth
+from official_nasfpn.serving.detect.video_detection import (
+  detect_video,
+  results_file,
+  summarize_video,
+)
+from official_nasfpn.serving.detect.video_files import BrokenVideoError, is_video
+from official_nasfpn.serving.detectors.loading import ExportedDetector, load_detector
+
+
+def run_detection(
+  request: DetectionRequest, output_dir: Path, batch_size: int = 8
+) -> DetectionSummary:
+  """Detects, draws, writes COCO results and evaluates; or finds all that in `output_dir`.
+
+  Args:
+    request: what to do.
+    output_dir: new, or filled by the same request.
+    batch_size: images sent to the detector together.
+
+  Raises:
+    UserError: the SavedModel or the annotations are not usable, no image or video is, the detector
+      has no such exit, `output_dir` holds something else, or the disk is full.
+  """
+  if request.compare and not request.annotations:
+    raise UserError("Nothing to compare with: give --annotations, a COCO JSON of the images.")
+  truth = GroundTruth(request.annotations) if request.annotations else None
+  images, videos = _inputs(request, truth)
+  if claim(output_dir, request):
+    return read_summary(output_dir, request.score_threshold)
+  detector = load_detector(request.saved_model)
+  if request.all_exits and not detector.exits:
+    raise UserError(f"{detector.path} has one exit only, so there is nothing to draw beside it.")
+  if truth:
+    truth.check_categories(detector.label_map)
+
+  paths = [*(image.path for image in images), *videos]
+  pictures = dict(zip(paths, (output_dir / name for name in picture_names(paths)), strict=True))
+  detect = _choose(detector, request)
+  draw = functools.partial(_draw, detector=detector, truth=truth, request=request)
+  skipped: list[dict] = []
+  with output_errors(output_dir):
+    image_rows, results, sizes = _detect_images(images, detect, draw, batch_size, pictures, skipped)
+    video_rows = _detect_videos(
+      videos, detect, draw, batch_size, pictures, skipped, request.score_threshold
+    )
+    if not image_rows and not video_rows:
+      raise UserError(f"None of the {len(paths)} files is an image or a video that can be read.")
+    write_json(
+      output_dir / "images.json", {"images": image_rows, "videos": video_rows, "skipped": skipped}
+    )
+    if truth:
+      evaluation = truth.evaluate(results, sizes, detector.label_map)
+      write_text(output_dir / "evaluation.json", evaluation.to_json())
+    write_json(output_dir / "detections.json", results)
+  return read_summary(output_dir, request.score_threshold, is_new=True)
+
+
+def picture_names(paths: Sequence[Path]) -> list[str]:
+  """Returns a different file name for every picture, after its file's name where possible."""
+  taken, names = set(), []
+  for path in paths:
+    suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+    suffix = ".mp4" if is_video(path) else suffix
+    name, number = f"{path.stem}{suffix}", 1
+    while name.lower() in taken:
+      number += 1
+      name = f"{path.stem}-{number}{suffix}"
+    taken.add(name.lower())
+    names.append(name)
+  return names
+
+
+def _inputs(
+  request: DetectionRequest, truth: GroundTruth | None
+) -> tuple[list[InputImage], list[Path]]:
+  """Returns the images and the videos that are meant."""
+  images = [path for path in request.images if not is_video(path)]
+  videos = [path for path in request.images if is_video(path)]
+  if truth is None:
+    return [InputImage(path, id_) for id_, path in enumerate(images, start=1)], videos
+  if not images:
+    raise UserError("--annotations and --compare are for images, and there are videos only.")
+  return truth.find_images(images), []
+
+
+def _detect_images(
+  images: Sequence[InputImage],
+  detect: Detect,
+  draw: Callable[[DetectedImage], Image.Image],
+  batch_size: int,
+  pictures: Mapping[Path, Path],
+  skipped: list[dict],
+) -> tuple[list[dict], list[dict], dict[int, tuple[int, int]]]:
+  """Returns what was looked at, COCO results, and width and height by image id."""
+  rows, results, sizes = [], [], {}
+  if not images:
+    return rows, results, sizes
+  with progress_bar(len(images), "detect", "image") as bar:
+
+    def skip(image: InputImage, reason: str) -> None:
+      skipped.append({"file": str(image.path), "reason": reason})
+      bar.update()
+
+    for found in detect_files(detect, images, batch_size, skip):
+      id_, picture = found.source.id, pictures[found.source.path]
+      draw(found).save(picture, **({"quality": 92} if picture.suffix == ".jpg" else {}))
+      results += [{"image_id": id_, **row} for row in result_rows(found)]
+      rows.append({"id": id_, "file": str(found.source.path), "picture": picture.name})
+      sizes[id_] = (found.encoded.width, found.encoded.height)
+      bar.update()
+  return rows, results, sizes
+
+
+def _detect_videos(
+  videos: Sequence[Path],
+  detect: Detect,
+  draw: Callable[[DetectedImage], Image.Image],
+  batch_size: int,
+  pictures: Mapping[Path, Path],
+  skipped: list[dict],
+  score_threshold: float,
+) -> list[dict]:
+  """Returns what was looked at; videos that an interrupted run has finished are not repeated."""
+  rows = []
+  for video in videos:
+    picture = pictures[video]
+    try:
+      # A frame keeps its size.
+      detect_video(video, detect, functools.partial(draw, min_side=1), batch_size, picture)
+    except BrokenVideoError as error:
+      skipped.append({"file": str(video), "reason": str(error)})
+      continue
+    summary = summarize_video(results_file(picture), score_threshold)
+    row = {"file": str(video), "picture": picture.name, "results": results_file(picture).name}
+    rows.append({**row, "num_frames": summary.num_frames, "num_drawn": summary.num_drawn})
+  return rows
+
+
+def _choose(detector: ExportedDetector, request: DetectionRequest) -> Detect:
+  """Returns the function that detects as the request wants it."""
+  if request.budget_ms is not None:
+    return lambda encoded: detector.detect_within(encoded, request.budget_ms)
+  return lambda encoded: detector(encoded, request.exit)
+
+
+def _draw(
+  found: DetectedImage,
+  detector: ExportedDetector,
+  truth: GroundTruth | None,
+  request: DetectionRequest,
+  min_side: int = MIN_SIDE,
+) -> Image.Image:
+  """Returns the picture that the request wants of an image."""
+  names = [category.name for category in detector.label_map.categories]
+  panels = {}
+  if request.compare:
+    size = found.encoded.width, found.encoded.height
+    panels["annotated"] = truth.boxes(found.source.id, size, detector.label_map)
+  if request.all_exits:
+    for latency in detector.exit_latency:
+      title = f"exit {latency['exit']}, {latency['median_ms']:.0f} ms"
+      panels[title] = detect_one(detector, found.encoded.data, latency["exit"])
+  else:
+    panels["detected"] = found.detections
+  with Image.open(io.BytesIO(found.encoded.data)) as image:
+    drawn = [
+      (title, draw_detections(image, boxes, names, request.score_threshold, min_side))
+      for title, boxes in panels.items()
+    ]
+  return drawn[0][1] if len(drawn) == 1 else side_by_side(drawn)

@@ -1,0 +1,147 @@
+"""Annotations beside the images that a SavedModel looks at: their ids, and the AP."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from official_nasfpn.data.coco_json import (
+  AnnotatedImage,
+  clean_boxes,
+  coco_content,
+  read_coco_json,
+)
+from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.data.report import Report
+from official_nasfpn.errors import UserError
+from official_nasfpn.serving.detect.detection import InputImage
+from official_nasfpn.training.coco_evaluation import EvaluationResult, evaluate_coco_results
+
+
+class GroundTruth:
+  """The COCO JSON of some images.
+
+  Attributes:
+    path: the file.
+  """
+
+  def __init__(self, path: str | Path):
+    """Reads the file.
+
+    Args:
+      path: COCO JSON; `area`, `iscrowd` and segmentations may be missing.
+
+    Raises:
+      UserError: it is missing or is not COCO JSON.
+    """
+    self.path = Path(path)
+    self._dataset = read_coco_json(path, Report())
+    self._by_name = {image.file_name: image for image in self._dataset.images}
+
+  def find_images(self, paths: Sequence[Path]) -> list[InputImage]:
+    """Returns the annotated ones of some image files, with their ids and sizes.
+
+    Args:
+      paths: image files. `file_name` in the annotations may hold folders: the longest end of a path
+        that is a `file_name` counts.
+
+    Raises:
+      UserError: none of the files is annotated, or two are the same annotated image.
+    """
+    path_of_id: dict[int, Path] = {}
+    images: list[InputImage] = []
+    for path in paths:
+      annotated = self._find(path)
+      if annotated is None:
+        continue
+      if annotated.id in path_of_id:
+        raise UserError(
+          f"{path_of_id[annotated.id]} and {path} are both {annotated.file_name!r} of {self.path}."
+        )
+      path_of_id[annotated.id] = path
+      images.append(InputImage(path, annotated.id, annotated.size))
+    if not images:
+      example = self._dataset.images[0].file_name
+      raise UserError(f"{self.path} annotates none of the images; its first is {example!r}.")
+    return images
+
+  def evaluate(
+    self,
+    results: Sequence[Mapping],
+    sizes: Mapping[int, tuple[int, int]],
+    label_map: LabelMap,
+  ) -> EvaluationResult:
+    """Runs pycocotools over detections.
+
+    Args:
+      results: COCO's result format.
+      sizes: width and height by image id, of the images that were looked at.
+      label_map: the classes to report, those of the detector.
+    """
+    looked_at = [image for image in self._dataset.images if image.id in sizes]
+    # Cleaned as for training, so that AP here and AP there are of the same boxes.
+    boxes = [
+      clean_boxes(image.annotations, sizes[image.id], label_map, Report(), image.file_name)
+      for image in looked_at
+    ]
+    ids = [image.id for image in looked_at]
+    content = coco_content([{"id": id_} for id_ in ids], boxes, label_map)
+    with tempfile.TemporaryDirectory() as folder:
+      file = Path(folder) / "annotations.json"
+      file.write_text(json.dumps(content), encoding="utf-8")
+      return evaluate_coco_results(file, results, label_map, ids)
+
+  def boxes(
+    self, image_id: int, size: tuple[int, int], label_map: LabelMap
+  ) -> dict[str, np.ndarray]:
+    """Returns the annotated boxes of an image, crowds left out, in the form of detections.
+
+    Args:
+      image_id: of the annotations.
+      size: width and height of the image in pixels.
+      label_map: the detector's classes; boxes of others are left out.
+
+    Returns:
+      `boxes` float64 [n, 4] as (ymin, xmin, ymax, xmax) in pixels and `classes` int32 [n]
+      class indices.
+    """
+    (image,) = (image for image in self._dataset.images if image.id == image_id)
+    boxes = clean_boxes(image.annotations, size, label_map, Report(), image.file_name)
+    boxes = [box for box in boxes if not box.is_crowd]
+    corners = [(box.y, box.x, box.y + box.height, box.x + box.width) for box in boxes]
+    return {
+      "boxes": np.array(corners, np.float64).reshape(-1, 4),
+      "classes": np.array([box.class_index for box in boxes], np.int32),
+    }
+
+  def check_categories(self, label_map: LabelMap) -> None:
+    """Refuses annotations whose categories are not those of the detector.
+
+    Args:
+      label_map: the detector's classes.
+
+    Raises:
+      UserError: no id in common, or one id with two names.
+    """
+    names = {category.id: category.name for category in label_map.categories}
+    common = [category for category in self._dataset.label_map.categories if category.id in names]
+    if not common:
+      raise UserError(
+        f"{self.path} has none of the detector's category ids {sorted(names)[:8]}: it annotates "
+        "another dataset."
+      )
+    for category in common:
+      if category.name != names[category.id]:
+        raise UserError(
+          f"{self.path} calls category {category.id} {category.name!r}, the detector calls it "
+          f"{names[category.id]!r}: they are of different datasets."
+        )
+
+  def _find(self, path: Path) -> AnnotatedImage | None:
+    parts = path.absolute().parts
+    for start in range(1, len(parts)):
+      if image := self._by_name.get("/".join(parts[start:])):
+        return image
+    return None

@@ -1,0 +1,74 @@
+"""The image and video files that a command line means, and how to read an image."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import UnidentifiedImageError
+
+from official_nasfpn.data.image_encoding import BrokenImageError, EncodedImage, encode_image
+from official_nasfpn.errors import UserError
+from official_nasfpn.serving.detect.video_files import VIDEO_SUFFIXES
+
+# What a folder is searched for; a file that is named itself is tried whatever it is called.
+SUFFIXES = VIDEO_SUFFIXES | frozenset(
+  (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+)
+
+
+def find_files(patterns: Sequence[str], excluding: Path | None = None) -> list[Path]:
+  """Returns the image and video files that paths stand for, in order, each once.
+
+  Args:
+    patterns: files, folders (searched with all folders below them) and glob patterns.
+    excluding: a folder whose files do not count, where earlier results may lie.
+
+  Raises:
+    UserError: a pattern matches nothing, or there is no image or video in all of them.
+  """
+  found: dict[Path, None] = {}
+  for pattern in patterns:
+    # A name may hold brackets, so what exists is not taken for a pattern.
+    matches = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
+    if not matches:
+      raise UserError(f"--images: {pattern!r} is no file or folder, and matches none.")
+    for match in map(Path, matches):
+      files = _files_below(match) if match.is_dir() else [match]
+      files = [file for file in files if excluding is None or not _is_below(file, excluding)]
+      found.update(dict.fromkeys(files))
+  if not found:
+    raise UserError(
+      f"--images: there are no images or videos ({', '.join(sorted(SUFFIXES))}) in {patterns}."
+    )
+  return list(found)
+
+
+def read_image(path: Path, annotated_size: tuple[int, int] | None = None) -> EncodedImage:
+  """Returns an image as the detector is to get it: the same bytes as `prepare_data` would store.
+
+  Args:
+    path: the file. Formats that TensorFlow cannot decode are re-encoded; an EXIF orientation is
+      applied, as in training.
+    annotated_size: width and height by the annotations, if there are any.
+
+  Raises:
+    BrokenImageError: it is no image, or a damaged one, or cannot be read.
+  """
+  try:
+    return encode_image(path.read_bytes(), annotated_size)
+  except OSError as error:
+    raise BrokenImageError(f"cannot be read: {error.strerror}") from error
+  except BrokenImageError as error:
+    if isinstance(error.__cause__, UnidentifiedImageError):
+      # Pillow's own message names a buffer in memory.
+      raise BrokenImageError("not in any known image format") from error
+    raise
+
+
+def _files_below(folder: Path) -> list[Path]:
+  files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+  return sorted(path for path in files if path.is_file() and not path.name.startswith("."))
+
+
+def _is_below(file: Path, folder: Path) -> bool:
+  return file.resolve().is_relative_to(folder.resolve())

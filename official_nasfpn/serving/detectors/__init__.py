@@ -1,0 +1,1 @@
+"""Exports in use, one module for each runtime; `loading` takes any of them."""

@@ -1,0 +1,47 @@
+"""How long one image takes through an export, decoding and non-maximum suppression included."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from official_nasfpn.data.image_encoding import encode_image
+from official_nasfpn.serving.detectors.loading import load_detector
+
+
+def measure_latency(
+  export_dir: str | Path, image_paths: Sequence[str | Path], repeats: int = 50
+) -> dict[str, float | int]:
+  """Times single images, one after another.
+
+  Real images and trained weights are needed: random ones hide what the non-maximum suppression of
+  real detections costs.
+
+  Args:
+    export_dir: the export, of any format.
+    image_paths: taken in turn.
+    repeats: number of timed images.
+
+  Returns:
+    `median_ms`, `p90_ms`, `min_ms`: milliseconds per image; `first_ms`: the first image, which
+    TensorFlow optimises its graph for; `repeats`.
+  """
+  detector = load_detector(export_dir)
+  images = [encode_image(Path(path).read_bytes(), None).data for path in image_paths]
+
+  def measure(image: bytes) -> float:
+    start = time.perf_counter()
+    detector([image])
+    return 1000 * (time.perf_counter() - start)
+
+  first = measure(images[0])
+  measure(images[0])  # The second call may still be slower than the rest.
+  times = [measure(images[index % len(images)]) for index in range(repeats)]
+  return {
+    "median_ms": float(np.median(times)),
+    "p90_ms": float(np.percentile(times, 90)),
+    "min_ms": min(times),
+    "first_ms": first,
+    "repeats": repeats,
+  }

@@ -1,0 +1,1 @@
+"""From a run folder to an export: SavedModel, ONNX, TensorFlow Lite, and their check."""

@@ -1,0 +1,71 @@
+"""What tells one export of a run from another: checksums and choices, kept beside the model."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from official_nasfpn.errors import UserError
+
+if TYPE_CHECKING:
+  # Whoever reads the record of a SavedModel needs no part of the detector's code.
+  from official_nasfpn.training.run_folder import RunFolder
+
+RECORD_FILE = "export.json"
+
+Record = Mapping[str, object]
+
+
+def export_record(folder: "RunFolder", checkpoint: str, **choices: object) -> dict[str, object]:
+  """Returns what an export is made from.
+
+  Args:
+    folder: the run.
+    checkpoint: of it, path prefix.
+    **choices: what else makes a difference, such as the precision.
+  """
+  return {
+    "checkpoint_step": int(checkpoint.rsplit("-", 1)[1]),
+    # The index holds a checksum of every tensor, so it stands for the weights.
+    "checkpoint_sha256": _sha256(Path(f"{checkpoint}.index")),
+    "config_sha256": _sha256(folder.config_file),
+    "label_map_sha256": _sha256(folder.label_map_file),
+    **choices,
+  }
+
+
+def is_exported(export: Path, record_file: Path, record: Record) -> bool:
+  """Returns whether this very export is there already.
+
+  Args:
+    export: what is there.
+    record_file: what it was made from.
+    record: what is to be exported.
+
+  Raises:
+    UserError: it is an export of another run, of a later checkpoint, or of other choices.
+  """
+  try:
+    found = json.loads(record_file.read_text(encoding="utf-8"))
+  except (OSError, ValueError):
+    found = {}
+  same = {name for name, value in record.items() if found.get(name) == value}
+  if not same >= {"config_sha256", "label_map_sha256"}:
+    raise UserError(f"{export} is an export of another run. Give --output_dir a new folder.")
+  for name in record.keys() - same:
+    if not name.startswith("checkpoint_"):
+      raise UserError(
+        f"{export} is an export of this run with {name} {found.get(name)!r} instead of "
+        f"{record[name]!r}. Give --output_dir a new folder."
+      )
+  if found["checkpoint_step"] > record["checkpoint_step"]:
+    raise UserError(
+      f"{export} is an export of a later checkpoint, of step {found['checkpoint_step']} where "
+      f"this is step {record['checkpoint_step']}. Give --output_dir a new folder."
+    )
+  return same == set(record)
+
+
+def _sha256(path: Path) -> str:
+  return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,193 @@
+"""From a run folder to a SavedModel as TensorFlow Serving expects it, whole or not at all.
+
+EXPORT/1/saved_model.pb, EXPORT/1/variables/   the model
+EXPORT/1/assets/label_map.json                 classes, and the dataset's own category ids
+EXPORT/1/assets/config.gin                     every setting of the run, resolved
+EXPORT/1/assets/export.json                    which checkpoint of which run this is, and the time
+                                               that each exit took when it was exported
+EXPORT/1/assets.extra/tf_serving_warmup_requests
+
+A later checkpoint of the same run becomes EXPORT/2, which a server of EXPORT takes over by itself.
+
+Signatures, and what they take:
+
+serving_default  image_bytes, string [batch]: encoded JPEG or PNG images of any and of mixed sizes
+image_tensors    images, uint8 [batch, height, width, 3]: RGB images of any one size
+without_nms      images, float32 [batch, H, W, 3]: RGB, 0 to 255, fitted by the caller into the
+                 network's input of Detector.image_size; see below
+
+and of an anytime detector, with the exits 1 to N of which `serving_default` is the last
+
+exit_1 ... exit_N  image_bytes, as above
+detect_within      image_bytes, and budget_ms, float32 [batch] or [1]: takes the last exit that the
+                   smallest budget allows for the whole batch, and the first where none is allowed
+
+They give, with D = Detector.max_detections and rows from `num_detections` on zero:
+
+boxes           float32 [batch, D, 4]  (ymin, xmin, ymax, xmax) in pixels of the image as encoded
+scores          float32 [batch, D]     best first
+classes         int32 [batch, D]       class index, position in label_map.json from 0
+category_ids    int64 [batch, D]       the dataset's own ids
+labels          string [batch, D]      names of the classes
+num_detections  int32 [batch]
+exit            int32 [batch]          the exit taken; `detect_within` alone
+
+but `without_nms` gives what non-maximum suppression would choose from, with A anchors: boxes
+float32 [batch, A, 4] in pixels of its input and scores float32 [batch, A, classes].
+"""
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import tensorflow as tf
+
+from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.disk import disk_errors
+from official_nasfpn.errors import UserError
+from official_nasfpn.modeling.detector import Detector
+from official_nasfpn.serving.export.exit_latency import ExitLatency, measure_exits, sample_images
+from official_nasfpn.serving.export.record import (
+  RECORD_FILE,
+  Record,
+  export_record,
+  is_exported,
+)
+from official_nasfpn.serving.export.restore import restore_detector
+from official_nasfpn.serving.export.signatures import detection_signatures
+from official_nasfpn.serving.export.warm_up import write_warm_up_requests
+from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.run_folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+  """What `export_run` left.
+
+  Attributes:
+    path: the SavedModel, EXPORT/1 or later.
+    is_new: False if it was there already, from the same checkpoint and settings.
+    exit_latency: of every exit of an anytime detector; empty for others.
+    has_warm_up: whether it holds requests for TensorFlow Serving to warm up with.
+  """
+
+  path: Path
+  is_new: bool
+  exit_latency: tuple[ExitLatency, ...] = ()
+  has_warm_up: bool = True
+
+
+def export_run(folder: RunFolder, output_dir: Path) -> Export:
+  """Exports the newest checkpoint of a run folder.
+
+  Args:
+    folder: of the run. Nothing else is needed; where the run's data is at hand, the exits of an
+      anytime detector are timed with its images.
+    output_dir: becomes the folder of the model, with a numbered folder for each export.
+
+  Raises:
+    UserError: the folder is no run or has no checkpoint, the checkpoint does not fit the settings,
+      `output_dir` holds something else, or it cannot be written.
+  """
+  experiment, label_map = folder.load()
+  checkpoint = folder.latest_checkpoint()
+  record = export_record(folder, checkpoint)
+  versions = _versions(output_dir)
+  if versions and is_exported(versions[-1], versions[-1] / "assets" / RECORD_FILE, record):
+    return Export(versions[-1], is_new=False)
+  detector = restore_detector(experiment, label_map, checkpoint)
+  number = int(versions[-1].name) + 1 if versions else 1
+  return _write(detector, experiment, label_map, folder, record, output_dir / str(number))
+
+
+def _versions(output_dir: Path) -> list[Path]:
+  """Returns the exports in a folder, oldest first; refuses a folder of anything else."""
+  if not output_dir.exists():
+    return []
+  content = list(output_dir.iterdir()) if output_dir.is_dir() else [output_dir]
+  versions = [path for path in content if path.name.isdigit() and path.is_dir()]
+  if len(versions) != len(content) or not all(
+    (path / "assets" / RECORD_FILE).is_file() for path in versions
+  ):
+    raise UserError(
+      f"{output_dir} exists and is not an export of ours. Give --output_dir a new folder."
+    )
+  return sorted(versions, key=lambda path: int(path.name))
+
+
+def _write(
+  detector: Detector,
+  experiment: Experiment,
+  label_map: LabelMap,
+  folder: RunFolder,
+  record: Record,
+  version: Path,
+) -> Export:
+  """Saves under another name beside the model's folder and renames when all is written."""
+  # Not in it: what a killed export leaves behind would be taken for something else's.
+  model = version.absolute().parent
+  with disk_errors(model, "Nothing was kept: make room and run the same command again."):
+    model.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{model.name}.partial-", dir=model.parent))
+    try:
+      # The inner folder gets ordinary permissions; mkdtemp's own could not be read by a server.
+      export = _save(detector, experiment, label_map, folder, record, partial / version.name)
+      model.mkdir(exist_ok=True)
+      export.path.rename(version)
+    finally:
+      shutil.rmtree(partial, ignore_errors=True)
+  return dataclasses.replace(export, path=version)
+
+
+def _save(
+  detector: Detector,
+  experiment: Experiment,
+  label_map: LabelMap,
+  folder: RunFolder,
+  record: Record,
+  path: Path,
+) -> Export:
+  """Writes the SavedModel, with a file or two beside it."""
+  # A plain module: saving the tree of Keras layers takes five times as long and adds nothing.
+  module = tf.Module(name="detection")
+  module.detector_variables = detector.variables
+  module.exit_latency_ms = tf.Variable(tf.zeros(len(detector.exits)), trainable=False)
+  signatures = detection_signatures(
+    detector, experiment.detector, label_map, module.exit_latency_ms
+  )
+  images, source = sample_images(experiment)
+  latency = ()
+  if len(detector.exits) > 1:
+    latency = measure_exits({n: signatures[f"exit_{n}"] for n in detector.exits}, images)
+    # A budget is a promise, which the median would break every second time.
+    module.exit_latency_ms.assign([exit_.p90_ms for exit_ in latency])
+    record = {
+      **record,
+      "exit_latency": [dataclasses.asdict(exit_) for exit_ in latency],
+      "exit_latency_measured_on": source,
+    }
+  record_file = path.with_name(RECORD_FILE)
+  record_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+  assets = [folder.label_map_file, folder.config_file, record_file]
+  module.assets = [tf.saved_model.Asset(str(asset)) for asset in assets]
+  tf.saved_model.save(module, str(path), signatures=signatures)
+  warm_up = {name: _example_inputs(function, images) for name, function in signatures.items()}
+  return Export(path, True, latency, has_warm_up=write_warm_up_requests(path, warm_up))
+
+
+def _example_inputs(function: tf.function, images: list[bytes]) -> dict[str, tf.Tensor]:
+  """Returns inputs for one image, of the names that a signature takes."""
+  inputs = {}
+  for spec in function.input_signature:
+    if spec.name == "image_bytes":
+      inputs[spec.name] = tf.constant(images[:1])
+    elif spec.name == "budget_ms":
+      inputs[spec.name] = tf.constant([1000.0])
+    else:
+      image = tf.io.decode_image(images[0], channels=3, expand_animations=False)
+      height, width = image.shape[:2] if spec.shape[1] is None else spec.shape[1:3]
+      resized = tf.image.resize(image[tf.newaxis], [height, width])
+      inputs[spec.name] = tf.cast(resized, spec.dtype)
+  return inputs

@@ -1,0 +1,23 @@
+"""The encoded images of prepared data, as a detector that is exported gets them."""
+
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from official_nasfpn.data.dataset_info import DatasetInfo
+
+
+def stored_images(dataset: DatasetInfo, parts: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+  """Yields image id and encoded image of some parts, in the order of their files.
+
+  Args:
+    dataset: prepared data.
+    parts: of it.
+  """
+  features = {
+    "image/source_id": tf.io.FixedLenFeature([], tf.string),
+    "image/encoded": tf.io.FixedLenFeature([], tf.string),
+  }
+  for record in tf.data.TFRecordDataset(dataset.shard_paths(parts)):
+    example = tf.io.parse_single_example(record, features)
+    yield int(example["image/source_id"].numpy()), example["image/encoded"].numpy()

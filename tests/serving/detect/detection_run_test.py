@@ -1,0 +1,243 @@
+"""Image files to pictures and COCO results, through an export."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from official_nasfpn.errors import UserError
+from official_nasfpn.serving.detect.detection import InputImage, detect_files
+from official_nasfpn.serving.detect.detection_folder import DetectionRequest
+from official_nasfpn.serving.detect.detection_run import picture_names, run_detection
+from official_nasfpn.serving.detect.image_files import find_files
+
+
+@pytest.fixture
+def images(tmp_path, photo):
+  """A folder of good images and two broken ones; two files have one name.
+
+  All have the network's aspect ratio: an untrained detector finds things in the padding, too.
+  """
+  folder = tmp_path / "images"
+  (folder / "more").mkdir(parents=True)
+  photo(200, 100).save(folder / "a.jpg")
+  photo(80, 40, seed=1).convert("L").save(folder / "b.png")
+  photo(120, 60, seed=2).convert("CMYK").save(folder / "more" / "a.jpg")
+  photo(90, 45, seed=3).save(folder / "c.webp")
+  (folder / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
+  (folder / "empty.png").touch()
+  return folder
+
+
+@pytest.fixture
+def request_(export_dir, images):
+  return DetectionRequest(export_dir, tuple(find_files([str(images)])), score_threshold=0.05)
+
+
+def read(path):
+  return json.loads(path.read_text())
+
+
+def test_pictures_and_results_of_all_whole_images(request_, images, tmp_path):
+  output_dir = tmp_path / "out"
+  summary = run_detection(request_, output_dir, batch_size=3)
+  assert (summary.num_images, summary.is_new, summary.evaluation) == (4, True, None)
+  assert [file.split("/")[-1] for file, _ in summary.skipped] == ["broken.jpg", "empty.png"]
+
+  listed = read(output_dir / "images.json")["images"]
+  assert {row["file"]: row["picture"] for row in listed} == {
+    str(images / "a.jpg"): "a.jpg",
+    str(images / "b.png"): "b.png",
+    str(images / "c.webp"): "c.png",
+    str(images / "more" / "a.jpg"): "a-2.jpg",
+  }
+  for row in listed:
+    with Image.open(output_dir / row["picture"]) as picture, Image.open(row["file"]) as image:
+      assert picture.width % image.width == picture.height % image.height == 0
+
+  results = read(output_dir / "detections.json")
+  assert {row["image_id"] for row in results} == {row["id"] for row in listed}
+  assert {row["category_id"] for row in results} <= {4, 9, 70}
+  # All detections, also those too weak to be drawn.
+  assert min(row["score"] for row in results) < request_.score_threshold
+  assert summary.num_drawn == sum(row["score"] >= request_.score_threshold for row in results)
+
+
+def test_a_broken_image_does_not_change_its_batch(saved_detector, images):
+  def detect(paths):
+    inputs = [InputImage(path, number) for number, path in enumerate(paths)]
+    broken = []
+    found = detect_files(saved_detector, inputs, 8, lambda image, _: broken.append(image.path.name))
+    return [image.detections["scores"] for image in found], broken
+
+  good = [images / "a.jpg", images / "b.png"]
+  expected, _ = detect(good)
+  found, broken = detect([images / "empty.png", good[0], images / "broken.jpg", good[1]])
+  assert broken == ["empty.png", "broken.jpg"]
+  for one, other in zip(found, expected, strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_the_same_request_is_not_repeated_and_another_is_refused(request_, images, tmp_path):
+  output_dir = tmp_path / "out"
+  first = run_detection(request_, output_dir)
+  before = (output_dir / "detections.json").stat().st_mtime_ns
+  second = run_detection(request_, output_dir)
+  assert not second.is_new
+  assert (second.num_drawn, second.skipped) == (first.num_drawn, first.skipped)
+  assert (output_dir / "detections.json").stat().st_mtime_ns == before
+
+  (images / "b.png").write_bytes((images / "a.jpg").read_bytes())
+  with pytest.raises(UserError, match=r"other detections \(images differ\)"):
+    run_detection(request_, output_dir)
+  with pytest.raises(UserError, match="holds something else"):
+    run_detection(request_, images)
+
+
+def test_an_interrupted_run_is_completed(request_, tmp_path):
+  output_dir = tmp_path / "out"
+  run_detection(request_, output_dir)
+  expected = read(output_dir / "detections.json")
+  (output_dir / "detections.json").unlink()
+  (output_dir / "a.jpg").unlink()
+  assert run_detection(request_, output_dir).is_new
+  assert read(output_dir / "detections.json") == expected
+  assert (output_dir / "a.jpg").is_file()
+
+
+def test_without_a_single_whole_image_it_fails(export_dir, images, tmp_path):
+  request = DetectionRequest(export_dir, (images / "broken.jpg", images / "empty.png"))
+  with pytest.raises(UserError, match="None of the 2 files"):
+    run_detection(request, tmp_path / "out")
+  assert not (tmp_path / "out" / "detections.json").exists()
+
+
+def test_a_full_disk_is_an_error_and_the_same_request_goes_on(request_, tmp_path, small_disk):
+  with small_disk(20_000), pytest.raises(UserError, match=r"cannot be written: .*Make room"):
+    run_detection(request_, tmp_path / "out")
+  assert not (tmp_path / "out" / "detections.json").exists()
+  assert run_detection(request_, tmp_path / "out").num_images == 4
+
+
+def test_no_two_pictures_get_one_name(tmp_path):
+  paths = [
+    tmp_path / name for name in ("x.jpg", "y/x.JPG", "x.png", "y/x.tif", "x-2.jpg", "z/X.jpg")
+  ]
+  names = picture_names(paths)
+  assert names[:3] == ["x.jpg", "x-2.jpg", "x.png"]
+  assert len({name.lower() for name in names}) == len(paths)
+
+
+def annotate(path, images, **changes):
+  content = {
+    "images": [{"id": 50 + i, "file_name": name} for i, name in enumerate(images)],
+    "annotations": [],
+    "categories": [{"id": 4, "name": "ant"}, {"id": 9, "name": "bee"}, {"id": 70, "name": "cat"}],
+    **changes,
+  }
+  path.write_text(json.dumps(content))
+  return path
+
+
+def with_annotations(request, path):
+  return DetectionRequest(request.saved_model, request.images, request.score_threshold, path)
+
+
+def test_annotations_give_ids_and_a_perfect_ap_to_their_own_boxes(request_, tmp_path):
+  run_detection(request_, tmp_path / "out")
+  listed = {row["id"]: row["file"] for row in read(tmp_path / "out" / "images.json")["images"]}
+  # What was detected is called the truth; areas are missing and all annotations have one id.
+  files = ["images/more/a.jpg", "b.png", "elsewhere.png"]
+  truth = [
+    {"id": 0, "image_id": 50 + index, "category_id": row["category_id"], "bbox": row["bbox"]}
+    for row in read(tmp_path / "out" / "detections.json")
+    for index, file in enumerate(files)
+    if listed[row["image_id"]].endswith(file)
+  ]
+  annotations = annotate(tmp_path / "truth.json", files, annotations=truth)
+
+  summary = run_detection(with_annotations(request_, annotations), tmp_path / "evaluated")
+  assert summary.num_images == 2
+  assert summary.evaluation.num_images == 2
+  assert summary.evaluation.metrics["AP"] == pytest.approx(1.0)
+  assert {row["image_id"] for row in read(tmp_path / "evaluated" / "detections.json")} == {50, 51}
+  again = run_detection(with_annotations(request_, annotations), tmp_path / "evaluated")
+  assert again.evaluation.table() == summary.evaluation.table()
+
+
+@pytest.mark.parametrize(
+  ("files", "categories", "message"),
+  [
+    (["none.jpg"], None, "annotates none of the images; its first is 'none.jpg'"),
+    (["a.jpg"], None, "are both 'a.jpg'"),
+    (
+      ["b.png"],
+      [{"id": 4, "name": "wasp"}],
+      "calls category 4 'wasp', the detector calls it 'ant'",
+    ),
+    (["b.png"], [{"id": 1, "name": "ant"}], "has none of the detector's category ids"),
+  ],
+)
+def test_annotations_of_something_else_are_refused(request_, tmp_path, files, categories, message):
+  changes = {"categories": categories} if categories else {}
+  annotations = annotate(tmp_path / "truth.json", files, **changes)
+  with pytest.raises(UserError, match=message):
+    run_detection(with_annotations(request_, annotations), tmp_path / "out")
+
+
+@pytest.fixture
+def annotations(images, tmp_path):
+  """One box in one of the images."""
+  path = tmp_path / "annotations.json"
+  content = {
+    "images": [{"id": 5, "file_name": "a.jpg", "width": 200, "height": 100}],
+    "annotations": [{"id": 1, "image_id": 5, "category_id": 9, "bbox": [20, 10, 100, 60]}],
+    "categories": [{"id": 4, "name": "ant"}, {"id": 9, "name": "bee"}, {"id": 70, "name": "cat"}],
+  }
+  path.write_text(json.dumps(content))
+  return path
+
+
+def one_image(anytime_export_dir, images, **settings):
+  return DetectionRequest(anytime_export_dir, (images / "a.jpg",), 0.05, **settings)
+
+
+def test_an_exit_and_a_budget_are_taken(anytime_export_dir, images, tmp_path):
+  def scores(name, **settings):
+    run_detection(one_image(anytime_export_dir, images, **settings), tmp_path / name)
+    return [row["score"] for row in read(tmp_path / name / "detections.json")]
+
+  first = scores("first", exit=1)
+  assert first != scores("last")
+  assert first == pytest.approx(scores("hurry", budget_ms=0.0), abs=1e-5)
+  assert scores("last") == pytest.approx(scores("leisure", budget_ms=1e6), abs=1e-5)
+  with pytest.raises(UserError, match="There is no exit 7"):
+    scores("none", exit=7)
+
+
+def test_exits_and_annotations_are_drawn_side_by_side(
+  anytime_export_dir, images, annotations, tmp_path
+):
+  request = one_image(
+    anytime_export_dir, images, annotations=annotations, all_exits=True, compare=True
+  )
+  run_detection(request, tmp_path / "out")
+  run_detection(one_image(anytime_export_dir, images), tmp_path / "plain")
+  with (
+    Image.open(tmp_path / "out" / "a.jpg") as wide,
+    Image.open(tmp_path / "plain" / "a.jpg") as plain,
+  ):
+    # The annotated boxes and three exits.
+    assert 4 * plain.width < wide.width < 4.2 * plain.width
+    # The panel of the annotations shows the box of the bee, and it alone.
+    colors = wide.convert("RGB").crop((0, 0, plain.width, wide.height)).getcolors(1 << 24)
+  near = sum(count for count, rgb in colors if np.abs(np.subtract(rgb, (44, 160, 44))).max() < 25)
+  assert near > 300
+
+
+def test_what_cannot_be_drawn_is_refused(export_dir, images, tmp_path):
+  with pytest.raises(UserError, match="Nothing to compare with"):
+    run_detection(one_image(export_dir, images, compare=True), tmp_path / "out")
+  with pytest.raises(UserError, match="one exit only"):
+    run_detection(one_image(export_dir, images, all_exits=True), tmp_path / "out")

@@ -1,0 +1,164 @@
+"""Exports of one file, for ONNX Runtime and for LiteRT: what they hold, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from official_nasfpn.errors import UserError
+from official_nasfpn.serving.detectors.loading import load_detector
+from official_nasfpn.serving.detectors.saved_detector import SavedDetector
+from official_nasfpn.serving.export.check import check_export
+from official_nasfpn.serving.export.model_file import FileFormat, export_file
+from tests.serving.agreement import of_image
+
+FORMATS = [
+  FileFormat("onnx"),
+  FileFormat("tflite"),
+  FileFormat("tflite", "float16"),
+  FileFormat("tflite", "int8"),
+]
+
+
+@pytest.fixture(scope="module")
+def onnx_dir(untrained_run, tmp_path_factory):
+  path = tmp_path_factory.mktemp("onnx") / "model"
+  assert export_file(untrained_run, path, FileFormat("onnx"))
+  return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("name", "file_format"),
+  [("R-10 in bfloat16", FORMATS[0]), *(("NAS-FPNLite", each) for each in FORMATS)],
+  ids=str,
+)
+def test_the_ap_is_that_of_the_training(trained_detector, tmp_path, name, file_format):
+  folder, _, evaluation = trained_detector(name)
+  export_file(folder, tmp_path / "model", file_format)
+  check = check_export(tmp_path / "model", folder)
+  assert check.result.num_images == evaluation.num_images
+  # In integers after 16 calibration images; on BCCD it is a hundredth at most (docs/results.md).
+  allowed = {"float32": 0.005, "float16": 0.02, "int8": 0.05}[file_format.precision]
+  assert check.result.metrics["AP"] == pytest.approx(evaluation.metrics["AP"], abs=allowed)
+  assert f"{evaluation.metrics['AP']:.4f}" in check.table()
+
+
+@pytest.mark.parametrize("file_format", FORMATS[:2], ids=lambda f: f.name)
+def test_called_as_a_saved_model_is(untrained_run, saved_detector, photo, tmp_path, file_format):
+  export_file(untrained_run, tmp_path / "model", file_format)
+  detector = load_detector(tmp_path / "model")
+  encoded = [
+    tf.io.encode_png(np.asarray(photo(*size))).numpy() for size in [(256, 128), (90, 300), (1, 1)]
+  ]
+  found, expected = detector(encoded), saved_detector(encoded)
+  assert set(found) == set(expected)
+  for name, values in expected.items():
+    assert (found[name].shape, found[name].dtype.kind) == (values.shape, values.dtype.kind), name
+  for index in range(len(encoded)):
+    count = found["num_detections"][index]
+    assert count == 20
+    np.testing.assert_allclose(found["scores"][index], expected["scores"][index], atol=1e-5)
+    for outputs in (found, expected):
+      ids = [detector.label_map.category_id(c) for c in outputs["classes"][index]]
+      assert outputs["category_ids"][index].tolist() == ids
+      names = [detector.label_map.name(c).encode() for c in outputs["classes"][index]]
+      assert outputs["labels"][index].tolist() == names
+  with pytest.raises(UserError, match="the one exit that was chosen when it was exported"):
+    detector(encoded, 1)
+
+
+@pytest.mark.slow
+def test_an_early_exit(anytime_run, anytime_export_dir, photo, tmp_path):
+  encoded = [tf.io.encode_png(np.asarray(photo(256, 128))).numpy()]
+  saved = SavedDetector(anytime_export_dir)
+  for number in (1, 3):
+    path = tmp_path / str(number)
+    export_file(anytime_run, path, FileFormat("onnx", exit=number))
+    found, expected = (
+      of_image(outputs, 0) for outputs in (load_detector(path)(encoded), saved(encoded, number))
+    )
+    np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-5)
+  sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("1", "3")]
+  # What lies beyond the exit is not in the file.
+  assert sizes[1] - sizes[0] > 100_000
+  with pytest.raises(UserError, match=r"--exit 4: .* can be exported at exit 1, 2, 3\."):
+    export_file(anytime_run, tmp_path / "4", FileFormat("onnx", exit=4))
+
+
+def test_beside_the_file_lies_what_explains_it(onnx_dir, untrained_run):
+  names = {"model.onnx", "label_map.json", "config.gin", "export.json"}
+  assert {path.name for path in onnx_dir.iterdir()} == names
+  assert [path.name for path in onnx_dir.parent.iterdir()] == [onnx_dir.name]
+  assert onnx_dir.stat().st_mode & 0o055 == 0o055
+  record = json.loads((onnx_dir / "export.json").read_text())
+  assert {name: record[name] for name in ("format", "precision", "exit", "checkpoint_step")} == {
+    "format": "onnx",
+    "precision": "float32",
+    "exit": 2,
+    "checkpoint_step": 7,
+  }
+  assert (onnx_dir / "config.gin").read_text() == untrained_run.config_file.read_text()
+
+
+def test_the_same_again_is_nothing_to_do(onnx_dir, untrained_run):
+  before = (onnx_dir / "model.onnx").stat().st_mtime_ns
+  assert not export_file(untrained_run, onnx_dir, FileFormat("onnx"))
+  assert (onnx_dir / "model.onnx").stat().st_mtime_ns == before
+
+
+def test_what_is_there_is_not_overwritten(
+  onnx_dir, run_copy, export_dir, change_detector, tmp_path
+):
+  with pytest.raises(UserError, match="with format 'onnx' instead of 'tflite'"):
+    export_file(run_copy, onnx_dir, FileFormat("tflite"))
+  with pytest.raises(UserError, match="is not an export of ours"):
+    export_file(run_copy, export_dir, FileFormat("onnx"))
+  for file in run_copy.checkpoints.glob("ckpt-7.*"):
+    file.rename(file.with_name(file.name.replace("ckpt-7", "ckpt-9")))
+  state = run_copy.checkpoints / "checkpoint"
+  state.write_text(state.read_text().replace("ckpt-7", "ckpt-9"))
+  with pytest.raises(UserError, match="is an export of an earlier checkpoint"):
+    export_file(run_copy, onnx_dir, FileFormat("onnx"))
+  change_detector(run_copy, score_threshold=0.5)
+  with pytest.raises(UserError, match="is an export of another run"):
+    export_file(run_copy, onnx_dir, FileFormat("onnx"))
+
+
+def test_what_cannot_be_made_is_refused(untrained_run, run_copy, change_detector, tmp_path):
+  with pytest.raises(UserError, match="--precision int8 is for --format tflite"):
+    export_file(untrained_run, tmp_path / "model", FileFormat("onnx", "int8"))
+  # Its data is gone.
+  with pytest.raises(UserError, match=r"int8 is calibrated with images of the run's own data: "):
+    export_file(untrained_run, tmp_path / "model", FileFormat("tflite", "int8"))
+  change_detector(run_copy, num_filters=24)
+  with pytest.raises(UserError, match="num_filters"):
+    export_file(run_copy, tmp_path / "model", FileFormat("tflite"))
+  assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("file_format", FORMATS[:2], ids=lambda f: f.name)
+def test_a_damaged_file_is_named(onnx_dir, untrained_run, tmp_path, file_format):
+  export_file(untrained_run, tmp_path / "model", file_format)
+  (file,) = (tmp_path / "model").glob("model.*")
+  file.write_bytes(file.read_bytes()[:1000])
+  with pytest.raises(UserError, match=r"is damaged: .* Export it again\."):
+    load_detector(tmp_path / "model")
+
+
+@pytest.mark.slow
+def test_as_a_person_runs_it(untrained_run, tmp_path, run_program, photo):
+  export, out = tmp_path / "lite", tmp_path / "out"
+  process = run_program(
+    *("export", "--model_dir", untrained_run.path, "--output_dir", export, "--format", "tflite")
+  )
+  assert process.returncode == 0, process.stderr
+  assert process.stdout.startswith("Exported ")
+  photo(90, 60).save(tmp_path / "photo.png")
+  process = run_program(
+    *("detect", "--saved_model", export, "--output_dir", out, tmp_path / "photo.png"),
+    *("--score_threshold", "0"),
+  )
+  assert process.returncode == 0, process.stderr
+  assert len(json.loads((out / "detections.json").read_text())) == 20
