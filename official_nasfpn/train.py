@@ -18,6 +18,12 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_multi_string("gin_file", [], "Recipe to read; may be given several times.")
 flags.DEFINE_multi_string("gin_param", [], "Single binding such as `Training.epochs = 3`.")
+flags.DEFINE_string(
+  "architecture",
+  None,
+  "What a search has found, SEARCH_DIR or SEARCH_DIR#RANK, at any time of the search; or a name of "
+  "the catalogue, or an architecture file. Sets Detector.architecture.",
+)
 flags.DEFINE_string("data_dir", None, "Folder made by prepare_data; sets Input.data_dir.")
 flags.DEFINE_string(
   "model_dir", None, "Run folder; made if it does not exist. All machines of a cluster must see it."
@@ -55,6 +61,8 @@ def main(argv: list[str]) -> None:
   if not gin_files:
     raise UserError("Give a recipe with --gin_file, or --model_dir of an existing run.")
   gin_params = list(FLAGS.gin_param)
+  if FLAGS.architecture:
+    gin_params.append(_architecture_binding(FLAGS.architecture))
   if FLAGS.data_dir:
     gin_params.append(f"Input.data_dir = {str(Path(FLAGS.data_dir).resolve())!r}")
   experiment, dataset = experiment_lib.open_dataset(
@@ -99,6 +107,15 @@ def main(argv: list[str]) -> None:
   if result and is_chief():
     write_text(folder.evaluation_file, result.to_json())
     print(result.table())
+
+
+def _architecture_binding(value: str) -> str:
+  if not Path(value.partition("#")[0]).is_dir():
+    return f"Detector.architecture = {value!r}"
+  from official_nasfpn import architecture
+  from official_nasfpn.search.found import found_architecture
+
+  return architecture.to_gin(found_architecture(value))
 
 
 def _print_plan(experiment, dataset) -> None:

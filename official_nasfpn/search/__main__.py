@@ -1,7 +1,7 @@
 """Searches for a feature pyramid: `python -m official_nasfpn.search --gin_file R --search_dir D`.
 
 The same command continues a search that was interrupted, and shows the result of one that is
-finished.
+finished; `--search_dir D --status` shows at any time what has been found.
 """
 
 import functools
@@ -18,6 +18,7 @@ from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import proxy_task, storage
 from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.found import read_trials
 from official_nasfpn.search.loop import run_search
 from official_nasfpn.search.recipe import settle_recipe
 from official_nasfpn.search.results import results_table, write_results
@@ -34,6 +35,10 @@ _NUM_WORKERS = flags.DEFINE_integer(
   "num_workers", 1, "Worker processes on this machine, which share its cores.", lower_bound=1
 )
 
+_TOP_K = flags.DEFINE_integer("top_k", 3, "Architectures in the table.", lower_bound=1)
+_STATUS = flags.DEFINE_bool(
+  "status", False, "Print what has been found so far, while the search runs or when it has ended."
+)
 _DRY_RUN = flags.DEFINE_bool(
   "dry_run",
   False,
@@ -52,6 +57,9 @@ _WORKER_COMMAND = (sys.executable, "-m", "official_nasfpn.worker")
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   search_dir = Path(_SEARCH_DIR.value) if _SEARCH_DIR.value else None
+  if _STATUS.value:
+    print(results_table(read_trials(search_dir), search_dir, _TOP_K.value))
+    return
   proxy_recipe, config, space = _read_recipe(search_dir)
   if _DRY_RUN.value:
     _print_plan(proxy_recipe, config, space)
@@ -70,7 +78,7 @@ def main(argv: list[str]) -> None:
       "\nStopped. Nothing that was finished is lost: the same command continues.", file=sys.stderr
     )
     sys.exit(130)
-  print(results_table(trials, search_dir))
+  print(results_table(trials, search_dir, _TOP_K.value))
 
 
 def _read_recipe(search_dir: Path | None) -> tuple[str, SearchConfig, SearchSpace]:
@@ -98,7 +106,7 @@ def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> 
 
 
 def _uses_tensorflow(config: SearchConfig) -> bool:
-  return config.algorithm != "random"
+  return config.algorithm == "ppo"
 
 
 def _write_events(

@@ -13,7 +13,8 @@ class SearchConfig:
   """What is searched with, and for how long.
 
   Attributes:
-    algorithm: `ppo`, the paper's controller, or `random`, uniform sampling of the search space.
+    algorithm: `ppo`, the paper's controller; `evolution`, regularised evolution (Real et al. 2019);
+      or `random`, uniform sampling of the search space.
     num_trials: architectures to sample. May be raised later to continue a finished search.
     trials_per_update: architectures sampled together, evaluated in parallel and learnt from
       together; 20 in NASNet (Zoph et al. 2018, A.3).
@@ -32,9 +33,12 @@ class SearchConfig:
       trial (NASNet A.2).
     hidden_units: of the controller's LSTM (NASNet A.2).
     cell: `lstm`, or `layer_norm_lstm` from tensorflow-addons.
+    population_size: members of the population of `evolution`; 100 in the paper, of a search of
+      20,000 trials.
+    tournament_size: members of which the best becomes a parent; a quarter of the population there.
   """
 
-  algorithm: Literal["ppo", "random"] = "ppo"
+  algorithm: Literal["ppo", "evolution", "random"] = "ppo"
   num_trials: PositiveInt = 100
   trials_per_update: PositiveInt = 20
   seed: NonNegativeInt = 0
@@ -48,3 +52,5 @@ class SearchConfig:
   baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
   hidden_units: PositiveInt = 100
   cell: Literal["lstm", "layer_norm_lstm"] = "lstm"
+  population_size: PositiveInt = 40
+  tournament_size: PositiveInt = 10

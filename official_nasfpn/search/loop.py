@@ -16,6 +16,7 @@ from official_nasfpn.progress import progress_bar
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithm import Outcome, Proposal, SearchAlgorithm
 from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.evolution import Evolution
 from official_nasfpn.search.local_launcher import Launcher, LocalLauncher
 from official_nasfpn.search.random_search import RandomSearch
 from official_nasfpn.search.store import NewTrial, Trial, TrialStore
@@ -66,6 +67,8 @@ def make_algorithm(config: SearchConfig, space: SearchSpace) -> SearchAlgorithm:
   """Returns the algorithm that `config` names, in its first state."""
   if config.algorithm == "random":
     return RandomSearch(space, config.seed)
+  if config.algorithm == "evolution":
+    return Evolution(space, config.seed, config.population_size, config.tournament_size)
   # Here, because TensorFlow is a matter of seconds and hundreds of megabytes.
   import tensorflow as tf
 

@@ -11,13 +11,8 @@ from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.figures import draw_reward_curve
+from official_nasfpn.search.found import best_trials, code_version
 from official_nasfpn.search.store import DONE, FAILED, Trial
-
-
-def best_trials(trials: Sequence[Trial]) -> list[Trial]:
-  """Returns the trials that gave a reward, the best first; reused ones are left out."""
-  done = [trial for trial in trials if trial.state == DONE]
-  return sorted(done, key=lambda trial: (-trial.reward, trial.number))
 
 
 def bests_so_far(trials: Sequence[Trial]) -> list[Trial]:
@@ -52,6 +47,7 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
   provenance = (
     f"# The best of {len(trials)} trials of the search {search}: trial {best.number}, "
     f"reward {best.reward:.6g}.\n"
+    f"# Architecture {best.architecture_hash}; official_nasfpn {code_version()}.\n"
   )
   write_text(search_dir / "best_architecture.gin", provenance + architecture.to_gin(spec))
   draw_pyramid(
@@ -70,7 +66,7 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
 
 
 def results_table(trials: Sequence[Trial], search_dir: Path, num_rows: int = 3) -> str:
-  """Returns what a person wants to know of a finished search, as text."""
+  """Returns what a person wants to know of a search, finished or not, as text."""
   counts = _counts(trials)
   lines = [
     f"{counts['sampled']} architectures sampled, {counts['unique']} unique, {counts['trained']} "
@@ -83,7 +79,10 @@ def results_table(trials: Sequence[Trial], search_dir: Path, num_rows: int = 3) 
       f"{rank:>4}  {trial.reward:>8.4f}  {trial.number:>6}  {trial.seconds:>8.1f}  {path}"
     )
   for name in ("best_architecture.gin", "best_architecture.png", "reward_curve.png"):
-    lines.append(str(search_dir / name))
+    if (search_dir / name).is_file():
+      lines.append(str(search_dir / name))
+  if unfinished := sum(not trial.is_finished for trial in trials):
+    lines.append(f"{unfinished} more are proposed and not finished.")
   return "\n".join(lines)
 
 

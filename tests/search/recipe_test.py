@@ -76,7 +76,7 @@ def test_a_broken_recipe_is_named(tmp_path):
 @pytest.mark.parametrize(
   ("field", "value"),
   [
-    ("algorithm", "evolution"),
+    ("algorithm", "annealing"),
     ("cell", "gru"),
     ("num_trials", 0),
     ("learning_rate", 0.0),

@@ -1,13 +1,17 @@
 """What a search leaves behind."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+import official_nasfpn
 from official_nasfpn.architecture import CATALOG, from_gin, to_gin
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.results import best_trials, results_table, write_results
+from official_nasfpn.search.found import best_trials, code_version, found_architecture, read_trials
+from official_nasfpn.search.results import results_table, write_results
 from official_nasfpn.search.store import NewTrial, Trial, TrialStore
 
 
@@ -38,6 +42,7 @@ def test_the_best_architecture_is_written_with_its_provenance(trials, tmp_path):
   text = (tmp_path / "best_architecture.gin").read_text()
   assert text.startswith(
     f"# The best of 5 trials of the search {tmp_path.name}: trial 2, reward 0.5.\n"
+    f"# Architecture nas_fpn; official_nasfpn {code_version()}.\n"
   )
   assert from_gin(text) == CATALOG["nas_fpn"]
   for name in ("best_architecture.png", "reward_curve.png"):
@@ -58,3 +63,60 @@ def test_the_table_tells_what_happened(trials, tmp_path):
 def test_a_search_without_any_reward_ends_with_the_reason(trials, tmp_path):
   with pytest.raises(UserError, match=r"None of the 1 trials .* because: NaN loss"):
     write_results(trials[4:], tmp_path)
+
+
+def test_the_version_names_the_commit_where_there_is_one(monkeypatch):
+  repository = Path(__file__).parents[2]
+  if not (repository / ".git").exists() or not shutil.which("git"):
+    pytest.skip("not a clone")
+  head = subprocess.run(
+    ["git", "-C", repository, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+  ).stdout.strip()
+  commit = code_version().split("commit ")[1].removesuffix("-dirty")
+  assert len(commit) >= 7
+  assert head.startswith(commit)
+  monkeypatch.setenv("PATH", "")
+  assert code_version() == official_nasfpn.__version__
+
+
+class TestWhatIsFound:
+  def test_by_rank(self, trials, tmp_path):
+    assert found_architecture(str(tmp_path)) == CATALOG["nas_fpn"]
+    assert found_architecture(f"{tmp_path}#2") == CATALOG["fpn_like"]
+    assert read_trials(tmp_path) == trials
+
+  @pytest.mark.parametrize("rank", [0, 3])
+  def test_a_rank_that_is_not_there(self, trials, tmp_path, rank):
+    with pytest.raises(UserError, match=f"there is no rank {rank}; 2 trials have a reward"):
+      found_architecture(f"{tmp_path}#{rank}")
+
+  def test_no_search(self, tmp_path):
+    with pytest.raises(UserError, match=r"There is no search in .*: it has no search\.db"):
+      found_architecture(str(tmp_path))
+
+  def test_a_text_that_does_more_than_bind_an_architecture_is_refused(self, trials, tmp_path):
+    for line in ("import os", "include '/etc/passwd'", "Training.epochs = 1"):
+      store = TrialStore(tmp_path / "search.db")
+      with store._transaction() as connection:
+        text = f"{to_gin(CATALOG['nas_fpn'])}\n{line}\n"
+        connection.exec_driver_sql("UPDATE trials SET architecture = ?", (text,))
+      store.close()
+      with pytest.raises(UserError, match="trial 2: an architecture"):
+        found_architecture(str(tmp_path))
+
+  def test_training_takes_it(self, trials, tmp_path, shapes_data, run_program):
+    recipe = Path(__file__).parents[2] / "gin" / "quickstart.gin"
+    arguments = ["--gin_file", recipe, "--data_dir", shapes_data]
+    plans = [
+      run_program("train", *arguments, "--dry_run", "--architecture", which)
+      for which in (f"{tmp_path}#2", "fpn_like", tmp_path)
+    ]
+    assert [plan.returncode for plan in plans] == [0, 0, 0], plans[0].stderr
+    assert plans[0].stdout == plans[1].stdout != plans[2].stdout
+    plan = run_program("train", *arguments, "--dry_run", "--architecture", f"{tmp_path}#3")
+    assert "there is no rank 3" in plan.stderr
+
+  def test_the_table_at_any_time(self, trials, tmp_path, run_program):
+    process = run_program("search", "--search_dir", tmp_path, "--status", "--top_k", "1")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == results_table(trials, tmp_path, 1) + "\n"

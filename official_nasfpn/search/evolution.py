@@ -1,0 +1,95 @@
+"""Regularised evolution (Real et al. 2019, algorithm 1): the baseline without a controller.
+
+The population is a queue. A child is a copy, with one choice changed, of the best of a few members
+drawn at random; it joins the queue when it has its reward, and the oldest member leaves. Here the
+children of one update are made together, from the same population.
+"""
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+
+from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.search.algorithm import Outcome, Proposal
+
+
+class Evolution:
+  """Breeds architectures from the rewarded ones."""
+
+  def __init__(self, space: SearchSpace, seed: int, population_size: int, tournament_size: int):
+    """Begins with an empty population; until it is full, architectures are drawn uniformly.
+
+    Args:
+      space: that is searched.
+      seed: of everything that is drawn.
+      population_size: members; P in the paper.
+      tournament_size: members of which the best becomes a parent; S in the paper.
+    """
+    self._space = space
+    self._seed = seed
+    self._population_size = population_size
+    self._tournament_size = tournament_size
+    self._population: list[tuple[tuple[int, ...], float]] = []
+
+  def propose(self, update: int, count: int) -> list[Proposal]:
+    rng = random.Random(f"{self._seed}/{update}")
+    num_missing = self._population_size - len(self._population)
+    return [
+      self._proposal(self._draw(rng) if index < num_missing else self._child(rng))
+      for index in range(count)
+    ]
+
+  def learn(self, update: int, outcomes: Sequence[Outcome]) -> Mapping[str, float]:
+    del update
+    self._population += [(outcome.proposal.choices, outcome.reward) for outcome in outcomes]
+    self._population = self._population[-self._population_size :]
+    if not self._population:
+      return {}
+    rewards = [reward for _, reward in self._population]
+    return {
+      "population/mean_reward": sum(rewards) / len(rewards),
+      "population/best_reward": max(rewards),
+    }
+
+  def state(self) -> bytes:
+    return json.dumps(self._population).encode()
+
+  def restore(self, state: bytes) -> None:
+    self._population = [(tuple(choices), reward) for choices, reward in json.loads(state)]
+
+  def _draw(self, rng: random.Random) -> tuple[int, ...]:
+    return self._space.encode(self._space.sample(rng))
+
+  def _child(self, rng: random.Random) -> tuple[int, ...]:
+    members = rng.sample(self._population, min(self._tournament_size, len(self._population)))
+    parent, _ = max(members, key=lambda member: member[1])
+    return mutate(parent, self._space, rng)
+
+  def _proposal(self, choices: tuple[int, ...]) -> Proposal:
+    # Nothing is learnt from how likely a choice was.
+    return Proposal(choices, (0.0,) * len(choices))
+
+
+def mutate(choices: Sequence[int], space: SearchSpace, rng: random.Random) -> tuple[int, ...]:
+  """Returns an architecture in which one choice is another.
+
+  Later choices stay where they are still valid, and are drawn again where they are not.
+
+  Args:
+    choices: one per decision of the space.
+    space: which choices are valid.
+    rng: all randomness comes from it.
+  """
+  others: list[int] = []
+  while not others:  # Some decisions leave one valid choice only.
+    changed = rng.randrange(len(choices))
+    others = [choice for choice in _valid(space, choices[:changed]) if choice != choices[changed]]
+  child = [*choices[:changed], rng.choice(others)]
+  for choice in choices[changed + 1 :]:
+    valid = _valid(space, child)
+    child.append(choice if choice in valid else rng.choice(valid))
+  return tuple(child)
+
+
+def _valid(space: SearchSpace, choices: Sequence[int]) -> list[int]:
+  return [choice for choice, is_valid in enumerate(space.mask(choices)) if is_valid]

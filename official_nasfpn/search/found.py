@@ -1,0 +1,74 @@
+"""What a search has found so far, by rank: asked while it runs or when it has ended."""
+
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from official_nasfpn import __version__, architecture
+from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.errors import UserError
+from official_nasfpn.search import storage
+from official_nasfpn.search.store import DONE, Trial, TrialStore
+
+
+def read_trials(search_dir: Path) -> list[Trial]:
+  """Returns all trials of a search.
+
+  Args:
+    search_dir: of a search, running or not.
+
+  Raises:
+    UserError: there is no search, or one of another version of this program.
+  """
+  if not storage.database_path(search_dir).is_file():
+    raise UserError(f"There is no search in {search_dir}: it has no search.db.")
+  store = TrialStore(storage.database_path(search_dir))
+  try:
+    with storage.search_disk_errors(search_dir):
+      store.check_version()
+      return store.trials()
+  finally:
+    store.close()
+
+
+def best_trials(trials: Sequence[Trial]) -> list[Trial]:
+  """Returns the trials that gave a reward, the best first; reused ones are left out."""
+  done = [trial for trial in trials if trial.state == DONE]
+  return sorted(done, key=lambda trial: (-trial.reward, trial.number))
+
+
+def found_architecture(where: str) -> PyramidSpec:
+  """Returns an architecture that a search has found.
+
+  Args:
+    where: `SEARCH_DIR` for the best so far, or `SEARCH_DIR#RANK`, such as `runs/search#3`.
+
+  Raises:
+    UserError: there is no search, or no such rank.
+  """
+  directory, rank = where, 1
+  if match := re.fullmatch(r"(.+)#(\d+)", where):
+    directory, rank = match[1], int(match[2])
+  ranking = best_trials(read_trials(Path(directory)))
+  if not 1 <= rank <= len(ranking):
+    raise UserError(f"{where}: there is no rank {rank}; {len(ranking)} trials have a reward.")
+  trial = ranking[rank - 1]
+  # Parsed as data: a text in a shared place is never executed.
+  return architecture.from_gin(trial.architecture, where=f"{where}, trial {trial.number}")
+
+
+def code_version() -> str:
+  """Returns the version of this package, with the commit where it runs from a clone."""
+  package = Path(__file__).resolve().parents[1]
+  try:
+    process = subprocess.run(
+      ["git", "-C", package, "describe", "--always", "--dirty", "--match", ""],
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+  except OSError:  # No git here.
+    return __version__
+  commit = process.stdout.strip()
+  return f"{__version__}, commit {commit}" if process.returncode == 0 and commit else __version__
