@@ -100,8 +100,8 @@ def main(argv: list[str]) -> None:
 
 def _algorithms(space: SearchSpace) -> dict[str, Callable]:
   """Returns functions that make an algorithm with a seed."""
+  from official_nasfpn.search.algorithms.making import make_algorithm
   from official_nasfpn.search.config import SearchConfig
-  from official_nasfpn.search.loop import make_algorithm
 
   def maker(**settings) -> Callable:
     return lambda seed: make_algorithm(SearchConfig(seed=seed, **settings), space)
@@ -118,7 +118,7 @@ def _algorithms(space: SearchSpace) -> dict[str, Callable]:
 
 
 def _search(algorithm, space: SearchSpace) -> Run:
-  from official_nasfpn.search.algorithm import Outcome
+  from official_nasfpn.search.algorithms.algorithm import Outcome
 
   known: dict[str, float] = {}
   rewards: list[float] = []

@@ -69,9 +69,9 @@ def _draw_models(output: Path) -> None:
 def _draw_search(output: Path) -> None:
   from official_nasfpn import architecture
   from official_nasfpn.paper import figures
-  from official_nasfpn.search.results import bests_so_far
+  from official_nasfpn.search.report.results import bests_so_far
   from official_nasfpn.search.storage import database_path
-  from official_nasfpn.search.store import TrialStore
+  from official_nasfpn.search.store.trial_store import TrialStore
 
   if not _SEARCH_DIR.value:
     raise UserError("--figure=search needs --search_dir.")

@@ -113,7 +113,7 @@ def _architecture_binding(value: str) -> str:
   if not Path(value.partition("#")[0]).is_dir():
     return f"Detector.architecture = {value!r}"
   from official_nasfpn import architecture
-  from official_nasfpn.search.found import found_architecture
+  from official_nasfpn.search.report.found import found_architecture
 
   return architecture.to_gin(found_architecture(value))
 

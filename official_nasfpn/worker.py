@@ -11,9 +11,10 @@ from absl import flags
 
 from official_nasfpn import configuration
 from official_nasfpn.errors import refuse_positional_arguments, run_program
-from official_nasfpn.search import proxy_task, storage
+from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.trial_worker import run_worker
+from official_nasfpn.search.proxy import proxy_task
+from official_nasfpn.search.workers.trial_worker import run_worker
 
 _SEARCH_DIR = flags.DEFINE_string(
   "search_dir", None, "The directory of the search to work for.", required=True

@@ -14,7 +14,7 @@ from PIL import Image
 from official_nasfpn import quickstart
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
 from official_nasfpn.search.storage import database_path
-from official_nasfpn.search.store import TrialStore
+from official_nasfpn.search.store.trial_store import TrialStore
 
 PATIENCE_SECONDS = 400
 TINY = (

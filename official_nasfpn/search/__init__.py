@@ -2,8 +2,8 @@
 
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import run_search
-from official_nasfpn.search.store import Trial, TrialStore
-from official_nasfpn.search.trial_worker import TrialFailed, run_worker
+from official_nasfpn.search.store.trial_store import Trial, TrialStore
+from official_nasfpn.search.workers.trial_worker import TrialFailed, run_worker
 
 __all__ = [
   "SearchConfig",

@@ -16,13 +16,14 @@ from absl import flags
 from official_nasfpn import configuration
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
-from official_nasfpn.search import proxy_task, storage
+from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.found import read_trials
 from official_nasfpn.search.loop import run_search
+from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import settle_recipe
-from official_nasfpn.search.results import results_table, write_results
-from official_nasfpn.search.store import Trial
+from official_nasfpn.search.report.found import read_trials
+from official_nasfpn.search.report.results import results_table, write_results
+from official_nasfpn.search.store.trial_store import Trial
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file", [], "A recipe; may be given several times. Default: that of --search_dir."
@@ -113,7 +114,7 @@ def _write_events(
   search_dir: Path, update: int, metrics: Mapping[str, float], trials: Sequence[Trial]
 ) -> None:
   # Here, because TensorFlow is slow to import; by now the controller has done so.
-  from official_nasfpn.search.events import write_events
+  from official_nasfpn.search.report.events import write_events
 
   write_events(search_dir / "events", update, metrics, trials)
 

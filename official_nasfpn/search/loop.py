@@ -14,12 +14,11 @@ from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_has
 from official_nasfpn.disk import write_text
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search import storage
-from official_nasfpn.search.algorithm import Outcome, Proposal, SearchAlgorithm
+from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal, SearchAlgorithm
+from official_nasfpn.search.algorithms.making import make_algorithm
 from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.evolution import Evolution
-from official_nasfpn.search.local_launcher import Launcher, LocalLauncher
-from official_nasfpn.search.random_search import RandomSearch
-from official_nasfpn.search.store import NewTrial, Trial, TrialStore
+from official_nasfpn.search.store.trial_store import NewTrial, Trial, TrialStore
+from official_nasfpn.search.workers.local_launcher import Launcher, LocalLauncher
 
 _POLL_SECONDS = 0.2
 # A diverged training is a bad architecture, and its reward that of one that finds nothing.
@@ -61,22 +60,6 @@ def run_search(
       return store.trials()
     finally:
       store.close()
-
-
-def make_algorithm(config: SearchConfig, space: SearchSpace) -> SearchAlgorithm:
-  """Returns the algorithm that `config` names, in its first state."""
-  if config.algorithm == "random":
-    return RandomSearch(space, config.seed)
-  if config.algorithm == "evolution":
-    return Evolution(space, config.seed, config.population_size, config.tournament_size)
-  # Here, because TensorFlow is a matter of seconds and hundreds of megabytes.
-  import tensorflow as tf
-
-  from official_nasfpn.search.ppo import PPO
-
-  # The controller's network is small, and the GPUs are the workers'.
-  tf.config.set_visible_devices([], "GPU")
-  return PPO(space, config)
 
 
 class _Search:

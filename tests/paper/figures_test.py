@@ -15,7 +15,7 @@ from official_nasfpn.modeling import DetectorConfig
 from official_nasfpn.paper import figures, measured
 from official_nasfpn.paper.published import FIGURE_8, FIGURE_9A, FIGURE_9B, TABLE_1
 from official_nasfpn.search.storage import database_path
-from official_nasfpn.search.store import NewTrial, TrialStore
+from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.run_folder import RunFolder

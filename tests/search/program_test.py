@@ -4,9 +4,10 @@ import pytest
 
 from official_nasfpn import configuration
 from official_nasfpn.architecture import SearchSpace, from_gin
-from official_nasfpn.search import proxy_task, storage
+from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.store import TrialStore
+from official_nasfpn.search.proxy import proxy_task
+from official_nasfpn.search.store.trial_store import TrialStore
 
 RECIPE = """
 Detector.backbone = 'R-10'

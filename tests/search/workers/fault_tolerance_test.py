@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from official_nasfpn.search import storage
-from official_nasfpn.search.store import Trial, TrialStore
+from official_nasfpn.search.store.trial_store import Trial, TrialStore
 
 SEARCH = Path(__file__).with_name("closed_form_search.py")
-ROOT = SEARCH.parents[2]
+ROOT = SEARCH.parents[3]
 
 
 # Generous: what is measured in tests is that things happen, on machines that may be busy.
@@ -345,7 +345,7 @@ def test_a_search_directory_that_cannot_be_written_is_named_and_continues_later(
 
 # Counts the finished trials of a search in a file system that only its own processes see.
 _PRINT_STATES = (
-  "import pathlib, sys; from official_nasfpn.search.store import TrialStore; "
+  "import pathlib, sys; from official_nasfpn.search.store.trial_store import TrialStore; "
   "store = TrialStore(pathlib.Path(sys.argv[1]) / 'search.db'); "
   "print(sum(trial.is_finished for trial in store.trials()))"
 )

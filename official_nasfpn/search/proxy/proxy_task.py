@@ -14,7 +14,7 @@ from pathlib import Path
 from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.trial_worker import Evaluate, TrialFailed
+from official_nasfpn.search.workers.trial_worker import Evaluate, TrialFailed
 from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
 
 

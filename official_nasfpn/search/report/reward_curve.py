@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from official_nasfpn.search.store import Trial
+from official_nasfpn.search.store.trial_store import Trial
 
 # A mean over a tenth of a long search, or over a few trials of a short one, shows a trend.
 _SMOOTHING_SHARE = 0.1

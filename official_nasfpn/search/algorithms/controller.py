@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from official_nasfpn.architecture import SearchSpace
-from official_nasfpn.search.addons import layer_norm_lstm_cell
+from official_nasfpn.search.algorithms.addons import layer_norm_lstm_cell
 
 # Makes an invalid choice impossible, and stays finite so that gradients do.
 _NEVER = -1e9

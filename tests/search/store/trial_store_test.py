@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.store import NewTrial, TrialStore
+from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 
 
 def new_trial(number: int, architecture_hash: str | None = None, update: int = 1) -> NewTrial:

@@ -10,8 +10,12 @@ from typing import Protocol
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
-from official_nasfpn.search.store import TrialStore
-from official_nasfpn.search.trial_worker import EXIT_LOST_TRIAL, EXIT_REPLACE_ME, EXIT_STORAGE
+from official_nasfpn.search.store.trial_store import TrialStore
+from official_nasfpn.search.workers.trial_worker import (
+  EXIT_LOST_TRIAL,
+  EXIT_REPLACE_ME,
+  EXIT_STORAGE,
+)
 
 # So many ends in a row without a trial say that the next start will end in the same way.
 _MAX_FRUITLESS_ENDS = 3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from official_nasfpn.architecture import SearchSpace
-from official_nasfpn.search.controller import Controller
+from official_nasfpn.search.algorithms.controller import Controller
 
 SPACE = SearchSpace(min_level=3, max_level=5, num_intermediate_cells=1)
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from official_nasfpn.architecture import SearchSpace
-from official_nasfpn.search.algorithm import Outcome, Proposal
+from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal
 
 
 class RandomSearch:

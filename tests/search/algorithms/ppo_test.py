@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from official_nasfpn.architecture import PyramidSpec, SearchSpace
-from official_nasfpn.search.algorithm import Outcome, Proposal
+from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal
+from official_nasfpn.search.algorithms.ppo import PPO
+from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.ppo import PPO
-from official_nasfpn.search.random_search import RandomSearch
 
 SPACE = SearchSpace(min_level=3, max_level=5, num_intermediate_cells=1)
 CONFIG = SearchConfig(hidden_units=16, learning_rate=0.01, epochs_per_update=4, seed=1)

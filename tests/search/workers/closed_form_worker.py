@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from official_nasfpn.architecture import PyramidSpec
-from official_nasfpn.search.trial_worker import TrialFailed, run_worker
+from official_nasfpn.search.workers.trial_worker import TrialFailed, run_worker
 
 
 def closed_form_reward(spec: PyramidSpec) -> float:

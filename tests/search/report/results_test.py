@@ -10,9 +10,14 @@ import pytest
 import official_nasfpn
 from official_nasfpn.architecture import CATALOG, from_gin, to_gin
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.found import best_trials, code_version, found_architecture, read_trials
-from official_nasfpn.search.results import results_table, write_results
-from official_nasfpn.search.store import NewTrial, Trial, TrialStore
+from official_nasfpn.search.report.found import (
+  best_trials,
+  code_version,
+  found_architecture,
+  read_trials,
+)
+from official_nasfpn.search.report.results import results_table, write_results
+from official_nasfpn.search.store.trial_store import NewTrial, Trial, TrialStore
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ def test_a_search_without_any_reward_ends_with_the_reason(trials, tmp_path):
 
 
 def test_the_version_names_the_commit_where_there_is_one(monkeypatch):
-  repository = Path(__file__).parents[2]
+  repository = Path(__file__).parents[3]
   if not (repository / ".git").exists() or not shutil.which("git"):
     pytest.skip("not a clone")
   head = subprocess.run(
@@ -105,7 +110,7 @@ class TestWhatIsFound:
         found_architecture(str(tmp_path))
 
   def test_training_takes_it(self, trials, tmp_path, shapes_data, run_program):
-    recipe = Path(__file__).parents[2] / "gin" / "quickstart.gin"
+    recipe = Path(__file__).parents[3] / "gin" / "quickstart.gin"
     arguments = ["--gin_file", recipe, "--data_dir", shapes_data]
     plans = [
       run_program("train", *arguments, "--dry_run", "--architecture", which)

@@ -10,9 +10,9 @@ from official_nasfpn.architecture.diagram import draw_pyramid
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
-from official_nasfpn.search.figures import draw_reward_curve
-from official_nasfpn.search.found import best_trials, code_version
-from official_nasfpn.search.store import DONE, FAILED, Trial
+from official_nasfpn.search.report.found import best_trials, code_version
+from official_nasfpn.search.report.reward_curve import draw_reward_curve
+from official_nasfpn.search.store.trial_store import DONE, FAILED, Trial
 
 
 def bests_so_far(trials: Sequence[Trial]) -> list[Trial]:

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from official_nasfpn.architecture import SearchSpace
-from official_nasfpn.search.random_search import RandomSearch
+from official_nasfpn.search.algorithms.random_search import RandomSearch
 
 SPACE = SearchSpace(min_level=3, max_level=4, num_intermediate_cells=0)
 

@@ -9,7 +9,7 @@ from official_nasfpn import __version__, architecture
 from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
-from official_nasfpn.search.store import DONE, Trial, TrialStore
+from official_nasfpn.search.store.trial_store import DONE, Trial, TrialStore
 
 
 def read_trials(search_dir: Path) -> list[Trial]:
@@ -60,7 +60,7 @@ def found_architecture(where: str) -> PyramidSpec:
 
 def code_version() -> str:
   """Returns the version of this package, with the commit where it runs from a clone."""
-  package = Path(__file__).resolve().parents[1]
+  package = Path(__file__).resolve().parents[2]
   try:
     process = subprocess.run(
       ["git", "-C", package, "describe", "--always", "--dirty", "--match", ""],

@@ -12,9 +12,9 @@ import tensorflow as tf
 import tf_keras
 
 from official_nasfpn.architecture import SearchSpace
-from official_nasfpn.search.algorithm import Outcome, Proposal
+from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal
+from official_nasfpn.search.algorithms.controller import Controller
 from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.controller import Controller
 
 
 class PPO:

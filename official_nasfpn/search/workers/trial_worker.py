@@ -18,7 +18,7 @@ from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.disk import disk_problem, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
-from official_nasfpn.search.store import Trial, TrialStore
+from official_nasfpn.search.store.trial_store import Trial, TrialStore
 
 Evaluate = Callable[[PyramidSpec, Path, Callable[[float], None]], float]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from official_nasfpn.search.store import FAILED, Trial
+from official_nasfpn.search.store.trial_store import FAILED, Trial
 
 
 def write_events(

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.addons import layer_norm_lstm_cell
+from official_nasfpn.search.algorithms.addons import layer_norm_lstm_cell
 
 installed = pytest.mark.skipif(
   importlib.util.find_spec("tensorflow_addons") is None,
@@ -41,7 +41,7 @@ with warnings.catch_warnings(record=True) as caught:
   import tf_keras
   before = {name for name in sys.modules if name.startswith("keras.src.engine")}
   ours = len(caught)
-  from official_nasfpn.search.addons import layer_norm_lstm_cell
+  from official_nasfpn.search.algorithms.addons import layer_norm_lstm_cell
   layer_norm_lstm_cell(4)
 after = {name for name in sys.modules if name.startswith("keras.src.engine")}
 assert after == before, after - before

@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from official_nasfpn.architecture import SearchSpace
-from official_nasfpn.search.algorithm import Outcome, Proposal
-from official_nasfpn.search.evolution import Evolution, mutate
-from official_nasfpn.search.random_search import RandomSearch
+from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal
+from official_nasfpn.search.algorithms.evolution import Evolution, mutate
+from official_nasfpn.search.algorithms.random_search import RandomSearch
 
 SPACE = SearchSpace()
 

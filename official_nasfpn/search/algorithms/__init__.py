@@ -1,0 +1,1 @@
+"""Who proposes architectures: PPO of a recurrent controller, evolution, random sampling."""

@@ -1,0 +1,1 @@
+"""What one trial trains, and the reward that it gets."""

@@ -1,0 +1,1 @@
+"""Where trials are kept: one SQL database for a search, whoever works for it."""

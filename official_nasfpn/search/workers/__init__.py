@@ -1,0 +1,1 @@
+"""Who evaluates trials, and who keeps those processes running."""
