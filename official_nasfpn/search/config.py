@@ -18,11 +18,20 @@ class SearchConfig:
     num_trials: architectures to sample. May be raised later to continue a finished search.
     trials_per_update: architectures sampled together, evaluated in parallel and learnt from
       together; 20 in NASNet (Zoph et al. 2018, A.3).
+    batches_in_flight: updates that are proposed before the oldest of them is learnt from. With 1
+      the controller has learnt from everything when it proposes, and a pool of more workers than
+      `trials_per_update`, or a slow one, waits; with more the pool stays busy, and what is proposed
+      is that many updates old. Updates are learnt from in their order, whenever results arrive, so
+      that a search ends the same on any pool.
     seed: of everything that is drawn.
     max_attempts: a trial whose worker dies is tried again until so many workers have died of it.
     lease_seconds: a worker that gives no sign of life for so long is held to be dead.
     trials_per_worker: a worker process is replaced by a fresh one after so many trials, which
       bounds what leaks in a long search; 0 keeps it to the end.
+    early_stopping_quantile: a trial stops when at one of `early_stopping_shares` its AP is below
+      this quantile of what others had there: 0.5 is the median rule, 0 stops none.
+    early_stopping_shares: of a trial's training, in (0, 1), at which it is evaluated and compared.
+    early_stopping_min_trials: that others have been there, before any is stopped.
     learning_rate: of Adam (NASNet A.2).
     clip_ratio: PPO's epsilon (Schulman et al. 2017, equation 7 and table 3).
     epochs_per_update: gradient steps on one batch of trials. No NAS paper states its number; with
@@ -41,10 +50,14 @@ class SearchConfig:
   algorithm: Literal["ppo", "evolution", "random"] = "ppo"
   num_trials: PositiveInt = 100
   trials_per_update: PositiveInt = 20
+  batches_in_flight: PositiveInt = 1
   seed: NonNegativeInt = 0
   max_attempts: PositiveInt = 3
   lease_seconds: PositiveFloat = 120.0
   trials_per_worker: NonNegativeInt = 0
+  early_stopping_quantile: Annotated[float, Field(ge=0, lt=1)] = 0.0
+  early_stopping_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.34, 0.67)
+  early_stopping_min_trials: PositiveInt = 10
   learning_rate: PositiveFloat = 0.00035
   clip_ratio: PositiveFloat = 0.2
   epochs_per_update: PositiveInt = 10

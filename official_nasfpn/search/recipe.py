@@ -1,5 +1,6 @@
 """The recipe that a search directory belongs to, and what may change when it is continued."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from gin import config_parser
@@ -13,7 +14,9 @@ _NUM_TRIALS = "Search.num_trials"
 _FREE = ("Search.lease_seconds", "Search.max_attempts", "Search.trials_per_worker")
 
 
-def settle_recipe(recipe: str, search_dir: Path) -> None:
+def settle_recipe(
+  recipe: str, search_dir: Path, resolve: Callable[[Path], str] | None = None
+) -> None:
   """Writes `recipe.gin`, or checks that a search which is there already has the same recipe.
 
   The number of trials may have been raised, and how workers are kept may be another.
@@ -21,6 +24,8 @@ def settle_recipe(recipe: str, search_dir: Path) -> None:
   Args:
     recipe: resolved gin text.
     search_dir: of the search; it exists.
+    resolve: reads a recipe and writes every setting of it, so that a search from before a setting
+      was added has its default; without it the recipe there is taken as it is.
 
   Raises:
     UserError: the directory holds another search; the message names what differs.
@@ -31,7 +36,9 @@ def settle_recipe(recipe: str, search_dir: Path) -> None:
       raise UserError(f"{search_dir} holds files but no search; choose another --search_dir.")
     write_text(path, recipe)
     return
-  old = _bindings(path.read_text(encoding="utf-8"), str(path))
+  # As it is at first: that it is data alone is checked before it is read as a recipe.
+  stored = _bindings(path.read_text(encoding="utf-8"), str(path))
+  old = _bindings(resolve(path), str(path)) if resolve else stored
   new = _bindings(recipe, "the recipe")
   differing = [
     f"  {key}: {old.get(key, '(none)')} there, {new.get(key, '(none)')} now"
@@ -43,7 +50,7 @@ def settle_recipe(recipe: str, search_dir: Path) -> None:
       f"{search_dir} holds a search with another recipe; choose another --search_dir, or "
       f"continue that one ({_NUM_TRIALS} may be raised). What differs:\n" + "\n".join(differing)
     )
-  if old != new:
+  if stored != new:
     write_text(path, recipe)
 
 
