@@ -18,11 +18,11 @@ class SearchConfig:
     num_trials: architectures to sample. May be raised later to continue a finished search.
     trials_per_update: architectures sampled together, evaluated in parallel and learnt from
       together; 20 in NASNet (Zoph et al. 2018, A.3).
-    batches_in_flight: updates that are proposed before the oldest of them is learnt from. With 1
-      the controller has learnt from everything when it proposes, and a pool of more workers than
-      `trials_per_update`, or a slow one, waits; with more the pool stays busy, and what is proposed
-      is that many updates old. Updates are learnt from in their order, whenever results arrive, so
-      that a search ends the same on any pool.
+    trials_in_flight: architectures that may be proposed and not finished at a time; 0 stands for
+      `trials_per_update`: then the controller has learnt from everything when it proposes, one seed
+      fixes the whole search, and a pool of more workers waits. With more of them the pool stays
+      busy: whichever `trials_per_update` trials finish next are learnt from, and what is proposed
+      is somewhat older, as in the paper's search on 100 TPUs.
     seed: of everything that is drawn.
     max_attempts: a trial whose worker dies is tried again until so many workers have died of it.
     lease_seconds: a worker that gives no sign of life for so long is held to be dead.
@@ -50,7 +50,7 @@ class SearchConfig:
   algorithm: Literal["ppo", "evolution", "random"] = "ppo"
   num_trials: PositiveInt = 100
   trials_per_update: PositiveInt = 20
-  batches_in_flight: PositiveInt = 1
+  trials_in_flight: NonNegativeInt = 0
   seed: NonNegativeInt = 0
   max_attempts: PositiveInt = 3
   lease_seconds: PositiveFloat = 120.0
@@ -67,3 +67,15 @@ class SearchConfig:
   cell: Literal["lstm", "layer_norm_lstm"] = "lstm"
   population_size: PositiveInt = 40
   tournament_size: PositiveInt = 10
+
+  def __post_init__(self):
+    if 0 < self.trials_in_flight < self.trials_per_update:
+      raise ValueError(
+        f"trials_in_flight = {self.trials_in_flight} is less than trials_per_update = "
+        f"{self.trials_per_update}, so that no update would ever be complete"
+      )
+
+  @property
+  def max_in_flight(self) -> int:
+    """Trials that may be proposed and not finished at a time."""
+    return self.trials_in_flight or self.trials_per_update

@@ -58,11 +58,11 @@ class SearchPlan:
       f"on this pool     {_duration(self.days)} with {self.num_workers} workers, which work "
       f"{100 * self.busy_share:.0f} % of the time",
     ]
-    needed = batches_that_keep_busy(config, self.num_workers)
-    if needed > config.batches_in_flight and self.busy_share < 0.9:
+    needed = in_flight_that_keeps_busy(config, self.num_workers)
+    if needed > config.max_in_flight and self.busy_share < 0.9:
       lines.append(
-        f"                 Search.batches_in_flight = {needed} would keep them busy: so many "
-        "updates are then proposed before the first is learnt from."
+        f"                 Search.trials_in_flight = {needed} would keep them busy; the controller "
+        "then proposes before it has learnt from all that went before."
       )
     return "\n".join(lines)
 
@@ -92,7 +92,7 @@ def plan_of(trials: Sequence[Trial], config: SearchConfig, num_workers: int) -> 
 def wall_seconds(config: SearchConfig, num_workers: int, seconds: float) -> float:
   """Returns how long a search takes whose trials all take equally long.
 
-  An update is proposed when the one `batches_in_flight` before it has been learnt from.
+  An update is proposed as soon as the trials in flight leave room for it.
 
   Args:
     config: of the search.
@@ -100,23 +100,22 @@ def wall_seconds(config: SearchConfig, num_workers: int, seconds: float) -> floa
     seconds: of a trial.
   """
   workers = [0.0] * num_workers
-  learnt = [0.0]
-  left = config.num_trials
+  in_flight: list[float] = []
+  left, now = config.num_trials, 0.0
   while left > 0:
-    update = len(learnt)
-    proposed = learnt[max(update - config.batches_in_flight, 0)]
-    ends = []
+    while len(in_flight) + min(config.trials_per_update, left) > config.max_in_flight:
+      now = heapq.heappop(in_flight)
     for _ in range(min(config.trials_per_update, left)):
-      ends.append(max(heapq.heappop(workers), proposed) + seconds)
-      heapq.heappush(workers, ends[-1])
-    learnt.append(max(learnt[-1], *ends))
-    left -= len(ends)
-  return learnt[-1]
+      end = max(heapq.heappop(workers), now) + seconds
+      heapq.heappush(workers, end)
+      heapq.heappush(in_flight, end)
+      left -= 1
+  return max(in_flight)
 
 
-def batches_that_keep_busy(config: SearchConfig, num_workers: int) -> int:
-  """Returns how many updates must be in flight so that no worker waits for another."""
-  return -(-num_workers // config.trials_per_update) + 1
+def in_flight_that_keeps_busy(config: SearchConfig, num_workers: int) -> int:
+  """Returns how many trials must be in flight so that no worker waits for another."""
+  return num_workers + config.trials_per_update
 
 
 def _duration(days: float) -> str:

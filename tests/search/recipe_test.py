@@ -61,11 +61,11 @@ def test_a_search_from_before_a_setting_was_added_goes_on(tmp_path):
     return configuration.to_gin(configuration.from_bindings(SearchConfig), SearchSpace())
 
   settings = configuration.to_gin(CONFIG, SearchSpace())
-  older = "".join(line for line in settings.splitlines(True) if "batches_in_flight" not in line)
+  older = "".join(line for line in settings.splitlines(True) if "trials_in_flight" not in line)
   settle_recipe(older, tmp_path)
-  with pytest.raises(UserError, match=r"batches_in_flight: 1 there, 2 now"):
+  with pytest.raises(UserError, match=r"trials_in_flight: 0 there, 40 now"):
     settle_recipe(
-      configuration.to_gin(dataclasses.replace(CONFIG, batches_in_flight=2), SearchSpace()),
+      configuration.to_gin(dataclasses.replace(CONFIG, trials_in_flight=40), SearchSpace()),
       tmp_path,
       resolve,
     )
