@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
@@ -21,18 +20,6 @@ from official_nasfpn.search.workers.trial_worker import (
 _MAX_FRUITLESS_ENDS = 3
 # How long an earlier controller's workers may take to notice that it is gone.
 _STOP_SECONDS = 10.0
-
-
-class Launcher(Protocol):
-  """Provides workers for a search."""
-
-  def tend(self, unfinished_trials: int) -> None:
-    """Keeps enough workers running for so many trials; called a few times a second."""
-    ...
-
-  def close(self) -> None:
-    """Ends every worker that it started."""
-    ...
 
 
 @dataclasses.dataclass

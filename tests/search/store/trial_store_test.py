@@ -349,8 +349,8 @@ class TestSnapshots:
   def test_the_newest_is_kept(self, open_store):
     store = open_store()
     assert store.latest_snapshot() == (0, None)
-    store.mark_learnt(1, b"one", {"entropy": 1.5})
-    store.mark_learnt(2, b"\x00two", {"entropy": 1.25})
+    store.mark_learnt(1, [], b"one", {"entropy": 1.5})
+    store.mark_learnt(2, [], b"\x00two", {"entropy": 1.25})
     assert open_store().latest_snapshot() == (2, b"\x00two")
     assert open_store().metrics() == {1: {"entropy": 1.5}, 2: {"entropy": 1.25}}
 
@@ -359,17 +359,17 @@ class TestSnapshots:
     store = TrialStore(tmp_path / "search.db")
     store.create()
     for update in range(1, 31):
-      store.mark_learnt(update, bytes(200_000), {})
+      store.mark_learnt(update, [], bytes(200_000), {})
     store.close()
     assert (tmp_path / "search.db").stat().st_size < 1_000_000
 
   def test_an_update_is_learnt_once(self, open_store):
     store = open_store()
-    store.mark_learnt(1, b"one", {})
+    store.mark_learnt(1, [], b"one", {})
     with pytest.raises(sa.exc.IntegrityError):
-      store.mark_learnt(1, b"again", {})
+      store.mark_learnt(1, [], b"again", {})
     # But said again because the answer was lost, it is the same.
-    store.mark_learnt(1, b"one", {})
+    store.mark_learnt(1, [], b"one", {})
     assert store.latest_snapshot() == (1, b"one")
 
 
@@ -430,24 +430,34 @@ class TestOverview:
     trials = store.trials()
     states = [trial.state for trial in trials]
     assert store.counts() == Counts(
-      sampled=10, finished=7, done=3, failed=1, reused=4, unique=6, running=1, queued=1
+      sampled=10, finished=7, done=3, failed=1, reused=4, unique=6, running=1, queued=1, learnt=0
     )
     assert sum(trial.is_finished for trial in trials) == 7
     assert (states.count("running"), states.count("queued")) == (1, 1)
 
   def test_counts_of_an_empty_store(self, open_store):
-    assert open_store().counts() == Counts(0, 0, 0, 0, 0, 0, 0, 0)
+    assert open_store().counts() == Counts(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
-  def test_open_updates(self, store):
-    assert store.open_updates() == [1, 2, 3]
-    store.mark_learnt(2, b"", {})
-    assert store.open_updates() == [1, 3]
+  def test_what_is_finished_and_not_learnt_comes_in_the_order_of_results(self, store):
+    # 7 reuses 1 and 8 reuses 2, 10 reuses 5: their results came with those.
+    numbers = [trial.number for trial in store.finished_and_not_learnt(10)]
+    assert numbers == [1, 7, 2, 8, 3, 5, 10]
+    assert [trial.number for trial in store.finished_and_not_learnt(2)] == [1, 7]
+    store.mark_learnt(1, [7, 3], b"", {})
+    assert [trial.number for trial in store.finished_and_not_learnt(10)] == [1, 2, 8, 5, 10]
+    assert store.counts().learnt == 2
+    assert {trial.number: trial.learnt_in for trial in store.trials() if trial.learnt_in} == {
+      3: 1,
+      7: 1,
+    }
 
-  def test_unfinished_trials_of_an_update(self, store):
-    for update in (1, 2, 3, 4):
-      unfinished = sum(not trial.is_finished for trial in store.trials(update))
-      assert store.num_unfinished(update) == unfinished
-    assert [store.num_unfinished(update) for update in (1, 2, 3)] == [0, 2, 1]
+  def test_the_latest_update(self, store, open_store):
+    assert store.latest_update() == 3
+
+  def test_running_progress(self, store):
+    assert store.running_progress() == 0
+    assert store.renew(4, 1, progress=0.25)
+    assert store.running_progress() == 0.25
 
   def test_best(self, store):
     assert [trial.number for trial in store.best(10)] == [3, 5, 1]

@@ -11,6 +11,8 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import run_search
+from official_nasfpn.search.store.trial_store import TrialStore
+from official_nasfpn.search.workers.local_launcher import LocalLauncher
 
 WORKER = Path(__file__).with_name("closed_form_worker.py")
 
@@ -21,6 +23,7 @@ def main() -> None:
   parser.add_argument("--algorithm", default="random")
   parser.add_argument("--num_trials", type=int, default=24)
   parser.add_argument("--trials_per_update", type=int, default=6)
+  parser.add_argument("--trials_in_flight", type=int, default=0)
   parser.add_argument("--num_workers", type=int, default=2)
   parser.add_argument("--lease_seconds", type=float, default=30.0)
   parser.add_argument("--worker", default="", help="Further arguments of the worker.")
@@ -29,6 +32,7 @@ def main() -> None:
     algorithm=arguments.algorithm,
     num_trials=arguments.num_trials,
     trials_per_update=arguments.trials_per_update,
+    trials_in_flight=arguments.trials_in_flight,
     lease_seconds=arguments.lease_seconds,
     learning_rate=0.01,
     hidden_units=8,
@@ -36,8 +40,15 @@ def main() -> None:
   space = SearchSpace(min_level=3, max_level=4, num_intermediate_cells=0)
   command = [sys.executable, str(WORKER), f"--lease_seconds={arguments.lease_seconds}"]
   command += shlex.split(arguments.worker)
-  with storage.exclusive(arguments.search_dir):
-    run_search(config, space, arguments.search_dir, command, arguments.num_workers)
+  search_dir = arguments.search_dir
+  with storage.exclusive(search_dir), storage.search_disk_errors(search_dir):
+    store = TrialStore(storage.database_path(search_dir), config.lease_seconds, config.max_attempts)
+    store.create()
+
+    def make_launcher(store):
+      return LocalLauncher(store, search_dir, command, arguments.num_workers)
+
+    run_search(config, space, search_dir, store, make_launcher)
 
 
 if __name__ == "__main__":
