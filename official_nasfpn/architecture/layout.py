@@ -15,6 +15,9 @@ from official_nasfpn.architecture.wiring import unconsumed_inputs
 RADIUS = 0.32
 _COLUMN_WIDTH = 1.3
 
+# The last bits of a sum depend on the machine, and on the language: they must decide nothing.
+_DIGITS = 6
+
 # How far an arrow may bend away from the straight line, to either side.
 _BENDS = (0.0, *(sign * 0.2 * step for step in range(1, 16) for sign in (1, -1)))
 
@@ -49,7 +52,7 @@ def place_arrows(spec: PyramidSpec, centers: np.ndarray) -> list[Arrow]:
     connections += [(source, target, True) for source in added]
 
   def length(connection: tuple[int, int, bool]) -> float:
-    return math.dist(centers[connection[0]], centers[connection[1]])
+    return round(math.dist(centers[connection[0]], centers[connection[1]]), _DIGITS)
 
   arrows = []
   covered: set[tuple[int, int]] = set()
@@ -63,8 +66,9 @@ def place_arrows(spec: PyramidSpec, centers: np.ndarray) -> list[Arrow]:
       bend = 2 * offset / length((source, target, added))
       points = arrow_points(centers[source], centers[target], bend)
       clutter = _through(points, nodes) + _along(points, covered) + _off(points, centers)
-      if clutter + abs(offset) < least:
-        least, best, way = clutter + abs(offset), bend, points
+      clutter = round(clutter + abs(offset), _DIGITS)
+      if clutter < least:
+        least, best, way = clutter, bend, points
     arrows.append(Arrow(source, target, added, best))
     covered |= _squares(way)
   return arrows
