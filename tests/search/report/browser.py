@@ -66,8 +66,16 @@ class Page:
         assert "error" not in answer, answer
         return answer["result"]
 
-  def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+  def open(
+    self,
+    path: Path,
+    width: int = 1280,
+    height: int = 900,
+    dark: bool = False,
+    scripts: bool = True,
+  ) -> None:
     """Opens a file and waits until it is loaded."""
+    self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
     self.call(
       "Emulation.setDeviceMetricsOverride",
       width=width,
@@ -156,10 +164,10 @@ def open_browser(profile: Path) -> Iterator[Page]:
   to_read, to_write = _pipe()
   from_read, from_write = _pipe()
   # The browser takes its orders from descriptor 3 and answers on 4.
-  command = f'exec "$@" 3<&{to_read} 4>&{from_write}'
+  redirect = f'exec "$@" 3<&{to_read} 4>&{from_write}'
+  options = (*_OPTIONS, f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank")
   browser = subprocess.Popen(
-    ["bash", "-c", command, "bash", chromium(), *_OPTIONS]
-    + [f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"],
+    ["bash", "-c", redirect, "bash", chromium(), *options],
     pass_fds=(to_read, from_write),
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,

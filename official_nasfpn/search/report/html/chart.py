@@ -137,10 +137,9 @@ def _finite(series: Series) -> Series:
 def _limits(values: np.ndarray, whole: bool) -> tuple[float, float]:
   """Returns from where to where an axis goes: a little beyond the values."""
   low, high = values.min(), values.max()
+  margin = (high - low) * 0.04
   if low == high:
     margin = 1.0 if whole else abs(low) / 10 or 1.0
-  else:
-    margin = (high - low) * 0.04
   return low - margin, high + margin
 
 

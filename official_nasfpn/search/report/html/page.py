@@ -30,15 +30,14 @@ def write_report(search_dir: Path, output: Path, now: float) -> None:
   Raises:
     UserError: there is no search, or the file cannot be written.
   """
-  trials = read_trials(search_dir)
-  report = render_report(
-    search_dir.resolve().name,
-    trials,
+  trials, metrics, recipe = (
+    read_trials(search_dir),
     read_metrics(search_dir),
-    recipe_path(search_dir).read_text(encoding="utf-8"),
     read_recipe(search_dir),
-    now,
   )
+  recipe_text = recipe_path(search_dir).read_text(encoding="utf-8")
+  name = search_dir.resolve().name
+  report = render_report(name, trials, metrics, recipe_text, recipe, now)
   with disk_errors(output, "The search is untouched: choose another --output."):
     write_text(output, report)
 
