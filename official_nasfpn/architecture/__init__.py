@@ -15,6 +15,7 @@ from official_nasfpn.architecture.catalog import (
 )
 from official_nasfpn.architecture.cost import pyramid_multiply_adds, pyramid_parameters
 from official_nasfpn.architecture.formats import (
+  SEARCHED_FILES,
   from_gin,
   from_json,
   resolve_architecture,
@@ -29,6 +30,7 @@ __all__ = [
   "BASELINES",
   "CATALOG",
   "OPS",
+  "SEARCHED_FILES",
   "Architecture",
   "Decision",
   "Fpn",

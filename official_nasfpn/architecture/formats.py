@@ -23,6 +23,9 @@ from official_nasfpn.architecture.catalog import (
 from official_nasfpn.architecture.spec import PyramidSpec
 from official_nasfpn.errors import UserError
 
+# What a search calls the files that it writes, in a place that many may write to.
+SEARCHED_FILES = ("architecture.gin", "best_architecture.gin")
+
 _JSON_VERSION = 1
 _FIELDS = tuple(field.name for field in dataclasses.fields(PyramidSpec))
 

@@ -61,16 +61,16 @@ def main(argv: list[str]) -> None:
   if _STATUS.value:
     print(results_table(read_trials(search_dir), search_dir, _TOP_K.value))
     return
-  proxy_recipe, config, space = _read_recipe(search_dir)
+  proxy_recipe, config, space = _read_recipe(_gin_files(search_dir), _GIN_PARAM.value)
   if _DRY_RUN.value:
     _print_plan(proxy_recipe, config, space)
     return
-  recipe = f"{configuration.to_gin(config, space)}\n{proxy_recipe}"
+  recipe = _as_text(proxy_recipe, config, space)
   # The controller's network is small, and the cores are the workers'.
   os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
   try:
     with storage.exclusive(search_dir):
-      settle_recipe(recipe, search_dir)
+      settle_recipe(recipe, search_dir, lambda path: _as_text(*_read_recipe([path])))
       events = EventLog(search_dir / "events")
 
       def write_events(trials: Sequence[Trial]) -> None:
@@ -96,19 +96,29 @@ def main(argv: list[str]) -> None:
   print(results_table(trials, search_dir, _TOP_K.value))
 
 
-def _read_recipe(search_dir: Path | None) -> tuple[str, SearchConfig, SearchSpace]:
-  """Returns the resolved recipe of the proxy task and the settings of the search itself."""
-  gin_files: list[str | Path] = [*_GIN_FILE.value]
-  if not gin_files and search_dir is None:
+def _gin_files(search_dir: Path | None) -> list[str | Path]:
+  """Returns the recipes to read: those that are given, or that of the search to continue."""
+  if _GIN_FILE.value:
+    return [*_GIN_FILE.value]
+  if search_dir is None:
     raise UserError("--gin_file is needed: without --search_dir there is no search to continue.")
-  if not gin_files:
-    gin_files = [storage.recipe_path(search_dir)]
-    if not gin_files[0].is_file():
-      raise UserError(f"--gin_file is needed: {search_dir} holds no search to continue.")
-  proxy_recipe = proxy_task.resolved_recipe(gin_files, _GIN_PARAM.value)
+  if not storage.recipe_path(search_dir).is_file():
+    raise UserError(f"--gin_file is needed: {search_dir} holds no search to continue.")
+  return [storage.recipe_path(search_dir)]
+
+
+def _read_recipe(
+  gin_files: Sequence[str | Path], gin_params: Sequence[str] = ()
+) -> tuple[str, SearchConfig, SearchSpace]:
+  """Returns the resolved recipe of the proxy task and the settings of the search itself."""
+  proxy_recipe = proxy_task.resolved_recipe(gin_files, gin_params)
   config = configuration.from_bindings(SearchConfig)
   space = configuration.from_bindings(SearchSpace)
   return proxy_recipe, config, space
+
+
+def _as_text(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> str:
+  return f"{configuration.to_gin(config, space)}\n{proxy_recipe}"
 
 
 def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> None:

@@ -1,5 +1,7 @@
 """The recipe that a search directory belongs to, and what may change when it is continued."""
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from gin import config_parser
@@ -13,7 +15,9 @@ _NUM_TRIALS = "Search.num_trials"
 _FREE = ("Search.lease_seconds", "Search.max_attempts", "Search.trials_per_worker")
 
 
-def settle_recipe(recipe: str, search_dir: Path) -> None:
+def settle_recipe(
+  recipe: str, search_dir: Path, resolve: Callable[[Path], str] | None = None
+) -> None:
   """Writes `recipe.gin`, or checks that a search which is there already has the same recipe.
 
   The number of trials may have been raised, and how workers are kept may be another.
@@ -21,6 +25,8 @@ def settle_recipe(recipe: str, search_dir: Path) -> None:
   Args:
     recipe: resolved gin text.
     search_dir: of the search; it exists.
+    resolve: reads a recipe and writes every setting of it, so that a search from before a setting
+      was added has its default; without it the recipe there is taken as it is.
 
   Raises:
     UserError: the directory holds another search; the message names what differs.
@@ -31,8 +37,50 @@ def settle_recipe(recipe: str, search_dir: Path) -> None:
       raise UserError(f"{search_dir} holds files but no search; choose another --search_dir.")
     write_text(path, recipe)
     return
-  old = _bindings(path.read_text(encoding="utf-8"), str(path))
+  # As it is at first: that it is data alone is checked before it is read as a recipe.
+  stored = _bindings(path.read_text(encoding="utf-8"), str(path))
+  old = _bindings(resolve(path), str(path)) if resolve else stored
   new = _bindings(recipe, "the recipe")
+  _check_continues(old, new, str(search_dir), "--search_dir")
+  if stored != new:
+    write_text(path, recipe)
+
+
+def check_continues(
+  old_recipe: str, recipe: str, store: str, resolve: Callable[[str], str] | None = None
+) -> None:
+  """Checks that the search in a trial store may be continued with a recipe.
+
+  Args:
+    old_recipe: resolved gin text, of the search that is there.
+    recipe: resolved gin text.
+    store: what people call it.
+    resolve: as that of `settle_recipe`, from text to text.
+
+  Raises:
+    UserError: it is another search; the message names what differs.
+  """
+  old = _bindings(old_recipe, store)
+  if resolve:
+    old = _bindings(resolve(old_recipe), store)
+  _check_continues(old, _bindings(recipe, "the recipe"), store, "--store")
+
+
+def recipe_version(recipe: str) -> str:
+  """Returns a short name of what a recipe computes: what may change in a search is left out.
+
+  Args:
+    recipe: resolved gin text.
+  """
+  counting = [
+    f"{key} = {value!r}\n"
+    for key, value in sorted(_bindings(recipe, "the recipe").items())
+    if key not in (*_FREE, _NUM_TRIALS)
+  ]
+  return hashlib.sha256("".join(counting).encode()).hexdigest()[:12]
+
+
+def _check_continues(old: dict[str, object], new: dict[str, object], place: str, flag: str) -> None:
   differing = [
     f"  {key}: {old.get(key, '(none)')} there, {new.get(key, '(none)')} now"
     for key in sorted(old.keys() | new.keys())
@@ -40,11 +88,9 @@ def settle_recipe(recipe: str, search_dir: Path) -> None:
   ]
   if differing:
     raise UserError(
-      f"{search_dir} holds a search with another recipe; choose another --search_dir, or "
+      f"{place} holds a search with another recipe; choose another {flag}, or "
       f"continue that one ({_NUM_TRIALS} may be raised). What differs:\n" + "\n".join(differing)
     )
-  if old != new:
-    write_text(path, recipe)
 
 
 def read_recipe(search_dir: Path) -> dict[str, object]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture import Ssdlite
+from official_nasfpn.architecture import SEARCHED_FILES, Ssdlite, resolve_architecture
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
@@ -45,9 +45,14 @@ def load_experiment(
 ) -> Experiment:
   """Reads an experiment from recipes and single bindings.
 
+  The files of a search lie where others may write, so they may bind an architecture only.
+
   Raises:
-    UserError: a file, a name or a value is wrong.
+    UserError: a file, a name or a value is wrong, or a search's file does more than that.
   """
+  for file in gin_files:
+    if Path(file).name in SEARCHED_FILES:
+      resolve_architecture(file)
   configuration.parse(gin_files, gin_params)
   detector = configuration.from_bindings(DetectorConfig)
   data = configuration.from_bindings(InputConfig)

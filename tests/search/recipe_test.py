@@ -55,6 +55,24 @@ def test_more_trials_continue_a_search_and_fewer_do_not(tmp_path):
     settle_recipe(recipe(), tmp_path)
 
 
+def test_a_search_from_before_a_setting_was_added_goes_on(tmp_path):
+  def resolve(path):
+    configuration.parse([path])
+    return configuration.to_gin(configuration.from_bindings(SearchConfig), SearchSpace())
+
+  settings = configuration.to_gin(CONFIG, SearchSpace())
+  older = "".join(line for line in settings.splitlines(True) if "trials_in_flight" not in line)
+  settle_recipe(older, tmp_path)
+  with pytest.raises(UserError, match=r"trials_in_flight: 0 there, 40 now"):
+    settle_recipe(
+      configuration.to_gin(dataclasses.replace(CONFIG, trials_in_flight=40), SearchSpace()),
+      tmp_path,
+      resolve,
+    )
+  settle_recipe(settings, tmp_path, resolve)
+  assert (tmp_path / "recipe.gin").read_text() == settings
+
+
 def test_how_workers_are_kept_may_change(tmp_path):
   settle_recipe(recipe(), tmp_path)
   settle_recipe(recipe(lease_seconds=600.0, max_attempts=5, trials_per_worker=10), tmp_path)

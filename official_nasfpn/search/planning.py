@@ -1,0 +1,122 @@
+"""What a whole search will cost, by trials that are measured before it starts."""
+
+import dataclasses
+import heapq
+import statistics
+from collections.abc import Sequence
+
+from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.store.trial_store import Trial
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchPlan:
+  """The cost of a search on a pool of workers.
+
+  Attributes:
+    config: of the search.
+    num_workers: that the pool has.
+    first_seconds: of a worker's first trial, which starts TensorFlow, too.
+    seconds: of each further one.
+    rewards: of the measured trials.
+  """
+
+  config: SearchConfig
+  num_workers: int
+  first_seconds: float
+  seconds: float
+  rewards: tuple[float, ...]
+
+  @property
+  def worker_hours(self) -> float:
+    """The work, if every trial is trained to its end: repeated architectures are not."""
+    num_trials, per_worker = self.config.num_trials, self.config.trials_per_worker
+    starts = -(-num_trials // per_worker) if per_worker else min(self.num_workers, num_trials)
+    return (num_trials * self.seconds + starts * (self.first_seconds - self.seconds)) / 3600
+
+  @property
+  def days(self) -> float:
+    """How long it takes on the pool, with the times at which workers wait for the controller."""
+    mean_seconds = 3600 * self.worker_hours / self.config.num_trials
+    return wall_seconds(self.config, self.num_workers, mean_seconds) / 86400
+
+  @property
+  def busy_share(self) -> float:
+    """The share of the pool's time in which it works."""
+    return self.worker_hours / (24 * self.days * self.num_workers)
+
+  def as_text(self) -> str:
+    """Returns the plan as lines for a person to read."""
+    config = self.config
+    rewards = ", ".join(f"{reward:.3f}" for reward in self.rewards)
+    lines = [
+      f"measured         {len(self.rewards)} trials by {self.num_workers} workers at a time, "
+      f"rewards {rewards}",
+      f"a trial          {self.seconds:.1f} s, a worker's first one {self.first_seconds:.1f} s",
+      f"the search       {config.num_trials:,} trials: {self.worker_hours:.1f} worker hours if all "
+      "are trained to their end",
+      f"on this pool     {_duration(self.days)} with {self.num_workers} workers, which work "
+      f"{100 * self.busy_share:.0f} % of the time",
+    ]
+    needed = in_flight_that_keeps_busy(config, self.num_workers)
+    if needed > config.max_in_flight and self.busy_share < 0.9:
+      lines.append(
+        f"                 Search.trials_in_flight = {needed} would keep them busy; the controller "
+        "then proposes before it has learnt from all that went before."
+      )
+    return "\n".join(lines)
+
+
+def plan_of(trials: Sequence[Trial], config: SearchConfig, num_workers: int) -> SearchPlan:
+  """Returns what a search will cost.
+
+  Args:
+    trials: that were done to measure; each worker did two at least.
+    config: of the search.
+    num_workers: that did them, and that will do the search.
+  """
+  done = sorted((t for t in trials if t.reward is not None), key=lambda trial: trial.started_at)
+  first = {trial.worker: trial for trial in reversed(done)}
+  further = [trial.seconds for trial in done if trial is not first[trial.worker]]
+  firsts = [trial.seconds for trial in first.values()]
+  return SearchPlan(
+    config,
+    num_workers,
+    first_seconds=statistics.mean(firsts),
+    # The fastest machine of a pool may have taken more than one before another was ready.
+    seconds=statistics.mean(further or firsts),
+    rewards=tuple(trial.reward for trial in done),
+  )
+
+
+def wall_seconds(config: SearchConfig, num_workers: int, seconds: float) -> float:
+  """Returns how long a search takes whose trials all take equally long.
+
+  An update is proposed as soon as the trials in flight leave room for it.
+
+  Args:
+    config: of the search.
+    num_workers: that work at the same time.
+    seconds: of a trial.
+  """
+  workers = [0.0] * num_workers
+  in_flight: list[float] = []
+  left, now = config.num_trials, 0.0
+  while left > 0:
+    while len(in_flight) + min(config.trials_per_update, left) > config.max_in_flight:
+      now = heapq.heappop(in_flight)
+    for _ in range(min(config.trials_per_update, left)):
+      end = max(heapq.heappop(workers), now) + seconds
+      heapq.heappush(workers, end)
+      heapq.heappush(in_flight, end)
+      left -= 1
+  return max(in_flight)
+
+
+def in_flight_that_keeps_busy(config: SearchConfig, num_workers: int) -> int:
+  """Returns how many trials must be in flight so that no worker waits for another."""
+  return num_workers + config.trials_per_update
+
+
+def _duration(days: float) -> str:
+  return f"{days:.1f} days" if days >= 1 else f"{24 * days:.1f} hours"

@@ -1,0 +1,97 @@
+"""What a search is said to cost."""
+
+import pytest
+
+from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.planning import (
+  SearchPlan,
+  in_flight_that_keeps_busy,
+  plan_of,
+  wall_seconds,
+)
+
+
+def config(num_trials, trials_per_update, trials_in_flight=0, **settings):
+  return SearchConfig(
+    num_trials=num_trials,
+    trials_per_update=trials_per_update,
+    trials_in_flight=trials_in_flight,
+    **settings,
+  )
+
+
+@pytest.mark.parametrize(
+  ("num_trials", "per_update", "in_flight", "num_workers", "rounds"),
+  [
+    (10, 10, 0, 1, 10),
+    (10, 10, 0, 10, 1),
+    (10, 10, 0, 4, 3),
+    # Two updates of ten on four workers: each needs three rounds, in the last of which two wait.
+    (20, 10, 0, 4, 6),
+    (20, 10, 14, 4, 5),
+    # More workers than there are trials in an update.
+    (40, 10, 0, 20, 4),
+    (40, 10, 20, 20, 2),
+    (25, 10, 0, 10, 3),
+  ],
+)
+def test_rounds_on_a_pool(num_trials, per_update, in_flight, num_workers, rounds):
+  assert wall_seconds(config(num_trials, per_update, in_flight), num_workers, 7.0) == 7.0 * rounds
+
+
+def test_fewer_in_flight_than_in_an_update_are_refused():
+  with pytest.raises(ValueError, match="trials_in_flight = 5 is less than trials_per_update = 10"):
+    config(40, 10, 5)
+
+
+@pytest.mark.parametrize("num_workers", [1, 5, 10, 11, 64, 100])
+def test_so_many_trials_in_flight_keep_a_pool_busy(num_workers):
+  per_update = 10
+  in_flight = in_flight_that_keeps_busy(config(1, per_update), num_workers)
+  total = 200 * num_workers
+  seconds = wall_seconds(config(total, per_update, in_flight), num_workers, 1.0)
+  assert seconds == pytest.approx(200, rel=0.02)
+
+
+def test_a_worker_that_is_replaced_starts_again():
+  kept = SearchPlan(config(100, 10), 2, first_seconds=40.0, seconds=30.0, rewards=(0.1,))
+  assert kept.worker_hours == pytest.approx((100 * 30 + 2 * 10) / 3600)
+  replaced = SearchPlan(
+    config(100, 10, trials_per_worker=10), 2, first_seconds=40.0, seconds=30.0, rewards=(0.1,)
+  )
+  assert replaced.worker_hours == pytest.approx((100 * 30 + 10 * 10) / 3600)
+
+
+def test_it_says_what_would_keep_the_pool_busy():
+  plan = SearchPlan(config(1000, 20), 100, first_seconds=3700.0, seconds=3600.0, rewards=(0.2,))
+  text = plan.as_text()
+  assert "2.1 days with 100 workers, which work 20 % of the time" in text
+  assert "Search.trials_in_flight = 120 would" in text
+
+
+def test_the_papers_search():
+  # 24,000 architectures, an hour each, on 100 TPUs: ten days.
+  plan = SearchPlan(config(24_000, 20, 120), 100, first_seconds=3600, seconds=3600, rewards=(0.1,))
+  assert plan.worker_hours == 24_000
+  assert plan.days == pytest.approx(10, rel=0.02)
+  assert "in_flight" not in plan.as_text()
+
+
+class Measured:
+  """Just what is read of a trial."""
+
+  def __init__(self, worker, started_at, seconds, reward):
+    self.worker, self.started_at, self.seconds, self.reward = worker, started_at, seconds, reward
+
+
+def test_first_and_further_trials_are_told_apart():
+  trials = [
+    Measured("b", 1.0, 44.0, 0.2),
+    Measured("a", 0.0, 40.0, 0.1),
+    Measured("a", 40.0, 30.0, 0.3),
+    Measured("b", 45.0, 32.0, 0.4),
+    Measured("a", 70.0, None, None),
+  ]
+  plan = plan_of(trials, config(10, 5), 2)
+  assert (plan.first_seconds, plan.seconds) == (42.0, 31.0)
+  assert plan.rewards == (0.1, 0.2, 0.3, 0.4)
