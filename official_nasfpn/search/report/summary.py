@@ -21,6 +21,7 @@ class Summary:
     sampled: trials so far.
     unique: architectures among them.
     trained: trials whose training gave a reward.
+    stopped_early: those of them whose training was stopped before its end.
     reused: trials that repeat an earlier architecture and were not trained.
     failed: trials whose training gave none.
     running: trials in training.
@@ -39,6 +40,7 @@ class Summary:
   sampled: int
   unique: int
   trained: int
+  stopped_early: int
   reused: int
   failed: int
   running: int
@@ -83,6 +85,7 @@ def summarize(trials: Sequence[Trial], num_trials: int, now: float) -> Summary:
     sampled=len(trials),
     unique=len({trial.architecture_hash for trial in trials}),
     trained=count[DONE],
+    stopped_early=sum(is_stopped_early(trial) for trial in trials),
     reused=count[REUSED],
     failed=count[FAILED],
     running=count[RUNNING],
@@ -95,6 +98,11 @@ def summarize(trials: Sequence[Trial], num_trials: int, now: float) -> Summary:
     begun_at=min((trial.proposed_at for trial in trials), default=None),
     active_at=max(itertools.chain.from_iterable(times), default=None),
   )
+
+
+def is_stopped_early(trial: Trial) -> bool:
+  """Returns whether the trial's own training was stopped before its end, for want of promise."""
+  return trial.state == DONE and trial.metrics.get("stopped_at") is not None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,21 +1,29 @@
 """The report as a file: what it says, of which searches, and what it costs to write."""
 
+import contextlib
 import html.parser
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from official_nasfpn.architecture import CATALOG, unconsumed_inputs
+from official_nasfpn.architecture import (
+  CATALOG,
+  pyramid_multiply_adds,
+  pyramid_parameters,
+  unconsumed_inputs,
+)
 from official_nasfpn.errors import UserError
+from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
 from official_nasfpn.search.report.html.page import write_report
+from official_nasfpn.search.report.html.table import trial_rows
 from official_nasfpn.search.report.pareto import pareto_front
 from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
-from official_nasfpn.search.store.trial_store import TrialStore
 from tests.search.report.searches import WORKER, eventful_search, long_search, new_search
 
 ROOT = Path(__file__).parents[3]
@@ -82,6 +90,7 @@ def test_it_says_what_a_person_asks_first(search_dir):
   assert tile(texts, "unique architectures") == "8"
   assert tile(texts, "trained") == "3"
   assert "1 in training, 1 waiting" in texts
+  assert tile(texts, "stopped early") == "1"
   assert tile(texts, "reused") == "1"
   assert tile(texts, "failed") == "3"
   assert "ppo" in texts
@@ -139,14 +148,16 @@ def test_the_cost_of_every_worker(search_dir):
 
 def test_a_pause_does_not_slow_the_estimate(tmp_path):
   """Two trials of an hour each, two at a time, a night, and two more: four in two hours."""
-  store = new_search(tmp_path, num_trials=10, specs=[CATALOG["nas_fpn"]] * 4)
-  for number in range(1, 5):
-    store.report_reward(number, store.claim("a").attempt, 0.5)
-  with store._transaction() as connection:
-    for number, end in ((1, 3600), (2, 3600), (3, 90_000), (4, 90_000)):
-      connection.exec_driver_sql(
-        "UPDATE trials SET seconds = 3600, finished_at = ? WHERE number = ?", (end, number)
-      )
+  now = 0.0
+  specs = [CATALOG["nas_fpn"]] * 4
+  store = new_search(tmp_path, num_trials=10, specs=specs, clock=lambda: now)
+  for begin in (0.0, 50_000.0):
+    now = begin
+    claimed = [store.claim(worker) for worker in ("a", "b")]
+    now = begin + 3600
+    for trial in claimed:
+      assert store.renew(trial.number, trial.attempt, 0.99)
+      assert store.report_reward(trial.number, trial.attempt, 0.5)
   summary = summarize(store.trials(), 10, now=100_000)
   store.close()
   assert summary.trials_per_hour == pytest.approx(2)
@@ -176,14 +187,33 @@ def test_a_finished_search_has_nothing_left(tmp_path):
 
 
 def test_a_trial_whose_text_is_no_architecture_is_still_listed(search_dir):
-  store = TrialStore(search_dir / "search.db")
-  with store._transaction() as connection:
-    connection.exec_driver_sql("UPDATE trials SET architecture = 'import os' WHERE number = 2")
-  store.close()
+  with contextlib.closing(sqlite3.connect(search_dir / "search.db")) as database:
+    database.execute("UPDATE trials SET architecture = 'import os' WHERE number = 2")
+    database.commit()
   write_report(search_dir, search_dir / "report.html", now=0)
   report = parsed(search_dir / "report.html")
   assert tile(report.texts, "best reward") == "0.5000"
   assert {"id": "trial-2"} in [attributes for _, attributes in report.tags]
+
+
+def test_measured_multiply_adds_count_only_where_all_have_them(tmp_path):
+  specs = [CATALOG["nas_fpn"], CATALOG["panet"]]
+  store = new_search(tmp_path, num_trials=3, specs=specs)
+  store.report_reward(1, store.claim("a").attempt, 0.5, {"multiply_adds": 3_250_000_000})
+  recipe = read_recipe(tmp_path)
+  measured = trial_rows(store.trials(), recipe)
+  assert [row.multiply_adds for row in measured] == [3_250_000_000, None]
+  write_report(tmp_path, tmp_path / "report.html", now=0)
+  texts = parsed(tmp_path / "report.html").texts
+  assert "multiply-adds of the detector on one image, millions" in texts
+  assert "3,250.0" in texts
+  store.report_reward(2, store.claim("a").attempt, 0.25)
+  rows = trial_rows(store.trials(), recipe)
+  store.close()
+  assert [row.multiply_adds for row in rows] == [
+    pyramid_multiply_adds(spec, 32, (256, 256)) for spec in specs
+  ]
+  assert [row.parameters for row in rows] == [pyramid_parameters(spec, 32) for spec in specs]
 
 
 @pytest.mark.parametrize("missing", ["search.db", "recipe.gin"])

@@ -1,7 +1,9 @@
 """Searches to report on, made with the real trial store."""
 
+import contextlib
 import random
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_hash, to_gin
@@ -23,14 +25,18 @@ Detector.separable_convolutions = False
 """
 
 
-def new_search(search_dir: Path, num_trials: int, specs: Sequence[PyramidSpec]) -> TrialStore:
+def new_search(
+  search_dir: Path,
+  num_trials: int,
+  specs: Sequence[PyramidSpec | None],
+  clock: Callable[[], float] | None = None,
+) -> TrialStore:
   """Returns the store of a search whose trials are all proposed, five an update.
 
-  Equal objects among `specs` at different places count as different architectures, unless one is
-  None: it repeats the first.
+  Specs at different places count as different architectures; None repeats the first.
   """
   storage.recipe_path(search_dir).write_text(_RECIPE.format(num_trials=num_trials))
-  store = TrialStore(storage.database_path(search_dir))
+  store = TrialStore(storage.database_path(search_dir), clock=clock)
   store.create()
   store.propose(
     [
@@ -49,13 +55,14 @@ def new_search(search_dir: Path, num_trials: int, specs: Sequence[PyramidSpec]) 
 
 
 def eventful_search(search_dir: Path) -> None:
-  """Makes a search of 9 trials: 3 done, 1 reused, 3 failed, 1 running, 1 queued; 1 update."""
+  """Makes 9 trials: 3 done (one stopped early), 1 reused, 3 failed, 1 running, 1 queued."""
   rng = random.Random(0)
   specs: list[PyramidSpec | None] = [SearchSpace().sample(rng) for _ in range(9)]
   specs[3] = None
   store = new_search(search_dir, 20, specs)
   for number, worker, reward in ((1, WORKER, 0.25), (2, "b", 0.5), (3, WORKER, 0.125)):
-    store.report_reward(number, store.claim(worker).attempt, reward)
+    measured = {"AP": reward, "stopped_at": 0.5 if number == 3 else None}
+    store.report_reward(number, store.claim(worker).attempt, reward, measured)
   for number, worker, reason in (
     (5, WORKER, REASON.format(7)),
     (6, WORKER, REASON.format(12)),
@@ -82,13 +89,15 @@ def long_search(search_dir: Path, num_trials: int) -> None:
   rng = random.Random(0)
   space = SearchSpace()
   store = new_search(search_dir, num_trials, [space.sample(rng) for _ in range(num_trials)])
-  with store._transaction() as connection:
-    connection.exec_driver_sql(
+  # The trials are reported at once: 25,000 reports would take minutes.
+  with contextlib.closing(sqlite3.connect(storage.database_path(search_dir))) as database:
+    database.execute(
       "UPDATE trials SET state = 'done', attempt = 1, progress = 1, "
       "worker = 'w' || (number % 100), "
       "reward = 0.3 - 0.2 * (number * 7919 % 25013) / (25013.0 + number), seconds = 3600.5, "
       "started_at = number * 36.0, finished_at = number * 36.0 + 3600.5"
     )
+    database.commit()
   for update in range(1, num_trials // 20 + 1):
     store.mark_learnt(update, b"", {"entropy": 2 - update / num_trials, "approx_kl": 0.001})
   store.close()

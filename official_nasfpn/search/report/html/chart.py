@@ -10,6 +10,8 @@ from official_nasfpn.search.report.html.markup import Markup, element, join
 
 _WIDTH, _HEIGHT = 460, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 46
+# More dots than these are drawn small.
+_MANY_POINTS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,10 +179,12 @@ def _draw(series: Series, scale: _Scale) -> Markup:
   x = [_place(value) for value in scale.x(series.x)]
   y = [_place(value) for value in scale.y(series.y)]
   points = list(zip(x, y, strict=True))
-  if series.kind == "dots":
+  kind = series.kind
+  if kind == "dots":
     # A long search has more points than the picture has places.
+    kind += " many" if len(points) > _MANY_POINTS else ""
     path = "".join(f"M{x} {y}h0" for x, y in dict.fromkeys(points))
-  elif series.kind == "steps":
+  elif kind == "steps":
     path = _polyline(
       [
         point
@@ -190,7 +194,7 @@ def _draw(series: Series, scale: _Scale) -> Markup:
     )
   else:
     path = _polyline(points)
-  return element("path", d=path, class_=f"{series.kind} {series.color}")
+  return element("path", d=path, class_=f"{kind} {series.color}")
 
 
 def _polyline(points: Sequence[tuple[str, str]]) -> str:

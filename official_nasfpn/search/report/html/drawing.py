@@ -119,5 +119,5 @@ def _point(place: np.ndarray) -> str:
 
 
 def _text(value: float) -> str:
-  """Returns a length with one decimal, without one where it is whole."""
-  return f"{round(float(value), 1) + 0.0:.1f}".removesuffix(".0")
+  """Returns a length with one decimal, of two halves the greater, as `report.js` has it."""
+  return f"{math.floor(float(value) * 10 + 0.5) / 10:.1f}".removesuffix(".0")

@@ -184,7 +184,7 @@
   const UNIT = 40, MARGIN = 8, LEFT_MARGIN = 50, HEAD = [7, 3];
   const OP_NAMES = { sum: "sum", global_pool: "GP" };
 
-  const short = (value) => String(Number(value.toFixed(1)));
+  const short = (value) => String(Math.floor(value * 10 + 0.5) / 10);
   const at = ([x, y]) => `${short(x)} ${short(y)}`;
 
   function drawPyramid(row) {

@@ -9,7 +9,13 @@ import numpy as np
 from official_nasfpn.search.report.html.chart import Link, Series, draw_chart
 from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
 from official_nasfpn.search.report.html.markup import NOTHING, Markup, element, join
-from official_nasfpn.search.report.html.table import PAGE_ROWS, TrialRow, millions
+from official_nasfpn.search.report.html.table import (
+  PAGE_ROWS,
+  TrialRow,
+  costs_detector,
+  millions,
+  shown_state,
+)
 from official_nasfpn.search.report.pareto import pareto_front
 from official_nasfpn.search.report.results import bests_so_far, spread
 from official_nasfpn.search.report.reward_curve import reward_curve
@@ -48,6 +54,7 @@ def head(summary: Summary, rows: Mapping[int, TrialRow]) -> Markup:
     ("trials sampled", f"{summary.sampled:,}", f"of {summary.num_trials:,}"),
     ("unique architectures", f"{summary.unique:,}", _share(summary.unique, summary.sampled)),
     ("trained", f"{summary.trained:,}", _waiting(summary)),
+    ("stopped early", f"{summary.stopped_early:,}", "of those trained"),
     ("reused", f"{summary.reused:,}", "repeat an earlier one"),
     ("failed", f"{summary.failed:,}", _share(summary.failed, summary.sampled)),
     ("worker hours so far", f"{summary.worker_hours:,.1f}", None),
@@ -150,6 +157,7 @@ def pareto(rows: Sequence[TrialRow]) -> Markup:
   ranked = [row for row in rows if row.rank is not None and row.multiply_adds is not None]
   if not ranked:
     return join()
+  what = "the detector" if costs_detector([row.trial for row in rows]) else "one pyramid"
   costs = [row.multiply_adds / 1e6 for row in ranked]
   rewards = [row.trial.reward for row in ranked]
   front = pareto_front(costs, rewards)
@@ -179,7 +187,7 @@ def pareto(rows: Sequence[TrialRow]) -> Markup:
   chart = draw_chart(
     "Reward over multiply-adds",
     f"{len(front)} of {len(ranked)} trials are on the front.",
-    "multiply-adds of one pyramid on one image, millions",
+    f"multiply-adds of {what} on one image, millions",
     "reward",
     series,
     links,
@@ -239,7 +247,7 @@ def table_note(rows: Sequence[TrialRow]) -> str:
 
 
 def state_options(trials: Sequence[Trial]) -> Markup:
-  states = sorted({trial.state for trial in trials})
+  states = sorted({shown_state(trial) for trial in trials})
   return join(*(element("option", state, value=state) for state in states))
 
 
@@ -298,7 +306,7 @@ def _plain_table(
     for row in rows
   )
   table = element("table", element("thead", element("tr", *head)), element("tbody", *body))
-  return element("div", table, class_="scroll", tabindex=0, role="region", aria_label=label)
+  return element("div", table, class_="scroll tall", tabindex=0, role="region", aria_label=label)
 
 
 def _trial_list(numbers: Sequence[int]) -> Markup:

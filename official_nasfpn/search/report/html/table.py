@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 from official_nasfpn import architecture
@@ -11,6 +12,7 @@ from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.report.found import best_trials
 from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
 from official_nasfpn.search.report.html.markup import NOTHING, Markup, element, join
+from official_nasfpn.search.report.summary import is_stopped_early
 from official_nasfpn.search.store.trial_store import Trial
 
 # Rows at a time; `report.js` has the same number.
@@ -40,7 +42,7 @@ class TrialRow:
     trial: the trial.
     rank: 1 for the best; None without a reward of its own.
     spec: its architecture; None when the text in the store is none.
-    multiply_adds: of one pyramid on one image, None where nobody knows.
+    multiply_adds: on one image, None where nobody knows; see `costs_detector`.
     parameters: of one pyramid, None where nobody knows.
   """
 
@@ -59,6 +61,7 @@ def trial_rows(trials: Sequence[Trial], recipe: Mapping[str, object]) -> list[Tr
     recipe: its bindings, of which the detector's width and image size decide what a pyramid costs.
   """
   ranks = {trial.number: rank for rank, trial in enumerate(best_trials(trials), start=1)}
+  measured = costs_detector(trials)
   width = recipe.get("Detector.num_filters")
   image_size = recipe.get("Detector.image_size")
   separable = bool(recipe.get("Detector.separable_convolutions"))
@@ -67,13 +70,29 @@ def trial_rows(trials: Sequence[Trial], recipe: Mapping[str, object]) -> list[Tr
     for trial in trials:
       spec = _spec(trial)
       multiply_adds = parameters = None
-      if spec and width and image_size:
+      if measured:
+        multiply_adds = _multiply_adds(trial)
+      elif spec and width and image_size:
         multiply_adds = architecture.pyramid_multiply_adds(spec, width, image_size, separable)
       if spec and width:
         parameters = architecture.pyramid_parameters(spec, width, separable)
       rows.append(TrialRow(trial, ranks.get(trial.number), spec, multiply_adds, parameters))
       bar.update()
   return sorted(rows, key=lambda row: (row.rank or len(rows) + 1, row.trial.number))
+
+
+def costs_detector(trials: Sequence[Trial]) -> bool:
+  """Returns whether multiply-adds are those of the whole detector, and not of one pyramid.
+
+  They are where every trial with a reward has measured them; the pyramid's follow from its text.
+  """
+  done = best_trials(trials)
+  return bool(done) and all(_multiply_adds(trial) is not None for trial in done)
+
+
+def shown_state(trial: Trial) -> str:
+  """Returns the state as the table calls it: of done trials, some were stopped early."""
+  return "stopped early" if is_stopped_early(trial) else trial.state
 
 
 def draw_table(rows: Sequence[TrialRow]) -> Markup:
@@ -115,7 +134,7 @@ def table_data(rows: Sequence[TrialRow], search: str, algorithm: str) -> Markup:
         row.rank,
         row.trial.number,
         row.trial.update,
-        states.number(row.trial.state),
+        states.number(shown_state(row.trial)),
         _rounded(row.trial.reward, 6),
         row.multiply_adds,
         row.parameters,
@@ -156,6 +175,11 @@ class _Numbering:
   @property
   def texts(self) -> list[str]:
     return list(self._numbers)
+
+
+def _multiply_adds(trial: Trial) -> int | None:
+  value = trial.metrics.get("multiply_adds")
+  return round(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _spec(trial: Trial) -> PyramidSpec | None:
@@ -200,7 +224,8 @@ def _draw_row(row: TrialRow) -> Markup:
 
 
 def _state(trial: Trial) -> Markup:
-  badge = element("span", trial.state, class_=f"state {trial.state}")
+  state = shown_state(trial)
+  badge = element("span", state, class_=f"state {state}")
   if trial.reused_from is None:
     return badge
   link = element("a", trial.reused_from, href=f"#trial-{trial.reused_from}")
