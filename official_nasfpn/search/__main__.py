@@ -4,11 +4,10 @@ The same command continues a search that was interrupted, and shows the result o
 finished; `--search_dir D --status` shows at any time what has been found.
 """
 
-import functools
 import os
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -21,7 +20,8 @@ from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import run_search
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import settle_recipe
-from official_nasfpn.search.report.found import read_trials
+from official_nasfpn.search.report.events import EventLog
+from official_nasfpn.search.report.found import read_metrics, read_trials
 from official_nasfpn.search.report.results import results_table, write_results
 from official_nasfpn.search.store.trial_store import Trial
 
@@ -71,8 +71,22 @@ def main(argv: list[str]) -> None:
   try:
     with storage.exclusive(search_dir):
       settle_recipe(recipe, search_dir, lambda path: _as_text(*_read_recipe([path])))
-      on_update = functools.partial(_write_events, search_dir) if _uses_tensorflow(config) else None
-      trials = run_search(config, space, search_dir, _WORKER_COMMAND, _NUM_WORKERS.value, on_update)
+      events = EventLog(search_dir / "events")
+
+      def write_events(trials: Sequence[Trial]) -> None:
+        with storage.search_disk_errors(search_dir):
+          events.write(trials, read_metrics(search_dir))
+
+      trials = run_search(
+        config,
+        space,
+        search_dir,
+        _WORKER_COMMAND,
+        _NUM_WORKERS.value,
+        on_update=lambda update, metrics, trials: write_events(trials),
+      )
+      # A process that was killed may have learnt the last update without leaving its point.
+      write_events(trials)
       write_results(trials, search_dir)
   except KeyboardInterrupt:
     print(
@@ -114,19 +128,6 @@ def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> 
   )
   print(proxy_task.plan_of_a_trial(proxy_recipe, spec))
   print("A dry run: nothing was trained and nothing written.")
-
-
-def _uses_tensorflow(config: SearchConfig) -> bool:
-  return config.algorithm == "ppo"
-
-
-def _write_events(
-  search_dir: Path, update: int, metrics: Mapping[str, float], trials: Sequence[Trial]
-) -> None:
-  # Here, because TensorFlow is slow to import; by now the controller has done so.
-  from official_nasfpn.search.report.events import write_events
-
-  write_events(search_dir / "events", update, metrics, trials)
 
 
 if __name__ == "__main__":
