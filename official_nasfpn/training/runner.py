@@ -13,6 +13,7 @@ from official.core import base_trainer, config_definitions
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.training.coco_evaluation import EvaluationResult
+from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps_of
 from official_nasfpn.training.run_folder import RunFolder
@@ -160,6 +161,14 @@ def train_in_memory(
   return trainer.task.last_result, share
 
 
+def configure_tensorflow(config: TrainingConfig) -> None:
+  """Sets what a training needs of the whole process: its number format, and one order of sums."""
+  tf_keras.mixed_precision.set_global_policy(config.compute_dtype)
+  # TensorFlow's rewriting of sums follows addresses in memory: of eight traces of one train step
+  # five summed a gradient in one order and three in another. Without it the steps take as long.
+  tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+
+
 def _build_trainer(
   experiment: Experiment,
   dataset: DatasetInfo,
@@ -170,10 +179,7 @@ def _build_trainer(
 ) -> base_trainer.Trainer:
   """Builds task, detector, optimizer and data, and Model Garden's trainer over them."""
   config = experiment.training
-  tf_keras.mixed_precision.set_global_policy(config.compute_dtype)
-  # TensorFlow's rewriting of sums follows addresses in memory: of eight traces of one train step
-  # five summed a gradient in one order and three in another. Without it the steps take as long.
-  tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+  configure_tensorflow(config)
   with strategy.scope():
     task = DetectionTask(experiment, dataset, first_step)
     model = task.build_model()

@@ -2,8 +2,8 @@
 
 The paper (section 4.2) trains ResNet-10, 3 @ 256, for 10 epochs on 512-pixel images and rewards the
 AP on 7,392 images of train2017 that it does not train on. Here the recipe says how short and how
-small; the images of the `holdout` part give the reward. This is the only module of the search that
-knows how detectors are trained.
+small; the images of the `holdout` part give the reward. `search/proxy/` is the only folder of the
+search that knows how detectors are trained.
 """
 
 import dataclasses
@@ -11,10 +11,14 @@ import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn import configuration
+from official_nasfpn.architecture import PyramidSpec, SearchSpace
+from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.workers.trial_worker import Evaluate, TrialFailed
+from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
 
 
@@ -24,13 +28,11 @@ def resolved_recipe(gin_files: Sequence[str | Path], gin_params: Sequence[str]) 
   Raises:
     UserError: a setting is wrong, or the data is missing, damaged or without a holdout part.
   """
-  experiment, dataset = open_dataset(_on_holdout(load_experiment(gin_files, gin_params)))
-  if not dataset.num_images(("holdout",)):
-    raise UserError(
-      f"{dataset.data_dir} has no held-out images to reward trials on. Prepare it with "
-      "--holdout_fraction above 0."
-    )
-  return experiment.to_gin()
+  experiment, _ = open_on_holdout(load_experiment(gin_files, gin_params))
+  proxy = configuration.from_bindings(ProxyConfig)
+  # A plain proxy is the experiment and nothing more, so searches from before there was another go
+  # on with the recipe that they have.
+  return experiment.to_gin() + ("" if proxy.mode == "plain" else f"\n{configuration.to_gin(proxy)}")
 
 
 def plan_of_a_trial(recipe: str, spec: PyramidSpec) -> str:
@@ -42,8 +44,15 @@ def plan_of_a_trial(recipe: str, spec: PyramidSpec) -> str:
   """
   from official_nasfpn.training.plan import make_plan
 
-  experiment, dataset = open_dataset(_on_holdout(load_experiment(gin_params=[recipe])))
-  return make_plan(_with_architecture(experiment, spec), dataset, num_devices=1).as_text()
+  experiment, dataset = open_on_holdout(load_experiment(gin_params=[recipe]))
+  plan = make_plan(with_architecture(experiment, spec), dataset, num_devices=1).as_text()
+  proxy = configuration.from_bindings(ProxyConfig)
+  if proxy.mode == "plain":
+    return plan
+  return (
+    f"{plan}\nProxy.mode = 'shared': a trial starts from weights that all trials share, made once "
+    f"in {proxy.warmup_epochs:g} epochs, and trains pyramid and head for {proxy.epochs:g}."
+  )
 
 
 def make_evaluate(search_dir: Path) -> Evaluate:
@@ -57,8 +66,49 @@ def make_evaluate(search_dir: Path) -> Evaluate:
     returns its AP on the held-out images, in [0, 1]. `report_progress` is told the share of the
     trial that is done. Raises `TrialFailed` when the loss diverges.
   """
-  experiment, dataset = open_dataset(_on_holdout(load_experiment([search_dir / "recipe.gin"])))
+  experiment, dataset = open_on_holdout(load_experiment([search_dir / "recipe.gin"]))
+  proxy = configuration.from_bindings(ProxyConfig)
+  space = configuration.from_bindings(SearchSpace)
+  return evaluation_by(proxy, space, experiment, dataset, search_dir / "warm_state")
 
+
+def evaluation_by(
+  proxy: ProxyConfig,
+  space: SearchSpace,
+  experiment: Experiment,
+  dataset: DatasetInfo,
+  warm_dir: Path,
+) -> Evaluate:
+  """Returns the `evaluate` of `make_evaluate` for one experiment.
+
+  Args:
+    proxy: plain, or shared.
+    space: whose architectures share weights.
+    experiment: what a trial trains and is evaluated on; its architecture is left alone.
+    dataset: the prepared data.
+    warm_dir: where the shared weights are kept, and made if they are not there; not used by a plain
+      proxy.
+  """
+  if proxy.mode == "plain":
+    return _plain_evaluate(experiment, dataset)
+
+  shared = None
+
+  def evaluate(
+    spec: PyramidSpec, trial_dir: Path, report_progress: Callable[[float], None]
+  ) -> float:
+    from official_nasfpn.search.proxy.shared_proxy import SharedProxy
+
+    # On the first trial, since a worker says that it lives once it has one.
+    nonlocal shared
+    if shared is None:
+      shared = SharedProxy(proxy, space, experiment, dataset, warm_dir)
+    return _rewarded(lambda: shared.train(spec, report_progress), trial_dir)
+
+  return evaluate
+
+
+def _plain_evaluate(experiment: Experiment, dataset: DatasetInfo) -> Evaluate:
   def evaluate(
     spec: PyramidSpec, trial_dir: Path, report_progress: Callable[[float], None]
   ) -> float:
@@ -66,31 +116,56 @@ def make_evaluate(search_dir: Path) -> Evaluate:
     import tf_keras
 
     from official_nasfpn.training import runner
-    from official_nasfpn.training.nan_guard import TrainingDiverged
 
-    # Without this every trial's graph and weights stay in memory for the life of the worker.
+    # Without this every trial's graph and weights stay in memory for the life of the worker. About
+    # 100 MB of every trial stay all the same, so workers are replaced: `Search.trials_per_worker`.
     tf_keras.backend.clear_session()
     gc.collect()
-    trial = _with_architecture(experiment, spec)
-    try:
-      result = runner.train_in_memory(trial, dataset, trial_dir / "train.log", report_progress)
-    except TrainingDiverged as error:
-      raise TrialFailed(str(error), diverged=True) from error
-    write_text(trial_dir / "evaluation.json", result.to_json())
-    ap = result.metrics["AP"]
-    if ap is None:
-      raise TrialFailed(f"the reward is undefined: {'; '.join(result.notes)}", diverged=False)
-    return ap
+    trial = with_architecture(experiment, spec)
+    log_file = trial_dir / "train.log"
+    return _rewarded(
+      lambda: runner.train_in_memory(trial, dataset, log_file, report_progress), trial_dir
+    )
 
   return evaluate
 
 
-def _on_holdout(experiment: Experiment) -> Experiment:
-  """Returns the experiment, trained without the held-out images and evaluated on them."""
+def _rewarded(train: Callable[[], EvaluationResult], trial_dir: Path) -> float:
+  """Trains, writes the evaluation into the trial's directory and returns the AP.
+
+  Raises:
+    TrialFailed: the loss diverged, or there is no AP.
+  """
+  from official_nasfpn.training.nan_guard import TrainingDiverged
+
+  try:
+    result = train()
+  except TrainingDiverged as error:
+    raise TrialFailed(str(error), diverged=True) from error
+  write_text(trial_dir / "evaluation.json", result.to_json())
+  ap = result.metrics["AP"]
+  if ap is None:
+    raise TrialFailed(f"the reward is undefined: {'; '.join(result.notes)}", diverged=False)
+  return ap
+
+
+def open_on_holdout(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
+  """Opens an experiment's data, to train without the held-out images and evaluate on them.
+
+  Raises:
+    UserError: the data is missing, damaged or without a holdout part.
+  """
   parts = dataclasses.replace(experiment.input, train_parts=("train",), evaluation_part="holdout")
-  return dataclasses.replace(experiment, input=parts)
+  experiment, dataset = open_dataset(dataclasses.replace(experiment, input=parts))
+  if not dataset.num_images(("holdout",)):
+    raise UserError(
+      f"{dataset.data_dir} has no held-out images to reward trials on. Prepare it with "
+      "--holdout_fraction above 0."
+    )
+  return experiment, dataset
 
 
-def _with_architecture(experiment: Experiment, spec: PyramidSpec) -> Experiment:
+def with_architecture(experiment: Experiment, spec: PyramidSpec) -> Experiment:
+  """Returns the experiment with another pyramid."""
   detector = dataclasses.replace(experiment.detector, architecture=spec)
   return dataclasses.replace(experiment, detector=detector)
