@@ -3,6 +3,7 @@
 A search on one machine starts its own workers; this program is what it starts.
 """
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy import proxy_task
+from official_nasfpn.search.workers import early_stopping
 from official_nasfpn.search.workers.trial_worker import run_worker
 
 _SEARCH_DIR = flags.DEFINE_string(
@@ -40,6 +42,11 @@ def main(argv: list[str]) -> None:
     max_attempts=config.max_attempts,
     trials_per_worker=config.trials_per_worker,
     parent_pid=_PARENT_PID.value,
+    is_hopeless=functools.partial(
+      early_stopping.is_hopeless,
+      quantile=config.early_stopping_quantile,
+      min_others=config.early_stopping_min_trials,
+    ),
   )
   # TensorFlow's threads may hold up an orderly exit, and everything is written.
   sys.stdout.flush()

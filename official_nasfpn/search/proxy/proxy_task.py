@@ -16,8 +16,16 @@ from official_nasfpn.architecture import PyramidSpec, SearchSpace
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy.config import ProxyConfig
-from official_nasfpn.search.workers.trial_worker import Evaluate, TrialFailed
+from official_nasfpn.search.proxy.cost import latency_of, multiply_adds_of
+from official_nasfpn.search.proxy.reward import RewardConfig, reward_of
+from official_nasfpn.search.workers.evaluation import (
+  Evaluate,
+  Evaluation,
+  TrialFailed,
+  TrialProgress,
+)
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
 
@@ -30,9 +38,13 @@ def resolved_recipe(gin_files: Sequence[str | Path], gin_params: Sequence[str]) 
   """
   experiment, _ = open_on_holdout(load_experiment(gin_files, gin_params))
   proxy = configuration.from_bindings(ProxyConfig)
-  # A plain proxy is the experiment and nothing more, so searches from before there was another go
-  # on with the recipe that they have.
-  return experiment.to_gin() + ("" if proxy.mode == "plain" else f"\n{configuration.to_gin(proxy)}")
+  reward = configuration.from_bindings(RewardConfig)
+  if proxy.mode == "shared" and configuration.from_bindings(SearchConfig).early_stopping_quantile:
+    raise UserError(
+      "Search.early_stopping_quantile stops trials of Proxy.mode = 'plain'; those of 'shared' are "
+      "too short to be stopped. Leave one of the two out."
+    )
+  return f"{experiment.to_gin()}\n{configuration.to_gin(proxy, reward)}"
 
 
 def plan_of_a_trial(recipe: str, spec: PyramidSpec) -> str:
@@ -62,14 +74,20 @@ def make_evaluate(search_dir: Path) -> Evaluate:
     search_dir: holds `recipe.gin`, as the search resolved it.
 
   Returns:
-    `evaluate(spec, trial_dir, report_progress) -> reward`: trains `spec` within `trial_dir` and
-    returns its AP on the held-out images, in [0, 1]. `report_progress` is told the share of the
-    trial that is done. Raises `TrialFailed` when the loss diverges.
+    Trains a pyramid, and rewards its AP on the held-out images, in [0, 1], or what
+    `reward.RewardConfig` makes of it.
   """
   experiment, dataset = open_on_holdout(load_experiment([search_dir / "recipe.gin"]))
-  proxy = configuration.from_bindings(ProxyConfig)
-  space = configuration.from_bindings(SearchSpace)
-  return evaluation_by(proxy, space, experiment, dataset, search_dir / "warm_state")
+  config = configuration.from_bindings(SearchConfig)
+  return evaluation_by(
+    configuration.from_bindings(ProxyConfig),
+    configuration.from_bindings(SearchSpace),
+    experiment,
+    dataset,
+    search_dir / "warm_state",
+    configuration.from_bindings(RewardConfig),
+    stops=config.early_stopping_shares if config.early_stopping_quantile else (),
+  )
 
 
 def evaluation_by(
@@ -78,6 +96,8 @@ def evaluation_by(
   experiment: Experiment,
   dataset: DatasetInfo,
   warm_dir: Path,
+  reward: RewardConfig | None = None,
+  stops: Sequence[float] = (),
 ) -> Evaluate:
   """Returns the `evaluate` of `make_evaluate` for one experiment.
 
@@ -88,30 +108,60 @@ def evaluation_by(
     dataset: the prepared data.
     warm_dir: where the shared weights are kept, and made if they are not there; not used by a plain
       proxy.
+    reward: what is rewarded; default: the AP.
+    stops: shares of the training at which a plain trial that is hopeless stops.
   """
-  if proxy.mode == "plain":
-    return _plain_evaluate(experiment, dataset)
+  reward = reward or RewardConfig()
+  cost = _cost(reward, experiment, dataset.label_map.num_classes)
+  train = _plain(experiment, dataset, stops)
+  if proxy.mode == "shared":
+    train = _shared(proxy, space, experiment, dataset, warm_dir)
 
-  shared = None
+  def evaluate(spec: PyramidSpec, trial_dir: Path, progress: TrialProgress) -> Evaluation:
+    from official_nasfpn.training.nan_guard import TrainingDiverged
 
-  def evaluate(
-    spec: PyramidSpec, trial_dir: Path, report_progress: Callable[[float], None]
-  ) -> float:
-    from official_nasfpn.search.proxy.shared_proxy import SharedProxy
+    metrics = cost(spec)
+    costs = metrics.get(_METRIC_OF_COST[reward.cost])
 
-    # On the first trial, since a worker says that it lives once it has one.
-    nonlocal shared
-    if shared is None:
-      shared = SharedProxy(proxy, space, experiment, dataset, warm_dir)
-    return _rewarded(lambda: shared.train(spec, report_progress), trial_dir)
+    def should_stop(share: float, result: EvaluationResult) -> bool:
+      return progress.is_hopeless(share, reward_of(result.metrics["AP"] or 0.0, costs, reward))
+
+    try:
+      result, share = train(spec, trial_dir, progress, should_stop)
+    except TrainingDiverged as error:
+      raise TrialFailed(str(error), diverged=True) from error
+    write_text(trial_dir / "evaluation.json", result.to_json())
+    ap = result.metrics["AP"]
+    if ap is None:
+      raise TrialFailed(f"the reward is undefined: {'; '.join(result.notes)}", diverged=False)
+    stopped = {} if share == 1 else {"stopped_at": share}
+    return Evaluation(reward_of(ap, costs, reward), {"AP": ap, **metrics, **stopped})
 
   return evaluate
 
 
-def _plain_evaluate(experiment: Experiment, dataset: DatasetInfo) -> Evaluate:
-  def evaluate(
-    spec: PyramidSpec, trial_dir: Path, report_progress: Callable[[float], None]
-  ) -> float:
+# Trains a pyramid, and returns the last evaluation and the share of the training it was made after.
+_Train = Callable[
+  [PyramidSpec, Path, TrialProgress, Callable[[float, EvaluationResult], bool]],
+  tuple[EvaluationResult, float],
+]
+
+_METRIC_OF_COST = {"none": None, "multiply_adds": "multiply_adds", "latency": "latency_ms"}
+
+
+def _cost(
+  reward: RewardConfig, experiment: Experiment, num_classes: int
+) -> Callable[[PyramidSpec], dict[str, float]]:
+  """Returns the function that measures what the reward counts, by the name of the metric."""
+  if reward.cost == "none":
+    return lambda spec: {}
+  measures = {"multiply_adds": multiply_adds_of, "latency": latency_of}
+  measure = measures[reward.cost](experiment.detector, num_classes)
+  return lambda spec: {_METRIC_OF_COST[reward.cost]: measure(spec)}
+
+
+def _plain(experiment: Experiment, dataset: DatasetInfo, stops: Sequence[float]) -> _Train:
+  def train(spec, trial_dir, progress, should_stop):
     # TensorFlow is imported where a trial begins: reading a recipe does not need it.
     import tf_keras
 
@@ -123,30 +173,30 @@ def _plain_evaluate(experiment: Experiment, dataset: DatasetInfo) -> Evaluate:
     gc.collect()
     trial = with_architecture(experiment, spec)
     log_file = trial_dir / "train.log"
-    return _rewarded(
-      lambda: runner.train_in_memory(trial, dataset, log_file, report_progress), trial_dir
-    )
+    return runner.train_in_memory(trial, dataset, log_file, progress.report, stops, should_stop)
 
-  return evaluate
+  return train
 
 
-def _rewarded(train: Callable[[], EvaluationResult], trial_dir: Path) -> float:
-  """Trains, writes the evaluation into the trial's directory and returns the AP.
+def _shared(
+  proxy: ProxyConfig,
+  space: SearchSpace,
+  experiment: Experiment,
+  dataset: DatasetInfo,
+  warm_dir: Path,
+) -> _Train:
+  shared = None
 
-  Raises:
-    TrialFailed: the loss diverged, or there is no AP.
-  """
-  from official_nasfpn.training.nan_guard import TrainingDiverged
+  def train(spec, trial_dir, progress, should_stop):
+    from official_nasfpn.search.proxy.shared_proxy import SharedProxy
 
-  try:
-    result = train()
-  except TrainingDiverged as error:
-    raise TrialFailed(str(error), diverged=True) from error
-  write_text(trial_dir / "evaluation.json", result.to_json())
-  ap = result.metrics["AP"]
-  if ap is None:
-    raise TrialFailed(f"the reward is undefined: {'; '.join(result.notes)}", diverged=False)
-  return ap
+    # On the first trial, since a worker says that it lives once it has one.
+    nonlocal shared
+    if shared is None:
+      shared = SharedProxy(proxy, space, experiment, dataset, warm_dir)
+    return shared.train(spec, progress.report), 1.0
+
+  return train
 
 
 def open_on_holdout(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:

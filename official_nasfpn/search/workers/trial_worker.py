@@ -8,19 +8,19 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from official_nasfpn import architecture
-from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.disk import disk_problem, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import Trial, TrialStore
+from official_nasfpn.search.workers.evaluation import Evaluate, TrialFailed
 
-Evaluate = Callable[[PyramidSpec, Path, Callable[[float], None]], float]
+IsHopeless = Callable[[float, Sequence[float]], bool]
 
 # What a worker's end means to its launcher; any other code is a crash.
 EXIT_REPLACE_ME = 0
@@ -31,21 +31,6 @@ _POLL_SECONDS = 0.2
 _PROGRESS_STEP = 0.05
 
 
-class TrialFailed(Exception):
-  """Raised by an evaluation that cannot give a reward.
-
-  Attributes:
-    reason: for people.
-    diverged: the architecture is to blame: its training diverged. The search learns from that, and
-      does not learn from failures of machines.
-  """
-
-  def __init__(self, reason: str, diverged: bool = False):
-    super().__init__(reason)
-    self.reason = reason
-    self.diverged = diverged
-
-
 def run_worker(
   search_dir: Path,
   evaluate: Evaluate,
@@ -54,18 +39,20 @@ def run_worker(
   max_attempts: int = 3,
   trials_per_worker: int = 0,
   parent_pid: int | None = None,
+  is_hopeless: IsHopeless = lambda reward, others: False,
 ) -> int:
   """Evaluates trials until it is stopped, or has done `trials_per_worker` of them.
 
   Args:
     search_dir: the search to work for.
-    evaluate: takes an architecture, the trial's directory and a function to report progress in
-      0..1 with, and returns the reward. It raises `TrialFailed` when there can be none.
+    evaluate: trains an architecture and returns its reward.
     worker_id: the worker's name; one process at a time may use it.
     lease_seconds: without a sign of life for so long, a trial is given to another worker.
     max_attempts: a trial fails when so many workers have died of it.
     trials_per_worker: end after so many trials; 0 for no end.
     parent_pid: end, whatever the worker is doing, when this process is not the parent any more.
+    is_hopeless: given what a trial would be rewarded with now, and what others had at the same
+      share of their training, says whether it stops there.
 
   Returns:
     The exit code that tells a launcher why the worker ended.
@@ -89,7 +76,9 @@ def run_worker(
       if trial is None:
         time.sleep(_POLL_SECONDS)
         continue
-      _run_trial(store, trial, storage.trial_dir(search_dir, trial.number), evaluate, heartbeat)
+      directory = storage.trial_dir(search_dir, trial.number)
+      progress = _Progress(store, trial, heartbeat, is_hopeless)
+      _run_trial(store, trial, directory, evaluate, progress, heartbeat)
       trials_done += 1
     return EXIT_REPLACE_ME
   except Exception as error:
@@ -105,7 +94,12 @@ def run_worker(
 
 
 def _run_trial(
-  store: TrialStore, trial: Trial, directory: Path, evaluate: Evaluate, heartbeat: "_Heartbeat"
+  store: TrialStore,
+  trial: Trial,
+  directory: Path,
+  evaluate: Evaluate,
+  progress: "_Progress",
+  heartbeat: "_Heartbeat",
 ) -> None:
   """Evaluates one trial and reports what came of it."""
   name = f"trial {trial.number}, attempt {trial.attempt}"
@@ -114,9 +108,9 @@ def _run_trial(
   heartbeat.begin(trial)
   try:
     spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
-    reward = float(evaluate(spec, directory, heartbeat.report_progress))
-    if not math.isfinite(reward):
-      raise TrialFailed(f"its reward is {reward}")
+    evaluation = evaluate(spec, directory, progress)
+    if not math.isfinite(evaluation.reward):
+      raise TrialFailed(f"its reward is {evaluation.reward}")
   except Exception as error:
     if disk_problem(error):
       raise
@@ -127,8 +121,10 @@ def _run_trial(
     outcome = f"failed: {reason}"
   else:
     heartbeat.end()
-    accepted = store.report_reward(trial.number, trial.attempt, reward)
-    outcome = f"reward {reward:.6g}"
+    reward, metrics = float(evaluation.reward), evaluation.metrics
+    accepted = store.report_reward(trial.number, trial.attempt, reward, metrics)
+    stopped = f", stopped at {metrics['stopped_at']:.0%}" if "stopped_at" in metrics else ""
+    outcome = f"reward {reward:.6g}{stopped}"
   print(f"{name}: {outcome}{'' if accepted else ' (too late: it was given away)'}", flush=True)
 
 
@@ -137,6 +133,25 @@ def _reason(error: Exception) -> str:
     return error.reason
   first_line = str(error).strip().partition("\n")[0]
   return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+
+
+class _Progress:
+  """See `TrialProgress`."""
+
+  def __init__(
+    self, store: TrialStore, trial: Trial, heartbeat: "_Heartbeat", is_hopeless: IsHopeless
+  ):
+    self._store = store
+    self._trial = trial
+    self._heartbeat = heartbeat
+    self._is_hopeless = is_hopeless
+
+  def report(self, share: float) -> None:
+    self._heartbeat.report_progress(share)
+
+  def is_hopeless(self, share: float, reward: float) -> bool:
+    others = self._store.measure(self._trial.number, self._trial.attempt, share, reward)
+    return self._is_hopeless(reward, others)
 
 
 class _Heartbeat(threading.Thread):

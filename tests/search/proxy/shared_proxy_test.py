@@ -13,7 +13,7 @@ from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.proxy.config import ProxyConfig
-from official_nasfpn.search.workers.trial_worker import TrialFailed
+from official_nasfpn.search.workers.evaluation import OutsideASearch, TrialFailed
 from official_nasfpn.training.experiment import load_experiment
 
 SPACE = SearchSpace()
@@ -85,7 +85,7 @@ def test_a_search_with_two_workers_warms_up_once(recipe, tmp_path, run_program):
 
   trial = read_trials(search_dir)[3]
   evaluate = proxy_task.make_evaluate(search_dir)
-  assert evaluate(SPACE.decode(trial.choices), tmp_path, lambda fraction: None) == trial.reward
+  assert evaluate(SPACE.decode(trial.choices), tmp_path, OutsideASearch()).reward == trial.reward
 
 
 @pytest.mark.slow
@@ -124,7 +124,7 @@ def test_a_diverging_trial_is_a_bad_architecture(recipe, tmp_path):
     PROXY, SPACE, dataclasses.replace(experiment, training=training), dataset, tmp_path / "hot"
   )
   with pytest.raises(TrialFailed, match="NaN or infinite at train step"):
-    evaluate(specs(1)[0], tmp_path, lambda fraction: None)
+    evaluate(specs(1)[0], tmp_path, OutsideASearch())
 
 
 def test_what_it_cannot_do_is_said(recipe, tmp_path):
