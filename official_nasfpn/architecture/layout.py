@@ -82,7 +82,7 @@ def arrow_points(start: np.ndarray, end: np.ndarray, bend: float) -> np.ndarray:
   t = np.linspace(0, 1, num_points)[:, np.newaxis]
   curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
   ends = np.stack([start, end])
-  return curve[distances(curve, ends).min(axis=1) > RADIUS]
+  return curve[(distances(curve, ends) > RADIUS).all(axis=1)]
 
 
 def _through(curve: np.ndarray, nodes: np.ndarray) -> float:
@@ -110,4 +110,6 @@ def _squares(curve: np.ndarray) -> set[tuple[int, int]]:
 
 def distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
   """Returns how far every point is from every other, [points, others]."""
-  return np.linalg.norm(points[:, np.newaxis] - others[np.newaxis], axis=-1)
+  apart = points[:, np.newaxis] - others[np.newaxis]
+  # A few times faster than `np.linalg.norm`, of arrays as small as these.
+  return np.sqrt(apart[..., 0] ** 2 + apart[..., 1] ** 2)

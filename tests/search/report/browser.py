@@ -92,6 +92,13 @@ class Page:
     while not self._loaded:
       self._receive()
 
+  def wait_for(self, condition: str) -> None:
+    """Waits until a JavaScript expression is true."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not self.evaluate(condition):
+      assert time.monotonic() < deadline, condition
+      time.sleep(0.05)
+
   def evaluate(self, expression: str) -> object:
     """Returns the value of a JavaScript expression, awaited where it is a promise."""
     result = self.call(

@@ -12,6 +12,7 @@ from tests.search.report.browser import chromium, open_browser
 from tests.search.report.searches import WORKER, eventful_search, rewarded_search
 
 ROWS = "document.querySelector('#trials tbody').innerHTML"
+DRAWN = "!document.querySelector('button.thumbnail:empty')"
 COLUMN = """[...document.querySelectorAll('#trials tbody tr')]
   .map((row) => row.cells[{}].textContent)"""
 STATE, REWARD, UPDATE, TRIAL = 3, 4, 2, 1
@@ -78,6 +79,7 @@ def test_what_the_store_says_is_shown_and_not_run(page, eventful):
 
 def test_all_drawings_and_charts_can_be_seen(page, eventful):
   page.open(eventful)
+  page.wait_for(DRAWN)
   boxes = page.evaluate(
     """[...document.querySelectorAll('svg')].map((svg) => {
       const place = svg.getBoundingClientRect(), drawn = svg.getBBox();
@@ -100,6 +102,7 @@ def test_all_drawings_and_charts_can_be_seen(page, eventful):
 class TestTheScriptAgreesWithPython:
   def test_on_the_first_rows(self, page, eventful):
     page.open(eventful)
+    page.wait_for(DRAWN)
     by_script = page.evaluate(ROWS)
     page.open(eventful, scripts=False)
     assert page.evaluate(ROWS) == by_script
@@ -115,6 +118,7 @@ class TestTheScriptAgreesWithPython:
     write_report(tmp_path, tmp_path / "report.html", now=0)
     page.open(tmp_path / "report.html")
     assert page.problems == []
+    page.wait_for(DRAWN)
     by_script = page.evaluate(ROWS)
     page.open(tmp_path / "report.html", scripts=False)
     assert page.evaluate(ROWS) == by_script

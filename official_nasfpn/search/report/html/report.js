@@ -289,10 +289,29 @@
     });
   }
 
+  // Drawn one after the other, so that the page answers meanwhile, and each once.
+  const drawings = new Map();
+  let showing = 0;
+
+  function drawThumbnails() {
+    const turn = ++showing;
+    const empty = [...body.querySelectorAll("button.thumbnail")];
+    const drawNext = () => {
+      const button = empty.shift();
+      if (!button || turn !== showing) return;
+      const number = Number(button.dataset.trial);
+      if (!drawings.has(number)) drawings.set(number, drawPyramid(rowOf.get(number)));
+      button.append(drawings.get(number));
+      setTimeout(drawNext);
+    };
+    drawNext();
+  }
+
   function show() {
     const first = view.page * PAGE_ROWS;
     const rows = view.rows.slice(first, first + PAGE_ROWS);
     body.replaceChildren(...rows.map(tableRow));
+    drawThumbnails();
     document.getElementById("range").textContent = rows.length
       ? `${whole.format(first + 1)}–${whole.format(first + rows.length)} of ` +
         whole.format(view.rows.length)
@@ -328,7 +347,7 @@
       class: "thumbnail",
       "data-trial": row[TRIAL],
       "aria-label": `Architecture of trial ${row[TRIAL]}, enlarge`,
-    }, drawPyramid(row));
+    });
   }
 
   // --- What a person does ---
