@@ -18,7 +18,7 @@ from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal, Searc
 from official_nasfpn.search.algorithms.making import make_algorithm
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.store.trial_store import NewTrial, Trial, TrialStore
-from official_nasfpn.search.workers.local_launcher import Launcher, LocalLauncher
+from official_nasfpn.search.workers.launcher import Launcher, MakeLauncher
 
 _POLL_SECONDS = 0.2
 # A diverged training is a bad architecture, and its reward that of one that finds nothing.
@@ -32,18 +32,17 @@ def run_search(
   config: SearchConfig,
   space: SearchSpace,
   search_dir: Path,
-  worker_command: Sequence[str],
-  num_workers: int,
+  make_launcher: MakeLauncher,
   on_update: OnUpdate | None = None,
 ) -> list[Trial]:
-  """Runs a search on local workers to its end, from wherever it was left.
+  """Runs a search to its end, from wherever it was left.
 
   Args:
     config: of the search.
     space: that is searched.
     search_dir: where everything is kept; the caller holds `storage.exclusive(search_dir)`.
-    worker_command: starts one worker; `--search_dir`, `--worker_id` and `--parent_pid` are added.
-    num_workers: how many of them to keep running.
+    make_launcher: given the trial store, returns what keeps workers running. It is not called
+      when the search has ended already.
     on_update: given each update that was learnt from, what was measured, and all trials so far.
 
   Returns:
@@ -56,7 +55,7 @@ def run_search(
   with storage.search_disk_errors(search_dir):
     try:
       store.create()
-      _Search(config, space, search_dir, store, on_update).run(worker_command, num_workers)
+      _Search(config, space, search_dir, store, on_update).run(make_launcher)
       return store.trials()
     finally:
       store.close()
@@ -80,7 +79,7 @@ class _Search:
     self._on_update = on_update
     self._algorithm: SearchAlgorithm | None = None
 
-  def run(self, worker_command: Sequence[str], num_workers: int) -> None:
+  def run(self, make_launcher: MakeLauncher) -> None:
     trials = self._store.trials()
     self._write_missing_files(trials)
     finished = [trial for trial in trials if trial.is_finished]
@@ -88,7 +87,7 @@ class _Search:
     learnt, _ = self._store.latest_snapshot()
     if len(finished) >= num_trials and all(trial.update <= learnt for trial in finished):
       return
-    launcher = LocalLauncher(self._store, self._search_dir, worker_command, num_workers)
+    launcher = make_launcher(self._store)
     with progress_bar(num_trials, "search", "trial", initial=len(finished)) as bar:
       try:
         best = _best_reward(finished)

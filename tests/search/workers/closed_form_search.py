@@ -11,6 +11,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import run_search
+from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker
 
 WORKER = Path(__file__).with_name("closed_form_worker.py")
 
@@ -21,7 +22,10 @@ def main() -> None:
   parser.add_argument("--algorithm", default="random")
   parser.add_argument("--num_trials", type=int, default=24)
   parser.add_argument("--trials_per_update", type=int, default=6)
-  parser.add_argument("--num_workers", type=int, default=2)
+  parser.add_argument("--launcher", default="local")
+  parser.add_argument("--num_workers", type=int)
+  parser.add_argument("--ray_address")
+  parser.add_argument("--worker_gpus", type=float)
   parser.add_argument("--lease_seconds", type=float, default=30.0)
   parser.add_argument("--worker", default="", help="Further arguments of the worker.")
   arguments = parser.parse_args()
@@ -34,10 +38,19 @@ def main() -> None:
     hidden_units=8,
   )
   space = SearchSpace(min_level=3, max_level=4, num_intermediate_cells=0)
-  command = [sys.executable, str(WORKER), f"--lease_seconds={arguments.lease_seconds}"]
-  command += shlex.split(arguments.worker)
+  launcher_flags = LauncherFlags(
+    launcher=arguments.launcher,
+    num_workers=arguments.num_workers or (2 if arguments.launcher == "local" else None),
+    ray_address=arguments.ray_address,
+    worker_gpus=arguments.worker_gpus,
+  )
+  worker_arguments = [
+    *(str(WORKER), f"--search_dir={arguments.search_dir}"),
+    *(f"--lease_seconds={arguments.lease_seconds}", *shlex.split(arguments.worker)),
+  ]
+  make_launcher = launcher_maker(launcher_flags, arguments.search_dir, worker_arguments)
   with storage.exclusive(arguments.search_dir):
-    run_search(config, space, arguments.search_dir, command, arguments.num_workers)
+    run_search(config, space, arguments.search_dir, make_launcher)
 
 
 if __name__ == "__main__":
