@@ -4,11 +4,11 @@ The same command continues a search that was interrupted, and shows the result o
 finished; `--search_dir D --status` shows at any time what has been found.
 """
 
-import functools
+import contextlib
 import os
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -21,11 +21,16 @@ from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import run_search
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import settle_recipe
-from official_nasfpn.search.report.found import read_trials
+from official_nasfpn.search.report.events import EventLog
+from official_nasfpn.search.report.found import read_metrics, read_trials
 from official_nasfpn.search.report.results import results_table, write_results
-from official_nasfpn.search.store.trial_store import Trial
-from official_nasfpn.search.workers.launcher import MakeLauncher
-from official_nasfpn.search.workers.making import LAUNCHERS, LauncherFlags, launcher_maker
+from official_nasfpn.search.store.trial_store import Trial, TrialStore
+from official_nasfpn.search.workers.making import (
+  LAUNCHERS,
+  LauncherFlags,
+  MakeLauncher,
+  launcher_maker,
+)
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file", [], "A recipe; may be given several times. Default: that of --search_dir."
@@ -44,7 +49,7 @@ _LAUNCHER = flags.DEFINE_enum(
 _NUM_WORKERS = flags.DEFINE_integer(
   "num_workers",
   None,
-  "Worker processes. Default: one on this machine, which they share; as many as fit on a cluster.",
+  "Worker processes. Default: one on this machine; on a cluster, as many as fit.",
   lower_bound=1,
 )
 _RAY_ADDRESS = flags.DEFINE_string(
@@ -98,8 +103,28 @@ def main(argv: list[str]) -> None:
   try:
     with storage.exclusive(search_dir):
       settle_recipe(recipe, search_dir, lambda path: _as_text(*_read_recipe([path])))
-      on_update = functools.partial(_write_events, search_dir) if _uses_tensorflow(config) else None
-      trials = run_search(config, space, search_dir, make_launcher, on_update)
+      events = EventLog(search_dir / "events")
+
+      def write_events(trials: Sequence[Trial]) -> None:
+        with storage.search_disk_errors(search_dir):
+          events.write(trials, read_metrics(search_dir))
+
+      store = TrialStore(
+        storage.database_path(search_dir), config.lease_seconds, config.max_attempts
+      )
+      with contextlib.closing(store):
+        store.create()
+        run_search(
+          config,
+          space,
+          search_dir,
+          store,
+          make_launcher,
+          on_update=lambda update, metrics: write_events(store.trials()),
+        )
+        trials = store.trials()
+      # A process that was killed may have learnt the last update without leaving its point.
+      write_events(trials)
       write_results(trials, search_dir)
   except KeyboardInterrupt:
     print(
@@ -154,19 +179,6 @@ def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> 
   )
   print(proxy_task.plan_of_a_trial(proxy_recipe, spec))
   print("A dry run: nothing was trained and nothing written.")
-
-
-def _uses_tensorflow(config: SearchConfig) -> bool:
-  return config.algorithm == "ppo"
-
-
-def _write_events(
-  search_dir: Path, update: int, metrics: Mapping[str, float], trials: Sequence[Trial]
-) -> None:
-  # Here, because TensorFlow is slow to import; by now the controller has done so.
-  from official_nasfpn.search.report.events import write_events
-
-  write_events(search_dir / "events", update, metrics, trials)
 
 
 if __name__ == "__main__":

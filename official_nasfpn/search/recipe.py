@@ -1,5 +1,6 @@
 """The recipe that a search directory belongs to, and what may change when it is continued."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,46 @@ def settle_recipe(
   stored = _bindings(path.read_text(encoding="utf-8"), str(path))
   old = _bindings(resolve(path), str(path)) if resolve else stored
   new = _bindings(recipe, "the recipe")
+  _check_continues(old, new, str(search_dir), "--search_dir")
+  if stored != new:
+    write_text(path, recipe)
+
+
+def check_continues(
+  old_recipe: str, recipe: str, store: str, resolve: Callable[[str], str] | None = None
+) -> None:
+  """Checks that the search in a trial store may be continued with a recipe.
+
+  Args:
+    old_recipe: resolved gin text, of the search that is there.
+    recipe: resolved gin text.
+    store: what people call it.
+    resolve: as that of `settle_recipe`, from text to text.
+
+  Raises:
+    UserError: it is another search; the message names what differs.
+  """
+  old = _bindings(old_recipe, store)
+  if resolve:
+    old = _bindings(resolve(old_recipe), store)
+  _check_continues(old, _bindings(recipe, "the recipe"), store, "--store")
+
+
+def recipe_version(recipe: str) -> str:
+  """Returns a short name of what a recipe computes: what may change in a search is left out.
+
+  Args:
+    recipe: resolved gin text.
+  """
+  counting = [
+    f"{key} = {value!r}\n"
+    for key, value in sorted(_bindings(recipe, "the recipe").items())
+    if key not in (*_FREE, _NUM_TRIALS)
+  ]
+  return hashlib.sha256("".join(counting).encode()).hexdigest()[:12]
+
+
+def _check_continues(old: dict[str, object], new: dict[str, object], place: str, flag: str) -> None:
   differing = [
     f"  {key}: {old.get(key, '(none)')} there, {new.get(key, '(none)')} now"
     for key in sorted(old.keys() | new.keys())
@@ -47,11 +88,24 @@ def settle_recipe(
   ]
   if differing:
     raise UserError(
-      f"{search_dir} holds a search with another recipe; choose another --search_dir, or "
+      f"{place} holds a search with another recipe; choose another {flag}, or "
       f"continue that one ({_NUM_TRIALS} may be raised). What differs:\n" + "\n".join(differing)
     )
-  if stored != new:
-    write_text(path, recipe)
+
+
+def read_recipe(search_dir: Path) -> dict[str, object]:
+  """Returns the bindings of a search's recipe, such as `Search.num_trials`, as data.
+
+  Args:
+    search_dir: of the search.
+
+  Raises:
+    UserError: there is no recipe, or it is not a resolved one.
+  """
+  path = storage.recipe_path(search_dir)
+  if not path.is_file():
+    raise UserError(f"There is no search in {search_dir}: it has no {path.name}.")
+  return _bindings(path.read_text(encoding="utf-8"), str(path))
 
 
 def _may_change(key: str, old: dict[str, object], new: dict[str, object]) -> bool:

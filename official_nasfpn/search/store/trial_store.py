@@ -9,176 +9,158 @@ claim gets the next attempt number. A result is accepted from the latest attempt
 result of a lost attempt counts if nobody has claimed the trial since, and is rejected otherwise.
 A trial that repeats an earlier architecture is `reused` from the start and has the result of that
 earlier trial, whenever that comes.
+
+Every operation is one transaction and may be repeated: when its answer was lost on the way, the
+second time changes nothing and answers as the first time did. So an operation waits for a database
+that is away, and nobody notices.
 """
 
 import contextlib
-import dataclasses
 import json
 import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
-
-QUEUED, RUNNING, DONE, FAILED, REUSED = "queued", "running", "done", "failed", "reused"
-
-SCHEMA_VERSION = 1
-# Writers wait for one another this long; each holds the database for a few milliseconds.
-_BUSY_SECONDS = 30
-
-_metadata = sa.MetaData()
-
-_schema = sa.Table("schema", _metadata, sa.Column("version", sa.Integer, nullable=False))
-
-_trials = sa.Table(
-  "trials",
-  _metadata,
-  sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
-  sa.Column("update_number", sa.Integer, nullable=False, index=True),
-  sa.Column("choices", sa.Text, nullable=False),
-  sa.Column("log_probs", sa.Text, nullable=False),
-  sa.Column("architecture_hash", sa.Text, nullable=False, index=True),
-  sa.Column("architecture", sa.Text, nullable=False),
-  sa.Column("state", sa.Text, nullable=False, index=True),
-  sa.Column("reused_from", sa.ForeignKey("trials.number")),
-  sa.Column("attempt", sa.Integer, nullable=False, default=0),
-  sa.Column("deaths", sa.Integer, nullable=False, default=0),
-  sa.Column("worker", sa.Text),
-  sa.Column("lease_expires", sa.Double),
-  sa.Column("progress", sa.Double, nullable=False, default=0.0),
-  sa.Column("reward", sa.Double),
-  sa.Column("failure", sa.Text),
-  sa.Column("diverged", sa.Boolean, nullable=False, default=False),
-  sa.Column("proposed_at", sa.Double, nullable=False),
-  sa.Column("started_at", sa.Double),
-  sa.Column("finished_at", sa.Double),
-  sa.Column("seconds", sa.Double),
+from official_nasfpn.search.recipe import check_continues, recipe_version
+from official_nasfpn.search.store import schema
+from official_nasfpn.search.store.connection import Database
+from official_nasfpn.search.store.schema import measurements as _measurements
+from official_nasfpn.search.store.schema import search as _search
+from official_nasfpn.search.store.schema import trials as _trials
+from official_nasfpn.search.store.schema import updates as _updates
+from official_nasfpn.search.store.trial import (
+  DONE,
+  FAILED,
+  QUEUED,
+  REUSED,
+  RUNNING,
+  Counts,
+  NewTrial,
+  TimelineRow,
+  Trial,
 )
 
-_updates = sa.Table(
-  "updates",
-  _metadata,
-  sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
-  sa.Column("metrics", sa.Text, nullable=False),
-  sa.Column("learnt_at", sa.Double, nullable=False),
-  # Only the newest update keeps its snapshot: a megabyte each would grow past the trials.
-  sa.Column("snapshot", sa.LargeBinary),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class NewTrial:
-  """A trial as the search loop proposes it; the store adds what happens to it."""
-
-  number: int
-  update: int
-  choices: tuple[int, ...]
-  log_probs: tuple[float, ...]
-  architecture_hash: str
-  architecture: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-  """One trial as it stands. A reused trial shows the result of the trial that it reuses.
-
-  Attributes:
-    number: 1 for the first trial of the search.
-    update: the controller update that it belongs to, from 1.
-    choices: one per decision of the search space.
-    log_probs: of the choices when they were made.
-    architecture_hash: equal for architectures that compute the same.
-    architecture: gin text.
-    state: one of `queued`, `running`, `done`, `failed`, `reused`.
-    reused_from: for a reused trial, the number of the earlier one.
-    attempt: how often it has been claimed.
-    deaths: how many workers died of it.
-    worker: who claimed it last.
-    lease_expires: Unix time, while it runs.
-    progress: of the running attempt, 0..1.
-    reward: when it is done.
-    failure: the reason, when it failed; while it is queued again, how the last attempt was lost.
-    diverged: the failure is the architecture's own (its training diverged).
-    proposed_at: Unix time.
-    started_at: Unix time of the latest claim.
-    finished_at: Unix time.
-    seconds: that the successful or failed attempt took.
-  """
-
-  number: int
-  update: int
-  choices: tuple[int, ...]
-  log_probs: tuple[float, ...]
-  architecture_hash: str
-  architecture: str
-  state: str
-  reused_from: int | None
-  attempt: int
-  deaths: int
-  worker: str | None
-  lease_expires: float | None
-  progress: float
-  reward: float | None
-  failure: str | None
-  diverged: bool
-  proposed_at: float
-  started_at: float | None
-  finished_at: float | None
-  seconds: float | None
-
-  @property
-  def is_finished(self) -> bool:
-    return self.finished_at is not None
+# A reused trial shows these of its twin, the trial that it reuses.
+_RESULT = ("attempt", "reward", "failure", "diverged", "finished_at", "metrics")
+_twins = _trials.alias("twins")
 
 
 class TrialStore:
   """The store of one search. Any number of processes may open it at the same time."""
 
-  def __init__(self, url: str | Path, lease_seconds: float = 120.0, max_attempts: int = 3):
+  def __init__(
+    self,
+    url: str | Path | sa.URL,
+    lease_seconds: float = 120.0,
+    max_attempts: int = 3,
+    *,
+    outage_seconds: float = 600.0,
+    clock: Callable[[], float] | None = None,
+    keeps_connection: bool = True,
+  ):
     """Opens the store; it need not exist yet.
 
     Args:
-      url: path of an SQLite file, or a database URL.
+      url: path of an SQLite file, or the URL of a database in SQLite or PostgreSQL.
       lease_seconds: how long a claim or a renewal lasts.
       max_attempts: a trial fails when so many workers have died of it.
+      outage_seconds: how long operations wait for a database that is away, before they raise a
+        `UserError`.
+      clock: the time in seconds, for a search in virtual time. Default: the clock of the database
+        server, since those of many machines differ; with SQLite that of this machine.
+      keeps_connection: False for one connection per operation; for workers, which are many and ask
+        seldom.
     """
-    if isinstance(url, Path):
-      url = sa.URL.create("sqlite", database=str(url))
     self.lease_seconds = lease_seconds
     self._max_attempts = max_attempts
-    self._engine = sa.create_engine(url)
-    if self._engine.dialect.name == "sqlite":
-      _prepare_sqlite(self._engine)
+    self._database = Database(url, outage_seconds, clock, keeps_connection)
+    self._joined: tuple[str, str, str] | None = None
+
+  @property
+  def name(self) -> str:
+    """What people call the store: its file, or its URL without the password."""
+    return self._database.name
 
   def close(self) -> None:
-    self._engine.dispose()
+    self._database.close()
+
+  # What a controller does when it starts.
+
+  def exclusive(self) -> contextlib.AbstractContextManager[None]:
+    """Keeps other controllers of a PostgreSQL store out; a search directory has a lock of its own.
+
+    The server frees the lock when its holder dies, however it dies.
+
+    Raises:
+      UserError: another controller is at work; also later, from `propose` and `mark_learnt`, when
+        another one has taken over while the server was away.
+    """
+    return self._database.exclusive()
 
   def create(self) -> None:
-    """Creates the tables unless they exist; only the process that proposes trials does this."""
-    with self._transaction() as connection:
-      _metadata.create_all(connection)
-      if connection.scalar(sa.select(_schema.c.version)) is None:
-        connection.execute(_schema.insert().values(version=SCHEMA_VERSION))
-    self.check_version()
+    """Creates the tables, or brings those of an earlier version up to date; keeps every trial.
+
+    Only the process that proposes trials does this.
+
+    Raises:
+      UserError: the store was written by a later version of this program.
+    """
+    self._database.write(lambda connection: schema.create_or_migrate(connection, self.name))
 
   def check_version(self) -> None:
     """Raises a `UserError` when the store was written by another version of this program."""
-    with self._transaction() as connection:
-      version = connection.scalar(sa.select(_schema.c.version))
-    if version != SCHEMA_VERSION:
-      raise UserError(
-        f"The trial store {self._engine.url} has version {version}, this program reads version "
-        f"{SCHEMA_VERSION}. Continue the search with the program that began it."
-      )
+    self._database.read(lambda connection: schema.check_version(connection, self.name))
+
+  def begin(
+    self, recipe: str, code_version: str, resolve: Callable[[str], str] | None = None
+  ) -> None:
+    """Says what workers are to evaluate, and with which code; a controller does so at each start.
+
+    Args:
+      recipe: resolved gin text.
+      code_version: of this process, from `code_fingerprint`.
+      resolve: reads a recipe and writes every setting of it, so that a search from before a setting
+        was added has its default.
+
+    Raises:
+      UserError: the store holds a search with another recipe.
+    """
+
+    def transaction(connection: sa.Connection) -> None:
+      old = connection.scalar(sa.select(_search.c.recipe))
+      values = {
+        "recipe": recipe,
+        "recipe_version": recipe_version(recipe),
+        "code_version": code_version,
+        "begun_at": self._database.now(),
+      }
+      if old is None:
+        connection.execute(_search.insert().values(id=1, **values))
+      else:
+        check_continues(old, recipe, self.name, resolve)
+        connection.execute(_search.update().values(**values))
+
+    self._database.write(transaction)
+
+  def recipe(self) -> str:
+    """Returns the resolved recipe of the search, as gin text.
+
+    Raises:
+      UserError: no controller has begun a search here.
+    """
+    return self._database.read(self._begun).recipe
 
   # What the search loop does.
 
   def propose(self, trials: Sequence[NewTrial]) -> None:
     """Adds trials, all or none; one that repeats an earlier architecture becomes `reused`."""
-    with self._transaction() as connection:
+
+    def transaction(connection: sa.Connection) -> None:
+      if self._are_there(connection, trials):
+        return
       for trial in trials:
         original = connection.scalar(
           sa.select(sa.func.min(_trials.c.number)).where(
@@ -195,87 +177,180 @@ class TrialStore:
             architecture=trial.architecture,
             state=QUEUED if original is None else REUSED,
             reused_from=original,
-            proposed_at=_now(),
+            proposed_at=self._database.now(),
           )
         )
 
-  def trials(self, update: int | None = None) -> list[Trial]:
-    """Returns the trials of one update, or all of them, by number."""
-    twin = _trials.alias()
-    result = ("attempt", "reward", "failure", "diverged", "finished_at")
-    columns = [
-      # A trial that is no reuse has no twin, and shows its own columns.
-      sa.case((_trials.c.reused_from.is_(None), column), else_=twin.c[column.name]).label(
-        column.name
-      )
-      if column.name in result
-      else column
-      for column in _trials.c
-    ]
-    query = (
-      sa.select(*columns)
-      .select_from(_trials.outerjoin(twin, _trials.c.reused_from == twin.c.number))
-      .order_by(_trials.c.number)
-    )
-    if update is not None:
-      query = query.where(_trials.c.update_number == update)
-    with self._transaction() as connection:
-      return [_to_trial(row) for row in connection.execute(query)]
+    self._database.check_exclusive()
+    self._database.write(transaction)
 
-  def mark_learnt(self, update: int, snapshot: bytes, metrics: Mapping[str, float]) -> None:
-    """Records that an update has been learnt from, with the state that the algorithm is in now."""
-    with self._transaction() as connection:
+  def mark_learnt(
+    self, update: int, numbers: Sequence[int], snapshot: bytes, metrics: Mapping[str, float]
+  ) -> None:
+    """Records that an update has been learnt from.
+
+    Args:
+      update: the next one.
+      numbers: of its trials.
+      snapshot: the state that the algorithm is in now.
+      metrics: what was measured as it learnt.
+    """
+    text = json.dumps(dict(metrics))
+
+    def transaction(connection: sa.Connection) -> None:
+      row = connection.execute(sa.select(_updates).where(_updates.c.number == update)).first()
+      if row is not None and (row.snapshot, row.metrics) == (snapshot, text):
+        return
       connection.execute(_updates.update().values(snapshot=None))
       connection.execute(
         _updates.insert().values(
-          number=update, metrics=json.dumps(dict(metrics)), learnt_at=_now(), snapshot=snapshot
+          number=update, metrics=text, learnt_at=self._database.now(), snapshot=snapshot
         )
       )
+      connection.execute(
+        _trials.update().where(_trials.c.number.in_(numbers)).values(learnt_in=update)
+      )
+
+    self._database.check_exclusive()
+    self._database.write(transaction)
+
+  def finished_and_not_learnt(self, limit: int) -> list[Trial]:
+    """Returns the trials that have a result which was not learnt from, the first results first."""
+    query = (
+      _with_twins(*_trials.c)
+      .where(_trials.c.learnt_in.is_(None), _result_state().in_((DONE, FAILED)))
+      .order_by(sa.func.coalesce(_twins.c.finished_at, _trials.c.finished_at), _trials.c.number)
+      .limit(limit)
+    )
+    return [_to_trial(row) for row in self._rows(query)]
+
+  def latest_update(self) -> int:
+    """Returns the last update that was proposed, 0 before the first."""
+    return (
+      self._rows(sa.select(sa.func.max(_trials.c.update_number).label("update")))[0].update or 0
+    )
 
   def latest_snapshot(self) -> tuple[int, bytes | None]:
     """Returns the last update learnt from and the state after it; (0, None) before the first."""
     query = sa.select(_updates.c.number, _updates.c.snapshot).order_by(_updates.c.number.desc())
-    with self._transaction() as connection:
-      row = connection.execute(query.limit(1)).first()
-    return (0, None) if row is None else (row.number, row.snapshot)
+    rows = self._rows(query.limit(1))
+    return (rows[0].number, rows[0].snapshot) if rows else (0, None)
 
   def metrics(self) -> dict[int, dict[str, float]]:
     """Returns what each update's learning measured, by update number."""
     query = sa.select(_updates.c.number, _updates.c.metrics).order_by(_updates.c.number)
-    with self._transaction() as connection:
-      return {row.number: json.loads(row.metrics) for row in connection.execute(query)}
+    return {row.number: json.loads(row.metrics) for row in self._rows(query)}
+
+  # What there is.
+
+  def trials(self, update: int | None = None) -> list[Trial]:
+    """Returns the trials of one update, or all of them, by number."""
+    query = _with_twins(*_trials.c).order_by(_trials.c.number)
+    if update is not None:
+      query = query.where(_trials.c.update_number == update)
+    return [_to_trial(row) for row in self._rows(query)]
+
+  def counts(self) -> Counts:
+    """Returns how many trials there are of each kind."""
+    states = (_trials.c.state, _twins.c.state.label("twins_state"))
+    query = (
+      sa.select(*states, sa.func.count().label("count"))
+      .select_from(_trials.outerjoin(_twins, _trials.c.reused_from == _twins.c.number))
+      .group_by(_trials.c.state, _twins.c.state)
+    )
+    open_ = sa.select(sa.func.count().label("count")).where(_trials.c.learnt_in.is_(None))
+    rows, ((num_open,),) = self._database.read(
+      lambda connection: (connection.execute(query).all(), connection.execute(open_).all())
+    )
+    finished = (DONE, FAILED)
+
+    def count(state: str) -> int:
+      return sum(row.count for row in rows if row.state == state)
+
+    sampled = sum(row.count for row in rows)
+    return Counts(
+      sampled=sampled,
+      finished=sum(row.count for row in rows if (row.twins_state or row.state) in finished),
+      done=count(DONE),
+      failed=count(FAILED),
+      reused=count(REUSED),
+      # Of each architecture the first trial is no reuse, and all others are.
+      unique=sampled - count(REUSED),
+      running=count(RUNNING),
+      queued=count(QUEUED),
+      learnt=sampled - num_open,
+    )
+
+  def running_progress(self) -> float:
+    """Returns how much of the running trials is done, in trials."""
+    progress = sa.func.sum(_trials.c.progress).label("sum")
+    return self._rows(sa.select(progress).where(_trials.c.state == RUNNING))[0].sum or 0.0
+
+  def best(self, limit: int) -> list[Trial]:
+    """Returns the trials with the highest rewards, the best first; reused ones are left out."""
+    query = (
+      _with_twins(*_trials.c)
+      .where(_trials.c.state == DONE)
+      .order_by(_trials.c.reward.desc(), _trials.c.number)
+      .limit(limit)
+    )
+    return [_to_trial(row) for row in self._rows(query)]
+
+  def timeline(self) -> list[TimelineRow]:
+    """Returns what curves need of every trial, by number; reused ones with their twin's result."""
+    names = ("number", "update_number", "state", "reward", "architecture_hash", "finished_at")
+    query = _with_twins(*(_trials.c[name] for name in names)).order_by(_trials.c.number)
+    return [TimelineRow(*row) for row in self._rows(query)]
 
   # What workers do.
+
+  def join(self, worker: str, recipe_version: str, code_version: str) -> None:
+    """Says that a worker process is there, and that it computes what the search asks for.
+
+    From now on `claim` checks that too: a controller with another code may have taken over. What an
+    earlier process of this name was running is given back: a process that starts runs nothing.
+
+    Args:
+      worker: its name, which no other process has.
+      recipe_version: of the recipe that it read.
+      code_version: of this process, from `code_fingerprint`.
+
+    Raises:
+      UserError: its recipe or its code is another one than the search's.
+    """
+    joined = (worker, recipe_version, code_version)
+
+    def transaction(connection: sa.Connection) -> None:
+      self._check_joined(connection, joined)
+      reason = "worker died (another process of its name has started)"
+      self._requeue(connection, _trials.c.worker == worker, reason, is_death=True)
+
+    self._database.write(transaction)
+    self._joined = joined
 
   def claim(self, worker: str) -> Trial | None:
     """Hands the lowest free trial to a worker, or returns None when there is none.
 
-    Free are the queued trials and those whose lease has run out.
+    Free are the queued trials and those whose lease has run out. A worker that is running a trial
+    already gets that one, the same attempt: the answer to its first claim was lost.
+
+    Raises:
+      UserError: the recipe or the code of the search is not that of this worker any more.
     """
-    with self._transaction() as connection:
+    free = sa.select(_trials.c.number).where(_trials.c.state == QUEUED)
+    held = sa.select(_trials.c.number).where(_trials.c.state == RUNNING, _trials.c.worker == worker)
+
+    def transaction(connection: sa.Connection) -> sa.Row | None:
+      if self._joined is not None:
+        self._check_joined(connection, self._joined)
+      if row := self._take(connection, held, worker):
+        return row
       self._requeue_expired(connection)
-      # PostgreSQL needs the row lock; SQLite has locked the database already and ignores it.
-      lowest = (
-        sa.select(_trials.c.number)
-        .where(_trials.c.state == QUEUED)
-        .order_by(_trials.c.number)
-        .limit(1)
-        .with_for_update(skip_locked=True)
+      return self._take(
+        connection, free, worker, attempt=_trials.c.attempt + 1, started_at=self._database.now()
       )
-      now = _now()
-      row = connection.execute(
-        _trials.update()
-        .where(_trials.c.number == lowest.scalar_subquery())
-        .values(
-          state=RUNNING,
-          attempt=_trials.c.attempt + 1,
-          worker=worker,
-          lease_expires=now + self.lease_seconds,
-          progress=0.0,
-          started_at=now,
-        )
-        .returning(*_trials.c)
-      ).first()
+
+    row = self._database.write(transaction)
     return None if row is None else _to_trial(row)
 
   def renew(self, number: int, attempt: int, progress: float) -> bool:
@@ -285,21 +360,75 @@ class TrialStore:
       Whether the attempt still owns the trial. One that lost its lease gets it back as long as
       nobody else has claimed the trial.
     """
-    with self._transaction() as connection:
-      return self._change_attempt(
+    return self._database.write(
+      lambda connection: self._change_attempt(
         connection,
         number,
         attempt,
         state=RUNNING,
-        lease_expires=_now() + self.lease_seconds,
+        lease_expires=self._database.now() + self.lease_seconds,
         progress=progress,
       )
+    )
 
-  def report_reward(self, number: int, attempt: int, reward: float) -> bool:
-    """Records a reward. Returns False when the attempt had lost the trial: nothing is changed."""
+  def measure(self, number: int, attempt: int, share: float, value: float) -> list[float]:
+    """Records an intermediate reward of a running trial; nothing when it has lost the trial.
+
+    Args:
+      number: of the trial.
+      attempt: that measured.
+      share: of its training that is done, between 0 and 1.
+      value: what it would be rewarded with now.
+
+    Returns:
+      What the last attempts of all other trials had at the same share, for a stopping rule.
+    """
+    if not 0 < share < 1:
+      raise ValueError(f"a share lies between 0 and 1, not at {share}.")
+    if not math.isfinite(value):
+      raise ValueError(f"a measurement must be finite, not {value}.")
+    this = (
+      _measurements.c.trial == number,
+      _measurements.c.attempt == attempt,
+      _measurements.c.share == share,
+    )
+    others = (
+      sa.select(_measurements.c.value)
+      .join(_trials, _measurements.c.trial == _trials.c.number)
+      .where(_measurements.c.attempt == _trials.c.attempt)
+      .where(_measurements.c.share == share, _measurements.c.trial != number)
+      .order_by(_measurements.c.trial)
+    )
+
+    def transaction(connection: sa.Connection) -> list[float]:
+      owned = connection.scalar(
+        sa.select(sa.func.count()).select_from(_trials).where(*_unfinished(number, attempt))
+      )
+      if owned:
+        values = {"value": value, "measured_at": self._database.now()}
+        if not connection.execute(_measurements.update().where(*this).values(**values)).rowcount:
+          connection.execute(
+            _measurements.insert().values(trial=number, attempt=attempt, share=share, **values)
+          )
+      return list(connection.scalars(others))
+
+    return self._database.write(transaction)
+
+  def report_reward(
+    self, number: int, attempt: int, reward: float, metrics: Mapping[str, object] | None = None
+  ) -> bool:
+    """Records a reward. Returns False when the attempt had lost the trial: nothing is changed.
+
+    Args:
+      number: of the trial.
+      attempt: that succeeded.
+      reward: finite.
+      metrics: what was measured beside it, as JSON has it.
+    """
     if not math.isfinite(reward):
       raise ValueError(f"a reward must be finite, not {reward}; report a failure instead.")
-    return self._finish(number, attempt, state=DONE, reward=reward, failure=None, progress=1.0)
+    result = {"state": DONE, "reward": reward, "metrics": json.dumps(dict(metrics or {}))}
+    return self._finish(number, attempt, result, failure=None, progress=1.0)
 
   def report_failure(self, number: int, attempt: int, reason: str, diverged: bool = False) -> bool:
     """Records why an attempt failed, for good. Returns False when it had lost the trial.
@@ -310,7 +439,9 @@ class TrialStore:
       reason: for people.
       diverged: the architecture itself is to blame, so that the search may learn from it.
     """
-    return self._finish(number, attempt, state=FAILED, failure=reason, diverged=diverged)
+    # PostgreSQL has no NUL in texts, and no database half a surrogate pair.
+    reason = reason.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    return self._finish(number, attempt, {"state": FAILED, "failure": reason, "diverged": diverged})
 
   # What launchers do.
 
@@ -325,50 +456,123 @@ class TrialStore:
     Returns:
       How many trials it was running.
     """
-    with self._transaction() as connection:
-      return self._requeue(connection, _trials.c.worker == worker, reason, is_death)
+    return self._database.write(
+      lambda connection: self._requeue(connection, _trials.c.worker == worker, reason, is_death)
+    )
 
   def release_expired(self) -> int:
     """Takes back the trials whose worker has fallen silent, and returns how many there were."""
-    with self._transaction() as connection:
-      return self._requeue_expired(connection)
+    return self._database.write(self._requeue_expired)
 
   def running_workers(self) -> list[str]:
     """Returns the names of the workers that hold a trial."""
     query = sa.select(_trials.c.worker).where(_trials.c.state == RUNNING).distinct()
-    with self._transaction() as connection:
-      return sorted(connection.scalars(query))
+    return sorted(row.worker for row in self._rows(query))
 
   # How it is done.
 
-  @contextlib.contextmanager
-  def _transaction(self) -> Iterator[sa.Connection]:
-    with self._engine.begin() as connection:
-      yield connection
+  def _rows(self, query: sa.Select) -> Sequence[sa.Row]:
+    return self._database.read(lambda connection: connection.execute(query).all())
+
+  def _begun(self, connection: sa.Connection) -> sa.Row:
+    schema.check_version(connection, self.name)
+    row = connection.execute(sa.select(_search)).first()
+    if row is None:
+      raise UserError(f"{self.name} holds no search yet; start the search first.")
+    return row
+
+  def _check_joined(self, connection: sa.Connection, joined: tuple[str, str, str]) -> None:
+    worker, recipe, code = joined
+    search = self._begun(connection)
+    for what, here, there in (
+      ("code", code, search.code_version),
+      ("recipe", recipe, search.recipe_version),
+    ):
+      if here != there:
+        raise UserError(
+          f"{worker} does not have the {what} of the search in {self.name}: version {here} here, "
+          f"{there} there. Give both the same, then start the worker again."
+        )
+
+  def _are_there(self, connection: sa.Connection, trials: Sequence[NewTrial]) -> bool:
+    """Whether exactly these trials have been proposed already."""
+    for trial in trials:
+      row = connection.execute(sa.select(_trials).where(_trials.c.number == trial.number)).first()
+      if row is None or trial != NewTrial(
+        number=row.number,
+        update=row.update_number,
+        choices=tuple(json.loads(row.choices)),
+        log_probs=tuple(json.loads(row.log_probs)),
+        architecture_hash=row.architecture_hash,
+        architecture=row.architecture,
+      ):
+        return False
+    return True
+
+  def _take(
+    self, connection: sa.Connection, which: sa.Select, worker: str, **values: object
+  ) -> sa.Row | None:
+    """Makes a worker run the lowest of some trials."""
+    # PostgreSQL needs the row lock; SQLite has locked the database already and ignores it.
+    lowest = (
+      which.order_by(_trials.c.number).limit(1).with_for_update(skip_locked=True, key_share=True)
+    )
+    return connection.execute(
+      _trials.update()
+      .where(_trials.c.number == lowest.scalar_subquery())
+      .values(
+        state=RUNNING,
+        worker=worker,
+        lease_expires=self._database.now() + self.lease_seconds,
+        progress=0.0,
+        **values,
+      )
+      .returning(*_trials.c)
+    ).first()
 
   def _requeue_expired(self, connection: sa.Connection) -> int:
-    expired = _trials.c.lease_expires < _now()
+    # A worker could not renew its lease while the database was away: now it has the time to do so.
+    if self._database.seconds_since_outage() < self.lease_seconds:
+      return 0
+    now = self._database.now()
+    expired = _trials.c.lease_expires < now
+    if (awake_since := self._database.awake_since()) is not None:
+      expired &= awake_since + self.lease_seconds < now
     reason = f"worker gave no sign of life for {self.lease_seconds:g} s"
-    return self._requeue(connection, expired, reason, is_death=True)
+    return self._requeue(connection, expired, reason, is_death=True, skip_locked=True)
 
   def _requeue(
-    self, connection: sa.Connection, which: sa.ColumnElement, reason: str, is_death: bool
+    self,
+    connection: sa.Connection,
+    which: sa.ColumnElement,
+    reason: str,
+    is_death: bool,
+    skip_locked: bool = False,
   ) -> int:
-    running = _trials.update().where(_trials.c.state == RUNNING, which)
-    failed = 0
+    # Locked in order of their numbers, so that two processes do not wait for each other.
+    numbers = connection.scalars(
+      sa.select(_trials.c.number)
+      .where(_trials.c.state == RUNNING, which)
+      .order_by(_trials.c.number)
+      .with_for_update(skip_locked=skip_locked, key_share=True)
+    ).all()
+    if not numbers:
+      return 0
+    running = _trials.update().where(_trials.c.state == RUNNING, _trials.c.number.in_(numbers))
+    now = self._database.now()
     if is_death:
       attempts = f"{self._max_attempts} attempt{'s' if self._max_attempts > 1 else ''}"
-      failed = connection.execute(
+      connection.execute(
         running.where(_trials.c.deaths + 1 >= self._max_attempts).values(
           state=FAILED,
           deaths=_trials.c.deaths + 1,
           lease_expires=None,
           failure=f"{reason}, {attempts}",
-          finished_at=_now(),
-          seconds=_now() - _trials.c.started_at,
+          finished_at=now,
+          seconds=now - _trials.c.started_at,
         )
-      ).rowcount
-    queued = connection.execute(
+      )
+    connection.execute(
       running.values(
         state=QUEUED,
         deaths=_trials.c.deaths + int(is_death),
@@ -376,40 +580,75 @@ class TrialStore:
         failure=reason,
         progress=0.0,
       )
-    ).rowcount
-    return failed + queued
+    )
+    return len(numbers)
 
   def _change_attempt(
     self, connection: sa.Connection, number: int, attempt: int, **values: object
   ) -> bool:
     """Changes an unfinished trial if `attempt` is its latest; the seam where late results end."""
     changed = connection.execute(
-      _trials.update()
-      .where(
-        _trials.c.number == number,
-        _trials.c.attempt == attempt,
-        _trials.c.state.in_((QUEUED, RUNNING)),
-      )
-      .values(**values)
+      _trials.update().where(*_unfinished(number, attempt)).values(**values)
     )
     return changed.rowcount == 1
 
-  def _finish(self, number: int, attempt: int, **values: object) -> bool:
-    now = _now()
-    with self._transaction() as connection:
-      return self._change_attempt(
+  def _finish(
+    self, number: int, attempt: int, result: Mapping[str, object], **values: object
+  ) -> bool:
+    """Records a result; returns whether it is the one that counts, recorded now or before."""
+    now = self._database.now()
+
+    def transaction(connection: sa.Connection) -> bool:
+      if self._change_attempt(
         connection,
         number,
         attempt,
         lease_expires=None,
         finished_at=now,
         seconds=now - _trials.c.started_at,
+        **result,
         **values,
+      ):
+        return True
+      same = [_trials.c[name] == value for name, value in result.items()]
+      return bool(
+        connection.scalar(
+          sa.select(sa.func.count())
+          .select_from(_trials)
+          .where(_trials.c.number == number, _trials.c.attempt == attempt, *same)
+        )
       )
 
+    return self._database.write(transaction)
 
-def _now() -> float:
-  return time.time()
+
+def _unfinished(number: int, attempt: int) -> tuple[sa.ColumnElement, ...]:
+  return (
+    _trials.c.number == number,
+    _trials.c.attempt == attempt,
+    _trials.c.state.in_((QUEUED, RUNNING)),
+  )
+
+
+def _result_state() -> sa.ColumnElement:
+  """Returns the state of a trial or, where it is a reuse, of its twin."""
+  return sa.func.coalesce(_twins.c.state, _trials.c.state)
+
+
+def _with_twins(*columns: sa.ColumnElement) -> sa.Select:
+  """Selects from the trials, reused ones with the result of their twin."""
+  shown = [
+    # A trial that is no reuse has no twin, and shows its own columns.
+    sa.case((_trials.c.reused_from.is_(None), column), else_=_twins.c[column.name]).label(
+      column.name
+    )
+    if column.name in _RESULT
+    else column
+    for column in columns
+  ]
+  return sa.select(*shown).select_from(
+    _trials.outerjoin(_twins, _trials.c.reused_from == _twins.c.number)
+  )
 
 
 def _to_trial(row: sa.Row) -> Trial:
@@ -417,21 +656,5 @@ def _to_trial(row: sa.Row) -> Trial:
   values["update"] = values.pop("update_number")
   values["choices"] = tuple(json.loads(values["choices"]))
   values["log_probs"] = tuple(json.loads(values["log_probs"]))
+  values["metrics"] = json.loads(values["metrics"])
   return Trial(**values)
-
-
-def _prepare_sqlite(engine: sa.Engine) -> None:
-  @sa.event.listens_for(engine, "connect")
-  def on_connect(connection, _):
-    # Transactions are begun by us, below, not by Python's sqlite3.
-    connection.isolation_level = None
-    connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    # A reported result outlives a power cut.
-    connection.execute("PRAGMA synchronous = FULL")
-
-  @sa.event.listens_for(engine, "begin")
-  def on_begin(connection):
-    # Asks for the right to write at once: a transaction that reads first and writes later would
-    # fail, without waiting, when another process has written in between.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

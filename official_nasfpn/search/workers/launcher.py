@@ -1,9 +1,6 @@
-"""The seam between a search and whatever keeps its workers running."""
+"""What provides workers: the seam between a search and the machines that it runs on."""
 
-from collections.abc import Callable
 from typing import Protocol
-
-from official_nasfpn.search.store.trial_store import TrialStore
 
 
 class Launcher(Protocol):
@@ -16,6 +13,3 @@ class Launcher(Protocol):
   def close(self) -> None:
     """Ends every worker that it started."""
     ...
-
-
-MakeLauncher = Callable[[TrialStore], Launcher]

@@ -4,17 +4,20 @@ import dataclasses
 import functools
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.workers.launcher import MakeLauncher
+from official_nasfpn.search.store.trial_store import TrialStore
+from official_nasfpn.search.workers.launcher import Launcher
 from official_nasfpn.search.workers.local_launcher import LocalLauncher
 from official_nasfpn.search.workers.no_launcher import NoLauncher
 from official_nasfpn.search.workers.ray_launcher import RayLauncher, WorkerResources
 
 LAUNCHERS = ("local", "ray", "none")
+
+MakeLauncher = Callable[[TrialStore], Launcher]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ import official_nasfpn
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import TrialStore
-from official_nasfpn.search.workers.ray_actor import WorkerActor
+from official_nasfpn.search.workers import ray_actor
 from official_nasfpn.search.workers.trial_worker import (
   EXIT_LOST_TRIAL,
   EXIT_REPLACE_ME,
@@ -38,6 +38,7 @@ _LOOK_SECONDS = 2.0
 _MAX_FRUITLESS_ENDS = 3
 _LONGEST_PAUSE_SECONDS = 60.0
 _STOP_SECONDS = 10.0
+_CONNECT_SECONDS = 10.0
 # What a worker needs of the controller's environment wherever it runs.
 _PASSED_ON = ("PGPASSWORD",)
 
@@ -178,7 +179,7 @@ class RayLauncher:
     slot.worker = f"ray-{self._job}-{self._actors_made}"
     variables = worker_environment(max(int(self._resources.cpus), 1))
     variables |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    make_actor = self._ray.remote(WorkerActor).options(
+    make_actor = self._ray.remote(ray_actor.WorkerActor).options(
       name=slot.worker,
       num_cpus=self._resources.cpus,
       num_gpus=self._resources.gpus,
@@ -279,8 +280,9 @@ class RayLauncher:
 
 def _connect(address: str | None, namespace: str) -> ModuleType:
   """Returns Ray, connected to a cluster; none is ever started."""
-  # Read when Ray is imported.
+  # Read when Ray is imported. Its C++ part would warn once a second instead of giving up.
   os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+  os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
   try:
     import ray
   except ImportError:
@@ -290,6 +292,9 @@ def _connect(address: str | None, namespace: str) -> ModuleType:
   address = address or os.environ.get("RAY_ADDRESS") or "auto"
   if address == "local":
     raise UserError("--ray_address: name a cluster that is running (HOST:PORT), or leave it out.")
+  _check_that_it_listens(address)
+  # The actor's class goes to the nodes as it is: our modules would take 70 MB of each actor.
+  ray.cloudpickle.register_pickle_by_value(ray_actor)
   try:
     ray.init(
       address,
@@ -306,13 +311,24 @@ def _connect(address: str | None, namespace: str) -> ModuleType:
     TimeoutError,
     ray.exceptions.RayError,
   ) as error:
-    raise UserError(
-      f"No Ray cluster could be joined at {address}: {_first_line(error)} See that it runs, that "
-      "this machine is one of its nodes, and that RAY_AUTH_MODE and RAY_AUTH_TOKEN (or "
-      "RAY_AUTH_TOKEN_PATH) are set here as they were when its nodes were started."
-    ) from error
+    raise _cannot_join(address, error) from error
   return ray
 
 
-def _first_line(error: Exception) -> str:
-  return str(error).strip().partition("\n")[0]
+def _check_that_it_listens(address: str) -> None:
+  """Refuses an address where nothing listens; Ray would try for minutes."""
+  host, _, port = address.rpartition(":")
+  if host and port.isdigit():
+    try:
+      socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+      raise _cannot_join(address, error) from error
+
+
+def _cannot_join(address: str, error: Exception) -> UserError:
+  reason = str(error).strip().partition("\n")[0].partition(". ")[0]
+  return UserError(
+    f"No Ray cluster could be joined at {address} ({reason}). See that it runs, that this machine "
+    "is one of its nodes, and that RAY_AUTH_MODE and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) are "
+    "set here as they were when its nodes were started."
+  )

@@ -1,7 +1,9 @@
 """What a search leaves behind."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -101,11 +103,9 @@ class TestWhatIsFound:
 
   def test_a_text_that_does_more_than_bind_an_architecture_is_refused(self, trials, tmp_path):
     for line in ("import os", "include '/etc/passwd'", "Training.epochs = 1"):
-      store = TrialStore(tmp_path / "search.db")
-      with store._transaction() as connection:
-        text = f"{to_gin(CATALOG['nas_fpn'])}\n{line}\n"
-        connection.exec_driver_sql("UPDATE trials SET architecture = ?", (text,))
-      store.close()
+      text = f"{to_gin(CATALOG['nas_fpn'])}\n{line}\n"
+      with contextlib.closing(sqlite3.connect(tmp_path / "search.db")) as database, database:
+        database.execute("UPDATE trials SET architecture = ?", (text,))
       with pytest.raises(UserError, match="trial 2: an architecture"):
         found_architecture(str(tmp_path))
 

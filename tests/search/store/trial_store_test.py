@@ -9,7 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
+from official_nasfpn.search.store.connection import parse_url
+from official_nasfpn.search.store.trial import Counts, NewTrial, TimelineRow
+from official_nasfpn.search.store.trial_store import TrialStore
 
 
 def new_trial(number: int, architecture_hash: str | None = None, update: int = 1) -> NewTrial:
@@ -23,23 +25,39 @@ def new_trial(number: int, architecture_hash: str | None = None, update: int = 1
   )
 
 
-@pytest.fixture
-def path(tmp_path) -> Path:
-  return tmp_path / "search.db"
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request, tmp_path) -> Path | str:
+  """Returns where an empty store goes, in each kind of database."""
+  if request.param == "sqlite":
+    return tmp_path / "search.db"
+  return request.getfixturevalue("postgres").new_database()
 
 
 @pytest.fixture
-def open_store(path):
+def open_store(place):
   stores = []
 
-  def open_(lease_seconds: float = 60.0, max_attempts: int = 3) -> TrialStore:
-    stores.append(TrialStore(path, lease_seconds, max_attempts))
+  def open_(lease_seconds: float = 60.0, max_attempts: int = 3, **arguments) -> TrialStore:
+    stores.append(TrialStore(place, lease_seconds, max_attempts, **arguments))
     stores[-1].create()
     return stores[-1]
 
   yield open_
   for store in stores:
     store.close()
+
+
+@pytest.fixture
+def execute(place):
+  """Returns a function that runs SQL text in the store's database."""
+  engine = sa.create_engine(parse_url(place))
+
+  def execute_(statement: str) -> None:
+    with engine.begin() as connection:
+      connection.exec_driver_sql(statement)
+
+  yield execute_
+  engine.dispose()
 
 
 class TestProposing:
@@ -63,22 +81,30 @@ class TestProposing:
     open_store().create()
     assert len(open_store().trials()) == 1
 
-  def test_a_store_of_another_version_is_refused(self, open_store, path):
-    open_store()
-    engine = sa.create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-      connection.execute(sa.text("UPDATE schema SET version = 99"))
-    engine.dispose()
-    with pytest.raises(UserError, match="version 99, this program reads version 1"):
-      open_store()
+  def test_a_store_of_a_later_version_is_refused(self, open_store, execute):
+    store = open_store()
+    execute("UPDATE schema SET version = 99")
+    for open_ in (store.create, store.check_version):
+      with pytest.raises(
+        UserError, match=r"later version .*version 99; .* reads version 2.*Update"
+      ):
+        open_()
+
+  def test_proposing_again_changes_nothing(self, open_store):
+    store = open_store()
+    for _ in range(2):
+      store.propose([new_trial(1), new_trial(2)])
+    assert [trial.number for trial in store.trials()] == [1, 2]
+    with pytest.raises(sa.exc.IntegrityError):
+      store.propose([new_trial(1, "another"), new_trial(2)])
 
 
 class TestReuse:
   def test_a_repeated_architecture_is_never_handed_out(self, open_store):
     store = open_store()
     store.propose([new_trial(1, "same"), new_trial(2, "same"), new_trial(3, "other")])
-    assert [store.claim("a").number, store.claim("a").number] == [1, 3]
-    assert store.claim("a") is None
+    assert [store.claim("a").number, store.claim("b").number] == [1, 3]
+    assert store.claim("c") is None
 
   def test_the_reward_is_that_of_the_twin_whenever_it_comes(self, open_store):
     store = open_store()
@@ -105,20 +131,27 @@ class TestClaiming:
   def test_the_lowest_trial_comes_first(self, open_store):
     store = open_store()
     store.propose([new_trial(3), new_trial(1), new_trial(2)])
-    claimed = [store.claim("a") for _ in range(3)]
-    assert [trial.number for trial in claimed] == [1, 2, 3]
-    assert {(trial.attempt, trial.worker, trial.state) for trial in claimed} == {
-      (1, "a", "running")
-    }
-    assert store.claim("a") is None
+    claimed = [store.claim(worker) for worker in "abc"]
+    assert [(trial.number, trial.worker) for trial in claimed] == [(1, "a"), (2, "b"), (3, "c")]
+    assert {(trial.attempt, trial.state) for trial in claimed} == {(1, "running")}
+    assert store.claim("d") is None
 
-  def test_many_processes_do_each_trial_exactly_once(self, open_store, path, tmp_path):
+  def test_a_worker_that_holds_a_trial_gets_that_one_again(self, open_store):
+    store = open_store()
+    store.propose([new_trial(1), new_trial(2)])
+    first = store.claim("a")
+    again = store.claim("a")
+    assert (again.number, again.attempt, again.deaths) == (1, 1, 0)
+    assert again.started_at == first.started_at
+    assert again.lease_expires >= first.lease_expires
+
+  def test_many_processes_do_each_trial_exactly_once(self, open_store, place, tmp_path):
     store = open_store()
     store.propose([new_trial(number) for number in range(1, 61)])
     # Not fork: the parent's connections are no good in a child.
     context = multiprocessing.get_context("spawn")
     processes = [
-      context.Process(target=_work_until_none_is_left, args=(path, tmp_path / f"worker-{i}"))
+      context.Process(target=_work_until_none_is_left, args=(place, tmp_path / f"worker-{i}"))
       for i in range(3)
     ]
     for process in processes:
@@ -135,11 +168,12 @@ class TestClaiming:
     store.propose([new_trial(number) for number in range(1, 41)])
     claimed = []
 
-    def work():
-      while trial := store.claim("a"):
+    def work(worker):
+      while trial := store.claim(worker):
         claimed.append(trial.number)
+        store.report_reward(trial.number, trial.attempt, 0.5)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in "abcd"]
     for thread in threads:
       thread.start()
     for thread in threads:
@@ -150,42 +184,60 @@ class TestClaiming:
 class TestLeases:
   """The lease of a store says how long what is claimed or renewed through it lasts."""
 
-  def test_a_silent_worker_loses_its_trial(self, open_store):
-    store = open_store(lease_seconds=0.1)
+  @pytest.fixture
+  def clock(self):
+    """Returns a time that passes only when a test says so."""
+    return Clock()
+
+  def test_a_silent_worker_loses_its_trial(self, open_store, clock):
+    store = open_store(lease_seconds=60, clock=clock)
     store.propose([new_trial(1)])
     store.claim("silent")
-    time.sleep(0.15)
-    again = open_store().claim("b")
+    clock.seconds += 59
+    assert store.claim("b") is None
+    clock.seconds += 2
+    again = store.claim("b")
     assert (again.number, again.attempt, again.deaths, again.worker) == (1, 2, 1, "b")
-    assert open_store().claim("c") is None
+    assert store.claim("c") is None
 
-  def test_a_renewing_worker_keeps_it(self, open_store):
-    store = open_store(lease_seconds=0.5)
+  def test_a_renewing_worker_keeps_it(self, open_store, clock):
+    store = open_store(lease_seconds=60, clock=clock)
     store.propose([new_trial(1)])
     trial = store.claim("a")
-    assert open_store(lease_seconds=60).renew(1, trial.attempt, progress=0.75)
-    time.sleep(0.6)
+    clock.seconds += 50
+    assert store.renew(1, trial.attempt, progress=0.75)
+    clock.seconds += 50
     assert store.claim("b") is None
     assert store.trials()[0].progress == 0.75
 
-  def test_a_late_renewal_counts_while_nobody_has_the_trial(self, open_store):
-    store = open_store(lease_seconds=0.1)
+  def test_a_late_renewal_counts_while_nobody_has_the_trial(self, open_store, clock):
+    store = open_store(lease_seconds=60, clock=clock)
     store.propose([new_trial(1)])
     late = store.claim("a")
-    time.sleep(0.15)
+    clock.seconds += 1000
     assert store.release_expired() == 1
+    assert store.release_expired() == 0
     assert store.trials()[0].state == "queued"
-    assert open_store(lease_seconds=60).renew(1, late.attempt, 0.5)
+    assert store.renew(1, late.attempt, 0.5)
     assert store.claim("b") is None
 
-  def test_a_renewal_after_another_claim_is_refused(self, open_store):
-    store = open_store(lease_seconds=0.1)
+  def test_a_renewal_after_another_claim_is_refused(self, open_store, clock):
+    store = open_store(lease_seconds=60, clock=clock)
     store.propose([new_trial(1)])
     late = store.claim("a")
-    time.sleep(0.15)
-    assert open_store().claim("b").attempt == 2
+    clock.seconds += 1000
+    assert store.claim("b").attempt == 2
     assert not store.renew(1, late.attempt, 0.5)
     assert store.trials()[0].worker == "b"
+
+  def test_without_a_clock_the_time_is_that_of_the_database(self, open_store):
+    store = open_store(lease_seconds=1000)
+    before = time.time()
+    store.propose([new_trial(1)])
+    trial = store.claim("a")
+    # The server runs on this machine.
+    assert before <= trial.proposed_at <= trial.started_at <= time.time()
+    assert trial.lease_expires == pytest.approx(trial.started_at + 1000, abs=1)
 
 
 class TestResults:
@@ -202,10 +254,38 @@ class TestResults:
     store = open_store()
     store.propose([new_trial(1)])
     attempt = store.claim("a").attempt
-    assert store.report_reward(1, attempt, 0.125)
-    assert not store.report_reward(1, attempt, 0.5)
+    assert store.report_reward(1, attempt, 0.125, {"AP": 0.125})
+    (trial,) = store.trials()
+    assert not store.report_reward(1, attempt, 0.5, {"AP": 0.125})
+    assert not store.report_reward(1, attempt, 0.125)
     assert not store.report_failure(1, attempt, "too late")
-    assert store.trials()[0].reward == 0.125
+    # Said again because the answer was lost: it is the result that counts, and nothing changes.
+    assert store.report_reward(1, attempt, 0.125, {"AP": 0.125})
+    assert store.trials() == [trial]
+
+  def test_a_failure_counts_once(self, open_store):
+    store = open_store()
+    store.propose([new_trial(1)])
+    attempt = store.claim("a").attempt
+    for _ in range(2):
+      assert store.report_failure(1, attempt, "NaN loss", diverged=True)
+    assert not store.report_failure(1, attempt, "NaN loss")
+    assert not store.report_reward(1, attempt, 0.5)
+    assert store.trials()[0].failure == "NaN loss"
+
+  def test_any_text_can_be_a_reason(self, open_store):
+    store = open_store()
+    store.propose([new_trial(1)])
+    assert store.report_failure(1, store.claim("a").attempt, "a\0b \ud800 \N{PILE OF POO} 'x'")
+    assert store.trials()[0].failure == "ab ? \N{PILE OF POO} 'x'"
+
+  def test_what_was_measured_is_kept_and_shown_by_reuses(self, open_store):
+    store = open_store()
+    store.propose([new_trial(1, "same"), new_trial(2, "same")])
+    assert [trial.metrics for trial in store.trials()] == [{}, {}]
+    metrics = {"AP": 1 / 3, "multiply_adds": 10**12, "stopped_at": None}
+    store.report_reward(1, store.claim("a").attempt, 0.25, metrics)
+    assert [trial.metrics for trial in store.trials()] == [metrics, metrics]
 
   def test_the_late_result_of_a_lost_attempt_is_rejected(self, open_store):
     store = open_store()
@@ -269,28 +349,136 @@ class TestSnapshots:
   def test_the_newest_is_kept(self, open_store):
     store = open_store()
     assert store.latest_snapshot() == (0, None)
-    store.mark_learnt(1, b"one", {"entropy": 1.5})
-    store.mark_learnt(2, b"\x00two", {"entropy": 1.25})
+    store.mark_learnt(1, [], b"one", {"entropy": 1.5})
+    store.mark_learnt(2, [], b"\x00two", {"entropy": 1.25})
     assert open_store().latest_snapshot() == (2, b"\x00two")
     assert open_store().metrics() == {1: {"entropy": 1.5}, 2: {"entropy": 1.25}}
 
-  def test_old_ones_take_no_room(self, open_store, path):
-    store = open_store()
+  def test_old_ones_take_no_room(self, tmp_path):
+    # In a file; PostgreSQL's vacuum sees to it there.
+    store = TrialStore(tmp_path / "search.db")
+    store.create()
     for update in range(1, 31):
-      store.mark_learnt(update, bytes(200_000), {})
+      store.mark_learnt(update, [], bytes(200_000), {})
     store.close()
-    assert path.stat().st_size < 1_000_000
+    assert (tmp_path / "search.db").stat().st_size < 1_000_000
 
   def test_an_update_is_learnt_once(self, open_store):
     store = open_store()
-    store.mark_learnt(1, b"one", {})
+    store.mark_learnt(1, [], b"one", {})
     with pytest.raises(sa.exc.IntegrityError):
-      store.mark_learnt(1, b"again", {})
+      store.mark_learnt(1, [], b"again", {})
+    # But said again because the answer was lost, it is the same.
+    store.mark_learnt(1, [], b"one", {})
     assert store.latest_snapshot() == (1, b"one")
 
 
-def _work_until_none_is_left(path: Path, log: Path) -> None:
-  store = TrialStore(path)
+class TestMeasurements:
+  def test_others_are_compared_at_the_same_share(self, open_store):
+    store = open_store()
+    store.propose([new_trial(number) for number in (1, 2, 3)])
+    for worker in "abc":
+      store.claim(worker)
+    assert store.measure(1, 1, 0.3, 0.125) == []
+    assert store.measure(2, 1, 0.3, 0.25) == [0.125]
+    assert store.measure(2, 1, 0.6, 0.5) == []
+    store.report_reward(1, 1, 0.5)
+    assert store.measure(3, 1, 0.3, 0.0) == [0.125, 0.25]
+    # The same once more, as after a lost answer.
+    assert store.measure(3, 1, 0.3, 0.0) == [0.125, 0.25]
+    assert store.measure(2, 1, 0.3, 0.25) == [0.125, 0.0]
+
+  def test_only_last_attempts_count(self, open_store):
+    store = open_store()
+    store.propose([new_trial(1), new_trial(2)])
+    store.claim("a")
+    store.claim("b")
+    store.measure(1, 1, 0.5, 0.125)
+    store.release("a", "worker died (signal 9)")
+    assert store.measure(2, 1, 0.5, 0.25) == [0.125]
+    assert store.claim("c").attempt == 2
+    assert store.measure(2, 1, 0.5, 0.25) == []
+    # The lost attempt is not heard any more.
+    store.measure(1, 1, 0.5, 0.75)
+    assert store.measure(2, 1, 0.5, 0.25) == []
+    store.measure(1, 2, 0.5, 0.375)
+    assert store.measure(2, 1, 0.5, 0.25) == [0.375]
+
+  @pytest.mark.parametrize(("share", "value"), [(0, 0.5), (1, 0.5), (0.5, float("nan"))])
+  def test_nonsense_is_refused(self, open_store, share, value):
+    with pytest.raises(ValueError, match="not"):
+      open_store().measure(1, 1, share, value)
+
+
+class TestOverview:
+  """What a loop asks that holds many trials agrees with the trials themselves."""
+
+  @pytest.fixture
+  def store(self, open_store) -> TrialStore:
+    """Returns trials of every state: done, failed, reused from each, running, queued."""
+    store = open_store()
+    hashes = ["a", "b", "c", "d", "e", "f", "a", "b", "d", "e"]
+    store.propose([new_trial(i, h, 1 + i // 4) for i, h in enumerate(hashes, start=1)])
+    assert [store.claim(worker).number for worker in "vwxyz"] == [1, 2, 3, 4, 5]
+    store.report_reward(1, 1, 0.25)
+    store.report_failure(2, 1, "NaN loss", diverged=True)
+    store.report_reward(3, 1, 0.5)
+    store.report_reward(5, 1, 0.5)
+    return store
+
+  def test_counts(self, store):
+    trials = store.trials()
+    states = [trial.state for trial in trials]
+    assert store.counts() == Counts(
+      sampled=10, finished=7, done=3, failed=1, reused=4, unique=6, running=1, queued=1, learnt=0
+    )
+    assert sum(trial.is_finished for trial in trials) == 7
+    assert (states.count("running"), states.count("queued")) == (1, 1)
+
+  def test_counts_of_an_empty_store(self, open_store):
+    assert open_store().counts() == Counts(0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+  def test_what_is_finished_and_not_learnt_comes_in_the_order_of_results(self, store):
+    # 7 reuses 1 and 8 reuses 2, 10 reuses 5: their results came with those.
+    numbers = [trial.number for trial in store.finished_and_not_learnt(10)]
+    assert numbers == [1, 7, 2, 8, 3, 5, 10]
+    assert [trial.number for trial in store.finished_and_not_learnt(2)] == [1, 7]
+    store.mark_learnt(1, [7, 3], b"", {})
+    assert [trial.number for trial in store.finished_and_not_learnt(10)] == [1, 2, 8, 5, 10]
+    assert store.counts().learnt == 2
+    assert {trial.number: trial.learnt_in for trial in store.trials() if trial.learnt_in} == {
+      3: 1,
+      7: 1,
+    }
+
+  def test_the_latest_update(self, store, open_store):
+    assert store.latest_update() == 3
+
+  def test_running_progress(self, store):
+    assert store.running_progress() == 0
+    assert store.renew(4, 1, progress=0.25)
+    assert store.running_progress() == 0.25
+
+  def test_best(self, store):
+    assert [trial.number for trial in store.best(10)] == [3, 5, 1]
+    assert store.best(1) == [store.trials()[2]]
+
+  def test_timeline(self, store):
+    assert store.timeline() == [
+      TimelineRow(t.number, t.update, t.state, t.reward, t.architecture_hash, t.finished_at)
+      for t in store.trials()
+    ]
+
+
+class Clock:
+  seconds = 1e9
+
+  def __call__(self) -> float:
+    return self.seconds
+
+
+def _work_until_none_is_left(place: Path | str, log: Path) -> None:
+  store = TrialStore(place)
   done = []
   while trial := store.claim(log.name):
     assert store.report_reward(trial.number, trial.attempt, 0.5)

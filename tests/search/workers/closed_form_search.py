@@ -11,6 +11,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import run_search
+from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker
 
 WORKER = Path(__file__).with_name("closed_form_worker.py")
@@ -22,6 +23,7 @@ def main() -> None:
   parser.add_argument("--algorithm", default="random")
   parser.add_argument("--num_trials", type=int, default=24)
   parser.add_argument("--trials_per_update", type=int, default=6)
+  parser.add_argument("--trials_in_flight", type=int, default=0)
   parser.add_argument("--launcher", default="local")
   parser.add_argument("--num_workers", type=int)
   parser.add_argument("--ray_address")
@@ -33,11 +35,13 @@ def main() -> None:
     algorithm=arguments.algorithm,
     num_trials=arguments.num_trials,
     trials_per_update=arguments.trials_per_update,
+    trials_in_flight=arguments.trials_in_flight,
     lease_seconds=arguments.lease_seconds,
     learning_rate=0.01,
     hidden_units=8,
   )
   space = SearchSpace(min_level=3, max_level=4, num_intermediate_cells=0)
+  search_dir = arguments.search_dir
   launcher_flags = LauncherFlags(
     launcher=arguments.launcher,
     num_workers=arguments.num_workers or (2 if arguments.launcher == "local" else None),
@@ -45,12 +49,14 @@ def main() -> None:
     worker_gpus=arguments.worker_gpus,
   )
   worker_arguments = [
-    *(str(WORKER), f"--search_dir={arguments.search_dir}"),
-    *(f"--lease_seconds={arguments.lease_seconds}", *shlex.split(arguments.worker)),
+    *(str(WORKER), f"--search_dir={search_dir}", f"--lease_seconds={arguments.lease_seconds}"),
+    *shlex.split(arguments.worker),
   ]
-  make_launcher = launcher_maker(launcher_flags, arguments.search_dir, worker_arguments)
-  with storage.exclusive(arguments.search_dir):
-    run_search(config, space, arguments.search_dir, make_launcher)
+  make_launcher = launcher_maker(launcher_flags, search_dir, worker_arguments)
+  with storage.exclusive(search_dir), storage.search_disk_errors(search_dir):
+    store = TrialStore(storage.database_path(search_dir), config.lease_seconds, config.max_attempts)
+    store.create()
+    run_search(config, space, search_dir, store, make_launcher)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,135 @@
+"""The tables of a trial store, and how a store of an earlier version is brought up to date."""
+
+import sqlalchemy as sa
+
+from official_nasfpn.errors import UserError
+
+SCHEMA_VERSION = 2
+
+metadata = sa.MetaData()
+
+schema = sa.Table("schema", metadata, sa.Column("version", sa.Integer, nullable=False))
+
+trials = sa.Table(
+  "trials",
+  metadata,
+  sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+  sa.Column("update_number", sa.Integer, nullable=False, index=True),
+  sa.Column("choices", sa.Text, nullable=False),
+  sa.Column("log_probs", sa.Text, nullable=False),
+  sa.Column("architecture_hash", sa.Text, nullable=False, index=True),
+  sa.Column("architecture", sa.Text, nullable=False),
+  sa.Column("state", sa.Text, nullable=False),
+  sa.Column("reused_from", sa.ForeignKey("trials.number")),
+  sa.Column("attempt", sa.Integer, nullable=False, default=0),
+  sa.Column("deaths", sa.Integer, nullable=False, default=0),
+  sa.Column("worker", sa.Text),
+  sa.Column("lease_expires", sa.Double),
+  sa.Column("progress", sa.Double, nullable=False, default=0.0),
+  sa.Column("reward", sa.Double),
+  sa.Column("failure", sa.Text),
+  sa.Column("diverged", sa.Boolean, nullable=False, default=False),
+  sa.Column("proposed_at", sa.Double, nullable=False),
+  sa.Column("started_at", sa.Double),
+  sa.Column("finished_at", sa.Double),
+  sa.Column("seconds", sa.Double),
+  sa.Column("metrics", sa.Text, nullable=False, server_default="{}"),
+  # The update in which the controller learnt from it.
+  sa.Column("learnt_in", sa.Integer, index=True),
+  # Claims ask for the lowest queued trial; counts read this index alone, not the long texts.
+  sa.Index("trials_by_state", "state", "number", "reused_from"),
+  sa.Index("trials_by_reward", "state", "reward"),
+)
+
+# Intermediate rewards of running trials.
+measurements = sa.Table(
+  "measurements",
+  metadata,
+  sa.Column("trial", sa.ForeignKey("trials.number"), primary_key=True, autoincrement=False),
+  sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+  sa.Column("share", sa.Double, primary_key=True, index=True),
+  sa.Column("value", sa.Double, nullable=False),
+  sa.Column("measured_at", sa.Double, nullable=False),
+)
+
+updates = sa.Table(
+  "updates",
+  metadata,
+  sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+  sa.Column("metrics", sa.Text, nullable=False),
+  sa.Column("learnt_at", sa.Double, nullable=False),
+  # Only the newest update keeps its snapshot: a megabyte each would grow past the trials.
+  sa.Column("snapshot", sa.LargeBinary),
+)
+
+# One row: what the search is, so that workers need no more than the store.
+search = sa.Table(
+  "search",
+  metadata,
+  sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+  sa.Column("recipe", sa.Text, nullable=False),
+  sa.Column("recipe_version", sa.Text, nullable=False),
+  sa.Column("code_version", sa.Text, nullable=False),
+  sa.Column("begun_at", sa.Double, nullable=False),
+)
+
+
+def create_or_migrate(connection: sa.Connection, store: str) -> None:
+  """Creates the tables, or brings those of an earlier version up to this one.
+
+  Args:
+    connection: in a transaction: whatever goes wrong, the store stays as it was.
+    store: what people call it.
+
+  Raises:
+    UserError: the store was written by a later version of this program.
+  """
+  version = _version(connection)
+  if version is None:
+    metadata.create_all(connection)
+    connection.execute(schema.insert().values(version=SCHEMA_VERSION))
+    return
+  if version < 2:
+    _to_version_2(connection)
+  check_version(connection, store)
+
+
+def check_version(connection: sa.Connection, store: str) -> None:
+  """Raises a `UserError` unless the store is of this program's version."""
+  version = _version(connection)
+  if version is None:
+    raise UserError(f"{store} holds no search; start the search first.")
+  if version < SCHEMA_VERSION:
+    raise UserError(
+      f"{store} was written by an earlier version of this program (store version {version}; this "
+      f"program reads version {SCHEMA_VERSION}). Continue the search with this program: that "
+      "brings the store up to date and keeps every trial."
+    )
+  if version > SCHEMA_VERSION:
+    raise UserError(
+      f"{store} was written by a later version of this program (store version {version}; this "
+      f"program reads version {SCHEMA_VERSION}). Update this program."
+    )
+
+
+def _version(connection: sa.Connection) -> int | None:
+  if not sa.inspect(connection).has_table(schema.name):
+    return None
+  return connection.scalar(sa.select(schema.c.version))
+
+
+def _to_version_2(connection: sa.Connection) -> None:
+  """Adds what evaluations measured, when a trial was learnt from, and what the search is."""
+  connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN metrics TEXT DEFAULT '{}' NOT NULL")
+  connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN learnt_in INTEGER")
+  # Until then an update was learnt from as it had been proposed.
+  connection.execute(
+    trials.update()
+    .where(trials.c.update_number.in_(sa.select(updates.c.number)))
+    .values(learnt_in=trials.c.update_number)
+  )
+  connection.exec_driver_sql("DROP INDEX ix_trials_state")
+  for index in sorted(trials.indexes, key=lambda index: index.name):
+    index.create(connection, checkfirst=True)
+  metadata.create_all(connection)
+  connection.execute(schema.update().values(version=2))

@@ -1,0 +1,113 @@
+"""A real PostgreSQL server for tests, in a directory of its own, that may be killed at will."""
+
+import contextlib
+import glob
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+_PATIENCE_SECONDS = 120
+_USER = "nasfpn"
+
+
+class PostgresServer:
+  """A server on a port of this machine's loopback, without passwords."""
+
+  def __init__(self):
+    """Makes the server's files and starts it; skips the test where there is no PostgreSQL."""
+    binaries = _binaries()
+    self._binaries = binaries
+    self._as_owner = _as_owner()
+    # Not in pytest's directories, which the server's user may not enter.
+    self._directory = Path(tempfile.mkdtemp(prefix="nasfpn-postgres-"))
+    if self._as_owner:
+      shutil.chown(self._directory, "postgres")
+    self._data = self._directory / "data"
+    with socket.socket() as probe:
+      probe.bind(("127.0.0.1", 0))
+      self.port = probe.getsockname()[1]
+    self._call("initdb", "-D", self._data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync")
+    self.start()
+
+  def start(self) -> None:
+    options = (
+      f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off "
+      "-c shared_buffers=16MB -c max_connections=40"
+    )
+    log = self._directory / "log"
+    self._call("pg_ctl", "start", "-w", "-D", self._data, "-l", log, "-o", options)
+
+  def kill(self) -> None:
+    """Ends the server as a power cut would: SIGQUIT to all of its processes, nothing tidied up."""
+    pid = int((self._data / "postmaster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGQUIT)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while Path(f"/proc/{pid}").exists():
+      assert time.monotonic() < deadline, "the server does not end"
+      time.sleep(0.02)
+
+  def new_database(self) -> str:
+    """Creates an empty database and returns its URL."""
+    name = f"search_{uuid.uuid4().hex}"
+    engine = sa.create_engine(
+      f"postgresql+pg8000://{_USER}@127.0.0.1:{self.port}/postgres", isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+      connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return f"postgresql://{_USER}@127.0.0.1:{self.port}/{name}"
+
+  def close(self) -> None:
+    with contextlib.suppress(OSError, ValueError):
+      self.kill()
+    shutil.rmtree(self._directory, ignore_errors=True)
+
+  def _call(self, program: str, *arguments: object) -> None:
+    command = [*self._as_owner, os.path.join(self._binaries, program), *map(str, arguments)]
+    done = subprocess.run(
+      command,
+      cwd=self._directory,
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
+      timeout=_PATIENCE_SECONDS,
+      env={**os.environ, "LC_ALL": "C.UTF-8"},
+    )
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+
+def _binaries() -> str:
+  folders = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=_version, reverse=True)
+  if found := next((folder for folder in folders if os.path.exists(f"{folder}/initdb")), None):
+    return found
+  if initdb := shutil.which("initdb"):
+    return os.path.dirname(os.path.realpath(initdb))
+  pytest.skip("PostgreSQL's server (initdb) is not installed")
+
+
+def _version(folder: str) -> float:
+  try:
+    return float(folder.split("/")[-2])
+  except ValueError:
+    return 0.0
+
+
+def _as_owner() -> list[str]:
+  """Returns what goes before a command so that it does not run as root: PostgreSQL refuses that."""
+  if os.geteuid() != 0:
+    return []
+  if not shutil.which("runuser"):
+    pytest.skip("PostgreSQL's server does not run as root, and there is no runuser")
+  if subprocess.run(["id", "postgres"], capture_output=True).returncode != 0:
+    pytest.skip("PostgreSQL's server does not run as root, and there is no user postgres")
+  return ["runuser", "-u", "postgres", "--"]
