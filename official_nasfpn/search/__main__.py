@@ -4,6 +4,7 @@ The same command continues a search that was interrupted, and shows the result o
 finished; `--search_dir D --status` shows at any time what has been found.
 """
 
+import contextlib
 import os
 import random
 import sys
@@ -23,7 +24,13 @@ from official_nasfpn.search.recipe import settle_recipe
 from official_nasfpn.search.report.events import EventLog
 from official_nasfpn.search.report.found import read_metrics, read_trials
 from official_nasfpn.search.report.results import results_table, write_results
-from official_nasfpn.search.store.trial_store import Trial
+from official_nasfpn.search.store.trial_store import Trial, TrialStore
+from official_nasfpn.search.workers.making import (
+  LAUNCHERS,
+  LauncherFlags,
+  MakeLauncher,
+  launcher_maker,
+)
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file", [], "A recipe; may be given several times. Default: that of --search_dir."
@@ -32,8 +39,34 @@ _GIN_PARAM = flags.DEFINE_multi_string(
   "gin_param", [], "A single binding, such as Search.num_trials=24; may be given several times."
 )
 _SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Where everything of this search is kept.")
+_LAUNCHER = flags.DEFINE_enum(
+  "launcher",
+  "local",
+  LAUNCHERS,
+  "What keeps workers running: this machine; a Ray cluster; or nothing, when a batch system or a "
+  "person starts `python -m official_nasfpn.worker` wherever it is to run.",
+)
 _NUM_WORKERS = flags.DEFINE_integer(
-  "num_workers", 1, "Worker processes on this machine, which share its cores.", lower_bound=1
+  "num_workers",
+  None,
+  "Worker processes. Default: one on this machine; on a cluster, as many as fit.",
+  lower_bound=1,
+)
+_RAY_ADDRESS = flags.DEFINE_string(
+  "ray_address",
+  None,
+  "HOST:PORT of a running Ray cluster. Default: RAY_ADDRESS, or the cluster of this machine.",
+)
+_WORKER_CPUS = flags.DEFINE_float(
+  "worker_cpus", None, "CPUs of the cluster that one worker takes. Default: 1.", lower_bound=0.1
+)
+_WORKER_GPUS = flags.DEFINE_float(
+  "worker_gpus", None, "GPUs, or the part of one, that one worker takes.", lower_bound=0.0
+)
+_WORKER_RESOURCE = flags.DEFINE_multi_string(
+  "worker_resource",
+  [],
+  "Any other resource of the cluster that one worker takes, as NAME=AMOUNT, such as TPU=1.",
 )
 
 _TOP_K = flags.DEFINE_integer("top_k", 3, "Architectures in the table.", lower_bound=1)
@@ -52,8 +85,6 @@ flags.register_multi_flags_validator(
   "--search_dir is needed, unless with --dry_run.",
 )
 
-_WORKER_COMMAND = (sys.executable, "-m", "official_nasfpn.worker")
-
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
@@ -66,6 +97,7 @@ def main(argv: list[str]) -> None:
     _print_plan(proxy_recipe, config, space)
     return
   recipe = _as_text(proxy_recipe, config, space)
+  make_launcher = _launcher_maker(search_dir)
   # The controller's network is small, and the cores are the workers'.
   os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
   try:
@@ -77,14 +109,20 @@ def main(argv: list[str]) -> None:
         with storage.search_disk_errors(search_dir):
           events.write(trials, read_metrics(search_dir))
 
-      trials = run_search(
-        config,
-        space,
-        search_dir,
-        _WORKER_COMMAND,
-        _NUM_WORKERS.value,
-        on_update=lambda update, metrics, trials: write_events(trials),
+      store = TrialStore(
+        storage.database_path(search_dir), config.lease_seconds, config.max_attempts
       )
+      with contextlib.closing(store):
+        store.create()
+        run_search(
+          config,
+          space,
+          search_dir,
+          store,
+          make_launcher,
+          on_update=lambda update, metrics: write_events(store.trials()),
+        )
+        trials = store.trials()
       # A process that was killed may have learnt the last update without leaving its point.
       write_events(trials)
       write_results(trials, search_dir)
@@ -119,6 +157,19 @@ def _read_recipe(
 
 def _as_text(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> str:
   return f"{configuration.to_gin(config, space)}\n{proxy_recipe}"
+
+
+def _launcher_maker(search_dir: Path) -> MakeLauncher:
+  launcher_flags = LauncherFlags(
+    _LAUNCHER.value,
+    _NUM_WORKERS.value,
+    _RAY_ADDRESS.value,
+    _WORKER_CPUS.value,
+    _WORKER_GPUS.value,
+    tuple(_WORKER_RESOURCE.value),
+  )
+  worker_arguments = ("-m", "official_nasfpn.worker", f"--search_dir={search_dir.resolve()}")
+  return launcher_maker(launcher_flags, search_dir, worker_arguments)
 
 
 def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> None:

@@ -12,7 +12,7 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import run_search
 from official_nasfpn.search.store.trial_store import TrialStore
-from official_nasfpn.search.workers.local_launcher import LocalLauncher
+from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker
 
 WORKER = Path(__file__).with_name("closed_form_worker.py")
 
@@ -24,7 +24,10 @@ def main() -> None:
   parser.add_argument("--num_trials", type=int, default=24)
   parser.add_argument("--trials_per_update", type=int, default=6)
   parser.add_argument("--trials_in_flight", type=int, default=0)
-  parser.add_argument("--num_workers", type=int, default=2)
+  parser.add_argument("--launcher", default="local")
+  parser.add_argument("--num_workers", type=int)
+  parser.add_argument("--ray_address")
+  parser.add_argument("--worker_gpus", type=float)
   parser.add_argument("--lease_seconds", type=float, default=30.0)
   parser.add_argument("--worker", default="", help="Further arguments of the worker.")
   arguments = parser.parse_args()
@@ -38,16 +41,21 @@ def main() -> None:
     hidden_units=8,
   )
   space = SearchSpace(min_level=3, max_level=4, num_intermediate_cells=0)
-  command = [sys.executable, str(WORKER), f"--lease_seconds={arguments.lease_seconds}"]
-  command += shlex.split(arguments.worker)
   search_dir = arguments.search_dir
+  launcher_flags = LauncherFlags(
+    launcher=arguments.launcher,
+    num_workers=arguments.num_workers or (2 if arguments.launcher == "local" else None),
+    ray_address=arguments.ray_address,
+    worker_gpus=arguments.worker_gpus,
+  )
+  worker_arguments = [
+    *(str(WORKER), f"--search_dir={search_dir}", f"--lease_seconds={arguments.lease_seconds}"),
+    *shlex.split(arguments.worker),
+  ]
+  make_launcher = launcher_maker(launcher_flags, search_dir, worker_arguments)
   with storage.exclusive(search_dir), storage.search_disk_errors(search_dir):
     store = TrialStore(storage.database_path(search_dir), config.lease_seconds, config.max_attempts)
     store.create()
-
-    def make_launcher(store):
-      return LocalLauncher(store, search_dir, command, arguments.num_workers)
-
     run_search(config, space, search_dir, store, make_launcher)
 
 
