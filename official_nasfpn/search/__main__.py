@@ -23,7 +23,8 @@ from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import settle_recipe
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.results import results_table, write_results
-from official_nasfpn.search.store.trial_store import Trial
+from official_nasfpn.search.store.connection import parse_url, without_password
+from official_nasfpn.search.store.trial import Trial
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file", [], "A recipe; may be given several times. Default: that of --search_dir."
@@ -32,8 +33,17 @@ _GIN_PARAM = flags.DEFINE_multi_string(
   "gin_param", [], "A single binding, such as Search.num_trials=24; may be given several times."
 )
 _SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Where everything of this search is kept.")
+_STORE = flags.DEFINE_string(
+  "store",
+  None,
+  "Where the trials are, when workers on other machines are to evaluate them: an empty database, "
+  "postgresql://user@host/name; the password is in PGPASSWORD. Default: a file in --search_dir.",
+)
 _NUM_WORKERS = flags.DEFINE_integer(
-  "num_workers", 1, "Worker processes on this machine, which share its cores.", lower_bound=1
+  "num_workers",
+  1,
+  "Worker processes on this machine, which share its cores; 0 where others do the work.",
+  lower_bound=0,
 )
 
 _TOP_K = flags.DEFINE_integer("top_k", 3, "Architectures in the table.", lower_bound=1)
@@ -66,13 +76,25 @@ def main(argv: list[str]) -> None:
     _print_plan(proxy_recipe, config, space)
     return
   recipe = _as_text(proxy_recipe, config, space)
+  store = _STORE.value
   # The controller's network is small, and the cores are the workers'.
   os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
   try:
     with storage.exclusive(search_dir):
       settle_recipe(recipe, search_dir, lambda path: _as_text(*_read_recipe([path])))
+      storage.settle_store(search_dir, store and without_password(parse_url(store)))
       on_update = functools.partial(_write_events, search_dir) if _uses_tensorflow(config) else None
-      trials = run_search(config, space, search_dir, _WORKER_COMMAND, _NUM_WORKERS.value, on_update)
+      trials = run_search(
+        config,
+        space,
+        search_dir,
+        _WORKER_COMMAND,
+        _NUM_WORKERS.value,
+        on_update,
+        store_url=store,
+        recipe=recipe,
+        resolve=lambda text: _as_text(*_read_recipe([], [text])),
+      )
       write_results(trials, search_dir)
   except KeyboardInterrupt:
     print(

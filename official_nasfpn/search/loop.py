@@ -17,6 +17,7 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal, SearchAlgorithm
 from official_nasfpn.search.algorithms.making import make_algorithm
 from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.fingerprint import code_fingerprint
 from official_nasfpn.search.store.trial_store import NewTrial, Trial, TrialStore
 from official_nasfpn.search.workers.local_launcher import Launcher, LocalLauncher
 
@@ -35,6 +36,9 @@ def run_search(
   worker_command: Sequence[str],
   num_workers: int,
   on_update: OnUpdate | None = None,
+  store_url: str | None = None,
+  recipe: str = "",
+  resolve: Callable[[str], str] | None = None,
 ) -> list[Trial]:
   """Runs a search on local workers to its end, from wherever it was left.
 
@@ -45,6 +49,9 @@ def run_search(
     worker_command: starts one worker; `--search_dir`, `--worker_id` and `--parent_pid` are added.
     num_workers: how many of them to keep running.
     on_update: given each update that was learnt from, what was measured, and all trials so far.
+    store_url: of the database that trials are in; default: that of the search directory.
+    recipe: resolved gin text, for the workers.
+    resolve: see `TrialStore.begin`.
 
   Returns:
     All trials, finished.
@@ -52,12 +59,15 @@ def run_search(
   Raises:
     UserError: the directory cannot be written, or workers cannot start.
   """
-  store = TrialStore(storage.database_path(search_dir), config.lease_seconds, config.max_attempts)
+  place = store_url or storage.new_store_place(search_dir)
+  store = TrialStore(place, config.lease_seconds, config.max_attempts)
   with storage.search_disk_errors(search_dir):
     try:
-      store.create()
-      _Search(config, space, search_dir, store, on_update).run(worker_command, num_workers)
-      return store.trials()
+      with store.exclusive():
+        store.create()
+        store.begin(recipe, code_fingerprint(), resolve)
+        _Search(config, space, search_dir, store, on_update).run(worker_command, num_workers)
+        return store.trials()
     finally:
       store.close()
 

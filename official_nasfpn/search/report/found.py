@@ -21,9 +21,7 @@ def read_trials(search_dir: Path) -> list[Trial]:
   Raises:
     UserError: there is no search, or one of another version of this program.
   """
-  if not storage.database_path(search_dir).is_file():
-    raise UserError(f"There is no search in {search_dir}: it has no search.db.")
-  store = TrialStore(storage.database_path(search_dir))
+  store = TrialStore(storage.store_place(search_dir))
   try:
     with storage.search_disk_errors(search_dir):
       store.check_version()

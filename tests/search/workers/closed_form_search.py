@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from official_nasfpn import configuration
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
@@ -23,6 +24,7 @@ def main() -> None:
   parser.add_argument("--trials_per_update", type=int, default=6)
   parser.add_argument("--num_workers", type=int, default=2)
   parser.add_argument("--lease_seconds", type=float, default=30.0)
+  parser.add_argument("--store")
   parser.add_argument("--worker", default="", help="Further arguments of the worker.")
   arguments = parser.parse_args()
   config = SearchConfig(
@@ -37,7 +39,15 @@ def main() -> None:
   command = [sys.executable, str(WORKER), f"--lease_seconds={arguments.lease_seconds}"]
   command += shlex.split(arguments.worker)
   with storage.exclusive(arguments.search_dir):
-    run_search(config, space, arguments.search_dir, command, arguments.num_workers)
+    storage.settle_store(arguments.search_dir, arguments.store)
+    run_search(
+      config,
+      space,
+      arguments.search_dir,
+      command,
+      arguments.num_workers,
+      recipe=configuration.to_gin(config, space),
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import Trial, TrialStore
 
@@ -57,9 +58,10 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def read_trials(search_dir: Path) -> list[Trial]:
-  if not storage.database_path(search_dir).is_file():
+  try:
+    store = TrialStore(storage.store_place(search_dir))
+  except UserError:  # The search has not begun yet.
     return []
-  store = TrialStore(storage.database_path(search_dir))
   try:
     return store.trials()
   finally:
@@ -67,7 +69,7 @@ def read_trials(search_dir: Path) -> list[Trial]:
 
 
 def read_snapshot(search_dir: Path) -> tuple[int, bytes]:
-  store = TrialStore(storage.database_path(search_dir))
+  store = TrialStore(storage.store_place(search_dir))
   try:
     return store.latest_snapshot()
   finally:
