@@ -1,56 +1,122 @@
 """Evaluates the trials of a search, one after the other, until it is stopped.
 
-A search on one machine starts its own workers; this program is what it starts.
+    python -m official_nasfpn.worker --store postgresql://user@host/name
+    python -m official_nasfpn.worker --search_dir SEARCH
+
+The first is for any machine that reaches the database and has the data where the recipe says; the
+second for the machine of the search. A search starts workers on its own machine itself; it may be
+stopped, and started again, while others go on.
 """
 
 import functools
 import os
+import secrets
+import socket
 import sys
+import tempfile
 from pathlib import Path
 
 from absl import flags
 
 from official_nasfpn import configuration
-from official_nasfpn.errors import refuse_positional_arguments, run_program
+from official_nasfpn.disk import write_text
+from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy import proxy_task
+from official_nasfpn.search.recipe import recipe_version
+from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers import early_stopping
 from official_nasfpn.search.workers.trial_worker import run_worker
 
+_STORE = flags.DEFINE_string(
+  "store",
+  None,
+  "The database of the search to work for, postgresql://user@host/name; the password is in "
+  "PGPASSWORD.",
+)
 _SEARCH_DIR = flags.DEFINE_string(
-  "search_dir", None, "The directory of the search to work for.", required=True
+  "search_dir", None, "The directory of the search to work for, instead of --store."
+)
+_WORK_DIR = flags.DEFINE_string(
+  "work_dir",
+  None,
+  "Where the files of trials go. Default: --search_dir, or else a temporary directory.",
 )
 _WORKER_ID = flags.DEFINE_string(
-  "worker_id", "worker-0", "The worker's name; one process at a time may use it."
+  "worker_id",
+  None,
+  "The worker's name; one process at a time may use it. Default: one that no other has.",
 )
 _PARENT_PID = flags.DEFINE_integer(
   "parent_pid", None, "Stop when this process is not the parent any more."
+)
+flags.register_multi_flags_validator(
+  ["store", "search_dir"],
+  lambda values: bool(values["store"]) != bool(values["search_dir"]),
+  "either --store or --search_dir is needed.",
 )
 
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
-  search_dir = Path(_SEARCH_DIR.value)
-  configuration.parse([storage.recipe_path(search_dir)])
-  config = configuration.from_bindings(SearchConfig)
-  code = run_worker(
-    search_dir,
-    proxy_task.make_evaluate(search_dir),
-    worker_id=_WORKER_ID.value,
-    lease_seconds=config.lease_seconds,
-    max_attempts=config.max_attempts,
-    trials_per_worker=config.trials_per_worker,
-    parent_pid=_PARENT_PID.value,
-    is_hopeless=functools.partial(
-      early_stopping.is_hopeless,
-      quantile=config.early_stopping_quantile,
-      min_others=config.early_stopping_min_trials,
-    ),
-  )
+  place = _STORE.value or storage.store_place(Path(_SEARCH_DIR.value))
+  work_dir = _WORK_DIR.value or _SEARCH_DIR.value
+  if work_dir:
+    code = _work(place, Path(work_dir))
+  else:
+    with tempfile.TemporaryDirectory(prefix="official_nasfpn-worker-") as temporary:
+      code = _work(place, Path(temporary))
   # TensorFlow's threads may hold up an orderly exit, and everything is written.
   sys.stdout.flush()
   os._exit(code)
+
+
+def _work(place: Path | str, work_dir: Path) -> int:
+  recipe = _recipe_of(place)
+  _settle_work_dir(work_dir, recipe)
+  # As text: whatever else a recipe may do, it imports nothing and includes no file.
+  configuration.parse(gin_params=[recipe])
+  config = configuration.from_bindings(SearchConfig)
+  store = TrialStore(place, config.lease_seconds, config.max_attempts, keeps_connection=False)
+  try:
+    return run_worker(
+      store,
+      work_dir,
+      proxy_task.make_evaluate(work_dir),
+      worker_id=_WORKER_ID.value or _unique_name(),
+      recipe=recipe,
+      trials_per_worker=config.trials_per_worker,
+      parent_pid=_PARENT_PID.value,
+      is_hopeless=functools.partial(
+        early_stopping.is_hopeless,
+        quantile=config.early_stopping_quantile,
+        min_others=config.early_stopping_min_trials,
+      ),
+    )
+  finally:
+    store.close()
+
+
+def _recipe_of(place: Path | str) -> str:
+  store = TrialStore(place)
+  try:
+    return store.recipe()
+  finally:
+    store.close()
+
+
+def _settle_work_dir(work_dir: Path, recipe: str) -> None:
+  """Puts the recipe where trials are evaluated, unless that is a place of another search."""
+  path = storage.recipe_path(work_dir)
+  if not path.is_file():
+    write_text(path, recipe)
+  elif recipe_version(path.read_text(encoding="utf-8")) != recipe_version(recipe):
+    raise UserError(f"{work_dir} holds the files of another search; choose another --work_dir.")
+
+
+def _unique_name() -> str:
+  return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ The same command continues a search that was interrupted, and shows the result o
 finished; `--search_dir D --status` shows at any time what has been found.
 """
 
-import contextlib
 import os
 import random
 import sys
@@ -18,13 +17,14 @@ from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.loop import run_search
+from official_nasfpn.search.loop import begun_store, run_search
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import settle_recipe
 from official_nasfpn.search.report.events import EventLog
-from official_nasfpn.search.report.found import read_metrics, read_trials
+from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.results import results_table, write_results
-from official_nasfpn.search.store.trial_store import Trial, TrialStore
+from official_nasfpn.search.store.connection import parse_url, without_password
+from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.making import (
   LAUNCHERS,
   LauncherFlags,
@@ -39,6 +39,12 @@ _GIN_PARAM = flags.DEFINE_multi_string(
   "gin_param", [], "A single binding, such as Search.num_trials=24; may be given several times."
 )
 _SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Where everything of this search is kept.")
+_STORE = flags.DEFINE_string(
+  "store",
+  None,
+  "Where the trials are, when workers on other machines are to evaluate them: an empty database, "
+  "postgresql://user@host/name; the password is in PGPASSWORD. Default: a file in --search_dir.",
+)
 _LAUNCHER = flags.DEFINE_enum(
   "launcher",
   "local",
@@ -103,28 +109,30 @@ def main(argv: list[str]) -> None:
   try:
     with storage.exclusive(search_dir):
       settle_recipe(recipe, search_dir, lambda path: _as_text(*_read_recipe([path])))
+      storage.settle_store(
+        search_dir, without_password(parse_url(_STORE.value)) if _STORE.value else None
+      )
       events = EventLog(search_dir / "events")
 
-      def write_events(trials: Sequence[Trial]) -> None:
+      def write_events(store: TrialStore) -> None:
         with storage.search_disk_errors(search_dir):
-          events.write(trials, read_metrics(search_dir))
+          events.write(store.trials(), store.metrics())
 
-      store = TrialStore(
-        storage.database_path(search_dir), config.lease_seconds, config.max_attempts
-      )
-      with contextlib.closing(store):
-        store.create()
+      def reread(text: str) -> str:
+        return _as_text(*_read_recipe([], [text]))
+
+      with begun_store(search_dir, config, recipe, reread, _STORE.value) as store:
         run_search(
           config,
           space,
           search_dir,
           store,
           make_launcher,
-          on_update=lambda update, metrics: write_events(store.trials()),
+          on_update=lambda update, metrics: write_events(store),
         )
+        # A process that was killed may have learnt the last update without leaving its point.
+        write_events(store)
         trials = store.trials()
-      # A process that was killed may have learnt the last update without leaving its point.
-      write_events(trials)
       write_results(trials, search_dir)
   except KeyboardInterrupt:
     print(
@@ -168,8 +176,12 @@ def _launcher_maker(search_dir: Path) -> MakeLauncher:
     _WORKER_GPUS.value,
     tuple(_WORKER_RESOURCE.value),
   )
-  worker_arguments = ("-m", "official_nasfpn.worker", f"--search_dir={search_dir.resolve()}")
-  return launcher_maker(launcher_flags, search_dir, worker_arguments)
+  place = f"--search_dir={search_dir.resolve()}"
+  if _LAUNCHER.value != "local":
+    # Elsewhere there may be no search directory. A password is never on a command line.
+    url = _STORE.value or storage.new_store_place(search_dir)
+    place = place if isinstance(url, Path) else f"--store={without_password(parse_url(url))}"
+  return launcher_maker(launcher_flags, search_dir, ("-m", "official_nasfpn.worker", place))
 
 
 def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> None:

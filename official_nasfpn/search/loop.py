@@ -5,8 +5,9 @@ transaction of the trial store, and what it draws depends on the seed and the up
 search ends as if nothing had happened.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from official_nasfpn import architecture
@@ -17,6 +18,7 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal, SearchAlgorithm
 from official_nasfpn.search.algorithms.making import make_algorithm
 from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.fingerprint import code_fingerprint
 from official_nasfpn.search.store.trial_store import Counts, NewTrial, Trial, TrialStore
 from official_nasfpn.search.workers.launcher import Launcher
 
@@ -28,6 +30,37 @@ _DIVERGED_REWARD = 0.0
 
 
 OnUpdate = Callable[[int, Mapping[str, float]], None]
+
+
+@contextlib.contextmanager
+def begun_store(
+  search_dir: Path,
+  config: SearchConfig,
+  recipe: str,
+  resolve: Callable[[str], str] | None = None,
+  url: str | None = None,
+) -> Iterator[TrialStore]:
+  """Opens the trial store of a search for its controller, and keeps other controllers out.
+
+  Args:
+    search_dir: of the search; the caller holds `storage.exclusive(search_dir)`.
+    config: of the search.
+    recipe: resolved gin text, for the workers.
+    resolve: see `TrialStore.begin`.
+    url: of the database, perhaps with a password; default: where `storage.store_place` says.
+
+  Raises:
+    UserError: the store holds another search, or another controller is at work.
+  """
+  place = url or storage.new_store_place(search_dir)
+  store = TrialStore(place, config.lease_seconds, config.max_attempts)
+  try:
+    with store.exclusive():
+      store.create()
+      store.begin(recipe, code_fingerprint(), resolve)
+      yield store
+  finally:
+    store.close()
 
 
 def run_search(

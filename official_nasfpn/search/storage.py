@@ -6,12 +6,65 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from official_nasfpn.disk import disk_errors
+from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
 
 
 def database_path(search_dir: Path) -> Path:
   return search_dir / "search.db"
+
+
+def store_path(search_dir: Path) -> Path:
+  return search_dir / "store.txt"
+
+
+def store_place(search_dir: Path) -> Path | str:
+  """Returns where the trials of a search are: a file in its directory, or the URL of a database.
+
+  The URL has no password; see `store.connection.parse_url`.
+
+  Raises:
+    UserError: there is no search.
+  """
+  place = new_store_place(search_dir)
+  if isinstance(place, Path) and not place.is_file():
+    raise UserError(f"There is no search in {search_dir}: it has no {place.name}.")
+  return place
+
+
+def new_store_place(search_dir: Path) -> Path | str:
+  """Like `store_place`, where there need be no search yet."""
+  if store_path(search_dir).is_file():
+    return store_path(search_dir).read_text(encoding="utf-8").strip()
+  return database_path(search_dir)
+
+
+def settle_store(search_dir: Path, url: str | None) -> None:
+  """Writes down where the trials of a search are, or checks that they are there.
+
+  Args:
+    search_dir: of the search; it exists.
+    url: of the database, without a password; None for a file in the directory, or for the database
+      that an earlier start has named.
+
+  Raises:
+    UserError: they are somewhere else.
+  """
+  path = store_path(search_dir)
+  if url is None:
+    return
+  if database_path(search_dir).exists():
+    raise UserError(
+      f"The trials of {search_dir} are in its search.db. Continue without --store, or choose "
+      "another --search_dir."
+    )
+  if not path.exists():
+    write_text(path, f"{url}\n")
+  elif (there := path.read_text(encoding="utf-8").strip()) != url:
+    raise UserError(
+      f"The trials of {search_dir} are in {there}, not in {url}. Continue without --store, or "
+      "choose another --search_dir."
+    )
 
 
 def recipe_path(search_dir: Path) -> Path:

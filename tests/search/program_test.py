@@ -86,5 +86,5 @@ def test_an_unknown_setting_names_the_nearest(tmp_path, run_program):
 def test_a_worker_needs_a_search(tmp_path, run_program):
   result = run_program("worker", "--search_dir", tmp_path)
   assert result.returncode == 1
-  assert f"{tmp_path / 'recipe.gin'}" in result.stderr
+  assert f"There is no search in {tmp_path}" in result.stderr
   assert "Traceback" not in result.stderr

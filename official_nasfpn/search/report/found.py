@@ -67,9 +67,7 @@ def found_architecture(where: str) -> PyramidSpec:
 
 @contextlib.contextmanager
 def _store(search_dir: Path) -> Iterator[TrialStore]:
-  if not storage.database_path(search_dir).is_file():
-    raise UserError(f"There is no search in {search_dir}: it has no search.db.")
-  store = TrialStore(storage.database_path(search_dir))
+  store = TrialStore(storage.store_place(search_dir))
   try:
     with storage.search_disk_errors(search_dir):
       store.check_version()

@@ -137,8 +137,14 @@ class Database:
 
   def seconds_since_outage(self) -> float:
     """Returns for how long the database has answered this process; infinity without any outage."""
-    back_at = self._back_at
-    return float("inf") if back_at is None else time.monotonic() - back_at
+    with self._lock:
+      if self._away:
+        return 0.0
+      return float("inf") if self._back_at is None else time.monotonic() - self._back_at
+
+  def environment(self) -> dict[str, str]:
+    """Returns the variables that a process needs to open the database by its `name`."""
+    return {} if self.url.password is None else {"PGPASSWORD": str(self.url.password)}
 
   def write(self, operation: Callable[[sa.Connection], _T]) -> _T:
     """Runs an operation as one transaction, again and again until the database has answered."""

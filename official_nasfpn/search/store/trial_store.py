@@ -84,6 +84,11 @@ class TrialStore:
     """What people call the store: its file, or its URL without the password."""
     return self._database.name
 
+  @property
+  def environment(self) -> dict[str, str]:
+    """The variables that another process needs to open the store by its `name`."""
+    return self._database.environment()
+
   def close(self) -> None:
     self._database.close()
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -48,10 +49,13 @@ class LocalLauncher:
     self._search_dir = search_dir
     self._command = list(command)
     threads = max(len(os.sched_getaffinity(0)) // num_workers, 1)
-    self._environment = {**os.environ, **worker_environment(threads)}
+    self._environment = {**os.environ, **worker_environment(threads), **store.environment}
     self._slots = [_Slot(f"worker-{index}") for index in range(num_workers)]
     storage.worker_log(search_dir, "any").parent.mkdir(exist_ok=True)
-    workers = {slot.worker for slot in self._slots} | set(store.running_workers())
+    workers = {slot.worker for slot in self._slots}
+    # An earlier search may have had more of them. Workers with other names are not from here, and
+    # go on whatever becomes of the controller.
+    workers |= {name for name in store.running_workers() if re.fullmatch(r"worker-\d+", name)}
     for worker in sorted(workers):
       self._wait_until_gone(worker)
       self._store.release(worker, "the search was stopped", is_death=False)

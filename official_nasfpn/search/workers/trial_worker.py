@@ -17,7 +17,10 @@ from official_nasfpn import architecture
 from official_nasfpn.disk import disk_problem, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
-from official_nasfpn.search.store.trial_store import Trial, TrialStore
+from official_nasfpn.search.fingerprint import code_fingerprint
+from official_nasfpn.search.recipe import recipe_version
+from official_nasfpn.search.store.trial import Trial
+from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.evaluation import Evaluate, TrialFailed
 
 IsHopeless = Callable[[float, Sequence[float]], bool]
@@ -28,15 +31,16 @@ EXIT_LOST_TRIAL = 70
 EXIT_STORAGE = 74  # EX_IOERR of sysexits.h
 
 _POLL_SECONDS = 0.2
+_LONGEST_POLL_SECONDS = 2.0
 _PROGRESS_STEP = 0.05
 
 
 def run_worker(
-  search_dir: Path,
+  store: TrialStore,
+  work_dir: Path,
   evaluate: Evaluate,
-  worker_id: str = "worker-0",
-  lease_seconds: float = 120.0,
-  max_attempts: int = 3,
+  worker_id: str,
+  recipe: str = "",
   trials_per_worker: int = 0,
   parent_pid: int | None = None,
   is_hopeless: IsHopeless = lambda reward, others: False,
@@ -44,11 +48,11 @@ def run_worker(
   """Evaluates trials until it is stopped, or has done `trials_per_worker` of them.
 
   Args:
-    search_dir: the search to work for.
+    store: of the search to work for.
+    work_dir: where the trials' files go: the search directory, or any other.
     evaluate: trains an architecture and returns its reward.
     worker_id: the worker's name; one process at a time may use it.
-    lease_seconds: without a sign of life for so long, a trial is given to another worker.
-    max_attempts: a trial fails when so many workers have died of it.
+    recipe: that `evaluate` follows, as resolved gin text.
     trials_per_worker: end after so many trials; 0 for no end.
     parent_pid: end, whatever the worker is doing, when this process is not the parent any more.
     is_hopeless: given what a trial would be rewarded with now, and what others had at the same
@@ -58,28 +62,33 @@ def run_worker(
     The exit code that tells a launcher why the worker ended.
 
   Raises:
-    UserError: there is no search in `search_dir`, or the name is in use.
+    UserError: there is no search in the store, or one with another recipe or another version of the
+      code; or the name is in use.
   """
-  if not storage.database_path(search_dir).is_file():
-    raise UserError(f"There is no search in {search_dir}.")
-  lock = storage.FileLock(storage.worker_lock(search_dir, worker_id))
+  storage.worker_lock(work_dir, worker_id).parent.mkdir(parents=True, exist_ok=True)
+  lock = storage.FileLock(storage.worker_lock(work_dir, worker_id))
   if not lock.acquire():
-    raise UserError(f"{worker_id} of {search_dir} is already running, as process {lock.holder()}.")
-  store = TrialStore(storage.database_path(search_dir), lease_seconds, max_attempts)
-  heartbeat = _Heartbeat(store, parent_pid)
+    raise UserError(f"{worker_id} of {work_dir} is already running, as process {lock.holder()}.")
+  if parent_pid is not None:
+    threading.Thread(target=_end_with_parent, args=(parent_pid,), daemon=True).start()
+  heartbeat = _Heartbeat(store)
   try:
-    store.check_version()
+    store.join(worker_id, recipe_version(recipe), code_fingerprint())
     heartbeat.start()
     trials_done = 0
+    idle_since = time.monotonic()
     while trials_per_worker == 0 or trials_done < trials_per_worker:
       trial = store.claim(worker_id)
       if trial is None:
-        time.sleep(_POLL_SECONDS)
+        # A hundred workers that wait long for an update must not keep the database busy.
+        idle_seconds = time.monotonic() - idle_since
+        time.sleep(min(max(_POLL_SECONDS, idle_seconds / 10), _LONGEST_POLL_SECONDS))
         continue
-      directory = storage.trial_dir(search_dir, trial.number)
+      directory = storage.trial_dir(work_dir, trial.number)
       progress = _Progress(store, trial, heartbeat, is_hopeless)
       _run_trial(store, trial, directory, evaluate, progress, heartbeat)
       trials_done += 1
+      idle_since = time.monotonic()
     return EXIT_REPLACE_ME
   except Exception as error:
     problem = disk_problem(error)
@@ -89,8 +98,15 @@ def run_worker(
     return EXIT_STORAGE
   finally:
     heartbeat.stop()
-    store.close()
     lock.release()
+
+
+def _end_with_parent(parent_pid: int) -> None:
+  """Ends this process when it works for nobody any more."""
+  while os.getppid() == parent_pid:
+    time.sleep(_POLL_SECONDS)
+  # The main thread may be deep in TensorFlow: only this ends it at once.
+  os._exit(EXIT_LOST_TRIAL)
 
 
 def _run_trial(
@@ -155,12 +171,11 @@ class _Progress:
 
 
 class _Heartbeat(threading.Thread):
-  """Renews the lease of the running trial, and ends the process when it works for nobody."""
+  """Renews the lease of the running trial, and ends the process when the trial is lost."""
 
-  def __init__(self, store: TrialStore, parent_pid: int | None):
+  def __init__(self, store: TrialStore):
     super().__init__(daemon=True, name="heartbeat")
     self._store = store
-    self._parent_pid = parent_pid
     self._lock = threading.Lock()
     self._trial: Trial | None = None
     self._progress = 0.0
@@ -188,9 +203,6 @@ class _Heartbeat(threading.Thread):
 
   def run(self) -> None:
     while not self._stopped.wait(_POLL_SECONDS):
-      if self._parent_pid is not None and os.getppid() != self._parent_pid:
-        # The main thread may be deep in TensorFlow: only this ends it at once.
-        os._exit(EXIT_LOST_TRIAL)
       with self._lock:
         if self._trial is not None and self._is_due() and not self._renew(self._trial):
           print("the trial was given to another worker: stopping", flush=True)
@@ -204,9 +216,9 @@ class _Heartbeat(threading.Thread):
   def _renew(self, trial: Trial) -> bool:
     try:
       owned = self._store.renew(trial.number, trial.attempt, self._progress)
-    except sa.exc.DBAPIError as error:
+    except (sa.exc.DBAPIError, UserError) as error:
       # A later renewal may still come in time; if none does, the report shows what is wrong.
-      print(f"could not renew the lease: {error.orig}", flush=True)
+      print(f"could not renew the lease: {getattr(error, 'orig', error)}", flush=True)
       return True
     self._renewed_at = time.monotonic()
     self._renewed_progress = self._progress

@@ -6,12 +6,12 @@ import signal
 import sys
 from pathlib import Path
 
+from official_nasfpn import configuration
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.loop import run_search
-from official_nasfpn.search.store.trial_store import TrialStore
+from official_nasfpn.search.loop import begun_store, run_search
 from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker
 
 WORKER = Path(__file__).with_name("closed_form_worker.py")
@@ -29,6 +29,7 @@ def main() -> None:
   parser.add_argument("--ray_address")
   parser.add_argument("--worker_gpus", type=float)
   parser.add_argument("--lease_seconds", type=float, default=30.0)
+  parser.add_argument("--store")
   parser.add_argument("--worker", default="", help="Further arguments of the worker.")
   arguments = parser.parse_args()
   config = SearchConfig(
@@ -53,10 +54,11 @@ def main() -> None:
     *shlex.split(arguments.worker),
   ]
   make_launcher = launcher_maker(launcher_flags, search_dir, worker_arguments)
+  recipe = configuration.to_gin(config, space)
   with storage.exclusive(search_dir), storage.search_disk_errors(search_dir):
-    store = TrialStore(storage.database_path(search_dir), config.lease_seconds, config.max_attempts)
-    store.create()
-    run_search(config, space, search_dir, store, make_launcher)
+    storage.settle_store(search_dir, arguments.store)
+    with begun_store(search_dir, config, recipe) as store:
+      run_search(config, space, search_dir, store, make_launcher)
 
 
 if __name__ == "__main__":

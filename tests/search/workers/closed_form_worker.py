@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.search import storage
+from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.evaluation import Evaluation, TrialFailed
 from official_nasfpn.search.workers.trial_worker import run_worker
 
@@ -78,13 +80,20 @@ def main() -> None:
       _FAULTS[kind.removeprefix("once-")]()
     return Evaluation(closed_form_reward(spec))
 
+  # A worker of the package has the lease from the recipe; here tests choose it for each.
+  store = TrialStore(
+    storage.store_place(arguments.search_dir),
+    arguments.lease_seconds,
+    arguments.max_attempts,
+    keeps_connection=False,
+  )
   sys.exit(
     run_worker(
+      store,
       arguments.search_dir,
       evaluate,
       arguments.worker_id,
-      lease_seconds=arguments.lease_seconds,
-      max_attempts=arguments.max_attempts,
+      recipe=store.recipe(),
       trials_per_worker=arguments.trials_per_worker,
       parent_pid=arguments.parent_pid,
     )

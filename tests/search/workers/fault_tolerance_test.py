@@ -59,9 +59,10 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def read_trials(search_dir: Path) -> list[Trial]:
-  if not storage.database_path(search_dir).is_file():
+  try:
+    store = TrialStore(storage.store_place(search_dir))
+  except UserError:  # The search has not begun yet.
     return []
-  store = TrialStore(storage.database_path(search_dir))
   try:
     # A controller that was killed at once may have left a file without tables.
     store.check_version()
@@ -73,7 +74,7 @@ def read_trials(search_dir: Path) -> list[Trial]:
 
 
 def read_snapshot(search_dir: Path) -> tuple[int, bytes]:
-  store = TrialStore(storage.database_path(search_dir))
+  store = TrialStore(storage.store_place(search_dir))
   try:
     return store.latest_snapshot()
   finally:
