@@ -6,6 +6,7 @@ this does no harm.
 """
 
 import contextlib
+import logging
 import os
 import random
 import socket
@@ -116,6 +117,8 @@ class Database:
         ),
       )
       sa.event.listen(self._engine, "handle_error", _classify_error)
+      # It would show how closing a lost connection fails, one traceback each.
+      logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     # Readers need no right to write, and do not wait for writers.
     self._reading_engine = self._engine.execution_options(read_only=True)
 

@@ -70,7 +70,7 @@ def eventful_search(search_dir: Path) -> None:
   ):
     store.report_failure(number, store.claim(worker).attempt, reason)
   measured = {"entropy": 1.5, "approx_kl": 0.01, "clipped_share": 0.125, "baseline": 0.25}
-  store.mark_learnt(1, b"", measured)
+  store.mark_learnt(1, [trial.number for trial in store.trials(1)], b"", measured)
   store.claim("b")
   store.close()
 

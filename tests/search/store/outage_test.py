@@ -1,4 +1,4 @@
-"""A server that dies and comes back, answers that are lost, clocks that differ: PostgreSQL alone."""
+"""A server that dies and comes back, answers that are lost, clocks that differ: with PostgreSQL."""
 
 import contextlib
 import multiprocessing
@@ -177,11 +177,14 @@ class TestLostAnswers:
   """The connection breaks at any byte of the answer; the operation is repeated and all is well."""
 
   @pytest.mark.slow
+  # pg8000 leaves the socket of a connection that breaks in its greeting to the garbage collector.
+  @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket")
+  @pytest.mark.filterwarnings("ignore:unclosed <socket.socket")
   def test_every_operation_may_be_repeated(self, open_store, postgres, url):
     store = open_store()
     update = 0
     # A connection's answers: some 600 bytes of greeting, then those of the operation.
-    for num_bytes in range(0, 2400, 79):
+    for num_bytes in range(0, 2400, 199):
       update += 1
       first = 2 * update - 1
       trials = [new_trial(first, update), new_trial(first + 1, update)]
@@ -236,12 +239,12 @@ class TestClocks:
 
 class TestOneController:
   def test_a_second_one_is_refused_and_told_who_has_the_store(self, open_store):
-    with open_store().exclusive():
-      with (
-        pytest.raises(UserError, match=r"Another search, process \d+ on .*, is running on post"),
-        open_store().exclusive(),
-      ):
-        pass
+    with (
+      open_store().exclusive(),
+      pytest.raises(UserError, match=r"Another search, process \d+ on .*, is running on post"),
+      open_store().exclusive(),
+    ):
+      pass
     with open_store().exclusive():
       pass
 

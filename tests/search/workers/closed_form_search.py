@@ -1,6 +1,7 @@
 """A search on closed-form rewards, as a process that tests can kill."""
 
 import argparse
+import dataclasses
 import shlex
 import signal
 import sys
@@ -54,7 +55,8 @@ def main() -> None:
     *shlex.split(arguments.worker),
   ]
   make_launcher = launcher_maker(launcher_flags, search_dir, worker_arguments)
-  recipe = configuration.to_gin(config, space)
+  # Without their number: a test may continue with fewer trials, which the program refuses.
+  recipe = configuration.to_gin(dataclasses.replace(config, num_trials=1), space)
   with storage.exclusive(search_dir), storage.search_disk_errors(search_dir):
     storage.settle_store(search_dir, arguments.store)
     with begun_store(search_dir, config, recipe) as store:
