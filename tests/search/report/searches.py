@@ -99,7 +99,7 @@ def long_search(search_dir: Path, num_trials: int) -> None:
     )
     database.commit()
   for update in range(1, num_trials // 20 + 1):
-    store.mark_learnt(update, b"", {"entropy": 2 - update / num_trials, "approx_kl": 0.001})
+    store.mark_learnt(update, [], b"", {"entropy": 2 - update / num_trials, "approx_kl": 0.001})
   store.close()
 
 
