@@ -90,7 +90,7 @@ class Measured:
 def test_without_a_reward_there_is_nothing_to_plan_with():
   failed = Measured("a", 0.0, 5.0, None)
   failed.failure = "the loss became NaN"
-  with pytest.raises(UserError, match="gave a reward.*became NaN"):
+  with pytest.raises(UserError, match=r"gave a reward.*became NaN"):
     plan_of([failed], config(10, 5), 2)
 
 
