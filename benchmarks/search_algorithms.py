@@ -1,163 +1,87 @@
-"""PPO, regularised evolution and random search at equal numbers of trained architectures.
+"""PPO, regularised evolution and random search on closed-form rewards whose optimum is known.
 
-The rewards follow from the architecture in closed form, with a known optimum, so that many seeds
-take minutes:
+    python -m benchmarks.search_algorithms --num_seeds 10 --figure docs/search_algorithms.png
 
-    python -m benchmarks.search_algorithms --num_seeds 10 --num_trained 500 --figure search.png
+Two rewards, each exact and with the noise of a training. What the columns mean, and how a search is
+judged, stands in `comparison.py`. PPO takes its settings from recipes:
 
-An architecture that equals an earlier one is not trained again: its reward is learnt from, and it
-costs nothing.
+    python -m benchmarks.search_algorithms --ppo NAME=RECIPE --gin_param "Search.replay_best = 0"
+
+`--delay` is the number of updates that are sampled before the rewards of one arrive, as with a pool
+of many workers.
 """
 
-import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 
-from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_hash
+from benchmarks import comparison
+from benchmarks.closed_form_rewards import deceptive, smooth, standard_deviation
+from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
 
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 10, "Searches of each algorithm.", lower_bound=2)
 _NUM_TRAINED = flags.DEFINE_integer(
-  "num_trained", 500, "Architectures that each search trains.", lower_bound=20
+  "num_trained", 300, "Architectures that each search trains.", lower_bound=20
 )
 _TRIALS_PER_UPDATE = flags.DEFINE_integer("trials_per_update", 10, "Of every algorithm.")
-_LEARNING_RATE = flags.DEFINE_multi_float(
-  "learning_rate", [0.00035, 0.005], "Of PPO; NASNet's is 0.00035, for 20,000 trials."
+_PPO = flags.DEFINE_multi_string(
+  "ppo",
+  ["PPO, the paper's=gin/paper/proxy_search.gin", "PPO, small=gin/bccd_search.gin"],
+  "A name, = and the recipe whose Search settings PPO has.",
 )
+_REWARD = flags.DEFINE_multi_enum(
+  "reward", ["smooth", "deceptive"], ["smooth", "deceptive"], "Which rewards."
+)
+_NOISE = flags.DEFINE_multi_float(
+  "noise", [0.0, 0.4], "Standard deviations of the noise; 1 is that of random architectures."
+)
+_DELAY = flags.DEFINE_integer("delay", 0, "Updates between sampling and learning.", lower_bound=0)
+_GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "A binding that changes every recipe.")
+_BASELINES = flags.DEFINE_bool("baselines", True, "Run evolution and random search too.")
 _FIGURE = flags.DEFINE_string("figure", None, "Also draw it, into this image.")
-
-# A search that only repeats itself has ended.
-_MAX_REPEATS = 50
-
-
-@dataclass(frozen=True)
-class Run:
-  """One search.
-
-  Attributes:
-    rewards: of the trained architectures, in order.
-    num_sampled: architectures proposed.
-  """
-
-  rewards: tuple[float, ...]
-  num_sampled: int
-
-  def best_so_far(self) -> list[float]:
-    best, bests = 0.0, []
-    for reward in self.rewards:
-      best = max(best, reward)
-      bests.append(best)
-    return bests
-
-  def late_mean(self) -> float:
-    """Returns the mean reward of the last tenth."""
-    return statistics.mean(self.rewards[-len(self.rewards) // 10 :])
-
-
-def closed_form_reward(spec: PyramidSpec) -> float:
-  """Returns a reward in 0..1 in which choices depend on one another; its optimum is 1.
-
-  A cell is worth its share if it pools, and half of that again if its inputs are of neighbouring
-  levels, one of them its own: as in FPN and PANet.
-  """
-  levels = [*range(spec.min_level, spec.max_level + 1)]
-  worth = 0.0
-  for cell in spec.cells:
-    of_inputs = [levels[index] for index in cell.inputs]
-    near = cell.level in of_inputs and abs(of_inputs[0] - of_inputs[1]) <= 1
-    worth += 0.5 * (cell.op == "global_pool") + 0.5 * near
-    levels.append(cell.level)
-  return worth / len(spec.cells)
 
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   space = SearchSpace()
+  rewards = {"smooth": smooth, "deceptive": deceptive}
   algorithms = _algorithms(space)
-  runs: dict[str, list[Run]] = {name: [] for name in algorithms}
-  with progress_bar(len(algorithms) * _NUM_SEEDS.value, "search", "run") as bar:
-    for seed in range(_NUM_SEEDS.value):
-      for name, make in algorithms.items():
-        runs[name].append(_search(make(seed), space))
-        bar.update()
-  print("| algorithm | best | standard deviation | mean of the last tenth | sampled |")
-  print("|---|---|---|---|---|")
-  for name, of_seeds in runs.items():
-    bests = [max(run.rewards) for run in of_seeds]
-    late = statistics.mean(run.late_mean() for run in of_seeds)
-    sampled = statistics.mean(run.num_sampled for run in of_seeds)
-    print(
-      f"| {name} | {statistics.mean(bests):.3f} | {statistics.stdev(bests):.3f} | {late:.3f} | "
-      f"{sampled:.0f} |"
-    )
+  panels: dict[str, dict[str, list[comparison.Run]]] = {}
+  total = len(_REWARD.value) * len(_NOISE.value) * len(algorithms) * _NUM_SEEDS.value
+  with progress_bar(total, "search", "run") as bar:
+    for reward_name in _REWARD.value:
+      reward = rewards[reward_name]
+      scale = standard_deviation(reward, space)
+      for noise in _NOISE.value:
+        runs: dict[str, list[comparison.Run]] = {}
+        for name, make in algorithms.items():
+          for seed in range(_NUM_SEEDS.value):
+            run = comparison.search(
+              make(seed),
+              space,
+              lambda specs, reward=reward: [reward(spec) for spec in specs],
+              num_trained=_NUM_TRAINED.value,
+              trials_per_update=_TRIALS_PER_UPDATE.value,
+              seed=seed,
+              noise=noise * scale,
+              delay=_DELAY.value,
+            )
+            runs.setdefault(name, []).append(run)
+            bar.update()
+        title = f"{reward_name} reward, {f'noise {noise:g}' if noise else 'no noise'}"
+        panels[title] = runs
+        print(f"\n{title} (delay {_DELAY.value})\n\n{comparison.table(runs)}", flush=True)
   if _FIGURE.value:
-    _draw(runs, Path(_FIGURE.value))
+    comparison.draw(panels, Path(_FIGURE.value))
 
 
 def _algorithms(space: SearchSpace) -> dict[str, Callable]:
   """Returns functions that make an algorithm with a seed."""
-  from official_nasfpn.search.algorithms.making import make_algorithm
-  from official_nasfpn.search.config import SearchConfig
-
-  def maker(**settings) -> Callable:
-    return lambda seed: make_algorithm(SearchConfig(seed=seed, **settings), space)
-
-  ppo = {
-    f"PPO, learning rate {rate:g}": maker(algorithm="ppo", learning_rate=rate)
-    for rate in _LEARNING_RATE.value
-  }
-  return {
-    **ppo,
-    "evolution": maker(algorithm="evolution"),
-    "random search": maker(algorithm="random"),
-  }
-
-
-def _search(algorithm, space: SearchSpace) -> Run:
-  from official_nasfpn.search.algorithms.algorithm import Outcome
-
-  known: dict[str, float] = {}
-  rewards: list[float] = []
-  update = num_sampled = num_repeats = 0
-  while len(rewards) < _NUM_TRAINED.value and num_repeats < _MAX_REPEATS:
-    update += 1
-    before = len(rewards)
-    outcomes = []
-    for proposal in algorithm.propose(update, _TRIALS_PER_UPDATE.value):
-      spec = space.decode(proposal.choices)
-      key = canonical_hash(spec)
-      if key not in known:
-        known[key] = closed_form_reward(spec)
-        rewards.append(known[key])
-      outcomes.append(Outcome(proposal, known[key]))
-    num_sampled += len(outcomes)
-    num_repeats = num_repeats + 1 if len(rewards) == before else 0
-    algorithm.learn(update, outcomes)
-  return Run(tuple(rewards[: _NUM_TRAINED.value]), num_sampled)
-
-
-def _draw(runs: dict[str, Sequence[Run]], path: Path) -> None:
-  """Draws the best so far over trained architectures: the mean over seeds, and all of them."""
-  import numpy as np
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(8, 5), layout="constrained")
-  axes = figure.subplots()
-  for name, of_seeds in runs.items():
-    length = min(len(run.rewards) for run in of_seeds)
-    bests = np.array([run.best_so_far()[:length] for run in of_seeds])
-    trained = np.arange(1, length + 1)
-    (line,) = axes.plot(trained, bests.mean(axis=0), label=name)
-    axes.fill_between(trained, bests.min(0), bests.max(0), color=line.get_color(), alpha=0.15)
-  axes.set_xlabel("trained architectures")
-  axes.set_ylabel(f"best reward so far, mean and range of {_NUM_SEEDS.value} seeds")
-  axes.grid(alpha=0.3)
-  axes.legend(loc="lower right")
-  figure.savefig(path, dpi=120)
+  ppo = comparison.ppo_of_recipes(_PPO.value, space, _GIN_PARAM.value)
+  return {**ppo, **(comparison.baselines(space) if _BASELINES.value else {})}
 
 
 if __name__ == "__main__":

@@ -69,33 +69,21 @@ def _draw_models(output: Path) -> None:
 def _draw_search(output: Path) -> None:
   from official_nasfpn import architecture
   from official_nasfpn.paper import figures
-  from official_nasfpn.search.report.results import bests_so_far
-  from official_nasfpn.search.storage import database_path
-  from official_nasfpn.search.store.trial_store import TrialStore
+  from official_nasfpn.search.report.found import read_trials
+  from official_nasfpn.search.report.results import bests_so_far, spread
 
   if not _SEARCH_DIR.value:
     raise UserError("--figure=search needs --search_dir.")
-  database = database_path(Path(_SEARCH_DIR.value))
-  if not database.is_file():
-    raise UserError(f"{_SEARCH_DIR.value} holds no search: it has no {database.name}.")
-  store = TrialStore(database)
-  try:
-    bests = bests_so_far(store.trials())
-  finally:
-    store.close()
+  bests = bests_so_far(read_trials(Path(_SEARCH_DIR.value)))
   if not bests:
     raise UserError(f"No trial in {_SEARCH_DIR.value} has a reward yet.")
-  # Evenly over the improvements, the first and the last among them.
-  count = min(len(bests), _MAX_ARCHITECTURES)
-  step = (len(bests) - 1) / max(count - 1, 1)
-  shown = [bests[round(index * step)] for index in range(count)]
   figures.draw_search(
     [
       (
         f"trial {trial.number}, reward {trial.reward:.4f}",
         architecture.from_gin(trial.architecture),
       )
-      for trial in shown
+      for trial in spread(bests, _MAX_ARCHITECTURES)
     ],
     output,
   )

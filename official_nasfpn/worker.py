@@ -8,6 +8,7 @@ second for the machine of the search. A search starts workers on its own machine
 stopped, and started again, while others go on.
 """
 
+import functools
 import os
 import secrets
 import socket
@@ -25,6 +26,7 @@ from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import recipe_version
 from official_nasfpn.search.store.trial_store import TrialStore
+from official_nasfpn.search.workers import early_stopping
 from official_nasfpn.search.workers.trial_worker import run_worker
 
 _STORE = flags.DEFINE_string(
@@ -86,6 +88,11 @@ def _work(place: Path | str, work_dir: Path) -> int:
       recipe=recipe,
       trials_per_worker=config.trials_per_worker,
       parent_pid=_PARENT_PID.value,
+      is_hopeless=functools.partial(
+        early_stopping.is_hopeless,
+        quantile=config.early_stopping_quantile,
+        min_others=config.early_stopping_min_trials,
+      ),
     )
   finally:
     store.close()

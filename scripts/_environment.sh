@@ -15,6 +15,14 @@ install_log="$venv/install.log"
 export PYTHONNOUSERSITE=1
 unset PYTHONPATH PYTHONHOME
 
+# How pip installs a lock.
+pip_options=(--require-hashes --no-deps --no-build-isolation --no-user --no-input
+  --disable-pip-version-check --progress-bar off)
+# Run by root, pip does not notice that its cache is read-only, and fails.
+if [[ ! -w "${HOME:-/}" ]]; then
+  pip_options+=(--no-cache-dir)
+fi
+
 fail() {
   printf '%s\n' "$*" >&2
   exit 1
@@ -60,12 +68,6 @@ is_up_to_date() {
 # Creates .venv with the Python $1 and installs the lock.
 create_environment() {
   local pip=("$venv_python" -m pip)
-  local options=(--require-hashes --no-deps --no-build-isolation --no-user --no-input
-    --disable-pip-version-check --progress-bar off)
-  # Run by root, pip does not notice that its cache is read-only, and fails.
-  if [[ ! -w "${HOME:-/}" ]]; then
-    options+=(--no-cache-dir)
-  fi
   if "$1" -c "from ensurepip import version"; then
     "$1" -m venv "$venv" || return
   else
@@ -84,8 +86,8 @@ create_environment() {
   local tools="packaging|pip|setuptools|setuptools-scm|tomli|typing-extensions|vcs-versioning|wheel"
   awk "/^[a-z]/ { keep = /^($tools)==/ } keep" "$repository/requirements.lock" \
     > "$venv/tmp/tools.txt"
-  "${pip[@]}" install "${options[@]}" -r "$venv/tmp/tools.txt" &&
-    "$venv_python" -m pip install "${options[@]}" -r "$repository/requirements.lock"
+  "${pip[@]}" install "${pip_options[@]}" -r "$venv/tmp/tools.txt" &&
+    "$venv_python" -m pip install "${pip_options[@]}" -r "$repository/requirements.lock"
 }
 
 # Shows the newest line of the log and the seconds gone, for as long as this script runs.

@@ -1,6 +1,6 @@
 """The RetinaNet detector: backbone, stacked pyramid, class and box heads at its exits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 import tf_keras
@@ -16,6 +16,7 @@ from official_nasfpn.modeling.shared_head import SharedHead
 from official_nasfpn.modeling.ssdlite import SsdliteFeatures
 from official_nasfpn.modeling.stacked_fpn import StackedFpn
 from official_nasfpn.modeling.stored_settings import StoredSettings
+from official_nasfpn.modeling.wired_pyramid import WiredPyramid, Wiring
 
 
 class Detector(tf_keras.Model):
@@ -75,18 +76,22 @@ class Detector(tf_keras.Model):
   @tf.autograph.experimental.do_not_convert
   def call(
     self,
-    images: tf.Tensor,
+    images: tf.Tensor | Mapping[str, tf.Tensor],
     training: bool | None = None,
     drop: Drop | None = None,
     exits: Sequence[int] | None = None,
+    wiring: Wiring | None = None,
   ) -> list[Outputs]:
     """Runs the detector; beyond the highest exit asked for, nothing is computed.
 
     Args:
-      images: float32 [batch, height, width, 3], normalised.
+      images: float32 [batch, height, width, 3], normalised; or what the backbone has made of them,
+        {level: map}, which is then not run.
       training: whether batch norms use, and follow, the batch's statistics.
       drop: blocks that the pyramid's cells drop if `training`; None drops nothing.
       exits: which to run, some of `self.exits`; None runs all.
+      wiring: the architecture to compute, where the pyramid is a `WiredPyramid`; None computes that
+        of the pyramid's own spec.
 
     Returns:
       For every exit {"class_logits": {level: [batch, height_l, width_l, anchors * num_classes]},
@@ -94,8 +99,12 @@ class Detector(tf_keras.Model):
     """
     exits = self.exits if exits is None else exits
     heads = dict(zip(self.exits, [*self.early_heads, self.head], strict=True))
-    features = self.backbone(images, training=training)
-    pyramids = self.pyramid(features, training=training, drop=drop, last_repeat=max(exits))
+    is_image = not isinstance(images, Mapping)
+    features = self.backbone(images, training=training) if is_image else images
+    others = {} if wiring is None else {"wiring": wiring}
+    pyramids = self.pyramid(
+      features, training=training, drop=drop, last_repeat=max(exits), **others
+    )
     outputs = []
     for number in exits:
       class_logits, box_deltas, _ = heads[number](pyramids[number - 1])
@@ -105,7 +114,7 @@ class Detector(tf_keras.Model):
     return outputs
 
 
-def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
+def build_detector(config: DetectorConfig, num_classes: int, wired: bool = False) -> Detector:
   """Builds a detector with freshly initialised weights.
 
   After `tf_keras.utils.set_random_seed` the same config gives the same weights.
@@ -113,6 +122,7 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
   Args:
     config: what it is made of.
     num_classes: object classes, without a background class.
+    wired: whether its pyramid is a `WiredPyramid`, which computes other architectures as well.
   """
   norm = {"norm_momentum": config.norm_momentum, "norm_epsilon": config.norm_epsilon}
   head = _build_head(config, num_classes)
@@ -124,7 +134,7 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
       **norm,
       sync_batch_norm=config.sync_batch_norm,
     ),
-    pyramid=_build_pyramid(config),
+    pyramid=_build_pyramid(config, wired),
     head=head,
     early_heads=_build_early_heads(config, head),
   )
@@ -134,7 +144,9 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
   return detector
 
 
-def _build_pyramid(config: DetectorConfig) -> FeaturePyramid | StackedFpn | SsdliteFeatures:
+def _build_pyramid(
+  config: DetectorConfig, wired: bool
+) -> FeaturePyramid | StackedFpn | SsdliteFeatures:
   norm = {
     "norm_momentum": config.norm_momentum,
     "norm_epsilon": config.norm_epsilon,
@@ -150,7 +162,8 @@ def _build_pyramid(config: DetectorConfig) -> FeaturePyramid | StackedFpn | Ssdl
     return SsdliteFeatures(**norm, name="pyramid")
   if isinstance(spec, Fpn):
     return StackedFpn(spec, **stack, **norm, name="pyramid")
-  return FeaturePyramid(spec, **stack, top_levels=config.top_levels, **norm, name="pyramid")
+  kind = WiredPyramid if wired else FeaturePyramid
+  return kind(spec, **stack, top_levels=config.top_levels, **norm, name="pyramid")
 
 
 def _build_head(config: DetectorConfig, num_classes: int) -> RetinaNetHead:

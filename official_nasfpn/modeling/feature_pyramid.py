@@ -55,11 +55,11 @@ class FeaturePyramid(PyramidStack):
       "synchronized": self.sync_batch_norm,
     }
     self.repeats = [
-      OnePyramid(
-        spec, self.num_filters, self.separable, self._norm_arguments, name=f"repeat_{index}"
-      )
-      for index in range(1, self.num_repeats + 1)
+      self._make_repeat(name=f"repeat_{index}") for index in range(1, self.num_repeats + 1)
     ]
+
+  def _make_repeat(self, name: str) -> OnePyramid:
+    return OnePyramid(self.spec, self.num_filters, self.separable, self._norm_arguments, name=name)
 
   def build(self, input_shape: Mapping[str, tf.TensorShape]) -> None:
     given = _levels_given(self.spec, input_shape)

@@ -3,9 +3,11 @@
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import run_search
 from official_nasfpn.search.store.trial_store import Trial, TrialStore
-from official_nasfpn.search.workers.trial_worker import TrialFailed, run_worker
+from official_nasfpn.search.workers.evaluation import Evaluation, TrialFailed
+from official_nasfpn.search.workers.trial_worker import run_worker
 
 __all__ = [
+  "Evaluation",
   "SearchConfig",
   "Trial",
   "TrialFailed",

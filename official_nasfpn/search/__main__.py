@@ -4,11 +4,10 @@ The same command continues a search that was interrupted, and shows the result o
 finished; `--search_dir D --status` shows at any time what has been found.
 """
 
-import functools
 import os
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -18,13 +17,20 @@ from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.loop import run_search
+from official_nasfpn.search.loop import begun_store, run_search
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import settle_recipe
+from official_nasfpn.search.report.events import EventLog
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.results import results_table, write_results
 from official_nasfpn.search.store.connection import parse_url, without_password
-from official_nasfpn.search.store.trial import Trial
+from official_nasfpn.search.store.trial_store import TrialStore
+from official_nasfpn.search.workers.making import (
+  LAUNCHERS,
+  LauncherFlags,
+  MakeLauncher,
+  launcher_maker,
+)
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file", [], "A recipe; may be given several times. Default: that of --search_dir."
@@ -39,11 +45,34 @@ _STORE = flags.DEFINE_string(
   "Where the trials are, when workers on other machines are to evaluate them: an empty database, "
   "postgresql://user@host/name; the password is in PGPASSWORD. Default: a file in --search_dir.",
 )
+_LAUNCHER = flags.DEFINE_enum(
+  "launcher",
+  "local",
+  LAUNCHERS,
+  "What keeps workers running: this machine; a Ray cluster; or nothing, when a batch system or a "
+  "person starts `python -m official_nasfpn.worker` wherever it is to run.",
+)
 _NUM_WORKERS = flags.DEFINE_integer(
   "num_workers",
-  1,
-  "Worker processes on this machine, which share its cores; 0 where others do the work.",
-  lower_bound=0,
+  None,
+  "Worker processes. Default: one on this machine; on a cluster, as many as fit.",
+  lower_bound=1,
+)
+_RAY_ADDRESS = flags.DEFINE_string(
+  "ray_address",
+  None,
+  "HOST:PORT of a running Ray cluster. Default: RAY_ADDRESS, or the cluster of this machine.",
+)
+_WORKER_CPUS = flags.DEFINE_float(
+  "worker_cpus", None, "CPUs of the cluster that one worker takes. Default: 1.", lower_bound=0.1
+)
+_WORKER_GPUS = flags.DEFINE_float(
+  "worker_gpus", None, "GPUs, or the part of one, that one worker takes.", lower_bound=0.0
+)
+_WORKER_RESOURCE = flags.DEFINE_multi_string(
+  "worker_resource",
+  [],
+  "Any other resource of the cluster that one worker takes, as NAME=AMOUNT, such as TPU=1.",
 )
 
 _TOP_K = flags.DEFINE_integer("top_k", 3, "Architectures in the table.", lower_bound=1)
@@ -62,8 +91,6 @@ flags.register_multi_flags_validator(
   "--search_dir is needed, unless with --dry_run.",
 )
 
-_WORKER_COMMAND = (sys.executable, "-m", "official_nasfpn.worker")
-
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
@@ -76,25 +103,36 @@ def main(argv: list[str]) -> None:
     _print_plan(proxy_recipe, config, space)
     return
   recipe = _as_text(proxy_recipe, config, space)
-  store = _STORE.value
+  make_launcher = _launcher_maker(search_dir)
   # The controller's network is small, and the cores are the workers'.
   os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
   try:
     with storage.exclusive(search_dir):
       settle_recipe(recipe, search_dir, lambda path: _as_text(*_read_recipe([path])))
-      storage.settle_store(search_dir, store and without_password(parse_url(store)))
-      on_update = functools.partial(_write_events, search_dir) if _uses_tensorflow(config) else None
-      trials = run_search(
-        config,
-        space,
-        search_dir,
-        _WORKER_COMMAND,
-        _NUM_WORKERS.value,
-        on_update,
-        store_url=store,
-        recipe=recipe,
-        resolve=lambda text: _as_text(*_read_recipe([], [text])),
+      storage.settle_store(
+        search_dir, without_password(parse_url(_STORE.value)) if _STORE.value else None
       )
+      events = EventLog(search_dir / "events")
+
+      def write_events(store: TrialStore) -> None:
+        with storage.search_disk_errors(search_dir):
+          events.write(store.trials(), store.metrics())
+
+      def reread(text: str) -> str:
+        return _as_text(*_read_recipe([], [text]))
+
+      with begun_store(search_dir, config, recipe, reread, _STORE.value) as store:
+        run_search(
+          config,
+          space,
+          search_dir,
+          store,
+          make_launcher,
+          on_update=lambda update, metrics: write_events(store),
+        )
+        # A process that was killed may have learnt the last update without leaving its point.
+        write_events(store)
+        trials = store.trials()
       write_results(trials, search_dir)
   except KeyboardInterrupt:
     print(
@@ -129,6 +167,23 @@ def _as_text(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> str
   return f"{configuration.to_gin(config, space)}\n{proxy_recipe}"
 
 
+def _launcher_maker(search_dir: Path) -> MakeLauncher:
+  launcher_flags = LauncherFlags(
+    _LAUNCHER.value,
+    _NUM_WORKERS.value,
+    _RAY_ADDRESS.value,
+    _WORKER_CPUS.value,
+    _WORKER_GPUS.value,
+    tuple(_WORKER_RESOURCE.value),
+  )
+  place = f"--search_dir={search_dir.resolve()}"
+  if _LAUNCHER.value != "local":
+    # Elsewhere there may be no search directory. A password is never on a command line.
+    url = _STORE.value or storage.new_store_place(search_dir)
+    place = place if isinstance(url, Path) else f"--store={without_password(parse_url(url))}"
+  return launcher_maker(launcher_flags, search_dir, ("-m", "official_nasfpn.worker", place))
+
+
 def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> None:
   spec = space.sample(random.Random(config.seed))
   print(
@@ -136,19 +191,6 @@ def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> 
   )
   print(proxy_task.plan_of_a_trial(proxy_recipe, spec))
   print("A dry run: nothing was trained and nothing written.")
-
-
-def _uses_tensorflow(config: SearchConfig) -> bool:
-  return config.algorithm == "ppo"
-
-
-def _write_events(
-  search_dir: Path, update: int, metrics: Mapping[str, float], trials: Sequence[Trial]
-) -> None:
-  # Here, because TensorFlow is slow to import; by now the controller has done so.
-  from official_nasfpn.search.report.events import write_events
-
-  write_events(search_dir / "events", update, metrics, trials)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,15 @@ class SearchConfig:
     entropy_weight: of the entropy bonus (NASNet A.2).
     baseline_decay: the share of the old value that the moving average of rewards keeps at each
       trial (NASNet A.2).
+    scale_advantages: divides the distance of a reward from the baseline by its moving root mean
+      square, so that `entropy_weight` means the same for rewards of any size. NASNet does not.
+    replay_best: so many of the best architectures so far are learnt from again at every update. The
+      policy gradient of NASNet moves towards what is good on average; a search wants the best one.
+    objective: of PPO. `decoupled` (Hilton et al. 2021) limits the step from the policy at the time
+      of learning and weighs what an older policy has sampled, which matters when rewards arrive
+      many updates late; `clipped` (Schulman et al. 2017) measures both from the policy that has
+      sampled. They are the same where an update is learnt from before the next one is sampled.
+    max_importance_weight: of a choice that is likelier now than when it was sampled (`decoupled`).
     hidden_units: of the controller's LSTM (NASNet A.2).
     cell: `lstm`, or `layer_norm_lstm` from tensorflow-addons.
     population_size: members of the population of `evolution`; 100 in the paper, of a search of
@@ -63,6 +72,10 @@ class SearchConfig:
   epochs_per_update: PositiveInt = 10
   entropy_weight: NonNegativeFloat = 0.00001
   baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
+  scale_advantages: bool = False
+  replay_best: NonNegativeInt = 0
+  objective: Literal["decoupled", "clipped"] = "decoupled"
+  max_importance_weight: PositiveFloat = 1.0
   hidden_units: PositiveInt = 100
   cell: Literal["lstm", "layer_norm_lstm"] = "lstm"
   population_size: PositiveInt = 40

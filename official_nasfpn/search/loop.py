@@ -1,12 +1,13 @@
-"""The search loop: propose a batch, have it evaluated, learn from it, again.
+"""The search loop: propose architectures, have them evaluated, learn from the rewards, again.
 
 The loop may be killed at any moment and run again with the same arguments. Whatever it does is one
 transaction of the trial store, and what it draws depends on the seed and the update alone, so the
 search ends as if nothing had happened.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from official_nasfpn import architecture
@@ -18,62 +19,103 @@ from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal, Searc
 from official_nasfpn.search.algorithms.making import make_algorithm
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.fingerprint import code_fingerprint
-from official_nasfpn.search.store.trial_store import NewTrial, Trial, TrialStore
-from official_nasfpn.search.workers.local_launcher import Launcher, LocalLauncher
+from official_nasfpn.search.store.trial_store import Counts, NewTrial, Trial, TrialStore
+from official_nasfpn.search.workers.launcher import Launcher
 
-_POLL_SECONDS = 0.2
+# How often to look for what is finished: at once after something was, ever less often otherwise.
+_SHORTEST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 2.0
 # A diverged training is a bad architecture, and its reward that of one that finds nothing.
 _DIVERGED_REWARD = 0.0
 
 
-OnUpdate = Callable[[int, Mapping[str, float], Sequence[Trial]], None]
+OnUpdate = Callable[[int, Mapping[str, float]], None]
+
+
+@contextlib.contextmanager
+def begun_store(
+  search_dir: Path,
+  config: SearchConfig,
+  recipe: str,
+  resolve: Callable[[str], str] | None = None,
+  url: str | None = None,
+) -> Iterator[TrialStore]:
+  """Opens the trial store of a search for its controller, and keeps other controllers out.
+
+  Args:
+    search_dir: of the search; the caller holds `storage.exclusive(search_dir)`.
+    config: of the search.
+    recipe: resolved gin text, for the workers.
+    resolve: see `TrialStore.begin`.
+    url: of the database, perhaps with a password; default: where `storage.store_place` says.
+
+  Raises:
+    UserError: the store holds another search, or another controller is at work.
+  """
+  place = url or storage.new_store_place(search_dir)
+  store = TrialStore(place, config.lease_seconds, config.max_attempts)
+  try:
+    with store.exclusive():
+      store.create()
+      store.begin(recipe, code_fingerprint(), resolve)
+      yield store
+  finally:
+    store.close()
 
 
 def run_search(
   config: SearchConfig,
   space: SearchSpace,
   search_dir: Path,
-  worker_command: Sequence[str],
-  num_workers: int,
+  store: TrialStore,
+  make_launcher: Callable[[TrialStore], Launcher],
   on_update: OnUpdate | None = None,
-  store_url: str | None = None,
-  recipe: str = "",
-  resolve: Callable[[str], str] | None = None,
-) -> list[Trial]:
-  """Runs a search on local workers to its end, from wherever it was left.
+) -> None:
+  """Runs a search to its end, from wherever it was left.
 
   Args:
     config: of the search.
     space: that is searched.
     search_dir: where everything is kept; the caller holds `storage.exclusive(search_dir)`.
-    worker_command: starts one worker; `--search_dir`, `--worker_id` and `--parent_pid` are added.
-    num_workers: how many of them to keep running.
-    on_update: given each update that was learnt from, what was measured, and all trials so far.
-    store_url: of the database that trials are in; default: that of the search directory.
-    recipe: resolved gin text, for the workers.
-    resolve: see `TrialStore.begin`.
-
-  Returns:
-    All trials, finished.
+    store: of the search, created; the caller keeps other controllers out.
+    make_launcher: makes what provides workers, if any are needed.
+    on_update: given each update that was learnt from, and what was measured.
 
   Raises:
     UserError: the directory cannot be written, or workers cannot start.
   """
-  place = store_url or storage.new_store_place(search_dir)
-  store = TrialStore(place, config.lease_seconds, config.max_attempts)
   with storage.search_disk_errors(search_dir):
-    try:
-      with store.exclusive():
-        store.create()
-        store.begin(recipe, code_fingerprint(), resolve)
-        _Search(config, space, search_dir, store, on_update).run(worker_command, num_workers)
-        return store.trials()
-    finally:
-      store.close()
+    loop = SearchLoop(config, space, search_dir, store, on_update)
+    loop.write_missing_files()
+    counts = store.counts()
+    if loop.is_over(counts):
+      return
+    launcher = make_launcher(store)
+    with progress_bar(config.num_trials, "search", "trial", initial=counts.finished) as bar:
+      try:
+        # Workers take a while to start, and so does the algorithm: let them do it together.
+        launcher.tend(config.num_trials - counts.finished)
+        pause, shown = 0.0, -1.0
+        while not loop.is_over(counts := loop.step()):
+          launcher.tend(config.num_trials - counts.finished)
+          store.release_expired()
+          pause = min(1.5 * pause + _SHORTEST_PAUSE_SECONDS / 2, _LONGEST_PAUSE_SECONDS)
+          if (done := counts.finished + store.running_progress()) != shown:
+            _show(bar, done, store)
+            pause, shown = _SHORTEST_PAUSE_SECONDS, done
+          time.sleep(pause)
+        _show(bar, counts.finished, store)
+      finally:
+        launcher.close()
 
 
-class _Search:
-  """One controller's run."""
+class SearchLoop:
+  """The controller of a search, step by step; it keeps nothing that the store does not have.
+
+  Trials are proposed in updates of `trials_per_update`, as long as no more than `trials_in_flight`
+  are unfinished, and learnt from in updates of as many: those that finish first. Where both numbers
+  are equal, an update is learnt from before the next is proposed.
+  """
 
   def __init__(
     self,
@@ -81,8 +123,17 @@ class _Search:
     space: SearchSpace,
     search_dir: Path,
     store: TrialStore,
-    on_update: OnUpdate | None,
+    on_update: OnUpdate | None = None,
   ):
+    """Takes up a search where its store has it; nothing is done yet.
+
+    Args:
+      config: of the search.
+      space: that is searched.
+      search_dir: where the architecture of every trial is written.
+      store: of the search, created.
+      on_update: given each update that was learnt from, and what was measured.
+    """
     self._config = config
     self._space = space
     self._search_dir = search_dir
@@ -90,38 +141,58 @@ class _Search:
     self._on_update = on_update
     self._algorithm: SearchAlgorithm | None = None
 
-  def run(self, worker_command: Sequence[str], num_workers: int) -> None:
-    trials = self._store.trials()
-    self._write_missing_files(trials)
-    finished = [trial for trial in trials if trial.is_finished]
-    num_trials = self._config.num_trials
-    learnt, _ = self._store.latest_snapshot()
-    if len(finished) >= num_trials and all(trial.update <= learnt for trial in finished):
-      return
-    launcher = LocalLauncher(self._store, self._search_dir, worker_command, num_workers)
-    with progress_bar(num_trials, "search", "trial", initial=len(finished)) as bar:
-      try:
-        best = _best_reward(finished)
-        update = learnt + 1
-        while batch := self._propose(update, launcher):
-          batch = self._wait(batch, launcher, bar, best)
-          best = max(best, _best_reward(batch))
-          self._learn(update, batch)
-          update += 1
-      finally:
-        launcher.close()
+  def step(self) -> Counts:
+    """Learns from what is finished and proposes what there is room for, and returns what is then.
 
-  def _propose(self, update: int, launcher: Launcher) -> list[Trial]:
-    """Returns the trials of an update, proposed now or earlier; none when the search is over."""
-    if batch := self._store.trials(update):
-      return batch
-    # All earlier updates are complete, so the next number follows from their sizes.
-    first = len(self._store.trials()) + 1
-    count = min(self._config.trials_per_update, self._config.num_trials - first + 1)
-    if count <= 0:
-      return []
-    # Workers take a while to start, and so does the algorithm: let them do it together.
-    launcher.tend(count)
+    A search is over when as many trials as it asks for are sampled, and all of them learnt from.
+    """
+    while True:
+      counts = self._store.counts()
+      if not self._learn(counts) and not self._propose(counts):
+        return counts
+
+  def is_over(self, counts: Counts) -> bool:
+    """Returns whether nothing is left to do."""
+    return counts.learnt == counts.sampled >= self._config.num_trials
+
+  def write_missing_files(self) -> None:
+    """Writes the architectures of trials whose folder was lost, or never was on this machine."""
+    folder = storage.trial_dir(self._search_dir, 1).parent
+    there = {path.parent.name for path in folder.glob("*/architecture.gin")}
+    if len(there) < self._store.counts().sampled:
+      for trial in self._store.trials():
+        if storage.trial_dir(self._search_dir, trial.number).name not in there:
+          self._write_architecture(trial.number, trial.architecture)
+
+  def _learn(self, counts: Counts) -> bool:
+    """Learns from one update if enough trials are finished; returns whether it did."""
+    size = self._config.trials_per_update
+    ready = counts.finished - counts.learnt
+    # The last update of a search may be smaller.
+    is_last = counts.finished == counts.sampled >= self._config.num_trials
+    if ready < (1 if is_last else size):
+      return False
+    algorithm = self._restored_algorithm()
+    trials = sorted(self._store.finished_and_not_learnt(size), key=lambda trial: trial.number)
+    outcomes = [
+      Outcome(Proposal(trial.choices, trial.log_probs), reward)
+      for trial in trials
+      if (reward := _learning_reward(trial)) is not None
+    ]
+    update = self._store.latest_snapshot()[0] + 1
+    metrics = algorithm.learn(update, outcomes)
+    numbers = [trial.number for trial in trials]
+    self._store.mark_learnt(update, numbers, algorithm.state(), metrics)
+    if self._on_update is not None:
+      self._on_update(update, metrics)
+    return True
+
+  def _propose(self, counts: Counts) -> bool:
+    """Proposes one update if there is room for it; returns whether it did."""
+    count = min(self._config.trials_per_update, self._config.num_trials - counts.sampled)
+    if count <= 0 or counts.sampled - counts.finished + count > self._config.max_in_flight:
+      return False
+    update, first = self._store.latest_update() + 1, counts.sampled + 1
     proposals = self._restored_algorithm().propose(update, count)
     new_trials = [
       self._new_trial(first + index, update, proposal) for index, proposal in enumerate(proposals)
@@ -130,38 +201,7 @@ class _Search:
     for trial in new_trials:
       self._write_architecture(trial.number, trial.architecture)
     self._store.propose(new_trials)
-    return self._store.trials(update)
-
-  def _wait(self, batch: list[Trial], launcher: Launcher, bar, best: float) -> list[Trial]:
-    """Returns the batch when all of it is finished."""
-    before = batch[0].number - 1
-    later = self._config.num_trials - before - len(batch)
-    while True:
-      finished = [trial for trial in batch if trial.is_finished]
-      running = sum(trial.progress for trial in batch if not trial.is_finished)
-      bar.set_postfix(_postfix(max(best, _best_reward(finished)), batch), refresh=False)
-      # The bar itself decides when to draw, so it is shown the number instead of being told to add.
-      shown = round(float(before + len(finished) + running), 1)
-      bar.n = int(shown) if shown.is_integer() else shown
-      bar.update(0)
-      if len(finished) == len(batch):
-        return batch
-      launcher.tend(len(batch) - len(finished) + later)
-      self._store.release_expired()
-      time.sleep(_POLL_SECONDS)
-      batch = self._store.trials(batch[0].update)
-
-  def _learn(self, update: int, batch: list[Trial]) -> None:
-    algorithm = self._restored_algorithm()
-    outcomes = [
-      Outcome(Proposal(trial.choices, trial.log_probs), reward)
-      for trial in batch
-      if (reward := _learning_reward(trial)) is not None
-    ]
-    metrics = algorithm.learn(update, outcomes)
-    self._store.mark_learnt(update, algorithm.state(), metrics)
-    if self._on_update is not None:
-      self._on_update(update, metrics, self._store.trials())
+    return True
 
   def _restored_algorithm(self) -> SearchAlgorithm:
     """Returns the algorithm in the state after the last update that was learnt from."""
@@ -192,11 +232,6 @@ class _Search:
   def _write_architecture(self, number: int, text: str) -> None:
     write_text(storage.trial_dir(self._search_dir, number) / "architecture.gin", text)
 
-  def _write_missing_files(self, trials: Sequence[Trial]) -> None:
-    for trial in trials:
-      if not (storage.trial_dir(self._search_dir, trial.number) / "architecture.gin").exists():
-        self._write_architecture(trial.number, trial.architecture)
-
 
 def _learning_reward(trial: Trial) -> float | None:
   """Returns what the algorithm is told about a finished trial; None leaves it out."""
@@ -205,12 +240,10 @@ def _learning_reward(trial: Trial) -> float | None:
   return _DIVERGED_REWARD if trial.diverged else None
 
 
-def _best_reward(trials: Sequence[Trial]) -> float:
-  return max((trial.reward for trial in trials if trial.reward is not None), default=float("-inf"))
-
-
-def _postfix(best: float, batch: Sequence[Trial]) -> dict[str, object]:
-  postfix: dict[str, object] = {"update": batch[0].update}
-  if best > float("-inf"):
-    postfix["best_reward"] = f"{best:.4f}"
-  return postfix
+def _show(bar, done: float, store: TrialStore) -> None:
+  if best := store.best(1):
+    bar.set_postfix({"best_reward": f"{best[0].reward:.4f}"}, refresh=False)
+  # The bar itself decides when to draw, so it is shown the number instead of being told to add.
+  shown = round(done, 1)
+  bar.n = int(shown) if shown == int(shown) else shown
+  bar.update(0)

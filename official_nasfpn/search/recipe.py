@@ -93,6 +93,21 @@ def _check_continues(old: dict[str, object], new: dict[str, object], place: str,
     )
 
 
+def read_recipe(search_dir: Path) -> dict[str, object]:
+  """Returns the bindings of a search's recipe, such as `Search.num_trials`, as data.
+
+  Args:
+    search_dir: of the search.
+
+  Raises:
+    UserError: there is no recipe, or it is not a resolved one.
+  """
+  path = storage.recipe_path(search_dir)
+  if not path.is_file():
+    raise UserError(f"There is no search in {search_dir}: it has no {path.name}.")
+  return _bindings(path.read_text(encoding="utf-8"), str(path))
+
+
 def _may_change(key: str, old: dict[str, object], new: dict[str, object]) -> bool:
   return key in _FREE or (key == _NUM_TRIALS and old.get(key, 0) <= new[key])
 

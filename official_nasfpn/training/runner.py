@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import orbit
@@ -13,6 +13,7 @@ from official.core import base_trainer, config_definitions
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.training.coco_evaluation import EvaluationResult
+from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps_of
 from official_nasfpn.training.run_folder import RunFolder
@@ -115,14 +116,21 @@ def train_in_memory(
   dataset: DatasetInfo,
   log_file: Path,
   on_progress: Callable[[float], None],
-) -> EvaluationResult:
-  """Trains and evaluates once without writing checkpoints, as a search's trials do.
+  stops: Sequence[float] = (),
+  should_stop: Callable[[float, EvaluationResult], bool] = lambda share, result: False,
+) -> tuple[EvaluationResult, float]:
+  """Trains and evaluates without writing checkpoints, as a search's trials do.
 
   Args:
     experiment: all settings, with the number of classes settled.
     dataset: the prepared data.
     log_file: gets Orbit's messages.
     on_progress: is told the share of the work that is done, in [0, 1].
+    stops: shares of the training, in (0, 1), at which it is evaluated on the way.
+    should_stop: given such a share and what was found there, says whether the training ends there.
+
+  Returns:
+    The last evaluation, and the share of the training that was done by then: 1 unless stopped.
 
   Raises:
     TrainingDiverged: the loss became NaN or infinite.
@@ -145,9 +153,20 @@ def train_in_memory(
       train_actions=[after_loop],
       steps_per_loop=experiment.training.steps_per_loop,
     )
-    controller.train(total)
-  trainer.evaluate(tf.constant(-1))
-  return trainer.task.last_result
+    for share in (*sorted(stops), 1.0):
+      controller.train(max(round(share * total), 1))
+      trainer.evaluate(tf.constant(-1))
+      if share < 1 and should_stop(share, trainer.task.last_result):
+        break
+  return trainer.task.last_result, share
+
+
+def configure_tensorflow(config: TrainingConfig) -> None:
+  """Sets what a training needs of the whole process: its number format, and one order of sums."""
+  tf_keras.mixed_precision.set_global_policy(config.compute_dtype)
+  # TensorFlow's rewriting of sums follows addresses in memory: of eight traces of one train step
+  # five summed a gradient in one order and three in another. Without it the steps take as long.
+  tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 
 
 def _build_trainer(
@@ -160,10 +179,7 @@ def _build_trainer(
 ) -> base_trainer.Trainer:
   """Builds task, detector, optimizer and data, and Model Garden's trainer over them."""
   config = experiment.training
-  tf_keras.mixed_precision.set_global_policy(config.compute_dtype)
-  # TensorFlow's rewriting of sums follows addresses in memory: of eight traces of one train step
-  # five summed a gradient in one order and three in another. Without it the steps take as long.
-  tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+  configure_tensorflow(config)
   with strategy.scope():
     task = DetectionTask(experiment, dataset, first_step)
     model = task.build_model()

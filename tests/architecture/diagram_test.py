@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import official_nasfpn
-from official_nasfpn.architecture import CATALOG, SearchSpace, diagram, unconsumed_inputs
+from official_nasfpn.architecture import CATALOG, SearchSpace, diagram, layout, unconsumed_inputs
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
@@ -40,18 +40,18 @@ def test_every_connection_has_an_arrow(space):
     for added, sources in ((False, cell.inputs), (True, extra))
     for source in sources
   ]
-  arrows = diagram._arrows(spec, diagram._centers(spec))
+  arrows = layout.place_arrows(spec, layout.node_centers(spec))
   assert sorted((a.source, a.target, a.added) for a in arrows) == sorted(expected)
 
 
 def test_no_arrow_runs_through_a_node():
   rng = random.Random(1)
   for spec in (*CATALOG.values(), *(SearchSpace().sample(rng) for _ in range(15))):
-    centers = diagram._centers(spec)
-    for arrow in diagram._arrows(spec, centers):
-      curve = diagram._curve(centers[arrow.source], centers[arrow.target], arrow.bend)
+    centers = layout.node_centers(spec)
+    for arrow in layout.place_arrows(spec, centers):
+      curve = layout.arrow_points(centers[arrow.source], centers[arrow.target], arrow.bend)
       others = np.delete(centers, (arrow.source, arrow.target), axis=0)
-      assert diagram._distances(curve, others).min() > diagram._RADIUS, (spec, arrow)
+      assert layout.distances(curve, others).min() > layout.RADIUS, (spec, arrow)
 
 
 def test_the_room_does_not_load_matplotlib():

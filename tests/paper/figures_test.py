@@ -154,7 +154,7 @@ def test_the_program_draws_a_search(search_dir, run_program):
     (["--figure=capacity", "--output=x.png"], "needs --runs"),
     (["--figure=capacity", "--output=x.png", "--runs=gin"], "No evaluated run"),
     (["--figure=search", "--output=x.png"], "needs --search_dir"),
-    (["--figure=search", "--output=x.png", "--search_dir=gin"], "holds no search"),
+    (["--figure=search", "--output=x.png", "--search_dir=gin"], "There is no search in gin"),
   ],
 )
 def test_bad_input_is_one_clear_line(arguments, message, run_program):

@@ -7,6 +7,7 @@ from official_nasfpn.architecture import SearchSpace, from_gin
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy import proxy_task
+from official_nasfpn.search.report.events import read_events
 from official_nasfpn.search.store.trial_store import TrialStore
 
 RECIPE = """
@@ -50,6 +51,8 @@ def test_a_search_from_data_to_result(tmp_path, run_program):
   store.close()
   assert {trial.state for trial in trials} == {"done"}
   assert best in [from_gin(trial.architecture) for trial in trials]
+  # One update, one point, though nothing of this algorithm needs TensorFlow.
+  assert [event.step for event in read_events(search_dir / "events")] == [1]
   # The recipe there is resolved: it reads back as it is, with every setting of the search.
   proxy_recipe = proxy_task.resolved_recipe([search_dir / "recipe.gin"], [])
   assert (search_dir / "recipe.gin").read_text().endswith(proxy_recipe)

@@ -2,9 +2,17 @@
 
 An architecture is an episode and each of its decisions an action; the reward of the architecture
 is the return of all of them.
+
+Rewards may arrive many updates after the policy that sampled them, and the best architectures are
+learnt from again (`Search.replay_best`). For both, the policy that has sampled is not the one from
+which a step is limited. The decoupled objective (Hilton, Cobbe & Schulman 2021, "Batch size-
+invariance for policy optimization") measures the clipped ratio from the policy at the time of
+learning, and weighs each choice by how much likelier that policy makes it than the one that sampled
+it. The weight is truncated, as in V-trace (Espeholt et al. 2018), which bounds its variance.
 """
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,8 +34,10 @@ class PPO:
     self._variables = self.controller.trainable_variables
     self._optimizer = tf_keras.optimizers.Adam(config.learning_rate)
     self._optimizer.build(self._variables)
-    # The moving average of rewards; NaN until there is one.
+    # The moving averages of rewards and of their squared distances from it; NaN until there is one.
     self._baseline = float("nan")
+    self._variance = float("nan")
+    self._best: list[Outcome] = []
     # One trace for every batch size: the last batch of a search may be smaller.
     num_decisions = len(space.decisions)
     batch = [None, num_decisions]
@@ -37,8 +47,11 @@ class PPO:
         tf.TensorSpec(batch, tf.int64),
         tf.TensorSpec([*batch, None], tf.bool),
         tf.TensorSpec(batch, tf.float32),
-        tf.TensorSpec([None], tf.float32),
+        tf.TensorSpec(batch, tf.float32),
       ],
+    )
+    self._score = tf.function(
+      self.controller.log_probs_and_entropy, input_signature=self._step.input_signature[:2]
     )
 
   def propose(self, update: int, count: int) -> list[Proposal]:
@@ -54,34 +67,38 @@ class PPO:
 
     Returns:
       `baseline` before the batch (at first the batch's mean); then of the last step: `loss`,
-      `entropy` (mean over decisions, nats), `approx_kl` (of the new policy from the old one, mean
-      over decisions) and `clipped_share` (of decisions whose ratio is outside the clip range).
+      `entropy` (mean over decisions, nats), `approx_kl` (of the new policy from the one before,
+      mean over decisions) and `clipped_share` (of decisions whose ratio is outside the clip range).
     """
     del update
     if not outcomes:
       return {}
-    rewards = np.array([outcome.reward for outcome in outcomes])
-    if np.isnan(self._baseline):
-      # An average that began at 0 would call every early reward good.
-      self._baseline = rewards.mean()
-    baseline = self._baseline
-    choices = np.array([outcome.proposal.choices for outcome in outcomes])
-    old_log_probs = np.array([outcome.proposal.log_probs for outcome in outcomes], np.float32)
+    batch = [*outcomes, *self._best]
+    baseline, scale = self._take_in([outcome.reward for outcome in outcomes])
+    self._remember(outcomes)
+    choices = np.array([outcome.proposal.choices for outcome in batch])
     masks = self.controller.masks(choices)
-    advantages = (rewards - baseline).astype(np.float32)
+    sampled = np.array([outcome.proposal.log_probs for outcome in batch], np.float32)
+    advantages = np.array([(outcome.reward - baseline) / scale for outcome in batch], np.float32)
+    proximal, weights = self._proximal(choices, masks, sampled)
+    weighted = weights * advantages[:, np.newaxis]
     for _ in range(self._config.epochs_per_update):
-      measured = self._step(choices, masks, old_log_probs, advantages)
-    # NASNet A.2: an exponential moving average over the rewards of previous architectures.
-    decay = self._config.baseline_decay
-    for reward in rewards:
-      self._baseline = decay * self._baseline + (1 - decay) * reward
-    return {"baseline": float(baseline), **{k: float(v) for k, v in measured.items()}}
+      measured = self._step(choices, masks, proximal, weighted)
+    return {"baseline": baseline, **{k: float(v) for k, v in measured.items()}}
 
   def state(self) -> bytes:
-    """Returns weights, optimizer slots and baseline as an `.npz` archive."""
+    """Returns weights, optimizer slots, averages and the best as an `.npz` archive."""
     buffer = io.BytesIO()
     arrays = {f"variable_{i}": v.numpy() for i, v in enumerate(self._all_variables())}
-    np.savez(buffer, baseline=np.float64(self._baseline), **arrays)
+    np.savez(
+      buffer,
+      baseline=np.float64(self._baseline),
+      variance=np.float64(self._variance),
+      best_choices=np.array([outcome.proposal.choices for outcome in self._best], np.int64),
+      best_log_probs=np.array([outcome.proposal.log_probs for outcome in self._best], np.float64),
+      best_rewards=np.array([outcome.reward for outcome in self._best], np.float64),
+      **arrays,
+    )
     return buffer.getvalue()
 
   def restore(self, state: bytes) -> None:
@@ -89,29 +106,75 @@ class PPO:
       for index, variable in enumerate(self._all_variables()):
         variable.assign(arrays[f"variable_{index}"])
       self._baseline = float(arrays["baseline"])
+      self._variance = float(arrays["variance"])
+      best = [arrays[f"best_{name}"].tolist() for name in ("choices", "log_probs", "rewards")]
+    self._best = [
+      Outcome(Proposal(tuple(choices), tuple(log_probs)), reward)
+      for choices, log_probs, reward in zip(*best, strict=True)
+    ]
+
+  def _take_in(self, rewards: Sequence[float]) -> tuple[float, float]:
+    """Moves the averages on by a batch.
+
+    Returns:
+      The baseline before the batch, and what advantages are divided by.
+    """
+    if math.isnan(self._baseline):
+      # An average that began at 0 would call every early reward good.
+      self._baseline = float(np.mean(rewards))
+      self._variance = float(np.var(rewards))
+    baseline = self._baseline
+    # NASNet A.2: an exponential moving average over the rewards of previous architectures.
+    decay = self._config.baseline_decay
+    for reward in rewards:
+      self._baseline = decay * self._baseline + (1 - decay) * reward
+      self._variance = decay * self._variance + (1 - decay) * (reward - baseline) ** 2
+    # The batch is part of its own scale, so that no advantage can be huge.
+    scale = math.sqrt(self._variance) if self._config.scale_advantages else 1.0
+    return baseline, scale or 1.0
+
+  def _remember(self, outcomes: Sequence[Outcome]) -> None:
+    """Keeps the best different outcomes so far; the earlier of equally good ones."""
+    by_choices = {outcome.proposal.choices: outcome for outcome in (*self._best, *outcomes)}
+    ranked = sorted(by_choices.values(), key=lambda outcome: -outcome.reward)
+    self._best = ranked[: self._config.replay_best]
+
+  def _proximal(
+    self, choices: np.ndarray, masks: np.ndarray, sampled: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the log-probabilities from which the step is limited, and importance weights.
+
+    Args:
+      choices: int64 [B, T].
+      masks: bool [B, T, V].
+      sampled: log-probabilities when the choices were made, float32 [B, T].
+    """
+    if self._config.objective == "clipped":
+      return sampled, np.ones_like(sampled)
+    now = self._score(choices, masks)[0].numpy()
+    return now, np.minimum(np.exp(now - sampled), self._config.max_importance_weight)
 
   def _all_variables(self) -> list[tf.Variable]:
     return [*self._variables, *self._optimizer.variables]
 
   def _gradient_step(
-    self, choices: tf.Tensor, masks: tf.Tensor, old_log_probs: tf.Tensor, advantages: tf.Tensor
+    self, choices: tf.Tensor, masks: tf.Tensor, proximal: tf.Tensor, advantages: tf.Tensor
   ) -> dict[str, tf.Tensor]:
     """Takes one step of Adam on the clipped surrogate objective (equation 7) and the entropy.
 
     Args:
       choices: int64 [B, T].
       masks: bool [B, T, V].
-      old_log_probs: float32 [B, T], stored when the choices were made.
-      advantages: float32 [B].
+      proximal: log-probabilities from which the ratio is measured, float32 [B, T].
+      advantages: of each choice, float32 [B, T].
     """
     clip_ratio = self._config.clip_ratio
     with tf.GradientTape() as tape:
       log_probs, entropies = self.controller.log_probs_and_entropy(choices, masks)
-      log_ratio = log_probs - old_log_probs
+      log_ratio = log_probs - proximal
       ratio = tf.exp(log_ratio)
       clipped = tf.clip_by_value(ratio, 1 - clip_ratio, 1 + clip_ratio)
-      advantage = advantages[:, tf.newaxis]
-      surrogate = tf.reduce_mean(tf.minimum(ratio * advantage, clipped * advantage))
+      surrogate = tf.reduce_mean(tf.minimum(ratio * advantages, clipped * advantages))
       entropy = tf.reduce_mean(entropies)
       loss = -surrogate - self._config.entropy_weight * entropy
     self._optimizer.apply_gradients(

@@ -2,8 +2,8 @@
 
 The paper (section 4.2) trains ResNet-10, 3 @ 256, for 10 epochs on 512-pixel images and rewards the
 AP on 7,392 images of train2017 that it does not train on. Here the recipe says how short and how
-small; the images of the `holdout` part give the reward. This is the only module of the search that
-knows how detectors are trained.
+small; the images of the `holdout` part give the reward. `search/proxy/` is the only folder of the
+search that knows how detectors are trained.
 """
 
 import dataclasses
@@ -11,10 +11,22 @@ import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn import configuration
+from official_nasfpn.architecture import PyramidSpec, SearchSpace
+from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.workers.trial_worker import Evaluate, TrialFailed
+from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.proxy.config import ProxyConfig
+from official_nasfpn.search.proxy.cost import latency_of, multiply_adds_of
+from official_nasfpn.search.proxy.reward import RewardConfig, reward_of
+from official_nasfpn.search.workers.evaluation import (
+  Evaluate,
+  Evaluation,
+  TrialFailed,
+  TrialProgress,
+)
+from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
 
 
@@ -24,13 +36,15 @@ def resolved_recipe(gin_files: Sequence[str | Path], gin_params: Sequence[str]) 
   Raises:
     UserError: a setting is wrong, or the data is missing, damaged or without a holdout part.
   """
-  experiment, dataset = open_dataset(_on_holdout(load_experiment(gin_files, gin_params)))
-  if not dataset.num_images(("holdout",)):
+  experiment, _ = open_on_holdout(load_experiment(gin_files, gin_params))
+  proxy = configuration.from_bindings(ProxyConfig)
+  reward = configuration.from_bindings(RewardConfig)
+  if proxy.mode == "shared" and configuration.from_bindings(SearchConfig).early_stopping_quantile:
     raise UserError(
-      f"{dataset.data_dir} has no held-out images to reward trials on. Prepare it with "
-      "--holdout_fraction above 0."
+      "Search.early_stopping_quantile stops trials of Proxy.mode = 'plain'; those of 'shared' are "
+      "too short to be stopped. Leave one of the two out."
     )
-  return experiment.to_gin()
+  return f"{experiment.to_gin()}\n{configuration.to_gin(proxy, reward)}"
 
 
 def plan_of_a_trial(recipe: str, spec: PyramidSpec) -> str:
@@ -42,8 +56,15 @@ def plan_of_a_trial(recipe: str, spec: PyramidSpec) -> str:
   """
   from official_nasfpn.training.plan import make_plan
 
-  experiment, dataset = open_dataset(_on_holdout(load_experiment(gin_params=[recipe])))
-  return make_plan(_with_architecture(experiment, spec), dataset, num_devices=1).as_text()
+  experiment, dataset = open_on_holdout(load_experiment(gin_params=[recipe]))
+  plan = make_plan(with_architecture(experiment, spec), dataset, num_devices=1).as_text()
+  proxy = configuration.from_bindings(ProxyConfig)
+  if proxy.mode == "plain":
+    return plan
+  return (
+    f"{plan}\nProxy.mode = 'shared': a trial starts from weights that all trials share, made once "
+    f"in {proxy.warmup_epochs:g} epochs, and trains pyramid and head for {proxy.epochs:g}."
+  )
 
 
 def make_evaluate(search_dir: Path) -> Evaluate:
@@ -53,44 +74,148 @@ def make_evaluate(search_dir: Path) -> Evaluate:
     search_dir: holds `recipe.gin`, as the search resolved it.
 
   Returns:
-    `evaluate(spec, trial_dir, report_progress) -> reward`: trains `spec` within `trial_dir` and
-    returns its AP on the held-out images, in [0, 1]. `report_progress` is told the share of the
-    trial that is done. Raises `TrialFailed` when the loss diverges.
+    Trains a pyramid, and rewards its AP on the held-out images, in [0, 1], or what
+    `reward.RewardConfig` makes of it.
   """
-  experiment, dataset = open_dataset(_on_holdout(load_experiment([search_dir / "recipe.gin"])))
+  experiment, dataset = open_on_holdout(load_experiment([search_dir / "recipe.gin"]))
+  config = configuration.from_bindings(SearchConfig)
+  return evaluation_by(
+    configuration.from_bindings(ProxyConfig),
+    configuration.from_bindings(SearchSpace),
+    experiment,
+    dataset,
+    search_dir / "warm_state",
+    configuration.from_bindings(RewardConfig),
+    stops=config.early_stopping_shares if config.early_stopping_quantile else (),
+  )
 
-  def evaluate(
-    spec: PyramidSpec, trial_dir: Path, report_progress: Callable[[float], None]
-  ) -> float:
-    # TensorFlow is imported where a trial begins: reading a recipe does not need it.
-    import tf_keras
 
-    from official_nasfpn.training import runner
+def evaluation_by(
+  proxy: ProxyConfig,
+  space: SearchSpace,
+  experiment: Experiment,
+  dataset: DatasetInfo,
+  warm_dir: Path,
+  reward: RewardConfig | None = None,
+  stops: Sequence[float] = (),
+) -> Evaluate:
+  """Returns the `evaluate` of `make_evaluate` for one experiment.
+
+  Args:
+    proxy: plain, or shared.
+    space: whose architectures share weights.
+    experiment: what a trial trains and is evaluated on; its architecture is left alone.
+    dataset: the prepared data.
+    warm_dir: where the shared weights are kept, and made if they are not there; not used by a plain
+      proxy.
+    reward: what is rewarded; default: the AP.
+    stops: shares of the training at which a plain trial that is hopeless stops.
+  """
+  reward = reward or RewardConfig()
+  cost = _cost(reward, experiment, dataset.label_map.num_classes)
+  train = _plain(experiment, dataset, stops)
+  if proxy.mode == "shared":
+    train = _shared(proxy, space, experiment, dataset, warm_dir)
+
+  def evaluate(spec: PyramidSpec, trial_dir: Path, progress: TrialProgress) -> Evaluation:
     from official_nasfpn.training.nan_guard import TrainingDiverged
 
-    # Without this every trial's graph and weights stay in memory for the life of the worker.
-    tf_keras.backend.clear_session()
-    gc.collect()
-    trial = _with_architecture(experiment, spec)
+    metrics = cost(spec)
+    costs = metrics.get(_METRIC_OF_COST[reward.cost])
+
+    def should_stop(share: float, result: EvaluationResult) -> bool:
+      return progress.is_hopeless(share, reward_of(result.metrics["AP"] or 0.0, costs, reward))
+
     try:
-      result = runner.train_in_memory(trial, dataset, trial_dir / "train.log", report_progress)
+      result, share = train(spec, trial_dir, progress, should_stop)
     except TrainingDiverged as error:
       raise TrialFailed(str(error), diverged=True) from error
     write_text(trial_dir / "evaluation.json", result.to_json())
     ap = result.metrics["AP"]
     if ap is None:
       raise TrialFailed(f"the reward is undefined: {'; '.join(result.notes)}", diverged=False)
-    return ap
+    stopped = {} if share == 1 else {"stopped_at": share}
+    return Evaluation(reward_of(ap, costs, reward), {"AP": ap, **metrics, **stopped})
 
   return evaluate
 
 
-def _on_holdout(experiment: Experiment) -> Experiment:
-  """Returns the experiment, trained without the held-out images and evaluated on them."""
+# Trains a pyramid, and returns the last evaluation and the share of the training it was made after.
+_Train = Callable[
+  [PyramidSpec, Path, TrialProgress, Callable[[float, EvaluationResult], bool]],
+  tuple[EvaluationResult, float],
+]
+
+_METRIC_OF_COST = {"none": None, "multiply_adds": "multiply_adds", "latency": "latency_ms"}
+
+
+def _cost(
+  reward: RewardConfig, experiment: Experiment, num_classes: int
+) -> Callable[[PyramidSpec], dict[str, float]]:
+  """Returns the function that measures what the reward counts, by the name of the metric."""
+  if reward.cost == "none":
+    return lambda spec: {}
+  measures = {"multiply_adds": multiply_adds_of, "latency": latency_of}
+  measure = measures[reward.cost](experiment.detector, num_classes)
+  return lambda spec: {_METRIC_OF_COST[reward.cost]: measure(spec)}
+
+
+def _plain(experiment: Experiment, dataset: DatasetInfo, stops: Sequence[float]) -> _Train:
+  def train(spec, trial_dir, progress, should_stop):
+    # TensorFlow is imported where a trial begins: reading a recipe does not need it.
+    import tf_keras
+
+    from official_nasfpn.training import runner
+
+    # Without this every trial's graph and weights stay in memory for the life of the worker. About
+    # 100 MB of every trial stay all the same, so workers are replaced: `Search.trials_per_worker`.
+    tf_keras.backend.clear_session()
+    gc.collect()
+    trial = with_architecture(experiment, spec)
+    log_file = trial_dir / "train.log"
+    return runner.train_in_memory(trial, dataset, log_file, progress.report, stops, should_stop)
+
+  return train
+
+
+def _shared(
+  proxy: ProxyConfig,
+  space: SearchSpace,
+  experiment: Experiment,
+  dataset: DatasetInfo,
+  warm_dir: Path,
+) -> _Train:
+  shared = None
+
+  def train(spec, trial_dir, progress, should_stop):
+    from official_nasfpn.search.proxy.shared_proxy import SharedProxy
+
+    # On the first trial, since a worker says that it lives once it has one.
+    nonlocal shared
+    if shared is None:
+      shared = SharedProxy(proxy, space, experiment, dataset, warm_dir)
+    return shared.train(spec, progress.report), 1.0
+
+  return train
+
+
+def open_on_holdout(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
+  """Opens an experiment's data, to train without the held-out images and evaluate on them.
+
+  Raises:
+    UserError: the data is missing, damaged or without a holdout part.
+  """
   parts = dataclasses.replace(experiment.input, train_parts=("train",), evaluation_part="holdout")
-  return dataclasses.replace(experiment, input=parts)
+  experiment, dataset = open_dataset(dataclasses.replace(experiment, input=parts))
+  if not dataset.num_images(("holdout",)):
+    raise UserError(
+      f"{dataset.data_dir} has no held-out images to reward trials on. Prepare it with "
+      "--holdout_fraction above 0."
+    )
+  return experiment, dataset
 
 
-def _with_architecture(experiment: Experiment, spec: PyramidSpec) -> Experiment:
+def with_architecture(experiment: Experiment, spec: PyramidSpec) -> Experiment:
+  """Returns the experiment with another pyramid."""
   detector = dataclasses.replace(experiment.detector, architecture=spec)
   return dataclasses.replace(experiment, detector=detector)

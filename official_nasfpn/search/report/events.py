@@ -1,40 +1,108 @@
-"""Curves of a search for TensorBoard, one point an update."""
+"""Curves of a search for TensorBoard, one point an update, whatever the algorithm.
 
-import functools
-from collections.abc import Mapping, Sequence
+The files are written without TensorFlow, whose import would cost a search that learns nothing
+seconds and hundreds of megabytes.
+"""
+
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.tensorflow_stub import errors
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
+from tensorboard.summary.writer.record_writer import RecordWriter
 
-from official_nasfpn.search.store.trial_store import FAILED, Trial
-
-
-def write_events(
-  events_dir: Path, update: int, metrics: Mapping[str, float], trials: Sequence[Trial]
-) -> None:
-  """Adds one point to each curve.
-
-  Args:
-    events_dir: where TensorBoard looks.
-    update: the step of the point.
-    metrics: what the algorithm measured as it learnt.
-    trials: all trials up to this update.
-  """
-  rewards = [trial.reward for trial in trials if trial.reward is not None]
-  batch = [t.reward for t in trials if t.update == update and t.reward is not None]
-  scalars = {f"controller/{name}": value for name, value in metrics.items()}
-  scalars["trials/unique_share"] = len({t.architecture_hash for t in trials}) / len(trials)
-  scalars["trials/failed"] = sum(trial.state == FAILED for trial in trials)
-  if batch:
-    scalars |= {"reward/mean": np.mean(batch), "reward/best": max(rewards)}
-  writer = _writer(events_dir)
-  with writer.as_default(step=update):
-    for name, value in scalars.items():
-      tf.summary.scalar(name, value)
-  writer.flush()
+from official_nasfpn.search.store.trial_store import DONE, FAILED, Trial
 
 
-@functools.cache
-def _writer(events_dir: Path) -> tf.summary.SummaryWriter:
-  return tf.summary.create_file_writer(str(events_dir))
+class EventLog:
+  """The event files of one search; a search that is continued adds a file with what is missing."""
+
+  def __init__(self, events_dir: Path):
+    """Reads which updates have their point; nothing is written yet.
+
+    Args:
+      events_dir: where TensorBoard looks.
+    """
+    self._written = {event.step for event in read_events(events_dir)}
+    name = f"events.out.tfevents.{time.time_ns():020d}.{socket.gethostname()}.{os.getpid()}"
+    self._path = events_dir / name
+
+  def write(self, trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]]) -> None:
+    """Adds a point for each update that has none, also for those that an earlier process learnt.
+
+    Args:
+      trials: all trials so far.
+      metrics: what each update's learning measured; updates that are not in it have no point yet.
+    """
+    if not metrics.keys() - self._written:
+      return
+    missing = [event for event in _points(trials, metrics) if event.step not in self._written]
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    if not self._path.exists():
+      missing.insert(0, Event(wall_time=missing[0].wall_time, file_version="brain.Event:2"))
+    with self._path.open("ab") as file:
+      writer = RecordWriter(file)
+      for event in missing:
+        # All curves of an update are one record: a killed process leaves all of them or none.
+        writer.write(event.SerializeToString())
+    self._written |= {event.step for event in missing}
+
+
+def read_events(events_dir: Path) -> Iterator[Event]:
+  """Yields the points in all event files, file by file; half-written ones are left out."""
+  for path in sorted(events_dir.glob("events.out.tfevents.*")):
+    reader = PyRecordReader_New(str(path))
+    while True:
+      try:
+        reader.GetNext()
+      except (errors.OutOfRangeError, errors.DataLossError):
+        break  # The end, or where a process was killed as it wrote.
+      event = Event.FromString(reader.record())
+      if event.HasField("summary"):
+        yield event
+
+
+def _points(trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]]) -> Iterator[Event]:
+  """Yields the point of every update in `metrics`, counted over the trials up to it."""
+  hashes: set[str] = set()
+  best = -math.inf
+  sampled = reused = failed = 0
+  seconds = 0.0
+  for update, batch in _by_update(trials).items():
+    if update not in metrics:
+      continue
+    rewards = [trial.reward for trial in batch if trial.reward is not None]
+    hashes.update(trial.architecture_hash for trial in batch)
+    best = max([best, *rewards])
+    sampled += len(batch)
+    reused += sum(trial.reused_from is not None for trial in batch)
+    failed += sum(trial.state == FAILED for trial in batch)
+    seconds += math.fsum(trial.seconds or 0.0 for trial in batch)
+    scalars = {f"controller/{name}": value for name, value in metrics[update].items()}
+    scalars |= {
+      "trials/unique_share": len(hashes) / sampled,
+      "trials/reused_share": reused / sampled,
+      "trials/failed": failed,
+      "cost/worker_hours": seconds / 3600,
+    }
+    if rewards:
+      scalars |= {"reward/mean": math.fsum(rewards) / len(rewards), "reward/best": best}
+    ended = max(max(trial.proposed_at, trial.finished_at or 0.0) for trial in batch)
+    trained = sum(trial.state in (DONE, FAILED) for trial in batch)
+    if trained and ended > batch[0].proposed_at:
+      scalars["cost/trials_per_hour"] = trained / (ended - batch[0].proposed_at) * 3600
+    values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+    yield Event(wall_time=ended, step=update, summary=Summary(value=values))
+
+
+def _by_update(trials: Sequence[Trial]) -> dict[int, list[Trial]]:
+  batches: dict[int, list[Trial]] = {}
+  for trial in trials:
+    batches.setdefault(trial.update, []).append(trial)
+  return batches

@@ -1,8 +1,9 @@
 """What a search has found so far, by rank: asked while it runs or when it has ended."""
 
+import contextlib
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from official_nasfpn import __version__, architecture
@@ -21,13 +22,21 @@ def read_trials(search_dir: Path) -> list[Trial]:
   Raises:
     UserError: there is no search, or one of another version of this program.
   """
-  store = TrialStore(storage.store_place(search_dir))
-  try:
-    with storage.search_disk_errors(search_dir):
-      store.check_version()
-      return store.trials()
-  finally:
-    store.close()
+  with _store(search_dir) as store:
+    return store.trials()
+
+
+def read_metrics(search_dir: Path) -> dict[int, dict[str, float]]:
+  """Returns what each update's learning measured, by update number.
+
+  Args:
+    search_dir: of a search, running or not.
+
+  Raises:
+    UserError: there is no search, or one of another version of this program.
+  """
+  with _store(search_dir) as store:
+    return store.metrics()
 
 
 def best_trials(trials: Sequence[Trial]) -> list[Trial]:
@@ -54,6 +63,17 @@ def found_architecture(where: str) -> PyramidSpec:
   trial = ranking[rank - 1]
   # Parsed as data: a text in a shared place is never executed.
   return architecture.from_gin(trial.architecture, where=f"{where}, trial {trial.number}")
+
+
+@contextlib.contextmanager
+def _store(search_dir: Path) -> Iterator[TrialStore]:
+  store = TrialStore(storage.store_place(search_dir))
+  try:
+    with storage.search_disk_errors(search_dir):
+      store.check_version()
+      yield store
+  finally:
+    store.close()
 
 
 def code_version() -> str:

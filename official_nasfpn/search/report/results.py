@@ -24,6 +24,13 @@ def bests_so_far(trials: Sequence[Trial]) -> list[Trial]:
   return bests
 
 
+def spread(trials: Sequence[Trial], count: int) -> list[Trial]:
+  """Returns at most `count` trials, evenly over all, the first and the last among them."""
+  count = min(len(trials), count)
+  step = (len(trials) - 1) / max(count - 1, 1)
+  return [trials[round(index * step)] for index in range(count)]
+
+
 def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
   """Writes `best_architecture.gin`, `.png`, `reward_curve.png` and, last, `result.json`.
 

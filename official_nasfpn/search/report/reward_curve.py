@@ -1,5 +1,6 @@
 """The reward curve of a search (paper, Figure 5)."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,51 +8,91 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from official_nasfpn.search.store.trial_store import Trial
+from official_nasfpn.search.store.trial_store import DONE, Trial
 
 # A mean over a tenth of a long search, or over a few trials of a short one, shows a trend.
 _SMOOTHING_SHARE = 0.1
 _SMOOTHING_TRIALS = 5
 
 
-def draw_reward_curve(trials: Sequence[Trial], path: Path, title: str | None = None) -> None:
-  """Draws rewards over trials, and unique over sampled architectures.
+@dataclasses.dataclass(frozen=True)
+class RewardCurve:
+  """What Figure 5 shows; R trials have a reward, N are sampled.
+
+  Attributes:
+    numbers: of the trials with a reward, [R].
+    rewards: theirs, [R].
+    window: how many rewards the mean is over.
+    means: over the last `window` rewards, over fewer at the beginning, [R].
+    bests: the greatest reward so far, [R].
+    unique: different architectures among the first 1, 2, ... trials, [N].
+    trained: rewards among them that a training of their own gave, [N].
+  """
+
+  numbers: np.ndarray
+  rewards: np.ndarray
+  window: int
+  means: np.ndarray
+  bests: np.ndarray
+  unique: np.ndarray
+  trained: np.ndarray
+
+
+def reward_curve(trials: Sequence[Trial]) -> RewardCurve:
+  """Returns the curves of a search.
 
   Args:
     trials: of one search, in order. Those without a reward count as sampled and show no reward.
+  """
+  rewarded = [trial for trial in trials if trial.reward is not None]
+  rewards = np.array([trial.reward for trial in rewarded])
+  window = max(round(len(rewards) * _SMOOTHING_SHARE), _SMOOTHING_TRIALS)
+  seen: set[str] = set()
+  return RewardCurve(
+    numbers=np.array([trial.number for trial in rewarded]),
+    rewards=rewards,
+    window=window,
+    means=_trailing_mean(rewards, window),
+    bests=np.maximum.accumulate(rewards),
+    unique=np.array([seen.add(trial.architecture_hash) or len(seen) for trial in trials]),
+    trained=np.cumsum([trial.state == DONE for trial in trials]),
+  )
+
+
+def draw_reward_curve(trials: Sequence[Trial], path: Path, title: str | None = None) -> None:
+  """Draws rewards over trials, and unique and trained over sampled architectures.
+
+  Args:
+    trials: of one search, in order.
     path: of the image; its ending says which format.
     title: of the figure.
   """
   figure = Figure(figsize=(11, 4.2), layout="constrained")
-  reward_axes, unique_axes = figure.subplots(1, 2)
+  reward_axes, count_axes = figure.subplots(1, 2)
   if title:
     figure.suptitle(title)
+  curve = reward_curve(trials)
 
-  rewarded = [trial for trial in trials if trial.reward is not None]
-  numbers = np.array([trial.number for trial in rewarded])
-  rewards = np.array([trial.reward for trial in rewarded])
-  if len(rewards):
-    window = max(round(len(rewards) * _SMOOTHING_SHARE), _SMOOTHING_TRIALS)
-    reward_axes.plot(numbers, rewards, ".", color="0.6", label="trial")
-    reward_axes.plot(numbers, _trailing_mean(rewards, window), label=f"mean of the last {window}")
-    reward_axes.step(numbers, np.maximum.accumulate(rewards), where="post", label="best so far")
+  if len(curve.rewards):
+    reward_axes.plot(curve.numbers, curve.rewards, ".", color="0.6", label="trial")
+    reward_axes.plot(curve.numbers, curve.means, label=f"mean of the last {curve.window}")
+    reward_axes.step(curve.numbers, curve.bests, where="post", label="best so far")
     reward_axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
   reward_axes.set_xlabel("trial")
   reward_axes.set_ylabel("reward (proxy AP)")
 
-  seen: set[str] = set()
-  unique = [seen.add(trial.architecture_hash) or len(seen) for trial in trials]
   sampled = np.arange(1, len(trials) + 1)
-  unique_axes.plot(sampled, sampled, "--", color="0.6", label="sampled")
-  unique_axes.plot(sampled, unique, label="unique")
-  unique_axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
-  unique_axes.set_xlabel("trial")
-  unique_axes.set_ylabel("architectures")
+  count_axes.plot(sampled, sampled, "--", color="0.6", label="sampled")
+  count_axes.plot(sampled, curve.unique, label="unique")
+  count_axes.plot(sampled, curve.trained, label="trained")
+  count_axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
+  count_axes.set_xlabel("trial")
+  count_axes.set_ylabel("architectures")
 
-  for axes in (reward_axes, unique_axes):
+  for axes in (reward_axes, count_axes):
     axes.grid(alpha=0.3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-  unique_axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+  count_axes.yaxis.set_major_locator(MaxNLocator(integer=True))
   figure.savefig(path, dpi=120)
 
 

@@ -34,6 +34,8 @@ trials = sa.Table(
   sa.Column("finished_at", sa.Double),
   sa.Column("seconds", sa.Double),
   sa.Column("metrics", sa.Text, nullable=False, server_default="{}"),
+  # The update in which the controller learnt from it.
+  sa.Column("learnt_in", sa.Integer, index=True),
   # Claims ask for the lowest queued trial; counts read this index alone, not the long texts.
   sa.Index("trials_by_state", "state", "number", "reused_from"),
   sa.Index("trials_by_reward", "state", "reward"),
@@ -117,8 +119,15 @@ def _version(connection: sa.Connection) -> int | None:
 
 
 def _to_version_2(connection: sa.Connection) -> None:
-  """Adds what evaluations measured beside the reward, measurements on the way, and the search."""
+  """Adds what evaluations measured, when a trial was learnt from, and what the search is."""
   connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN metrics TEXT DEFAULT '{}' NOT NULL")
+  connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN learnt_in INTEGER")
+  # Until then an update was learnt from as it had been proposed.
+  connection.execute(
+    trials.update()
+    .where(trials.c.update_number.in_(sa.select(updates.c.number)))
+    .values(learnt_in=trials.c.update_number)
+  )
   connection.exec_driver_sql("DROP INDEX ix_trials_state")
   for index in sorted(trials.indexes, key=lambda index: index.name):
     index.create(connection, checkfirst=True)

@@ -24,7 +24,7 @@ class Trial:
 
   Attributes:
     number: 1 for the first trial of the search.
-    update: the controller update that it belongs to, from 1.
+    update: the update that it was proposed in, from 1.
     choices: one per decision of the search space.
     log_probs: of the choices when they were made.
     architecture_hash: equal for architectures that compute the same.
@@ -44,6 +44,7 @@ class Trial:
     finished_at: Unix time.
     seconds: that the successful or failed attempt took.
     metrics: what its evaluation measured beside the reward; empty where nothing is known.
+    learnt_in: the update in which the controller learnt from it; None before.
   """
 
   number: int
@@ -67,6 +68,7 @@ class Trial:
   finished_at: float | None
   seconds: float | None
   metrics: Mapping[str, object]
+  learnt_in: int | None
 
   @property
   def is_finished(self) -> bool:
@@ -98,6 +100,7 @@ class Counts:
     unique: different architectures.
     running: that a worker holds.
     queued: that wait for a worker.
+    learnt: that the controller has learnt from.
   """
 
   sampled: int
@@ -108,3 +111,4 @@ class Counts:
   unique: int
   running: int
   queued: int
+  learnt: int

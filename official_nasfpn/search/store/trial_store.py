@@ -189,8 +189,17 @@ class TrialStore:
     self._database.check_exclusive()
     self._database.write(transaction)
 
-  def mark_learnt(self, update: int, snapshot: bytes, metrics: Mapping[str, float]) -> None:
-    """Records that an update has been learnt from, with the state that the algorithm is in now."""
+  def mark_learnt(
+    self, update: int, numbers: Sequence[int], snapshot: bytes, metrics: Mapping[str, float]
+  ) -> None:
+    """Records that an update has been learnt from.
+
+    Args:
+      update: the next one.
+      numbers: of its trials.
+      snapshot: the state that the algorithm is in now.
+      metrics: what was measured as it learnt.
+    """
     text = json.dumps(dict(metrics))
 
     def transaction(connection: sa.Connection) -> None:
@@ -203,9 +212,28 @@ class TrialStore:
           number=update, metrics=text, learnt_at=self._database.now(), snapshot=snapshot
         )
       )
+      connection.execute(
+        _trials.update().where(_trials.c.number.in_(numbers)).values(learnt_in=update)
+      )
 
     self._database.check_exclusive()
     self._database.write(transaction)
+
+  def finished_and_not_learnt(self, limit: int) -> list[Trial]:
+    """Returns the trials that have a result which was not learnt from, the first results first."""
+    query = (
+      _with_twins(*_trials.c)
+      .where(_trials.c.learnt_in.is_(None), _result_state().in_((DONE, FAILED)))
+      .order_by(sa.func.coalesce(_twins.c.finished_at, _trials.c.finished_at), _trials.c.number)
+      .limit(limit)
+    )
+    return [_to_trial(row) for row in self._rows(query)]
+
+  def latest_update(self) -> int:
+    """Returns the last update that was proposed, 0 before the first."""
+    return (
+      self._rows(sa.select(sa.func.max(_trials.c.update_number).label("update")))[0].update or 0
+    )
 
   def latest_snapshot(self) -> tuple[int, bytes | None]:
     """Returns the last update learnt from and the state after it; (0, None) before the first."""
@@ -235,7 +263,10 @@ class TrialStore:
       .select_from(_trials.outerjoin(_twins, _trials.c.reused_from == _twins.c.number))
       .group_by(_trials.c.state, _twins.c.state)
     )
-    rows = self._rows(query)
+    open_ = sa.select(sa.func.count().label("count")).where(_trials.c.learnt_in.is_(None))
+    rows, ((num_open,),) = self._database.read(
+      lambda connection: (connection.execute(query).all(), connection.execute(open_).all())
+    )
     finished = (DONE, FAILED)
 
     def count(state: str) -> int:
@@ -252,23 +283,13 @@ class TrialStore:
       unique=sampled - count(REUSED),
       running=count(RUNNING),
       queued=count(QUEUED),
+      learnt=sampled - num_open,
     )
 
-  def open_updates(self) -> list[int]:
-    """Returns the updates that are proposed and not learnt from, in ascending order."""
-    number = _trials.c.update_number
-    learnt = sa.select(_updates.c.number)
-    query = sa.select(number).distinct().where(number.not_in(learnt)).order_by(number)
-    return [row.update_number for row in self._rows(query)]
-
-  def num_unfinished(self, update: int) -> int:
-    """Returns how many trials of an update have no result yet."""
-    query = (
-      _with_twins(sa.func.count().label("count"))
-      .where(_trials.c.update_number == update)
-      .where(sa.func.coalesce(_twins.c.state, _trials.c.state).not_in((DONE, FAILED)))
-    )
-    return self._rows(query)[0].count
+  def running_progress(self) -> float:
+    """Returns how much of the running trials is done, in trials."""
+    progress = sa.func.sum(_trials.c.progress).label("sum")
+    return self._rows(sa.select(progress).where(_trials.c.state == RUNNING))[0].sum or 0.0
 
   def best(self, limit: int) -> list[Trial]:
     """Returns the trials with the highest rewards, the best first; reused ones are left out."""
@@ -612,6 +633,11 @@ def _unfinished(number: int, attempt: int) -> tuple[sa.ColumnElement, ...]:
     _trials.c.attempt == attempt,
     _trials.c.state.in_((QUEUED, RUNNING)),
   )
+
+
+def _result_state() -> sa.ColumnElement:
+  """Returns the state of a trial or, where it is a reuse, of its twin."""
+  return sa.func.coalesce(_twins.c.state, _trials.c.state)
 
 
 def _with_twins(*columns: sa.ColumnElement) -> sa.Select:

@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
@@ -17,23 +16,12 @@ from official_nasfpn.search.workers.trial_worker import (
   EXIT_REPLACE_ME,
   EXIT_STORAGE,
 )
+from official_nasfpn.search.workers.worker_environment import worker_environment
 
 # So many ends in a row without a trial say that the next start will end in the same way.
 _MAX_FRUITLESS_ENDS = 3
 # How long an earlier controller's workers may take to notice that it is gone.
 _STOP_SECONDS = 10.0
-
-
-class Launcher(Protocol):
-  """Provides workers for a search."""
-
-  def tend(self, unfinished_trials: int) -> None:
-    """Keeps enough workers running for so many trials; called a few times a second."""
-    ...
-
-  def close(self) -> None:
-    """Ends every worker that it started."""
-    ...
 
 
 @dataclasses.dataclass
@@ -54,13 +42,14 @@ class LocalLauncher:
     Args:
       store: of the search.
       search_dir: where the workers' logs and locks go.
-      command: starts a worker; the launcher adds `--search_dir`, `--worker_id` and `--parent_pid`.
+      command: starts a worker; `--worker_id` and `--parent_pid` are added.
       num_workers: how many to run at the same time.
     """
     self._store = store
     self._search_dir = search_dir
     self._command = list(command)
-    self._environment = {**_environment(num_workers), **store.environment}
+    threads = max(len(os.sched_getaffinity(0)) // num_workers, 1)
+    self._environment = {**os.environ, **worker_environment(threads), **store.environment}
     self._slots = [_Slot(f"worker-{index}") for index in range(num_workers)]
     storage.worker_log(search_dir, "any").parent.mkdir(exist_ok=True)
     workers = {slot.worker for slot in self._slots}
@@ -101,7 +90,6 @@ class LocalLauncher:
   def _start(self, worker: str) -> subprocess.Popen:
     command = [
       *self._command,
-      f"--search_dir={self._search_dir}",
       f"--worker_id={worker}",
       f"--parent_pid={os.getpid()}",
     ]
@@ -148,19 +136,3 @@ class LocalLauncher:
         )
       time.sleep(0.1)
     lock.release()
-
-
-def _environment(num_workers: int) -> dict[str, str]:
-  """Returns the environment of a worker that shares this machine with the others."""
-  threads = str(max(len(os.sched_getaffinity(0)) // max(num_workers, 1), 1))
-  return {
-    **os.environ,
-    "TF_NUM_INTRAOP_THREADS": threads,
-    "TF_NUM_INTEROP_THREADS": threads,
-    "OMP_NUM_THREADS": threads,
-    # Workers that share a GPU take the memory that they need, not all of it.
-    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-    # glibc's one memory pool per thread costs a worker some 100 MB in holes.
-    "MALLOC_ARENA_MAX": "2",
-    "PYTHONUNBUFFERED": "1",
-  }

@@ -8,13 +8,12 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from official_nasfpn import architecture
-from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.disk import disk_problem, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
@@ -22,8 +21,9 @@ from official_nasfpn.search.fingerprint import code_fingerprint
 from official_nasfpn.search.recipe import recipe_version
 from official_nasfpn.search.store.trial import Trial
 from official_nasfpn.search.store.trial_store import TrialStore
+from official_nasfpn.search.workers.evaluation import Evaluate, TrialFailed
 
-Evaluate = Callable[[PyramidSpec, Path, Callable[[float], None]], float]
+IsHopeless = Callable[[float, Sequence[float]], bool]
 
 # What a worker's end means to its launcher; any other code is a crash.
 EXIT_REPLACE_ME = 0
@@ -35,21 +35,6 @@ _LONGEST_POLL_SECONDS = 2.0
 _PROGRESS_STEP = 0.05
 
 
-class TrialFailed(Exception):
-  """Raised by an evaluation that cannot give a reward.
-
-  Attributes:
-    reason: for people.
-    diverged: the architecture is to blame: its training diverged. The search learns from that, and
-      does not learn from failures of machines.
-  """
-
-  def __init__(self, reason: str, diverged: bool = False):
-    super().__init__(reason)
-    self.reason = reason
-    self.diverged = diverged
-
-
 def run_worker(
   store: TrialStore,
   work_dir: Path,
@@ -58,18 +43,20 @@ def run_worker(
   recipe: str = "",
   trials_per_worker: int = 0,
   parent_pid: int | None = None,
+  is_hopeless: IsHopeless = lambda reward, others: False,
 ) -> int:
   """Evaluates trials until it is stopped, or has done `trials_per_worker` of them.
 
   Args:
     store: of the search to work for.
     work_dir: where the trials' files go: the search directory, or any other.
-    evaluate: takes an architecture, the trial's directory and a function to report progress in
-      0..1 with, and returns the reward. It raises `TrialFailed` when there can be none.
+    evaluate: trains an architecture and returns its reward.
     worker_id: the worker's name; one process at a time may use it.
     recipe: that `evaluate` follows, as resolved gin text.
     trials_per_worker: end after so many trials; 0 for no end.
     parent_pid: end, whatever the worker is doing, when this process is not the parent any more.
+    is_hopeless: given what a trial would be rewarded with now, and what others had at the same
+      share of their training, says whether it stops there.
 
   Returns:
     The exit code that tells a launcher why the worker ended.
@@ -97,7 +84,9 @@ def run_worker(
         idle_seconds = time.monotonic() - idle_since
         time.sleep(min(max(_POLL_SECONDS, idle_seconds / 10), _LONGEST_POLL_SECONDS))
         continue
-      _run_trial(store, trial, storage.trial_dir(work_dir, trial.number), evaluate, heartbeat)
+      directory = storage.trial_dir(work_dir, trial.number)
+      progress = _Progress(store, trial, heartbeat, is_hopeless)
+      _run_trial(store, trial, directory, evaluate, progress, heartbeat)
       trials_done += 1
       idle_since = time.monotonic()
     return EXIT_REPLACE_ME
@@ -121,7 +110,12 @@ def _end_with_parent(parent_pid: int) -> None:
 
 
 def _run_trial(
-  store: TrialStore, trial: Trial, directory: Path, evaluate: Evaluate, heartbeat: "_Heartbeat"
+  store: TrialStore,
+  trial: Trial,
+  directory: Path,
+  evaluate: Evaluate,
+  progress: "_Progress",
+  heartbeat: "_Heartbeat",
 ) -> None:
   """Evaluates one trial and reports what came of it."""
   name = f"trial {trial.number}, attempt {trial.attempt}"
@@ -130,9 +124,9 @@ def _run_trial(
   heartbeat.begin(trial)
   try:
     spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
-    reward = float(evaluate(spec, directory, heartbeat.report_progress))
-    if not math.isfinite(reward):
-      raise TrialFailed(f"its reward is {reward}")
+    evaluation = evaluate(spec, directory, progress)
+    if not math.isfinite(evaluation.reward):
+      raise TrialFailed(f"its reward is {evaluation.reward}")
   except Exception as error:
     if disk_problem(error):
       raise
@@ -143,8 +137,10 @@ def _run_trial(
     outcome = f"failed: {reason}"
   else:
     heartbeat.end()
-    accepted = store.report_reward(trial.number, trial.attempt, reward)
-    outcome = f"reward {reward:.6g}"
+    reward, metrics = float(evaluation.reward), evaluation.metrics
+    accepted = store.report_reward(trial.number, trial.attempt, reward, metrics)
+    stopped = f", stopped at {metrics['stopped_at']:.0%}" if "stopped_at" in metrics else ""
+    outcome = f"reward {reward:.6g}{stopped}"
   print(f"{name}: {outcome}{'' if accepted else ' (too late: it was given away)'}", flush=True)
 
 
@@ -153,6 +149,25 @@ def _reason(error: Exception) -> str:
     return error.reason
   first_line = str(error).strip().partition("\n")[0]
   return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+
+
+class _Progress:
+  """See `TrialProgress`."""
+
+  def __init__(
+    self, store: TrialStore, trial: Trial, heartbeat: "_Heartbeat", is_hopeless: IsHopeless
+  ):
+    self._store = store
+    self._trial = trial
+    self._heartbeat = heartbeat
+    self._is_hopeless = is_hopeless
+
+  def report(self, share: float) -> None:
+    self._heartbeat.report_progress(share)
+
+  def is_hopeless(self, share: float, reward: float) -> bool:
+    others = self._store.measure(self._trial.number, self._trial.attempt, share, reward)
+    return self._is_hopeless(reward, others)
 
 
 class _Heartbeat(threading.Thread):

@@ -1,5 +1,6 @@
 """PPO: the update is what the paper says, its state is complete, and it learns."""
 
+import dataclasses
 from importlib.util import find_spec
 
 import numpy as np
@@ -124,3 +125,115 @@ def test_it_learns_where_random_search_does_not():
     late_mean[type(algorithm)] = np.mean(means[-10:])
   assert late_mean[RandomSearch] < 0.4
   assert late_mean[PPO] > 0.8
+
+
+def searched(config: SearchConfig, num_updates: int, factor: float = 1.0):
+  """Returns the last proposals of a search whose rewards are multiplied by a factor."""
+  ppo = PPO(SPACE, config)
+  for update in range(1, num_updates + 1):
+    proposals = ppo.propose(update, 8)
+    ppo.learn(update, [Outcome(p, factor * reward_of(p)) for p in proposals])
+  return ppo.propose(num_updates + 1, 8)
+
+
+def choices_of(proposals) -> list[tuple[int, ...]]:
+  return [proposal.choices for proposal in proposals]
+
+
+def test_with_scaled_advantages_the_size_of_rewards_does_not_matter():
+  config = dataclasses.replace(CONFIG, scale_advantages=True, entropy_weight=0.1)
+  assert choices_of(searched(config, 6, 100.0)) == choices_of(searched(config, 6))
+  # Without, the entropy bonus outweighs small rewards.
+  unscaled = dataclasses.replace(CONFIG, entropy_weight=0.1)
+  assert choices_of(searched(unscaled, 6, 0.001)) != choices_of(searched(unscaled, 6))
+
+
+def test_equal_rewards_are_no_division_by_zero():
+  ppo = PPO(SPACE, dataclasses.replace(CONFIG, scale_advantages=True))
+  for update in (1, 2):
+    metrics = ppo.learn(update, [Outcome(p, 0.5) for p in ppo.propose(update, 4)])
+    assert metrics["baseline"] == 0.5
+  assert np.isfinite([p.log_probs for p in ppo.propose(3, 4)]).all()
+
+
+@pytest.mark.slow
+def test_the_entropy_bonus_keeps_the_controller_from_repeating_itself():
+  """Different architectures among the last 80 of 60 updates of 8, where one choice is best."""
+
+  def num_different(entropy_weight):
+    config = dataclasses.replace(CONFIG, scale_advantages=True, entropy_weight=entropy_weight)
+    ppo, last = PPO(SPACE, config), []
+    for update in range(1, 61):
+      outcomes = outcomes_of(ppo.propose(update, 8))
+      ppo.learn(update, outcomes)
+      last = [*last, *outcomes][-80:]
+    return len({outcome.proposal.choices for outcome in last})
+
+  assert num_different(0.1) > 2 * num_different(0.00001)
+
+
+def test_the_best_are_learnt_from_again_and_kept_in_the_state():
+  config = dataclasses.replace(CONFIG, replay_best=2, scale_advantages=True)
+  ppo = PPO(SPACE, config)
+  proposals = ppo.propose(1, 6)
+  rewards = (0.1, 0.9, 0.2, 0.8, 0.3, 0.4)
+  ppo.learn(1, [Outcome(p, r) for p, r in zip(proposals, rewards, strict=True)])
+  best = np.array([proposals[1].choices, proposals[3].choices])
+  masks = ppo.controller.masks(best)
+
+  def log_prob(of):
+    return np.sum(of.controller.log_probs_and_entropy(best, masks)[0], axis=1)
+
+  before = log_prob(ppo)
+  restored, forgetful = PPO(SPACE, config), PPO(SPACE, CONFIG)
+  restored.restore(ppo.state())
+  forgetful.restore(PPO(SPACE, CONFIG).state())
+  # Neither good nor bad, so that nothing else is learnt from.
+  neutral = [Outcome(ppo.propose(2, 1)[0], ppo._baseline)]
+  assert ppo.learn(2, neutral) == restored.learn(2, neutral)
+  assert (log_prob(ppo) > before).all()
+  assert restored.state() == ppo.state()
+
+
+def test_a_result_that_is_not_late_is_learnt_from_alike_by_both_objectives():
+  states = []
+  for objective in ("decoupled", "clipped"):
+    ppo = PPO(SPACE, dataclasses.replace(CONFIG, objective=objective))
+    outcomes = outcomes_of(ppo.propose(1, 8))
+    metrics = ppo.learn(1, outcomes)
+    choices = np.array([outcome.proposal.choices for outcome in outcomes])
+    scores, _ = ppo.controller.log_probs_and_entropy(choices, ppo.controller.masks(choices))
+    states.append((metrics, scores.numpy()))
+  assert states[0][0] == pytest.approx(states[1][0], abs=1e-4)
+  np.testing.assert_allclose(states[0][1], states[1][1], atol=1e-3)
+
+
+def test_a_choice_that_the_policy_has_left_counts_by_how_likely_it_still_is():
+  ppo = PPO(SPACE, CONFIG)
+  proposals = ppo.propose(1, 4)
+  choices = np.array([proposal.choices for proposal in proposals])
+  masks = ppo.controller.masks(choices)
+  now = np.array([proposal.log_probs for proposal in proposals], np.float32)
+  # Sampled by a policy that made the first choice three times likelier, the second half as likely.
+  then = now + np.array([np.log(3), -np.log(2)] + [0.0] * (now.shape[1] - 2), np.float32)
+  proximal, weights = ppo._proximal(choices, masks, then)
+  np.testing.assert_allclose(proximal, now, atol=1e-5)
+  np.testing.assert_allclose(weights[:, 0], 1 / 3, atol=1e-5)
+  np.testing.assert_allclose(weights[:, 1:], 1, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0, 10, 40])
+def test_it_learns_from_rewards_that_arrive_late(delay):
+  """The mean reward of the last 10 of `60 + delay` updates of 8 trials each."""
+  config = dataclasses.replace(
+    CONFIG, learning_rate=0.005, scale_advantages=True, entropy_weight=0.05
+  )
+  ppo, waiting, means = PPO(SPACE, config), [], []
+  for update in range(1, 61 + delay):
+    waiting.append((update, outcomes_of(ppo.propose(update, 8))))
+    means.append(np.mean([outcome.reward for outcome in waiting[-1][1]]))
+    if len(waiting) > delay:
+      ppo.learn(*waiting.pop(0))
+  assert np.mean(means[:5]) < 0.4
+  assert np.mean(means[-10:]) > 0.7

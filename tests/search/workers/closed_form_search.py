@@ -12,7 +12,8 @@ from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.loop import run_search
+from official_nasfpn.search.loop import begun_store, run_search
+from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker
 
 WORKER = Path(__file__).with_name("closed_form_worker.py")
 
@@ -23,7 +24,11 @@ def main() -> None:
   parser.add_argument("--algorithm", default="random")
   parser.add_argument("--num_trials", type=int, default=24)
   parser.add_argument("--trials_per_update", type=int, default=6)
-  parser.add_argument("--num_workers", type=int, default=2)
+  parser.add_argument("--trials_in_flight", type=int, default=0)
+  parser.add_argument("--launcher", default="local")
+  parser.add_argument("--num_workers", type=int)
+  parser.add_argument("--ray_address")
+  parser.add_argument("--worker_gpus", type=float)
   parser.add_argument("--lease_seconds", type=float, default=30.0)
   parser.add_argument("--store")
   parser.add_argument("--worker", default="", help="Further arguments of the worker.")
@@ -32,24 +37,30 @@ def main() -> None:
     algorithm=arguments.algorithm,
     num_trials=arguments.num_trials,
     trials_per_update=arguments.trials_per_update,
+    trials_in_flight=arguments.trials_in_flight,
     lease_seconds=arguments.lease_seconds,
     learning_rate=0.01,
     hidden_units=8,
   )
   space = SearchSpace(min_level=3, max_level=4, num_intermediate_cells=0)
-  command = [sys.executable, str(WORKER), f"--lease_seconds={arguments.lease_seconds}"]
-  command += shlex.split(arguments.worker)
-  with storage.exclusive(arguments.search_dir):
-    storage.settle_store(arguments.search_dir, arguments.store)
-    run_search(
-      config,
-      space,
-      arguments.search_dir,
-      command,
-      arguments.num_workers,
-      # Without their number: a test may continue with fewer trials, which the program refuses.
-      recipe=configuration.to_gin(dataclasses.replace(config, num_trials=1), space),
-    )
+  search_dir = arguments.search_dir
+  launcher_flags = LauncherFlags(
+    launcher=arguments.launcher,
+    num_workers=arguments.num_workers or (2 if arguments.launcher == "local" else None),
+    ray_address=arguments.ray_address,
+    worker_gpus=arguments.worker_gpus,
+  )
+  worker_arguments = [
+    *(str(WORKER), f"--search_dir={search_dir}", f"--lease_seconds={arguments.lease_seconds}"),
+    *shlex.split(arguments.worker),
+  ]
+  make_launcher = launcher_maker(launcher_flags, search_dir, worker_arguments)
+  # Without their number: a test may continue with fewer trials, which the program refuses.
+  recipe = configuration.to_gin(dataclasses.replace(config, num_trials=1), space)
+  with storage.exclusive(search_dir), storage.search_disk_errors(search_dir):
+    storage.settle_store(search_dir, arguments.store)
+    with begun_store(search_dir, config, recipe) as store:
+      run_search(config, space, search_dir, store, make_launcher)
 
 
 if __name__ == "__main__":

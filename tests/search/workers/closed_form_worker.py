@@ -15,7 +15,8 @@ from pathlib import Path
 from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import TrialStore
-from official_nasfpn.search.workers.trial_worker import TrialFailed, run_worker
+from official_nasfpn.search.workers.evaluation import Evaluation, TrialFailed
+from official_nasfpn.search.workers.trial_worker import run_worker
 
 
 def closed_form_reward(spec: PyramidSpec) -> float:
@@ -63,21 +64,21 @@ def main() -> None:
   arguments = parser.parse_args()
   faults = dict(fault.split(":") for fault in arguments.faults.split(",") if fault)
 
-  def evaluate(spec, trial_dir, report_progress):
+  def evaluate(spec, trial_dir, progress):
     number = trial_dir.name.lstrip("0")
     # Every evaluation leaves a line, so that tests can count them.
     with open(arguments.search_dir / "evaluations.txt", "a") as log:
       log.write(f"{number} {os.getpid()}\n")
-    report_progress(0.5)
+    progress.report(0.5)
     time.sleep(arguments.seconds)
     kind = faults.get(number, "")
     once = kind.startswith("once-")
     if kind and not (once and (trial_dir / "fault").exists()):
       (trial_dir / "fault").touch()
       if kind.removeprefix("once-") == "nan":
-        return float("nan")
+        return Evaluation(float("nan"))
       _FAULTS[kind.removeprefix("once-")]()
-    return closed_form_reward(spec)
+    return Evaluation(closed_form_reward(spec))
 
   # A worker of the package has the lease from the recipe; here tests choose it for each.
   store = TrialStore(

@@ -1,6 +1,7 @@
 """Whatever is killed, whenever: the same command continues, and the search ends the same."""
 
 import contextlib
+import itertools
 import os
 import random
 import shlex
@@ -15,9 +16,7 @@ import pytest
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
-from official_nasfpn.search.report import found
-from official_nasfpn.search.store.trial import Trial
-from official_nasfpn.search.store.trial_store import TrialStore
+from official_nasfpn.search.store.trial_store import Trial, TrialStore
 
 SEARCH = Path(__file__).with_name("closed_form_search.py")
 ROOT = SEARCH.parents[3]
@@ -61,9 +60,17 @@ def kill(process: subprocess.Popen) -> None:
 
 def read_trials(search_dir: Path) -> list[Trial]:
   try:
-    return found.read_trials(search_dir)
+    store = TrialStore(storage.store_place(search_dir))
   except UserError:  # The search has not begun yet.
     return []
+  try:
+    # A controller that was killed at once may have left a file without tables.
+    store.check_version()
+    return store.trials()
+  except UserError:
+    return []
+  finally:
+    store.close()
 
 
 def read_snapshot(search_dir: Path) -> tuple[int, bytes]:
@@ -163,6 +170,31 @@ def test_kills_at_random_moments_change_nothing(undisturbed, tmp_path, seed):
     if trial.state != "reused":
       assert 1 <= begun.count(trial.number) <= trial.attempt
   assert worker_pids(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_with_more_in_flight_each_trial_is_learnt_from_once_whatever_is_killed(tmp_path):
+  rng = random.Random(2)
+  arguments = ("--algorithm=evolution", "--trials_in_flight=14", "--num_trials=40")
+  worker = "--faults=3:diverged,8:exception --seconds=0.05 --max_attempts=9"
+  for _ in range(3):
+    controller = start_search(tmp_path, *arguments, worker=worker)
+    time.sleep(rng.uniform(0.5, 2.0))
+    if pids := worker_pids(tmp_path):
+      _send(rng.choice(pids), signal.SIGKILL)
+    kill(controller)
+  run_search(tmp_path, *arguments, worker=worker)
+  trials = read_trials(tmp_path)
+  assert [trial.number for trial in trials] == list(range(1, 41))
+  assert all(trial.is_finished for trial in trials)
+  learnt = [[t.number for t in trials if t.learnt_in == update] for update in range(1, 8)]
+  assert [len(numbers) for numbers in learnt] == [6, 6, 6, 6, 6, 6, 4]
+  assert sorted(itertools.chain(*learnt)) == list(range(1, 41))
+  assert read_snapshot(tmp_path)[0] == 7
+  # Learnt from in the order of their results.
+  ends = [[trials[number - 1].finished_at for number in numbers] for numbers in learnt]
+  for earlier, later in itertools.pairwise(ends):
+    assert max(earlier) <= max(later)
 
 
 @pytest.mark.slow

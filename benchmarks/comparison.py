@@ -1,0 +1,216 @@
+"""Search algorithms compared at equal numbers of trained architectures: runs, table, test, figure.
+
+An architecture that equals an earlier one is not trained again: its reward is learnt from, and it
+costs nothing. A reward is what one training gives, noise included; a search is judged by the true
+reward of the architecture that it would return, the one with the best noisy reward.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from official_nasfpn import configuration
+from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_hash
+from official_nasfpn.errors import UserError
+from official_nasfpn.search.algorithms.algorithm import Outcome, SearchAlgorithm
+from official_nasfpn.search.algorithms.making import make_algorithm
+from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.training.experiment import load_experiment
+
+RANDOM = "random search"
+
+# A search that samples so many times what it trains repeats itself, and has ended.
+_MAX_SAMPLED = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One search.
+
+  Attributes:
+    returned: the true reward of what the search would return after each trained architecture.
+    best: the best true reward of all trained architectures.
+    sampled: true rewards of all proposals, repeated ones included, in order.
+  """
+
+  returned: tuple[float, ...]
+  best: float
+  sampled: tuple[float, ...]
+
+  @property
+  def num_trained(self) -> int:
+    return len(self.returned)
+
+  def late_mean(self) -> float:
+    """Returns the mean reward of the last tenth of what was sampled."""
+    return statistics.mean(self.sampled[-max(1, len(self.sampled) // 10) :])
+
+
+def search(
+  algorithm: SearchAlgorithm,
+  space: SearchSpace,
+  reward: Callable[[Sequence[PyramidSpec]], Sequence[float]],
+  *,
+  num_trained: int,
+  trials_per_update: int,
+  seed: int,
+  noise: float = 0.0,
+  delay: int = 0,
+) -> Run:
+  """Runs one search.
+
+  Args:
+    algorithm: in its first state.
+    space: that is searched.
+    reward: the true rewards of architectures.
+    num_trained: architectures to train; fewer are, where the algorithm proposes nothing new.
+    trials_per_update: architectures proposed and learnt from together.
+    seed: of the noise.
+    noise: the standard deviation of a training's reward around the true one.
+    delay: updates that are proposed before the rewards of one arrive.
+  """
+  rng = np.random.default_rng([seed, 1])
+  true: dict[str, float] = {}
+  noisy: dict[str, float] = {}
+  sampled: list[str] = []
+  waiting: list[tuple[int, list[Outcome]]] = []
+  update = 0
+  while len(true) < num_trained and len(sampled) < _MAX_SAMPLED * num_trained:
+    update += 1
+    proposals = algorithm.propose(update, trials_per_update)
+    specs = [space.decode(proposal.choices) for proposal in proposals]
+    keys = [canonical_hash(spec) for spec in specs]
+    new = {key: spec for key, spec in zip(keys, specs, strict=True) if key not in true}
+    if new:
+      true.update(zip(new, map(float, reward(list(new.values()))), strict=True))
+      noisy.update({key: true[key] + noise * float(rng.standard_normal()) for key in new})
+    sampled += keys
+    waiting.append(
+      (update, [Outcome(p, noisy[key]) for p, key in zip(proposals, keys, strict=True)])
+    )
+    if len(waiting) > delay:
+      algorithm.learn(*waiting.pop(0))
+  trained = list(true)[:num_trained]
+  best = ""
+  returned = []
+  for key in trained:
+    best = max(best, key, key=lambda key: noisy.get(key, float("-inf")))
+    returned.append(true[best])
+  return Run(
+    tuple(returned), max(true[key] for key in trained), tuple(true[key] for key in sampled)
+  )
+
+
+def baselines(space: SearchSpace) -> dict[str, Callable]:
+  """Returns functions that make evolution or random search with a seed."""
+  return {
+    "evolution": _maker(SearchConfig(algorithm="evolution"), space),
+    RANDOM: _maker(SearchConfig(algorithm="random"), space),
+  }
+
+
+def ppo_of_recipes(
+  named_recipes: Sequence[str], space: SearchSpace, gin_params: Sequence[str] = ()
+) -> dict[str, Callable]:
+  """Returns functions that make PPO with a seed.
+
+  Args:
+    named_recipes: each a name, `=`, and the recipe whose `Search` settings are taken.
+    space: that is searched.
+    gin_params: bindings that change every recipe.
+
+  Raises:
+    UserError: a recipe is missing or wrong.
+  """
+  makers = {}
+  for named in named_recipes:
+    name, equals, recipe = named.rpartition("=")
+    if not equals:
+      raise UserError(f"--ppo {named!r} has no =; write NAME=RECIPE.")
+    # Reads the whole recipe, so that what it says of the detector is known to gin too.
+    load_experiment([recipe], gin_params)
+    config = configuration.from_bindings(SearchConfig)
+    makers[name] = _maker(dataclasses.replace(config, algorithm="ppo"), space)
+  return makers
+
+
+def _maker(config: SearchConfig, space: SearchSpace) -> Callable:
+  return lambda seed: make_algorithm(dataclasses.replace(config, seed=seed), space)
+
+
+def table(runs: Mapping[str, Sequence[Run]]) -> str:
+  """Returns a Markdown table of all algorithms, each tested against random search if that is there.
+
+  Args:
+    runs: of each algorithm, one for each seed.
+  """
+  rows = [
+    "| algorithm | returned | sd | lowest | best | late mean | sampled | trained | p |",
+    "|---|---|---|---|---|---|---|---|---|",
+  ]
+  for name, of_seeds in runs.items():
+    returned = [run.returned[-1] for run in of_seeds]
+    tested = RANDOM in runs and name != RANDOM
+    p = f"{p_value(of_seeds, runs[RANDOM]):.2g}" if tested else ""
+    rows.append(
+      f"| {name} | {statistics.mean(returned):.3f} | {statistics.stdev(returned):.3f} "
+      f"| {min(returned):.3f} | {_mean(run.best for run in of_seeds):.3f} "
+      f"| {_mean(run.late_mean() for run in of_seeds):.3f} "
+      f"| {_mean(len(run.sampled) for run in of_seeds):.0f} "
+      f"| {_mean(run.num_trained for run in of_seeds):.0f} | {p} |"
+    )
+  return "\n".join(rows)
+
+
+def p_value(runs: Sequence[Run], others: Sequence[Run]) -> float:
+  """Returns how likely so different final results were if both came from one distribution.
+
+  The two-sided test of Mann and Whitney (1947), which asks nothing of the distribution.
+  """
+  from scipy.stats import mannwhitneyu
+
+  return float(
+    mannwhitneyu([r.returned[-1] for r in runs], [r.returned[-1] for r in others]).pvalue
+  )
+
+
+def draw(panels: Mapping[str, Mapping[str, Sequence[Run]]], path: Path) -> None:
+  """Draws what searches would return over trained architectures: mean and range over seeds.
+
+  Args:
+    panels: by title, the runs of each algorithm.
+    path: of the image.
+  """
+  from matplotlib.figure import Figure
+
+  columns = min(len(panels), 2)
+  rows = -(-len(panels) // columns)
+  figure = Figure(figsize=(5.5 * columns, 4 * rows), layout="constrained")
+  all_axes = figure.subplots(rows, columns, squeeze=False, sharex=True).flatten()
+  for axes, (title, runs) in zip(all_axes, panels.items(), strict=False):
+    for name, of_seeds in runs.items():
+      # A search that ended early keeps what it has.
+      length = max(run.num_trained for run in of_seeds)
+      returned = np.array(
+        [run.returned + run.returned[-1:] * (length - run.num_trained) for run in of_seeds]
+      )
+      trained = np.arange(1, length + 1)
+      (line,) = axes.plot(trained, returned.mean(axis=0), label=name)
+      axes.fill_between(
+        trained, returned.min(0), returned.max(0), color=line.get_color(), alpha=0.1
+      )
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+  for axes in all_axes[-columns:]:
+    axes.set_xlabel("trained architectures")
+  for axes in all_axes[::columns]:
+    axes.set_ylabel("reward of the one returned")
+  all_axes[0].legend(loc="lower right")
+  figure.savefig(path, dpi=110)
+
+
+def _mean(values) -> float:
+  return statistics.mean(values)

@@ -1,0 +1,67 @@
+r"""Adds what a search has trained to a table of architectures.
+
+    python -m benchmarks.record_architectures --search_dir SEARCH \
+        --table docs/bccd_search/trials.csv
+
+The search has the recipe gin/bccd_search.gin, and may be running. Architectures that the table has
+already are left out, so that the command may be repeated.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from benchmarks.recorded_architectures import Recorded, read_table, table_text
+from official_nasfpn import configuration
+from official_nasfpn.architecture import SearchSpace, canonical_hash
+from official_nasfpn.disk import disk_errors, write_text
+from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.search import storage
+from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.report.found import read_trials
+from official_nasfpn.search.store.trial_store import DONE
+from official_nasfpn.training.experiment import load_experiment
+
+_SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Of the search.", required=True)
+_TABLE = flags.DEFINE_string("table", None, "A CSV file; it need not exist yet.", required=True)
+
+
+def main(argv: list[str]) -> None:
+  refuse_positional_arguments(argv)
+  path = Path(_TABLE.value)
+  table = read_table(path) if path.exists() else []
+  known = {recorded.architecture_hash for recorded in table}
+  new = [
+    r for r in trained_architectures(Path(_SEARCH_DIR.value)) if r.architecture_hash not in known
+  ]
+  with disk_errors(path, "The table is as it was."):
+    write_text(path, table_text([*table, *new]))
+  print(f"{len(new)} new architectures, {len(table) + len(new)} in {path}.")
+
+
+def trained_architectures(search_dir: Path) -> list[Recorded]:
+  """Returns the architectures of a search that have a reward, each once.
+
+  Raises:
+    UserError: there is no search, or it is not of the paper's space.
+  """
+  trials = read_trials(search_dir)
+  load_experiment([storage.recipe_path(search_dir)])
+  seed = configuration.from_bindings(SearchConfig).seed
+  if configuration.from_bindings(SearchSpace) != SearchSpace():
+    raise UserError(f"{search_dir} does not search the paper's space, which the table is of.")
+  return [
+    Recorded(
+      seed,
+      trial.number,
+      canonical_hash(SearchSpace().decode(trial.choices)),
+      trial.reward,
+      trial.choices,
+    )
+    for trial in trials
+    if trial.state == DONE
+  ]
+
+
+if __name__ == "__main__":
+  run_program(main)

@@ -1,0 +1,211 @@
+"""Architectures that were really trained: a table of them, and a surrogate fitted to it.
+
+The table, `docs/bccd_search/trials.csv`, is filled by `record_architectures.py`. The surrogate is
+gradient boosting on features of the graph that a pyramid is, so it gives architectures that compute
+the same function the same reward.
+"""
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from official_nasfpn.architecture import (
+  PyramidSpec,
+  SearchSpace,
+  canonical_form,
+  canonical_hash,
+  pyramid_multiply_adds,
+  unconsumed_inputs,
+)
+from official_nasfpn.errors import UserError
+
+COLUMNS = ("search_seed", "trial", "architecture_hash", "reward", "choices")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+  """One trained architecture.
+
+  Attributes:
+    search_seed: of the search that sampled it.
+    trial: its number there.
+    architecture_hash: of the canonical form.
+    reward: AP on the held-out images.
+    choices: one per decision of the paper's search space.
+  """
+
+  search_seed: int
+  trial: int
+  architecture_hash: str
+  reward: float
+  choices: tuple[int, ...]
+
+  @property
+  def spec(self) -> PyramidSpec:
+    return SearchSpace().decode(self.choices)
+
+
+def read_table(path: Path) -> list[Recorded]:
+  """Reads a table of trained architectures.
+
+  Raises:
+    UserError: it is missing, or a line is not what it should be.
+  """
+  if not path.is_file():
+    raise UserError(f"There is no table {str(path)!r}; write one with record_architectures.")
+  rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+  if tuple(rows.fieldnames or ()) != COLUMNS:
+    raise UserError(f"{path} must begin with the line {','.join(COLUMNS)!r}.")
+  table: list[Recorded] = []
+  lines: dict[str, int] = {}
+  for row in rows:
+    where = f"{path}, line {rows.line_num}"
+    try:
+      recorded = Recorded(
+        int(row["search_seed"]),
+        int(row["trial"]),
+        row["architecture_hash"],
+        float(row["reward"]),
+        tuple(int(choice) for choice in row["choices"].split()),
+      )
+      computed = canonical_hash(recorded.spec)
+    except (TypeError, ValueError, AttributeError) as error:
+      raise UserError(f"{where}: {error}. Take the line out, or mend it.") from error
+    if not math.isfinite(recorded.reward):
+      raise UserError(f"{where}: the reward {row['reward']} is no number. Take the line out.")
+    if computed != recorded.architecture_hash:
+      raise UserError(
+        f"{where}: the choices are those of architecture {computed}, not of "
+        f"{recorded.architecture_hash}. Take the line out, or mend it."
+      )
+    if computed in lines:
+      raise UserError(f"{where}: the architecture stands in line {lines[computed]} already.")
+    lines[computed] = rows.line_num
+    table.append(recorded)
+  return table
+
+
+def table_text(table: Sequence[Recorded]) -> str:
+  """Returns a table as the text of a file that `read_table` reads."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(COLUMNS)
+  for recorded in table:
+    reward, choices = f"{recorded.reward:.6f}", " ".join(map(str, recorded.choices))
+    writer.writerow(
+      (recorded.search_seed, recorded.trial, recorded.architecture_hash, reward, choices)
+    )
+  return text.getvalue()
+
+
+def features(spec: PyramidSpec) -> dict[str, float]:
+  """Returns what the surrogate knows of a pyramid; equal for specs that compute the same.
+
+  For each output, its op, its place in the building order, the levels it reads and, for each input
+  of the pyramid: the number of cells on the shortest way, the finest level that the whole of some
+  way keeps, and the number of ways.
+  """
+  spec = canonical_form(spec)
+  num_inputs = spec.num_inputs
+  reads = [
+    (*cell.inputs, *added) for cell, added in zip(spec.cells, unconsumed_inputs(spec), strict=True)
+  ]
+  # For each candidate and input of the pyramid. No way: longer and coarser than any.
+  far, coarse = spec.num_cells + 1, spec.max_level + 1
+  inputs = range(num_inputs)
+  length = [[0 if i == j else far for j in inputs] for i in inputs]
+  coarsest = [[spec.min_level + i if i == j else coarse for j in inputs] for i in inputs]
+  ways = [[int(i == j) for j in inputs] for i in inputs]
+  for cell, read in zip(spec.cells, reads, strict=True):
+    length.append([min(far, 1 + min(length[i][j] for i in read)) for j in inputs])
+    coarsest.append([max(cell.level, min(coarsest[i][j] for i in read)) for j in inputs])
+    ways.append([sum(ways[i][j] for i in read) for j in inputs])
+  found: dict[str, float] = {
+    "pooling cells": sum(cell.op == "global_pool" for cell in spec.cells),
+    "log multiply-adds": math.log(pyramid_multiply_adds(spec, 1, (256, 256))),
+  }
+  for level in spec.levels[1:]:
+    found[f"intermediate cells at {level}"] = sum(
+      cell.level == level for cell in spec.intermediate_cells
+    )
+  for place, cell in enumerate(spec.output_cells):
+    index = spec.num_intermediate_cells + place
+    levels = [spec.level_of(candidate) for candidate in reads[index]]
+    output = f"P{cell.level}"
+    found[f"{output} pools"] = cell.op == "global_pool"
+    found[f"{output} place"] = place
+    found[f"{output} number of inputs"] = len(levels)
+    found[f"{output} finest input"] = min(levels) - cell.level
+    found[f"{output} coarsest input"] = max(levels) - cell.level
+    for j in inputs:
+      way = f"{output} from C{spec.min_level + j}"
+      found[f"{way} length"] = length[num_inputs + index][j]
+      found[f"{way} coarsest level"] = coarsest[num_inputs + index][j]
+      found[f"{way} log ways"] = math.log1p(ways[num_inputs + index][j])
+  # By name: outputs are built in different orders.
+  return {name: float(found[name]) for name in sorted(found)}
+
+
+class Surrogate:
+  """Predicts the reward of an architecture that was not trained."""
+
+  def __init__(self, table: Sequence[Recorded]):
+    self._model = _model().fit(_matrix([r.spec for r in table]), [r.reward for r in table])
+
+  def __call__(self, specs: Sequence[PyramidSpec]) -> np.ndarray:
+    """Returns the predicted rewards, float64 [B]."""
+    return self._model.predict(_matrix(specs))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+  """How well a surrogate predicts architectures that it has not seen.
+
+  Attributes:
+    r2: the share of the variance that is predicted.
+    spearman: rank correlation.
+    kendall: rank correlation, tau-b.
+    residual: standard deviation of what is not predicted: noise of the trainings and error of the
+      surrogate together, so the noise is at most this.
+  """
+
+  r2: float
+  spearman: float
+  kendall: float
+  residual: float
+
+
+def cross_validate(table: Sequence[Recorded], num_folds: int = 10, seed: int = 0) -> Fit:
+  """Predicts every tenth of the table by a surrogate that is fitted to the other nine."""
+  from scipy.stats import kendalltau, spearmanr
+  from sklearn.model_selection import KFold, cross_val_predict
+
+  rewards = np.array([recorded.reward for recorded in table])
+  folds = KFold(num_folds, shuffle=True, random_state=seed)
+  predicted = cross_val_predict(
+    _model(), _matrix([recorded.spec for recorded in table]), rewards, cv=folds
+  )
+  residual = float(np.sqrt(np.mean((rewards - predicted) ** 2)))
+  return Fit(
+    r2=1 - residual**2 / float(rewards.var()),
+    spearman=float(spearmanr(predicted, rewards).statistic),
+    kendall=float(kendalltau(predicted, rewards).statistic),
+    residual=residual,
+  )
+
+
+def _model():
+  from sklearn.ensemble import GradientBoostingRegressor
+
+  return GradientBoostingRegressor(
+    max_depth=2, n_estimators=150, learning_rate=0.05, subsample=0.7, random_state=0
+  )
+
+
+def _matrix(specs: Sequence[PyramidSpec]) -> np.ndarray:
+  return np.array([list(features(spec).values()) for spec in specs])

@@ -1,0 +1,82 @@
+"""PPO, regularised evolution and random search on architectures that were really trained.
+
+    python -m benchmarks.recorded_search --num_seeds 10 --figure docs/recorded_search.png
+
+The reward of an architecture is that of a surrogate, fitted to the table of trained ones (see
+`recorded_architectures.py`); how well it predicts architectures that it has not seen is printed. A
+training's noise is drawn on top: at most the surrogate's error in cross-validation.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from benchmarks import comparison
+from benchmarks.recorded_architectures import Surrogate, cross_validate, read_table
+from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.errors import refuse_positional_arguments, run_program
+from official_nasfpn.progress import progress_bar
+
+_TABLE = flags.DEFINE_string("table", "docs/bccd_search/trials.csv", "Of trained architectures.")
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 10, "Searches of each algorithm.", lower_bound=2)
+_NUM_TRAINED = flags.DEFINE_integer(
+  "num_trained", 300, "Architectures that each search trains.", lower_bound=20
+)
+_TRIALS_PER_UPDATE = flags.DEFINE_integer("trials_per_update", 10, "Of every algorithm.")
+_PPO = flags.DEFINE_multi_string(
+  "ppo",
+  ["PPO, the paper's=gin/paper/proxy_search.gin", "PPO, small=gin/bccd_search.gin"],
+  "A name, = and the recipe whose Search settings PPO has.",
+)
+_NOISE = flags.DEFINE_multi_float(
+  "noise", [0.0, 1.0], "Of a training; 1 is the surrogate's error in cross-validation."
+)
+_FIGURE = flags.DEFINE_string("figure", None, "Also draw it, into this image.")
+
+
+def main(argv: list[str]) -> None:
+  refuse_positional_arguments(argv)
+  table = read_table(Path(_TABLE.value))
+  rewards = np.array([recorded.reward for recorded in table])
+  fit = cross_validate(table)
+  print(
+    f"{len(table)} architectures, rewards {rewards.min():.3f} to {rewards.max():.3f}, mean "
+    f"{rewards.mean():.3f}, standard deviation {rewards.std():.3f}.\n"
+    f"Surrogate, 10-fold cross-validation: R2 {fit.r2:.2f}, Spearman {fit.spearman:.2f}, Kendall "
+    f"{fit.kendall:.2f}, error {fit.residual:.3f} (standard deviation).",
+    flush=True,
+  )
+  space = SearchSpace()
+  surrogate = Surrogate(table)
+  algorithms = {
+    **comparison.ppo_of_recipes(_PPO.value, space),
+    **comparison.baselines(space),
+  }
+  panels: dict[str, dict[str, list[comparison.Run]]] = {}
+  total = len(_NOISE.value) * len(algorithms) * _NUM_SEEDS.value
+  with progress_bar(total, "search", "run") as bar:
+    for noise in _NOISE.value:
+      runs: dict[str, list[comparison.Run]] = {}
+      for name, make in algorithms.items():
+        for seed in range(_NUM_SEEDS.value):
+          run = comparison.search(
+            make(seed),
+            space,
+            surrogate,
+            num_trained=_NUM_TRAINED.value,
+            trials_per_update=_TRIALS_PER_UPDATE.value,
+            seed=seed,
+            noise=noise * fit.residual,
+          )
+          runs.setdefault(name, []).append(run)
+          bar.update()
+      title = f"surrogate, noise {noise * fit.residual:.3f}" if noise else "surrogate, no noise"
+      panels[title] = runs
+      print(f"\n{title}\n\n{comparison.table(runs)}", flush=True)
+  if _FIGURE.value:
+    comparison.draw(panels, Path(_FIGURE.value))
+
+
+if __name__ == "__main__":
+  run_program(main)

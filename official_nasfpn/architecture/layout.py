@@ -1,0 +1,115 @@
+"""Where a drawing of a pyramid has its nodes, and how its arrows run.
+
+Lengths are in units of the distance between two rows, and y grows upwards. The report of a search
+draws in its reader's browser and has the same layout in `search/report/html/report.js`.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from official_nasfpn.architecture.spec import PyramidSpec
+from official_nasfpn.architecture.wiring import unconsumed_inputs
+
+RADIUS = 0.32
+_COLUMN_WIDTH = 1.3
+
+# The last bits of a sum depend on the machine, and on the language: they must decide nothing.
+_DIGITS = 6
+
+# How far an arrow may bend away from the straight line, to either side.
+_BENDS = (0.0, *(sign * 0.2 * step for step in range(1, 16) for sign in (1, -1)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrow:
+  """From one candidate to another, with the share of its length that matplotlib's `arc3` bends."""
+
+  source: int
+  target: int
+  added: bool
+  bend: float
+
+
+def node_centers(spec: PyramidSpec) -> np.ndarray:
+  """Returns where every candidate is drawn, [candidates, 2]."""
+  columns = [0] * spec.num_inputs + list(range(1, spec.num_cells + 1))
+  return np.array(
+    [
+      (column * _COLUMN_WIDTH, spec.level_of(candidate) - spec.min_level)
+      for candidate, column in enumerate(columns)
+    ]
+  )
+
+
+def place_arrows(spec: PyramidSpec, centers: np.ndarray) -> list[Arrow]:
+  """Returns all arrows, each bent so that it runs through no node and along no other arrow."""
+  connections = []
+  for index, (cell, added) in enumerate(zip(spec.cells, unconsumed_inputs(spec), strict=True)):
+    target = spec.num_inputs + index
+    connections += [(source, target, False) for source in cell.inputs]
+    connections += [(source, target, True) for source in added]
+
+  def length(connection: tuple[int, int, bool]) -> float:
+    return round(math.dist(centers[connection[0]], centers[connection[1]]), _DIGITS)
+
+  arrows = []
+  covered: set[tuple[int, int]] = set()
+  # The shortest come first, because they have the least room to give way.
+  for source, target, added in sorted(connections, key=length):
+    nodes = np.delete(centers, (source, target), axis=0)
+    least = math.inf
+    for offset in _BENDS:
+      if abs(offset) >= least:
+        break  # No further one can be better: bending is clutter too.
+      bend = 2 * offset / length((source, target, added))
+      points = arrow_points(centers[source], centers[target], bend)
+      clutter = _through(points, nodes) + _along(points, covered) + _off(points, centers)
+      clutter = round(clutter + abs(offset), _DIGITS)
+      if clutter < least:
+        least, best, way = clutter, bend, points
+    arrows.append(Arrow(source, target, added, best))
+    covered |= _squares(way)
+  return arrows
+
+
+def arrow_points(start: np.ndarray, end: np.ndarray, bend: float) -> np.ndarray:
+  """Returns points on the part of an `arc3` between two nodes, [points, 2]."""
+  dx, dy = end - start
+  control = (start + end) / 2 + bend * np.array([dy, -dx])
+  num_points = round(math.hypot(dx, dy) / 0.06)
+  t = np.linspace(0, 1, num_points)[:, np.newaxis]
+  curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
+  ends = np.stack([start, end])
+  return curve[(distances(curve, ends) > RADIUS).all(axis=1)]
+
+
+def _through(curve: np.ndarray, nodes: np.ndarray) -> float:
+  """Returns how much a curve runs through nodes."""
+  depth = RADIUS + 0.12 - distances(curve, nodes)
+  return 40 * depth.clip(min=0).sum()
+
+
+def _along(curve: np.ndarray, covered: set[tuple[int, int]]) -> float:
+  """Returns how much a curve runs along those that have been drawn."""
+  return 0.2 * len(_squares(curve) & covered)
+
+
+def _off(curve: np.ndarray, centers: np.ndarray) -> float:
+  """Returns how much a curve leaves the grid above or below."""
+  rows = curve[:, 1]
+  beyond = np.maximum(-RADIUS - rows, rows - centers[:, 1].max() - RADIUS)
+  return 0.3 * beyond.clip(min=0).sum()
+
+
+def _squares(curve: np.ndarray) -> set[tuple[int, int]]:
+  """Returns the small squares of the plane that a curve passes."""
+  return set(map(tuple, np.rint(curve / 0.12).astype(int).tolist()))
+
+
+def distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+  """Returns how far every point is from every other, [points, others]."""
+  apart = points[:, np.newaxis] - others[np.newaxis]
+  # A few times faster than `np.linalg.norm`, of arrays as small as these.
+  return np.sqrt(apart[..., 0] ** 2 + apart[..., 1] ** 2)

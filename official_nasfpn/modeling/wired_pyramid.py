@@ -1,0 +1,184 @@
+"""A stacked pyramid whose wiring is data: one graph for every architecture of a search space.
+
+Tracing a train step takes longer than a short training. Merging has no weights, so the weights of a
+pyramid do not depend on what its cells read; here candidates are looked up and resampled by tensors
+of a `Wiring`, and one traced function runs any architecture with as many cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from official_nasfpn.architecture import PyramidSpec, unconsumed_inputs
+from official_nasfpn.modeling.drop_block import Drop
+from official_nasfpn.modeling.feature_pyramid import FeaturePyramid, OnePyramid
+
+# Columns of `Wiring.cells` before those of unconsumed candidates.
+_NUM_COLUMNS = 5
+
+
+class Wiring(NamedTuple):
+  """An architecture as tensors. Candidates are counted as in its spec.
+
+  Attributes:
+    cells: int32 [num_cells, 5 + num_added], for every cell: the candidate that would gate, the
+      other one, for both how many levels the cell lies above them, whether the first does gate, and
+      the unconsumed candidates that are added. The number of candidates stands for none.
+    outputs: int32 [num_levels], the candidates that are the outputs, the lowest level first.
+  """
+
+  cells: np.ndarray | tf.Tensor
+  outputs: np.ndarray | tf.Tensor
+
+
+def wiring_of(spec: PyramidSpec) -> Wiring:
+  """Returns the wiring of an architecture, as NumPy arrays.
+
+  The shapes depend on the numbers of cells and levels alone.
+  """
+  num_candidates = spec.num_inputs + spec.num_cells
+  # An output cell finds its level's input and intermediate cells, but no other output.
+  num_added = 1 + spec.num_intermediate_cells
+  rows = []
+  for cell, added in zip(spec.cells, unconsumed_inputs(spec), strict=True):
+    first, second = cell.inputs
+    if spec.level_of(second) > spec.level_of(first):
+      first, second = second, first
+    steps = [cell.level - spec.level_of(index) for index in (first, second)]
+    none = [num_candidates] * (num_added - len(added))
+    rows.append([first, second, *steps, int(cell.op == "global_pool"), *added, *none])
+  outputs = {
+    cell.level: spec.num_inputs + spec.num_intermediate_cells + index
+    for index, cell in enumerate(spec.output_cells)
+  }
+  return Wiring(
+    np.array(rows, np.int32), np.array([outputs[level] for level in spec.levels], np.int32)
+  )
+
+
+@tf_keras.utils.register_keras_serializable(package="official_nasfpn")
+class WiredPyramid(FeaturePyramid):
+  """A `FeaturePyramid` that computes any architecture with as many cells and levels as its own.
+
+  Its weights are those of a `FeaturePyramid` of any of them, under the same names. It does not drop
+  blocks.
+  """
+
+  def _make_repeat(self, name: str) -> OneWiredPyramid:
+    return OneWiredPyramid(
+      self.spec, self.num_filters, self.separable, self._norm_arguments, name=name
+    )
+
+  @tf.autograph.experimental.do_not_convert
+  def call(
+    self,
+    features: Mapping[str, tf.Tensor],
+    training: bool | None = None,
+    drop: Drop | None = None,
+    last_repeat: int | None = None,
+    wiring: Wiring | None = None,
+  ) -> list[dict[str, tf.Tensor]]:
+    """Runs the stack.
+
+    Args:
+      features: as of every `PyramidStack`.
+      training: whether batch norms use, and follow, the batch's statistics.
+      drop: must be None.
+      last_repeat: as of every `PyramidStack`.
+      wiring: the architecture to compute; None computes that of its own spec.
+
+    Raises:
+      ValueError: blocks are to be dropped.
+    """
+    if drop is not None:
+      raise ValueError("a WiredPyramid drops no blocks")
+    wiring = wiring_of(self.spec) if wiring is None else wiring
+    maps = self._inputs(features, training)
+    pyramids = []
+    for repeat in self.repeats[:last_repeat]:
+      maps = repeat(maps, wiring=wiring, training=training)
+      pyramids.append(maps)
+    return pyramids
+
+
+class OneWiredPyramid(OnePyramid):
+  """The merging cells of one repeat, wired by tensors."""
+
+  @tf.autograph.experimental.do_not_convert
+  def call(
+    self, inputs: Mapping[str, tf.Tensor], wiring: Wiring, training: bool | None = None
+  ) -> dict[str, tf.Tensor]:
+    keys = [str(level) for level in self.spec.levels]
+    maps = [inputs[key] for key in keys]
+    num_filters = maps[0].shape[-1]
+    # Maps of all sizes stand in one list, from which gradients flow to what was read alone.
+    candidates = tf.TensorArray(
+      maps[0].dtype,
+      size=self.spec.num_inputs + self.spec.num_cells + 1,
+      element_shape=[None, None, None, num_filters],
+      infer_shape=False,
+      clear_after_read=False,
+    )
+    for index, features in enumerate(maps):
+      candidates = candidates.write(index, features)
+    # Broadcast, so that adding it to a map of any size changes nothing.
+    nothing = tf.zeros([tf.shape(maps[0])[0], 1, 1, num_filters], maps[0].dtype)
+    candidates = candidates.write(self.spec.num_inputs + self.spec.num_cells, nothing)
+
+    cells = tf.convert_to_tensor(wiring.cells)
+    for index, convolve in enumerate(self.cells):
+      columns = tf.unstack(cells[index])
+      coarse, fine, coarse_steps, fine_steps, gated = columns[:_NUM_COLUMNS]
+      coarse_map, fine_map = candidates.read(coarse), candidates.read(fine)
+      gate = tf.sigmoid(tf.reduce_max(coarse_map, axis=[1, 2], keepdims=True))
+      gate = tf.where(gated > 0, gate, tf.ones_like(gate))
+      merged = resample(coarse_map, coarse_steps) + resample(fine_map, fine_steps) * gate
+      if self.spec.is_output(index):
+        for added in columns[_NUM_COLUMNS:]:
+          merged += candidates.read(added)
+      features = convolve(tf.nn.relu(merged), training=training)
+      candidates = candidates.write(self.spec.num_inputs + index, features)
+
+    outputs = {}
+    for index, key in enumerate(keys):
+      output = candidates.read(wiring.outputs[index])
+      outputs[key] = tf.ensure_shape(output, inputs[key].shape)
+    return outputs
+
+
+def resample(features: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+  """Moves a map some levels up by max pooling, or down by repeating values.
+
+  Args:
+    features: [batch, height, width, channels].
+    steps: int32 [], levels to go up; negative to go down.
+  """
+  factor = tf.bitwise.left_shift(1, tf.abs(steps))
+
+  def up() -> tf.Tensor:
+    sides = tf.stack([1, factor, factor, 1])
+    return tf.raw_ops.MaxPoolV2(input=features, ksize=sides, strides=sides, padding="SAME")
+
+  def down() -> tf.Tensor:
+    size = tf.shape(features)[1:3] * factor
+    return tf.raw_ops.ResizeNearestNeighbor(images=features, size=size)
+
+  resampled = tf.switch_case(tf.sign(steps) + 1, [down, lambda: features, up])
+  resampled.set_shape([features.shape[0], None, None, features.shape[-1]])
+  return resampled
+
+
+def wiring_signature(spec: PyramidSpec) -> Wiring:
+  """Returns the shapes of the wirings of a spec's search space, for `tf.function`."""
+  wiring = wiring_of(spec)
+  return Wiring(*(tf.TensorSpec(part.shape, tf.int32) for part in wiring))
+
+
+def shared_weights(pyramid: FeaturePyramid) -> dict[str, Any]:
+  """Returns a pyramid's variables by a name that does not depend on its kind."""
+  return {variable.name: variable for variable in pyramid.variables}

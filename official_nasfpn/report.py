@@ -1,0 +1,27 @@
+"""Writes a search as one HTML file: `python -m official_nasfpn.report --search_dir DIR`.
+
+While the search runs or when it has ended. The file needs nothing else, and no network.
+"""
+
+import time
+from pathlib import Path
+
+from absl import flags
+
+from official_nasfpn.errors import refuse_positional_arguments, run_program
+from official_nasfpn.search.report.html.page import write_report
+
+_SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Of the search.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "File to write. Default: report.html in it.")
+
+
+def main(argv: list[str]) -> None:
+  refuse_positional_arguments(argv)
+  search_dir = Path(_SEARCH_DIR.value)
+  output = Path(_OUTPUT.value) if _OUTPUT.value else search_dir / "report.html"
+  write_report(search_dir, output, now=time.time())
+  print(output)
+
+
+if __name__ == "__main__":
+  run_program(main)

@@ -1,0 +1,365 @@
+"""The shared proxy: trials that start from one set of weights and run in one graph.
+
+Half of a plain trial goes into tracing, and most of the rest into teaching a backbone what edges
+are. Here one detector is trained on random architectures first, a new one for every batch, as
+one-shot searches do (Bender et al. 2018; Guo et al. 2020). Its backbone is then frozen and what it
+makes of all images is kept. Every trial starts from the same weights and sees the same batches, so
+a reward depends on recipe, seed and architecture, and not on what a worker did before.
+
+What is lost: the backbone does not adapt to the architecture; a trial sees each image in
+`Proxy.epochs` augmented views, the same ones in every trial; and cells that mean different things
+in different architectures must get along with one start.
+"""
+
+import dataclasses
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from official_nasfpn import configuration
+from official_nasfpn.architecture import PyramidSpec, SearchSpace
+from official_nasfpn.data import input_pipeline
+from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.errors import UserError
+from official_nasfpn.modeling import build_detector, flat_anchors
+from official_nasfpn.modeling.detections import detect_in_images
+from official_nasfpn.modeling.wired_pyramid import Wiring, wiring_of, wiring_signature
+from official_nasfpn.progress import progress_bar
+from official_nasfpn.search.proxy import warm_state
+from official_nasfpn.search.proxy.config import ProxyConfig
+from official_nasfpn.training import losses, targets
+from official_nasfpn.training.coco_evaluation import (
+  EvaluationResult,
+  coco_results,
+  evaluate_coco_results,
+)
+from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.nan_guard import TrainingDiverged
+from official_nasfpn.training.optimizer import build_optimizer, num_steps
+from official_nasfpn.training.runner import configure_tensorflow
+
+_TERMS = ("total_loss", "class_loss", "box_loss", "weight_decay")
+
+
+class _Batch(NamedTuple):
+  """One batch of a trial: the backbone's maps by level, and what the anchors are to predict."""
+
+  features: Mapping[str, tf.Tensor]
+  classes: tf.Tensor
+  boxes: tf.Tensor
+
+
+class _HeldOut(NamedTuple):
+  """One batch of held-out images: the backbone's maps, the images' sizes and ids."""
+
+  features: Mapping[str, tf.Tensor]
+  scaled_sizes: tf.Tensor
+  original_sizes: tf.Tensor
+  image_ids: list[int]
+
+
+class SharedProxy:
+  """Trains architectures of one search space, one after the other, each from the same weights.
+
+  Attributes:
+    traces: names of the graphs that were made, in order.
+  """
+
+  def __init__(
+    self,
+    proxy: ProxyConfig,
+    space: SearchSpace,
+    experiment: Experiment,
+    dataset: DatasetInfo,
+    warm_dir: Path,
+  ):
+    """Gets the shared weights, and what the frozen backbone makes of all images.
+
+    Args:
+      proxy: how long to train.
+      space: whose architectures share weights.
+      experiment: of a trial; trained on its train parts, evaluated on its evaluation part.
+      dataset: the prepared data.
+      warm_dir: where the weights are kept; made there if they are not.
+
+    Raises:
+      UserError: the recipe has what a shared proxy cannot do, or the features take too much memory.
+      TrainingDiverged: the training on random architectures did.
+    """
+    if experiment.training.drop_block_rate:
+      raise UserError(
+        "Proxy.mode = 'shared' drops no blocks: leave Training.drop_block_rate out, or take the "
+        "plain mode."
+      )
+    self.traces: list[str] = []
+    self._proxy, self._space, self._dataset = proxy, space, dataset
+    # Any architecture of the space stands for all of them.
+    stand_in = space.sample(random.Random(0))
+    self._experiment = dataclasses.replace(
+      experiment, detector=dataclasses.replace(experiment.detector, architecture=stand_in)
+    )
+    self._num_images = dataset.num_images(experiment.input.train_parts)
+    self._anchors = tf.constant(flat_anchors(self._experiment.detector))
+    configure_tensorflow(experiment.training)
+    tf_keras.backend.clear_session()
+    tf_keras.utils.set_random_seed(experiment.training.seed)
+    self._detector = build_detector(
+      self._experiment.detector, dataset.label_map.num_classes, wired=True
+    )
+    self._load_warm_state(warm_dir)
+    self._batches = self._cached_batches()
+    self._held_out = self._cached_held_out()
+    self._prepare_trials()
+
+  def train(self, spec: PyramidSpec, report_progress: Callable[[float], None]) -> EvaluationResult:
+    """Trains an architecture from the shared weights and evaluates it.
+
+    Args:
+      spec: of the search space.
+      report_progress: is told the share of the work that is done.
+
+    Raises:
+      TrainingDiverged: the loss became NaN or infinite.
+      ValueError: the architecture is not in the search space.
+    """
+    self._space.encode(spec)
+    wiring = Wiring(*map(tf.constant, wiring_of(spec)))
+    for variable, value in self._start:
+      variable.assign(value)
+    terms = []
+    for number, batch in enumerate(self._batches, start=1):
+      terms.append(self._train_step(batch, wiring))
+      if number % self._experiment.training.steps_per_loop == 0:
+        report_progress(number / (len(self._batches) + 1))
+    _check(terms)
+    return self._evaluate(wiring)
+
+  def _load_warm_state(self, warm_dir: Path) -> None:
+    variables = self._detector.variables
+    names = [f"{index:04d} {variable.name}" for index, variable in enumerate(variables)]
+    named = dict(zip((name.replace("/", ".") for name in names), variables, strict=True))
+
+    def make() -> dict[str, np.ndarray]:
+      self._warm_up()
+      return {name: variable.numpy() for name, variable in named.items()}
+
+    weights = warm_state.load_or_make(
+      warm_dir,
+      self._fingerprint(),
+      {name: tuple(variable.shape) for name, variable in named.items()},
+      make,
+    )
+    for name, variable in named.items():
+      variable.assign(weights[name])
+
+  def _fingerprint(self) -> str:
+    # How long trials train afterwards does not matter to the weights.
+    proxy = dataclasses.replace(self._proxy, epochs=1, learning_rate=1, max_cache_gb=0)
+    text = configuration.to_gin(proxy, self._space) + self._experiment.to_gin()
+    return hashlib.sha256(text.encode()).hexdigest()
+
+  def _warm_up(self) -> None:
+    """Trains the whole detector, on another architecture for every batch."""
+    config = self._experiment.training
+    optimizer = build_optimizer(_schedule(config, self._proxy.warmup_epochs), self._num_images)
+    optimizer._create_all_weights(self._detector.trainable_variables)
+
+    @tf.function(reduce_retracing=True)
+    def step(batch: Mapping[str, tf.Tensor], wiring: Wiring) -> tf.Tensor:
+      self.traces.append("warm_up")
+      found = targets.assign_targets(
+        self._anchors, batch["boxes"], batch["classes"], config.match_iou
+      )
+      return self._update(
+        batch["image"], found, wiring, self._detector.trainable_variables, optimizer
+      )
+
+    rng = random.Random(config.seed)
+    count = num_steps(_schedule(config, self._proxy.warmup_epochs), self._num_images)
+    terms = []
+    with progress_bar(count, "warm up", "step") as bar:
+      for batch in self._train_batches().take(count):
+        wiring = Wiring(*map(tf.constant, wiring_of(self._space.sample(rng))))
+        terms.append(step(batch, wiring))
+        bar.update()
+    _check(terms)
+
+  def _prepare_trials(self) -> None:
+    """Makes the optimizer and the two functions that all trials run."""
+    trained = [
+      variable
+      for part in (self._detector.pyramid, self._detector.head, *self._detector.early_heads)
+      for variable in part.trainable_variables
+    ]
+    # Convolutions may be shared by several heads.
+    trained = list({id(variable): variable for variable in trained}.values())
+    config = _schedule(
+      self._experiment.training, self._proxy.epochs, rate=self._proxy.learning_rate
+    )
+    optimizer = build_optimizer(config, self._num_images)
+    optimizer._create_all_weights(trained)
+    self._start = [
+      (variable, tf.identity(variable))
+      for variable in [*self._detector.variables, *optimizer.variables()]
+    ]
+
+    signature = wiring_signature(self._experiment.detector.architecture)
+
+    @tf.function(input_signature=(_specs(self._batches[0]), signature))
+    def train_step(batch: _Batch, wiring: Wiring) -> tf.Tensor:
+      self.traces.append("train_step")
+      found = targets.AnchorTargets(tf.cast(batch.classes, tf.int32), batch.boxes)
+      return self._update(batch.features, found, wiring, trained, optimizer)
+
+    held_out = self._held_out[0]
+
+    @tf.function(input_signature=(*_specs(held_out[:3]), signature))
+    def infer(features, scaled_sizes, original_sizes, wiring: Wiring) -> list[dict[str, tf.Tensor]]:
+      self.traces.append("infer")
+      outputs = self._detector(features, training=False, wiring=wiring)
+      return detect_in_images(
+        outputs[-1], self._anchors, scaled_sizes, original_sizes, self._experiment.detector
+      )
+
+    self._train_step, self._infer = train_step, infer
+
+  def _update(
+    self,
+    inputs: tf.Tensor | Mapping[str, tf.Tensor],
+    found: targets.AnchorTargets,
+    wiring: Wiring,
+    variables: list[tf.Variable],
+    optimizer: tf_keras.optimizers.Optimizer,
+  ) -> tf.Tensor:
+    """Updates some weights from one batch; returns the loss terms as `_TERMS` names them."""
+    config = self._experiment.training
+    weights = config.exit_loss_weights or (1.0,) * self._experiment.detector.num_exits
+    with tf.GradientTape() as tape:
+      exits = self._detector(inputs, training=True, wiring=wiring)
+      exit_terms = losses.detection_losses(exits, found, config)
+      decay = losses.weight_decay_loss(variables, config.weight_decay)
+      supervised = [
+        weight * (terms["class_loss"] + terms["box_loss"])
+        for weight, terms in zip(weights, exit_terms, strict=True)
+      ]
+      loss = tf.add_n(supervised) + decay
+    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+    return tf.stack([loss, exit_terms[-1]["class_loss"], exit_terms[-1]["box_loss"], decay])
+
+  def _train_batches(self) -> tf.data.Dataset:
+    config = self._experiment.training
+    return input_pipeline.train_dataset(
+      self._experiment.input, self._experiment.detector.image_size, config.batch_size, config.seed
+    )
+
+  def _cached_batches(self) -> list[_Batch]:
+    """Returns the batches of a trial: the first of the recipe's stream, through the backbone."""
+    config = _schedule(self._experiment.training, self._proxy.epochs)
+    count = num_steps(config, self._num_images)
+
+    @tf.function
+    def prepare(batch: Mapping[str, tf.Tensor]) -> _Batch:
+      self.traces.append("cache_train")
+      found = targets.assign_targets(
+        self._anchors, batch["boxes"], batch["classes"], config.match_iou
+      )
+      features = self._features(batch["image"])
+      # Most memory beside the features is the targets'; a class fits into two bytes.
+      return _Batch(features, tf.cast(found.classes, tf.int16), found.boxes)
+
+    batches: list[_Batch] = []
+    for batch in progress_bar_over(self._train_batches().take(count), count, "backbone, training"):
+      batches.append(prepare(batch))
+      if len(batches) == 1:
+        self._check_memory(batches[0], count)
+    return batches
+
+  def _cached_held_out(self) -> list[_HeldOut]:
+    @tf.function
+    def prepare(image: tf.Tensor) -> dict[str, tf.Tensor]:
+      self.traces.append("cache_held_out")
+      return self._features(image)
+
+    dataset = input_pipeline.evaluation_dataset(
+      self._experiment.input,
+      self._experiment.detector.image_size,
+      self._experiment.training.evaluation_batch_size,
+    )
+    count = int(dataset.cardinality())
+    return [
+      _HeldOut(
+        prepare(batch["image"]),
+        batch["scaled_size"],
+        batch["original_size"],
+        batch["image_id"].numpy().tolist(),
+      )
+      for batch in progress_bar_over(dataset, count, "backbone, held out")
+    ]
+
+  def _features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns what the backbone makes of images, at the levels that the pyramid reads."""
+    levels = set(map(str, self._experiment.detector.architecture.levels))
+    features = self._detector.backbone(image, training=False)
+    return {level: features[level] for level in sorted(levels & features.keys())}
+
+  def _check_memory(self, batch: _Batch, count: int) -> None:
+    size = sum(tensor.dtype.size * int(tf.size(tensor)) for tensor in tf.nest.flatten(batch))
+    needed = size * count / 2**30
+    if needed > self._proxy.max_cache_gb:
+      raise UserError(
+        f"What a trial's {count} batches keep of the frozen backbone takes {needed:.1f} GB of a "
+        f"worker, more than Proxy.max_cache_gb = {self._proxy.max_cache_gb:g}. Raise it, or lower "
+        "Proxy.epochs or Training.images_per_epoch."
+      )
+
+  def _evaluate(self, wiring: Wiring) -> EvaluationResult:
+    label_map = self._dataset.label_map
+    results, image_ids = [], []
+    for batch in self._held_out:
+      found = self._infer(batch.features, batch.scaled_sizes, batch.original_sizes, wiring)
+      rows = {name: values.numpy() for name, values in found.items()}
+      results += coco_results(rows, batch.image_ids, label_map)
+      image_ids += [image_id for image_id in batch.image_ids if image_id >= 0]
+    part = self._experiment.input.evaluation_part
+    return evaluate_coco_results(self._dataset.annotation_file(part), results, label_map, image_ids)
+
+
+def progress_bar_over(items, count: int, description: str) -> Iterator:
+  """Yields the items under a progress bar."""
+  with progress_bar(count, description, "batch") as bar:
+    for item in items:
+      yield item
+      bar.update()
+
+
+def _schedule(config: TrainingConfig, epochs: float, rate: float = 1.0) -> TrainingConfig:
+  """Returns settings of a training of some epochs: warm-up in proportion, then a cosine to 0."""
+  return dataclasses.replace(
+    config,
+    epochs=epochs,
+    schedule="cosine",
+    learning_rate=config.learning_rate * rate,
+    warmup_learning_rate=config.warmup_learning_rate * rate,
+    warmup_epochs=config.warmup_epochs * epochs / config.epochs,
+  )
+
+
+def _specs(tensors):
+  """Returns the shapes and dtypes of tensors, for `tf.function`."""
+  return tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), tensors)
+
+
+def _check(terms: list[tf.Tensor]) -> None:
+  """Raises `TrainingDiverged` at the first step whose losses are not finite."""
+  values = np.stack([step.numpy() for step in terms])
+  finite = np.isfinite(values).all(axis=1)
+  if not finite.all():
+    step = int(np.argmin(finite))
+    raise TrainingDiverged(step + 1, dict(zip(_TERMS, values[step].tolist(), strict=True)))

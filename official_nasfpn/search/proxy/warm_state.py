@@ -1,0 +1,77 @@
+"""The weights that all trials of a shared proxy start from, on disk."""
+
+import os
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from official_nasfpn.search.storage import FileLock
+
+_FILE = "weights.npz"
+_FINGERPRINT = "fingerprint"
+_POLL_SECONDS = 0.5
+
+
+def load_or_make(
+  directory: Path,
+  fingerprint: str,
+  shapes: Mapping[str, tuple[int, ...]],
+  make: Callable[[], Mapping[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+  """Returns the weights in a directory; makes them if they are not there, damaged or other ones.
+
+  Of several processes that ask at the same time one makes them and the others wait. If it dies,
+  another one makes them.
+
+  Args:
+    directory: of the weights; is created.
+    fingerprint: names what decides the weights.
+    shapes: of the weights, by name.
+    make: returns them.
+  """
+  directory.mkdir(parents=True, exist_ok=True)
+  path = directory / _FILE
+  lock = FileLock(directory / ".lock")
+  while (weights := _read(path, fingerprint, shapes)) is None:
+    if not lock.acquire():
+      time.sleep(_POLL_SECONDS)
+      continue
+    try:
+      # Another process may have made them since.
+      if _read(path, fingerprint, shapes) is None:
+        _write(path, fingerprint, make())
+    finally:
+      lock.release()
+  return weights
+
+
+def _write(path: Path, fingerprint: str, weights: Mapping[str, np.ndarray]) -> None:
+  unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+  try:
+    with unfinished.open("wb") as file:
+      np.savez(file, **{_FINGERPRINT: np.array(fingerprint)}, **weights)
+    unfinished.replace(path)
+  except OSError:
+    unfinished.unlink(missing_ok=True)
+    raise
+
+
+def _read(
+  path: Path, fingerprint: str, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray] | None:
+  """Returns the weights, or None where the file does not hold them. Nothing in it is executed."""
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      if str(file[_FINGERPRINT]) != fingerprint:
+        return None
+      weights = {name: file[name] for name in shapes}
+  except (FileNotFoundError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    return None
+  if any(weights[name].shape != shape for name, shape in shapes.items()):
+    return None
+  if not all(np.isfinite(values).all() for values in weights.values()):
+    return None
+  return weights

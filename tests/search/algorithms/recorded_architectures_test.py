@@ -1,0 +1,177 @@
+"""Trained architectures: their table, the features that a surrogate sees, and the surrogate."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+
+from benchmarks.recorded_architectures import (
+  Recorded,
+  Surrogate,
+  cross_validate,
+  features,
+  read_table,
+  table_text,
+)
+from official_nasfpn.architecture import (
+  CATALOG,
+  PyramidSpec,
+  SearchSpace,
+  canonical_hash,
+  inputs_are_ordered,
+)
+from official_nasfpn.errors import UserError
+
+SPACE = SearchSpace()
+
+
+def recorded(seed: int, reward: float) -> Recorded:
+  spec = SPACE.sample(random.Random(seed))
+  return Recorded(0, seed + 1, canonical_hash(spec), reward, SPACE.encode(spec))
+
+
+def drawn_table(num: int = 60) -> list[Recorded]:
+  """Architectures rewarded for an output P4 that reads a fine level: learnable, with noise."""
+  rng = random.Random(0)
+  table = []
+  for seed in range(num):
+    entry = recorded(seed, 0.0)
+    reward = 0.3 - 0.05 * features(entry.spec)["P4 finest input"] + rng.gauss(0, 0.01)
+    table.append(dataclasses.replace(entry, reward=round(reward, 6)))
+  return table
+
+
+def swapped(spec: PyramidSpec) -> PyramidSpec:
+  """Swaps the inputs of every cell where that is harmless."""
+  cells = (
+    cell if inputs_are_ordered(spec, cell) else dataclasses.replace(cell, inputs=cell.inputs[::-1])
+    for cell in spec.cells
+  )
+  return dataclasses.replace(spec, cells=tuple(cells))
+
+
+def exchanged(spec: PyramidSpec, first: int) -> PyramidSpec | None:
+  """Exchanges two neighbouring cells in the building order, if one does not read the other."""
+  one, other = (spec.num_inputs + first, spec.num_inputs + first + 1)
+  if one in spec.cells[first + 1].inputs:
+    return None
+  number = {one: other, other: one}
+  cells = [
+    dataclasses.replace(cell, inputs=tuple(number.get(i, i) for i in cell.inputs))
+    for cell in spec.cells
+  ]
+  cells[first], cells[first + 1] = cells[first + 1], cells[first]
+  return dataclasses.replace(spec, cells=tuple(cells))
+
+
+def test_features_are_those_of_the_function_not_of_the_spec():
+  rng = random.Random(0)
+  num_exchanged = 0
+  for _ in range(60):
+    spec = SPACE.sample(rng)
+    assert features(swapped(spec)) == features(spec)
+    for first in (0, *range(2, 6)):
+      other = exchanged(spec, first)
+      if other is not None and canonical_hash(other) == canonical_hash(spec):
+        num_exchanged += 1
+        assert features(other) == features(spec)
+  assert num_exchanged > 20
+
+
+def test_features_of_the_discovered_architecture():
+  """Read off Figure 6 of the paper by hand."""
+  found = features(CATALOG["nas_fpn"])
+  assert found["pooling cells"] == 4
+  assert found["intermediate cells at 4"] == 2
+  # P3 is the first output and reads C3 and the second intermediate cell, which reads C4 and the
+  # first one, which reads C4 and C6.
+  assert found["P3 place"] == 0
+  assert found["P3 pools"] == 0
+  assert found["P3 from C3 length"] == 1
+  assert found["P3 from C6 length"] == 3
+  assert found["P3 from C6 coarsest level"] == 6
+  # C4 reaches P3 by the second intermediate cell, directly and through the first one.
+  assert found["P3 from C4 log ways"] == pytest.approx(np.log1p(2))
+  # P3 sees neither C5 nor C7: one more than there are cells, one above the highest level.
+  assert found["P3 from C7 length"] == 8
+  assert found["P3 from C7 coarsest level"] == 8
+
+
+def test_different_architectures_have_different_features():
+  rng = random.Random(1)
+  seen = {canonical_hash(spec): spec for spec in (SPACE.sample(rng) for _ in range(200))}
+  assert len({tuple(features(spec).values()) for spec in seen.values()}) > 0.98 * len(seen)
+  assert len({tuple(features(spec)) for spec in seen.values()}) == 1
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+  path, table = tmp_path / "table.csv", drawn_table(5)
+  path.write_text(table_text(table))
+  assert read_table(path) == table
+
+
+def test_the_recorded_benchmark_is_whole():
+  from pathlib import Path
+
+  import benchmarks.recorded_architectures as module
+
+  path = Path(module.__file__).parents[1] / "docs" / "bccd_search" / "trials.csv"
+  table = read_table(path)
+  assert table_text(table) == path.read_text()
+  assert len(table) >= 95
+  assert all(0 <= entry.reward <= 1 for entry in table)
+
+
+@pytest.mark.parametrize(
+  ("old", "new", "message"),
+  [
+    ("search_seed,", "seed,", "must begin with the line"),
+    (",0.350000,", ",good,", "line 3: could not convert string to float"),
+    (",0.350000,", ",nan,", "line 3: the reward nan is no number"),
+    (",0.350000,", ",", "line 3: .*Take the line out"),
+    ("FIRST_CHOICES", "9 9 9", "line 2: 28 choices make a pyramid, got 3"),
+    ("SECOND_HASH", "0123456789abcdef", "line 3: the choices are those of architecture"),
+    ("SECOND_LINE", "FIRST_LINE", "line 3: the architecture stands in line 2 already"),
+  ],
+)
+def test_what_is_wrong_with_a_table_is_said(tmp_path, old, new, message):
+  table = [recorded(0, 0.25), recorded(1, 0.35)]
+  text = table_text(table)
+  names = {
+    "FIRST_CHOICES": " ".join(map(str, table[0].choices)),
+    "SECOND_HASH": table[1].architecture_hash,
+    "FIRST_LINE": text.splitlines()[1],
+    "SECOND_LINE": text.splitlines()[2],
+  }
+  path = tmp_path / "table.csv"
+  path.write_text(text.replace(names.get(old, old), names.get(new, new), 1))
+  with pytest.raises(UserError, match=message):
+    read_table(path)
+
+
+def test_a_missing_table_is_said(tmp_path):
+  with pytest.raises(UserError, match="There is no table"):
+    read_table(tmp_path / "none.csv")
+
+
+def test_the_surrogate_predicts_what_can_be_learnt_and_the_same_each_time():
+  table = drawn_table()
+  unseen = [SPACE.sample(random.Random(seed)) for seed in range(1000, 1050)]
+  truth = [0.3 - 0.05 * features(spec)["P4 finest input"] for spec in unseen]
+  predicted = Surrogate(table)(unseen)
+  assert np.corrcoef(predicted, truth)[0, 1] > 0.9
+  np.testing.assert_array_equal(Surrogate(table)(unseen), predicted)
+  np.testing.assert_allclose(Surrogate(table)([swapped(spec) for spec in unseen]), predicted)
+
+
+def test_cross_validation_tells_a_reward_from_noise():
+  table = drawn_table()
+  fit = cross_validate(table)
+  assert fit.r2 > 0.8
+  assert fit.spearman > 0.7
+  assert 0.005 < fit.residual < 0.04
+  assert cross_validate(table) == fit
+  rng = np.random.default_rng(0)
+  by_chance = [dataclasses.replace(entry, reward=float(rng.normal())) for entry in table]
+  assert cross_validate(by_chance).r2 < 0.3

@@ -1,0 +1,107 @@
+"""Rank correlations and noise against published and closed-form numbers."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from official_nasfpn.search.proxy.rank_correlation import kendall, noise_of, spearman
+
+# Shrout and Fleiss (1979), "Intraclass correlations", table 2: six targets, four judges. Table
+# 4 there gives ICC(3,1) = 0.71, table 3 the mean squares 11.24, 32.49 and 1.02.
+SHROUT_FLEISS = np.array(
+  [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float
+)
+
+
+def test_reliability_is_that_of_shrout_and_fleiss():
+  noise = noise_of(SHROUT_FLEISS)
+  assert noise.reliability == pytest.approx(0.71, abs=0.005)
+  assert noise.within**2 == pytest.approx(1.02, abs=0.005)
+  assert noise.between**2 == pytest.approx((11.24 - 1.02) / 4, abs=0.005)
+  assert noise.seed**2 == pytest.approx((32.49 - 1.02) / 6, abs=0.005)
+  assert (noise.num_architectures, noise.num_seeds) == (6, 4)
+  assert not noise.drowns_differences
+
+
+def test_noise_is_found_as_it_was_put_in():
+  rng = np.random.default_rng(0)
+  rewards = (
+    rng.normal(0, 0.05, (2000, 1)) + rng.normal(0, 0.02, (2000, 4)) + np.array([0, 0.1, 0, 0.2])
+  )
+  noise = noise_of(rewards)
+  assert noise.between == pytest.approx(0.05, rel=0.05)
+  assert noise.within == pytest.approx(0.02, rel=0.05)
+  assert noise.reliability == pytest.approx(25 / 29, abs=0.02)
+  # The correlation to expect between the rewards of two seeds.
+  assert np.corrcoef(rewards[:, 0], rewards[:, 1])[0, 1] == pytest.approx(
+    noise.reliability, abs=0.02
+  )
+
+
+def test_what_a_seed_adds_to_all_alike_is_no_noise():
+  rng = np.random.default_rng(1)
+  rewards = rng.normal(size=(10, 3))
+  shifted = noise_of(rewards + np.array([0.0, 5.0, -3.0]))
+  assert shifted.within == pytest.approx(noise_of(rewards).within)
+  assert shifted.reliability == pytest.approx(noise_of(rewards).reliability)
+  assert shifted.seed > 1
+
+
+def test_noise_larger_than_differences_is_seen():
+  rng = np.random.default_rng(2)
+  noise = noise_of(rng.normal(0, 0.01, (40, 1)) + rng.normal(0, 0.05, (40, 3)))
+  assert noise.drowns_differences
+  assert noise.reliability < 0.5
+
+
+def test_rewards_without_any_difference():
+  noise = noise_of(np.full((4, 3), 0.2))
+  assert (noise.within, noise.between, noise.reliability) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (3, 1)])
+def test_noise_needs_two_of_each(shape):
+  with pytest.raises(ValueError, match="two architectures and two seeds"):
+    noise_of(np.zeros(shape))
+
+
+def test_correlations_without_ties_follow_their_definitions():
+  rng = np.random.default_rng(3)
+  x = rng.normal(size=25)
+  y = x + rng.normal(size=25)
+  rank_difference = stats.rankdata(x) - stats.rankdata(y)
+  assert spearman(x, y).value == pytest.approx(
+    1 - 6 * (rank_difference**2).sum() / (25 * (25**2 - 1))
+  )
+  signs = np.sign(np.subtract.outer(x, x)) * np.sign(np.subtract.outer(y, y))
+  assert kendall(x, y).value == pytest.approx(signs.sum() / (25 * 24))
+
+
+def test_intervals_agree_with_those_of_scipy():
+  rng = np.random.default_rng(4)
+  x = rng.normal(size=30)
+  y = x + rng.normal(size=30)
+  found = spearman(x, y)
+  scipys = stats.bootstrap(
+    (x, y),
+    lambda a, b: stats.spearmanr(a, b).statistic,
+    paired=True,
+    vectorized=False,
+    n_resamples=2000,
+    method="percentile",
+    rng=np.random.default_rng(5),
+  ).confidence_interval
+  assert (found.low, found.high) == pytest.approx((scipys.low, scipys.high), abs=0.04)
+  assert found == spearman(x, y)  # The same seed, the same interval.
+
+
+def test_few_pairs_have_an_interval_too():
+  found = kendall([1, 2, 3], [1, 3, 2])
+  assert -1 <= found.low <= found.value <= found.high <= 1
+  assert found.num_pairs == 3
+
+
+@pytest.mark.parametrize("values", [([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3])])
+def test_no_correlation_without_differences(values):
+  with pytest.raises(ValueError, match="three pairs"):
+    spearman(*values)

@@ -1,0 +1,148 @@
+"""Trials from shared weights: one graph, one reward for an architecture, no growing memory."""
+
+import dataclasses
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.errors import UserError
+from official_nasfpn.search.proxy import proxy_task
+from official_nasfpn.search.proxy.config import ProxyConfig
+from official_nasfpn.search.workers.evaluation import OutsideASearch, TrialFailed
+from official_nasfpn.training.experiment import load_experiment
+
+SPACE = SearchSpace()
+PROXY = ProxyConfig(mode="shared", warmup_epochs=2.0, epochs=0.5, learning_rate=0.5)
+MEMORY_MB = 30
+
+
+def specs(count):
+  rng = random.Random(5)
+  return [SPACE.sample(rng) for _ in range(count)]
+
+
+def make_shared(recipe, warm_dir, proxy=PROXY, params=()):
+  from official_nasfpn.search.proxy.shared_proxy import SharedProxy
+
+  experiment, dataset = proxy_task.open_on_holdout(load_experiment([recipe], params))
+  return SharedProxy(proxy, SPACE, experiment, dataset, warm_dir)
+
+
+def rewards_of(shared, architectures):
+  """Returns what is known of each evaluation, to the last digit."""
+  return [shared.train(spec, lambda fraction: None).to_json() for spec in architectures]
+
+
+@pytest.mark.slow
+def test_one_graph_and_rewards_that_depend_on_the_architecture_alone(recipe, tmp_path):
+  shared = make_shared(recipe, tmp_path / "warm")
+  weights = [variable.numpy() for variable in shared._detector.backbone.variables]
+  architectures = specs(4)
+  forward = rewards_of(shared, architectures)
+  assert len(set(forward)) == len(architectures)
+  assert rewards_of(shared, architectures[::-1]) == forward[::-1]
+  # The frozen backbone did not move.
+  for variable, value in zip(shared._detector.backbone.variables, weights, strict=True):
+    assert (variable.numpy() == value).all()
+  assert sorted(shared.traces) == [
+    "cache_held_out",
+    "cache_train",
+    "infer",
+    "train_step",
+    "warm_up",
+  ]
+
+  # Another worker reads the weights, and its first trial is another one.
+  other = make_shared(recipe, tmp_path / "warm")
+  assert "warm_up" not in other.traces
+  assert rewards_of(other, architectures[2:]) == forward[2:]
+
+  # Another search of the same recipe makes the same weights.
+  again = make_shared(recipe, tmp_path / "warm again")
+  assert rewards_of(again, architectures[1:2]) == forward[1:2]
+
+
+@pytest.mark.slow
+def test_a_search_with_two_workers_warms_up_once(recipe, tmp_path, run_program):
+  search_dir = tmp_path / "search"
+  arguments = ["--gin_file", recipe, "--search_dir", search_dir, "--num_workers", 2]
+  for binding in ("Proxy.mode='shared'", "Search.num_trials=6", "Search.trials_per_update=6"):
+    arguments += ["--gin_param", binding]
+  result = run_program("search", *arguments)
+  assert result.returncode == 0, result.stderr
+  logs = [path.read_text() for path in (search_dir / "workers").glob("*.log")]
+  assert sum("warm up" in log for log in logs) == 1
+  assert (search_dir / "warm_state" / "weights.npz").is_file()
+  assert "Proxy.mode = 'shared'" in (search_dir / "recipe.gin").read_text()
+
+  # The trials' rewards are those of any other process.
+  from official_nasfpn.search.report.found import read_trials
+
+  trial = read_trials(search_dir)[3]
+  evaluate = proxy_task.make_evaluate(search_dir)
+  assert evaluate(SPACE.decode(trial.choices), tmp_path, OutsideASearch()).reward == trial.reward
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow(recipe, tmp_path):
+  code = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import shared_proxy_test as test
+shared = test.make_shared({str(recipe)!r}, Path({str(tmp_path / "warm")!r}))
+for number, spec in enumerate(test.specs(50), start=1):
+  shared.train(spec, lambda fraction: None)
+  if number in (10, 50):
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    print("rss", pages * {os.sysconf("SC_PAGE_SIZE")} // 2**20, flush=True)
+"""
+  result = subprocess.run(
+    [sys.executable, "-c", code],
+    cwd=Path(__file__).parents[3],
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=900,
+  )
+  assert result.returncode == 0, result.stderr
+  after_10, after_50 = (int(line.split()[1]) for line in result.stdout.splitlines())
+  assert after_50 - after_10 < MEMORY_MB, result.stdout
+
+
+@pytest.mark.slow
+def test_a_diverging_trial_is_a_bad_architecture(recipe, tmp_path):
+  experiment, dataset = proxy_task.open_on_holdout(load_experiment([recipe]))
+  make_shared(recipe, tmp_path / "warm")
+  training = dataclasses.replace(experiment.training, learning_rate=1e30)
+  evaluate = proxy_task.evaluation_by(
+    PROXY, SPACE, dataclasses.replace(experiment, training=training), dataset, tmp_path / "hot"
+  )
+  with pytest.raises(TrialFailed, match="NaN or infinite at train step"):
+    evaluate(specs(1)[0], tmp_path, OutsideASearch())
+
+
+def test_what_it_cannot_do_is_said(recipe, tmp_path):
+  with pytest.raises(UserError, match="drops no blocks"):
+    make_shared(recipe, tmp_path / "warm", params=["Training.drop_block_rate = 0.1"])
+  assert not (tmp_path / "warm").exists()
+
+
+@pytest.mark.slow
+def test_too_much_memory_is_said_before_it_is_taken(recipe, tmp_path):
+  proxy = dataclasses.replace(PROXY, warmup_epochs=0.1, epochs=100.0, max_cache_gb=0.05)
+  with pytest.raises(UserError, match=r"more than Proxy.max_cache_gb = 0.05"):
+    make_shared(recipe, tmp_path / "warm", proxy)
+
+
+def test_a_plain_proxy_leaves_recipes_as_they_were(recipe):
+  text = proxy_task.resolved_recipe([recipe], [])
+  assert "Proxy" not in text
+  shared = proxy_task.resolved_recipe([recipe], ["Proxy.mode = 'shared'"])
+  assert shared.startswith(text)
+  assert "Proxy.warmup_epochs = 2.0" in shared

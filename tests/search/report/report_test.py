@@ -1,0 +1,273 @@
+"""The report as a file: what it says, of which searches, and what it costs to write."""
+
+import contextlib
+import html.parser
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from official_nasfpn.architecture import (
+  CATALOG,
+  pyramid_multiply_adds,
+  pyramid_parameters,
+  unconsumed_inputs,
+)
+from official_nasfpn.errors import UserError
+from official_nasfpn.search.recipe import read_recipe
+from official_nasfpn.search.report.found import read_trials
+from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
+from official_nasfpn.search.report.html.page import write_report
+from official_nasfpn.search.report.html.table import trial_rows
+from official_nasfpn.search.report.pareto import pareto_front
+from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
+from tests.search.report.searches import WORKER, eventful_search, long_search, new_search
+
+ROOT = Path(__file__).parents[3]
+
+
+class _Text(html.parser.HTMLParser):
+  """Collects the text that a person sees, element by element, and the tags."""
+
+  def __init__(self):
+    super().__init__()
+    self.texts: list[str] = []
+    self.tags: list[tuple[str, dict]] = []
+    self._hidden = False
+
+  def handle_starttag(self, tag, attributes):
+    self.tags.append((tag, dict(attributes)))
+    self._hidden = tag in ("script", "style")
+
+  def handle_endtag(self, tag):
+    self._hidden = False
+
+  def handle_data(self, data):
+    if not self._hidden and data.strip():
+      self.texts.append(data.strip())
+
+
+def parsed(report: Path) -> _Text:
+  text = _Text()
+  text.feed(report.read_text(encoding="utf-8"))
+  return text
+
+
+def tile(texts: list[str], name: str) -> str:
+  return texts[texts.index(name) + 1]
+
+
+@pytest.fixture
+def search_dir(tmp_path):
+  eventful_search(tmp_path)
+  return tmp_path
+
+
+def test_the_program_writes_one_file_beside_the_search(search_dir, run_program):
+  before = {path.name for path in search_dir.iterdir()}
+  trials = read_trials(search_dir)
+  result = run_program("report", "--search_dir", search_dir)
+  assert result.returncode == 0, result.stderr
+  assert result.stdout == f"{search_dir / 'report.html'}\n"
+  assert {path.name for path in search_dir.iterdir()} == before | {"report.html"}
+  assert read_trials(search_dir) == trials
+  other = search_dir / "folder" / "other.html"
+  assert run_program("report", "--search_dir", search_dir, "--output", other).returncode == 0
+  assert other.is_file()
+
+
+def test_it_says_what_a_person_asks_first(search_dir):
+  report = search_dir / "report.html"
+  write_report(search_dir, report, now=2_000_000_000)
+  texts = parsed(report).texts
+  assert search_dir.name in texts
+  assert tile(texts, "best reward") == "0.5000"
+  assert tile(texts, "trials sampled") == "9"
+  assert "of 20" in texts
+  assert tile(texts, "unique architectures") == "8"
+  assert tile(texts, "trained") == "3"
+  assert "1 in training, 1 waiting" in texts
+  assert tile(texts, "stopped early") == "1"
+  assert tile(texts, "reused") == "1"
+  assert tile(texts, "failed") == "3"
+  assert "ppo" in texts
+  assert "stopped" in texts  # The lease of the running trial is long over.
+  assert "Entropy of a decision, nats" in texts
+  assert "Search.num_trials = 20" in report.read_text()
+
+
+def test_nothing_in_it_is_loaded_from_elsewhere(search_dir):
+  report = search_dir / "report.html"
+  write_report(search_dir, report, now=0)
+  text = report.read_text()
+  for tag, attributes in parsed(report).tags:
+    assert tag not in ("link", "img", "iframe", "object", "embed", "base"), tag
+    assert not {"src", "srcset", "data", "action", "background"} & attributes.keys(), tag
+    assert attributes.get("href", "#").startswith("#"), attributes
+  # A name, not an address: what an SVG made by a script needs.
+  assert re.findall(r"https?://[^\"' ]+", text) == ["http://www.w3.org/2000/svg"]
+  assert "url(" not in text
+  assert "@import" not in text
+
+
+def test_texts_of_the_store_are_never_markup(search_dir):
+  report = search_dir / "report.html"
+  write_report(search_dir, report, now=0)
+  content = parsed(report)
+  assert WORKER in content.texts
+  assert [tag for tag, _ in content.tags].count("script") == 2
+  assert all(tag not in ("img", "b") for tag, _ in content.tags)
+  assert not any(name.startswith("on") for _, attributes in content.tags for name in attributes)
+
+
+def test_failures_are_grouped_by_reason(search_dir):
+  groups = group_failures(read_trials(search_dir))
+  assert [(group.reason, group.alike, group.trials) for group in groups] == [
+    ("<script>alert(1)</script> NaN at step 7", True, (5, 6)),
+    ("out of memory", False, (7,)),
+  ]
+  write_report(search_dir, search_dir / "report.html", now=0)
+  texts = parsed(search_dir / "report.html").texts
+  at = texts.index("<script>alert(1)</script> NaN at step 7")
+  assert texts[at + 1 : at + 6] == ["and alike", "2", "5", ",", "6"]
+
+
+def test_the_cost_of_every_worker(search_dir):
+  trials = read_trials(search_dir)
+  costs = {cost.worker: cost for cost in cost_by_worker(trials)}
+  assert {name: (cost.done, cost.failed) for name, cost in costs.items()} == {
+    WORKER: (2, 2),
+    "b": (1, 1),
+  }
+  summary = summarize(trials, 20, now=0)
+  assert sum(cost.hours for cost in costs.values()) == pytest.approx(summary.worker_hours)
+
+
+def test_a_pause_does_not_slow_the_estimate(tmp_path):
+  """Two trials of an hour each, two at a time, a night, and two more: four in two hours."""
+  now = 0.0
+  specs = [CATALOG["nas_fpn"]] * 4
+  store = new_search(tmp_path, num_trials=10, specs=specs, clock=lambda: now)
+  for begin in (0.0, 50_000.0):
+    now = begin
+    claimed = [store.claim(worker) for worker in ("a", "b")]
+    now = begin + 3600
+    for trial in claimed:
+      assert store.renew(trial.number, trial.attempt, 0.99)
+      assert store.report_reward(trial.number, trial.attempt, 0.5)
+  summary = summarize(store.trials(), 10, now=100_000)
+  store.close()
+  assert summary.trials_per_hour == pytest.approx(2)
+  assert summary.hours_left == pytest.approx(3)
+  assert summary.worker_hours == pytest.approx(4)
+  assert summary.worker_hours_left == pytest.approx(6)
+
+
+def test_a_search_without_a_trial_yet(tmp_path):
+  new_search(tmp_path, num_trials=10, specs=[]).close()
+  write_report(tmp_path, tmp_path / "report.html", now=0)
+  texts = parsed(tmp_path / "report.html").texts
+  assert "not begun" in texts
+  assert tile(texts, "trials sampled") == "0"
+  assert tile(texts, "time left") == "—"
+  assert "No trial has a reward yet." in texts
+
+
+def test_a_finished_search_has_nothing_left(tmp_path):
+  store = new_search(tmp_path, num_trials=1, specs=[CATALOG["nas_fpn"]])
+  store.report_reward(1, store.claim("a").attempt, 0.25)
+  store.close()
+  write_report(tmp_path, tmp_path / "report.html", now=0)
+  texts = parsed(tmp_path / "report.html").texts
+  assert "finished" in texts
+  assert tile(texts, "time left") == "0 min"
+
+
+def test_a_trial_whose_text_is_no_architecture_is_still_listed(search_dir):
+  with contextlib.closing(sqlite3.connect(search_dir / "search.db")) as database:
+    database.execute("UPDATE trials SET architecture = 'import os' WHERE number = 2")
+    database.commit()
+  write_report(search_dir, search_dir / "report.html", now=0)
+  report = parsed(search_dir / "report.html")
+  assert tile(report.texts, "best reward") == "0.5000"
+  assert {"id": "trial-2"} in [attributes for _, attributes in report.tags]
+
+
+def test_measured_multiply_adds_count_only_where_all_have_them(tmp_path):
+  specs = [CATALOG["nas_fpn"], CATALOG["panet"]]
+  store = new_search(tmp_path, num_trials=3, specs=specs)
+  store.report_reward(1, store.claim("a").attempt, 0.5, {"multiply_adds": 3_250_000_000})
+  recipe = read_recipe(tmp_path)
+  measured = trial_rows(store.trials(), recipe)
+  assert [row.multiply_adds for row in measured] == [3_250_000_000, None]
+  write_report(tmp_path, tmp_path / "report.html", now=0)
+  texts = parsed(tmp_path / "report.html").texts
+  assert "multiply-adds of the detector on one image, millions" in texts
+  assert "3,250.0" in texts
+  store.report_reward(2, store.claim("a").attempt, 0.25)
+  rows = trial_rows(store.trials(), recipe)
+  store.close()
+  assert [row.multiply_adds for row in rows] == [
+    pyramid_multiply_adds(spec, 32, (256, 256)) for spec in specs
+  ]
+  assert [row.parameters for row in rows] == [pyramid_parameters(spec, 32) for spec in specs]
+
+
+@pytest.mark.parametrize("missing", ["search.db", "recipe.gin"])
+def test_no_search_is_one_clear_line(search_dir, missing, run_program):
+  (search_dir / missing).unlink()
+  result = run_program("report", "--search_dir", search_dir)
+  assert result.returncode == 1
+  assert result.stderr.startswith(f"error: There is no search in {search_dir}: it has no {missing}")
+  assert not (search_dir / "report.html").exists()
+
+
+def test_an_output_that_cannot_be_written(search_dir):
+  (search_dir / "file").touch()
+  with pytest.raises(UserError, match="choose another --output"):
+    write_report(search_dir, search_dir / "file" / "report.html", now=0)
+
+
+def test_the_front_has_what_nothing_beats():
+  costs, rewards = [3, 1, 2, 2, 4, 1], [0.5, 0.1, 0.4, 0.3, 0.5, 0.1]
+  front = pareto_front(costs, rewards)
+  assert front == [1, 2, 0]
+  for index in range(len(costs)):
+    beaten = any(
+      costs[i] <= costs[index] and rewards[i] >= rewards[index] for i in front if i != index
+    )
+    assert beaten != (index in front)
+
+
+def test_a_drawing_in_the_report_has_every_layer():
+  svg = draw_pyramid_svg(CATALOG["nas_fpn"], "NAS-FPN")
+  for text in ("C3", "C7", "P3", "P7", "sum", "GP", "1/8", "1/128"):
+    assert f">{text}</text>" in svg
+  added = sum(map(len, unconsumed_inputs(CATALOG["nas_fpn"])))
+  assert svg.count("<g><path") == 2 * CATALOG["nas_fpn"].num_cells
+  assert svg.count('<g class="added"><path') == added
+  assert 'aria-label="NAS-FPN"' in svg
+
+
+@pytest.mark.slow
+def test_25_000_trials_give_a_bounded_file_in_bounded_memory(tmp_path):
+  long_search(tmp_path, 25_000)
+  code = f"""
+import resource, time
+from pathlib import Path
+from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
+from official_nasfpn.search.report.html.page import write_report
+where = Path({str(tmp_path)!r})
+write_report(where, where / "report.html", now=0)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+  run = subprocess.run(
+    [sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True
+  )
+  assert (tmp_path / "report.html").stat().st_size < 15e6
+  assert int(run.stdout) < 1_500_000  # KiB
+  texts = parsed(tmp_path / "report.html").texts
+  assert tile(texts, "trials sampled") == "25,000"
