@@ -1,0 +1,113 @@
+"""`python -m official_nasfpn.proxy_check` from beginning to end, on drawn shapes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PATIENCE = 300
+
+
+def arguments(recipe, output_dir, *more):
+  return [
+    f"--gin_file={recipe}",
+    "--gin_param=Proxy.mode='shared'",
+    "--target_gin_param=Training.epochs = 0.3",
+    "--num_architectures=4",
+    "--num_seeds=2",
+    f"--output_dir={output_dir}",
+    *more,
+  ]
+
+
+def lines(path):
+  return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.slow
+def test_a_check_that_is_killed_goes_on_and_ends_in_figures(recipe, tmp_path, run_program):
+  output_dir = tmp_path / "check"
+  trainings = output_dir / "trainings.jsonl"
+  command = [sys.executable, "-m", "official_nasfpn.proxy_check", *arguments(recipe, output_dir)]
+  process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+  deadline = time.monotonic() + PATIENCE
+  while len(lines(trainings)) < 2:
+    assert process.poll() is None
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
+  os.kill(process.pid, signal.SIGKILL)
+  process.wait()
+  # What was writing may have been killed too.
+  with trainings.open("a") as file:
+    file.write('{"recipe": "unfini')
+
+  result = run_program("proxy_check", *arguments(recipe, output_dir))
+  assert result.returncode == 0, result.stderr
+  rows = [json.loads(line) for line in lines(trainings)]
+  # Four architectures: a target, and two seeds of the proxy; none twice.
+  assert len(rows) == 12
+  assert len({(row["recipe"], row["architecture"], row["seed"]) for row in rows}) == 12
+  summary = json.loads((output_dir / "summary.json").read_text())
+  assert summary["mode"] == "shared"
+  assert [len(row["rewards"]) for row in summary["rows"]] == [2] * 4
+  assert any(row["name"].endswith(" nas_fpn") for row in summary["rows"])
+  assert summary["noise"]["num_seeds"] == 2
+  assert set(summary["seconds"]) == {"proxy", "target"}
+  assert (output_dir / "proxy_check.png").stat().st_size > 10_000
+  for warning in summary["warnings"]:
+    assert f"warning: {warning}" in result.stdout
+
+  # Finished: the same command shows the same, and trains nothing.
+  before = trainings.read_bytes()
+  again = run_program("proxy_check", *arguments(recipe, output_dir))
+  assert (again.returncode, again.stdout) == (0, result.stdout)
+  assert trainings.read_bytes() == before
+
+  # The plain proxy takes the targets that are there; recorded rewards spare its trainings.
+  table = tmp_path / "trials.csv"
+  table.write_text(
+    "reward,choices\n"
+    + "".join(f"0.{index}1,{row['choices']}\n" for index, row in enumerate(rows[:12:3]))
+  )
+  plain = run_program(
+    "proxy_check",
+    *arguments(recipe, tmp_path / "plain", f"--trainings={trainings}"),
+    "--gin_param=Proxy.mode='plain'",
+    "--num_seeds=1",
+    f"--rewards={table}",
+  )
+  assert plain.returncode == 0, plain.stderr
+  new = [json.loads(line) for line in lines(trainings)][12:]
+  known = {row["choices"] for row in rows}
+  assert all(row["choices"] not in known or row["architecture"] for row in new)
+  assert json.loads((tmp_path / "plain" / "summary.json").read_text())["noise"] is None
+
+
+def test_a_target_that_is_the_proxy_is_refused(recipe, tmp_path, run_program):
+  result = run_program(
+    "proxy_check",
+    f"--gin_file={recipe}",
+    "--target_gin_param=Input.train_parts = ('train',)",
+    "--target_gin_param=Input.evaluation_part = 'holdout'",
+    f"--output_dir={tmp_path / 'check'}",
+  )
+  assert result.returncode == 1
+  assert "The target is the proxy itself." in result.stderr
+  assert not (tmp_path / "check").exists()
+
+
+def test_an_unknown_setting_of_the_proxy_names_the_nearest(recipe, tmp_path, run_program):
+  result = run_program(
+    "proxy_check",
+    f"--gin_file={recipe}",
+    "--gin_param=Proxy.epoch = 3",
+    f"--output_dir={tmp_path / 'check'}",
+  )
+  assert result.returncode == 1
+  assert "Did you mean Proxy.epochs?" in result.stderr
