@@ -1,10 +1,16 @@
 """The rule that stops hopeless trials."""
 
+import functools
 import random
 
 import pytest
 
+from official_nasfpn.architecture import SearchSpace, canonical_hash, to_gin
+from official_nasfpn.search.fingerprint import code_fingerprint
+from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 from official_nasfpn.search.workers.early_stopping import is_hopeless
+from official_nasfpn.search.workers.evaluation import Evaluation
+from official_nasfpn.search.workers.trial_worker import run_worker
 
 OTHERS = [0.1, 0.2, 0.3, 0.4, 0.5]
 
@@ -38,3 +44,35 @@ def test_as_trials_come_the_best_half_goes_on():
   assert max(values) in kept
   # The first ten, and half of the rest.
   assert len(kept) == pytest.approx(10 + 390 / 2, abs=30)
+
+
+def test_a_worker_stops_what_others_have_left_behind(tmp_path):
+  values = [0.4, 0.5, 0.6, 0.1, 0.7, 0.3, 0.65]
+  store = TrialStore(tmp_path / "search.db")
+  store.create()
+  store.begin("Search.seed = 0\n", code_fingerprint())
+  rng = random.Random(0)
+  for number in range(1, len(values) + 1):
+    spec = SearchSpace().sample(rng)
+    store.propose([NewTrial(number, 1, (), (), canonical_hash(spec), to_gin(spec))])
+
+  def evaluate(spec, trial_dir, progress):
+    value = values[int(trial_dir.name) - 1]
+    if progress.is_hopeless(0.5, value / 2):
+      return Evaluation(value / 2, {"AP": value / 2, "stopped_at": 0.5})
+    return Evaluation(value, {"AP": value})
+
+  run_worker(
+    store,
+    tmp_path,
+    evaluate,
+    "worker-0",
+    recipe="Search.seed = 0\n",
+    trials_per_worker=len(values),
+    is_hopeless=functools.partial(is_hopeless, quantile=0.5, min_others=3),
+  )
+  trials = store.trials()
+  store.close()
+  # The fourth and the sixth are below the median of all before them.
+  assert [trial.number for trial in trials if "stopped_at" in trial.metrics] == [4, 6]
+  assert [trial.reward for trial in trials] == [0.4, 0.5, 0.6, 0.05, 0.7, 0.15, 0.65]

@@ -1,0 +1,32 @@
+"""What one image costs the detector of a trial."""
+
+import dataclasses
+
+import pytest
+
+from official_nasfpn.architecture import CATALOG
+from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.modeling.detector import build_detector
+from official_nasfpn.modeling.model_size import total_size
+from official_nasfpn.search.proxy.cost import latency_of, multiply_adds_of
+
+CONFIG = DetectorConfig(
+  backbone="R-10", num_filters=8, num_repeats=2, head_num_convs=1, image_size=(128, 128)
+)
+
+
+@pytest.mark.parametrize("separable", [False, True])
+def test_multiply_adds_are_those_of_the_whole_detector(separable):
+  config = dataclasses.replace(CONFIG, separable_convolutions=separable)
+  count = multiply_adds_of(config, num_classes=3)
+  costs = []
+  for name in ("nas_fpn", "panet", "bifpn_like"):
+    architecture = CATALOG[name]
+    detector = build_detector(dataclasses.replace(config, architecture=architecture), 3)
+    costs.append(count(architecture))
+    assert costs[-1] == total_size(detector).multiply_adds
+  assert len(set(costs)) == 3
+
+
+def test_latency_is_a_time():
+  assert 0 < latency_of(CONFIG, num_classes=3)(CATALOG["nas_fpn"]) < 60_000
