@@ -207,7 +207,7 @@ class TestLostAnswers:
       assert through_a_cut(lambda cut, n=first: cut.report_reward(n, 1, 0.25, {"AP": n}))
       assert through_a_cut(lambda cut: cut.claim("a")).number == first + 1
       assert through_a_cut(lambda cut, n=first: cut.report_failure(n + 1, 1, "NaN"))
-      through_a_cut(lambda cut, u=update: cut.mark_learnt(u, b"state", {"entropy": u}))
+      through_a_cut(lambda cut, u=update: cut.mark_learnt(u, [2 * u], b"state", {"entropy": u}))
       through_a_cut(lambda cut: cut.begin("", "code"))
       counts = through_a_cut(lambda cut: cut.counts())
       assert (counts.sampled, counts.done, counts.failed) == (2 * update, update, update)
@@ -289,7 +289,7 @@ class TestOneController:
       stack.enter_context(open_store().exclusive())
       for write in (
         lambda: store.propose([new_trial(1)]),
-        lambda: store.mark_learnt(1, b"", {}),
+        lambda: store.mark_learnt(1, [], b"", {}),
       ):
         with pytest.raises(UserError, match="Another search"):
           write()
@@ -300,7 +300,7 @@ def _propose(store: TrialStore, num_trials: int) -> None:
   for first in range(1, num_trials + 1, 20):
     update = first // 20 + 1
     store.propose([new_trial(number, update) for number in range(first, first + 20)])
-    store.mark_learnt(update, str(update).encode(), {})
+    store.mark_learnt(update, [], str(update).encode(), {})
 
 
 def _work(url: str, num_trials: int, log: Path) -> None:

@@ -410,10 +410,10 @@ class TestJoining:
     store = open_store()
     store.begin(self.RECIPE, "code 1")
     with pytest.raises(
-      UserError, match="another --store.*\n  Detector.num_filters: 8 there, 16 now"
+      UserError, match=r"another --store.*\n  Detector.num_filters: 8 there, 16 now"
     ):
       store.begin(self.RECIPE.replace("8", "16"), "code 1")
-    with pytest.raises(UserError, match="Search.num_trials: 24 there, 12 now"):
+    with pytest.raises(UserError, match=r"Search.num_trials: 24 there, 12 now"):
       store.begin(self.RECIPE.replace("24", "12"), "code 1")
     assert store.recipe() == self.RECIPE
 
