@@ -4,9 +4,11 @@ The same command continues a search that was interrupted, and shows the result o
 finished; `--search_dir D --status` shows at any time what has been found.
 """
 
+import dataclasses
 import os
 import random
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from official_nasfpn.errors import UserError, refuse_positional_arguments, run_p
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import begun_store, run_search
+from official_nasfpn.search.planning import plan_of
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import settle_recipe
 from official_nasfpn.search.report.events import EventLog
@@ -25,6 +28,7 @@ from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.results import results_table, write_results
 from official_nasfpn.search.store.connection import parse_url, without_password
 from official_nasfpn.search.store.trial_store import TrialStore
+from official_nasfpn.search.workers.local_launcher import LocalLauncher
 from official_nasfpn.search.workers.making import (
   LAUNCHERS,
   LauncherFlags,
@@ -85,10 +89,16 @@ _DRY_RUN = flags.DEFINE_bool(
   "Check recipe and data, print how many trials there would be and what one would do and cost, and "
   "write nothing. Needs no --search_dir.",
 )
+_PLAN = flags.DEFINE_bool(
+  "plan",
+  False,
+  "Train two architectures on each worker, on this machine, print what the whole search will cost "
+  "on --num_workers, and keep nothing. Needs no --search_dir.",
+)
 flags.register_multi_flags_validator(
-  ["search_dir", "dry_run"],
-  lambda values: values["search_dir"] or values["dry_run"],
-  "--search_dir is needed, unless with --dry_run.",
+  ["search_dir", "dry_run", "plan"],
+  lambda values: any(values.values()),
+  "--search_dir is needed, unless with --dry_run or --plan.",
 )
 
 
@@ -101,6 +111,9 @@ def main(argv: list[str]) -> None:
   proxy_recipe, config, space = _read_recipe(_gin_files(search_dir), _GIN_PARAM.value)
   if _DRY_RUN.value:
     _print_plan(proxy_recipe, config, space)
+    return
+  if _PLAN.value:
+    _print_measured_plan(proxy_recipe, config, space)
     return
   recipe = _as_text(proxy_recipe, config, space)
   make_launcher = _launcher_maker(search_dir)
@@ -191,6 +204,37 @@ def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> 
   )
   print(proxy_task.plan_of_a_trial(proxy_recipe, spec))
   print("A dry run: nothing was trained and nothing written.")
+
+
+def _print_measured_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> None:
+  num_workers = _NUM_WORKERS.value or 1
+  # What is on other machines cannot be measured here.
+  num_measuring = num_workers if _LAUNCHER.value == "local" else 1
+  measured = dataclasses.replace(
+    config,
+    algorithm="random",
+    num_trials=2 * num_measuring,
+    trials_per_update=2 * num_measuring,
+    trials_in_flight=0,
+    trials_per_worker=0,
+    early_stopping_quantile=0.0,
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    search_dir = Path(folder) / "plan"
+    recipe = _as_text(proxy_recipe, measured, space)
+    worker = (sys.executable, "-m", "official_nasfpn.worker", f"--search_dir={search_dir}")
+    with storage.exclusive(search_dir):
+      settle_recipe(recipe, search_dir)
+      with begun_store(search_dir, measured, recipe) as store:
+        run_search(
+          measured,
+          space,
+          search_dir,
+          store,
+          lambda store: LocalLauncher(store, search_dir, worker, num_measuring),
+        )
+        trials = store.trials()
+  print(plan_of(trials, config, num_workers).as_text())
 
 
 if __name__ == "__main__":

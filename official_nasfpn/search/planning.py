@@ -5,6 +5,7 @@ import heapq
 import statistics
 from collections.abc import Sequence
 
+from official_nasfpn.errors import UserError
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.store.trial_store import Trial
 
@@ -16,6 +17,7 @@ class SearchPlan:
   Attributes:
     config: of the search.
     num_workers: that the pool has.
+    num_measuring: workers that worked at the same time as it was measured.
     first_seconds: of a worker's first trial, which starts TensorFlow, too.
     seconds: of each further one.
     rewards: of the measured trials.
@@ -23,6 +25,7 @@ class SearchPlan:
 
   config: SearchConfig
   num_workers: int
+  num_measuring: int
   first_seconds: float
   seconds: float
   rewards: tuple[float, ...]
@@ -50,7 +53,7 @@ class SearchPlan:
     config = self.config
     rewards = ", ".join(f"{reward:.3f}" for reward in self.rewards)
     lines = [
-      f"measured         {len(self.rewards)} trials by {self.num_workers} workers at a time, "
+      f"measured         {len(self.rewards)} trials by {self.num_measuring} workers at a time, "
       f"rewards {rewards}",
       f"a trial          {self.seconds:.1f} s, a worker's first one {self.first_seconds:.1f} s",
       f"the search       {config.num_trials:,} trials: {self.worker_hours:.1f} worker hours if all "
@@ -73,15 +76,24 @@ def plan_of(trials: Sequence[Trial], config: SearchConfig, num_workers: int) -> 
   Args:
     trials: that were done to measure; each worker did two at least.
     config: of the search.
-    num_workers: that did them, and that will do the search.
+    num_workers: that will do the search.
+
+  Raises:
+    UserError: no trial gave a reward.
   """
   done = sorted((t for t in trials if t.reward is not None), key=lambda trial: trial.started_at)
+  if not done:
+    raise UserError(
+      f"None of the {len(trials)} measured trials gave a reward. The first failed because: "
+      f"{trials[0].failure}."
+    )
   first = {trial.worker: trial for trial in reversed(done)}
   further = [trial.seconds for trial in done if trial is not first[trial.worker]]
   firsts = [trial.seconds for trial in first.values()]
   return SearchPlan(
     config,
     num_workers,
+    num_measuring=len(first),
     first_seconds=statistics.mean(firsts),
     # The fastest machine of a pool may have taken more than one before another was ready.
     seconds=statistics.mean(further or firsts),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from official_nasfpn.errors import UserError
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.planning import (
   SearchPlan,
@@ -54,16 +55,16 @@ def test_so_many_trials_in_flight_keep_a_pool_busy(num_workers):
 
 
 def test_a_worker_that_is_replaced_starts_again():
-  kept = SearchPlan(config(100, 10), 2, first_seconds=40.0, seconds=30.0, rewards=(0.1,))
+  kept = SearchPlan(config(100, 10), 2, 2, first_seconds=40.0, seconds=30.0, rewards=(0.1,))
   assert kept.worker_hours == pytest.approx((100 * 30 + 2 * 10) / 3600)
   replaced = SearchPlan(
-    config(100, 10, trials_per_worker=10), 2, first_seconds=40.0, seconds=30.0, rewards=(0.1,)
+    config(100, 10, trials_per_worker=10), 2, 2, first_seconds=40.0, seconds=30.0, rewards=(0.1,)
   )
   assert replaced.worker_hours == pytest.approx((100 * 30 + 10 * 10) / 3600)
 
 
 def test_it_says_what_would_keep_the_pool_busy():
-  plan = SearchPlan(config(1000, 20), 100, first_seconds=3700.0, seconds=3600.0, rewards=(0.2,))
+  plan = SearchPlan(config(1000, 20), 100, 2, first_seconds=3700.0, seconds=3600.0, rewards=(0.2,))
   text = plan.as_text()
   assert "2.1 days with 100 workers, which work 20 % of the time" in text
   assert "Search.trials_in_flight = 120 would" in text
@@ -71,7 +72,9 @@ def test_it_says_what_would_keep_the_pool_busy():
 
 def test_the_papers_search():
   # 24,000 architectures, an hour each, on 100 TPUs: ten days.
-  plan = SearchPlan(config(24_000, 20, 120), 100, first_seconds=3600, seconds=3600, rewards=(0.1,))
+  plan = SearchPlan(
+    config(24_000, 20, 120), 100, 1, first_seconds=3600, seconds=3600, rewards=(0.1,)
+  )
   assert plan.worker_hours == 24_000
   assert plan.days == pytest.approx(10, rel=0.02)
   assert "in_flight" not in plan.as_text()
@@ -84,6 +87,13 @@ class Measured:
     self.worker, self.started_at, self.seconds, self.reward = worker, started_at, seconds, reward
 
 
+def test_without_a_reward_there_is_nothing_to_plan_with():
+  failed = Measured("a", 0.0, 5.0, None)
+  failed.failure = "the loss became NaN"
+  with pytest.raises(UserError, match=r"gave a reward.*became NaN"):
+    plan_of([failed], config(10, 5), 2)
+
+
 def test_first_and_further_trials_are_told_apart():
   trials = [
     Measured("b", 1.0, 44.0, 0.2),
@@ -93,5 +103,5 @@ def test_first_and_further_trials_are_told_apart():
     Measured("a", 70.0, None, None),
   ]
   plan = plan_of(trials, config(10, 5), 2)
-  assert (plan.first_seconds, plan.seconds) == (42.0, 31.0)
+  assert (plan.first_seconds, plan.seconds, plan.num_measuring) == (42.0, 31.0, 2)
   assert plan.rewards == (0.1, 0.2, 0.3, 0.4)

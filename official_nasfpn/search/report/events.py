@@ -102,7 +102,9 @@ def _points(trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]])
 
 
 def _by_update(trials: Sequence[Trial]) -> dict[int, list[Trial]]:
+  """Returns the trials that were learnt from, by the update in which they were."""
   batches: dict[int, list[Trial]] = {}
   for trial in trials:
-    batches.setdefault(trial.update, []).append(trial)
-  return batches
+    if trial.learnt_in is not None:
+      batches.setdefault(trial.learnt_in, []).append(trial)
+  return dict(sorted(batches.items()))

@@ -140,9 +140,14 @@ def test_too_much_memory_is_said_before_it_is_taken(recipe, tmp_path):
     make_shared(recipe, tmp_path / "warm", proxy)
 
 
-def test_a_plain_proxy_leaves_recipes_as_they_were(recipe):
-  text = proxy_task.resolved_recipe([recipe], [])
-  assert "Proxy" not in text
+def test_the_recipe_says_how_trials_are_evaluated_and_rewarded(recipe):
+  assert "Proxy.mode = 'plain'" in proxy_task.resolved_recipe([recipe], [])
   shared = proxy_task.resolved_recipe([recipe], ["Proxy.mode = 'shared'"])
-  assert shared.startswith(text)
   assert "Proxy.warmup_epochs = 2.0" in shared
+  assert "Reward.cost = 'none'" in shared
+
+
+def test_short_trials_are_not_stopped(recipe):
+  params = ["Proxy.mode = 'shared'", "Search.early_stopping_quantile = 0.5"]
+  with pytest.raises(UserError, match="Leave one of the two out"):
+    proxy_task.resolved_recipe([recipe], params)

@@ -1,5 +1,6 @@
 """The curves of a search: one point an update, for every algorithm, however often it is stopped."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -7,13 +8,15 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from official_nasfpn import configuration
 from official_nasfpn.architecture import CATALOG, SearchSpace, to_gin
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.loop import run_search
+from official_nasfpn.search.loop import begun_store, run_search
 from official_nasfpn.search.report.events import EventLog, read_events
 from official_nasfpn.search.report.found import read_metrics, read_trials
 from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
+from official_nasfpn.search.workers.local_launcher import LocalLauncher
 
 ROOT = Path(__file__).parents[3]
 WORKER = ROOT / "tests" / "search" / "workers" / "closed_form_worker.py"
@@ -43,14 +46,16 @@ def search(search_dir: Path, **settings) -> None:
   """Searches from wherever it was left, as the program does."""
   config = SearchConfig(trials_per_update=4, hidden_units=8, population_size=6, **settings)
   log = EventLog(search_dir / "events")
-  with storage.exclusive(search_dir):
+  command = [sys.executable, str(WORKER), f"--search_dir={search_dir}"]
+  recipe = configuration.to_gin(dataclasses.replace(config, num_trials=1), SPACE)
+  with storage.exclusive(search_dir), begun_store(search_dir, config, recipe) as store:
     run_search(
       config,
       SPACE,
       search_dir,
-      [sys.executable, str(WORKER)],
-      1,
-      lambda update, metrics, trials: log.write(trials, read_metrics(search_dir)),
+      store,
+      lambda store: LocalLauncher(store, search_dir, command, 1),
+      lambda update, metrics: log.write(store.trials(), store.metrics()),
     )
 
 
@@ -96,7 +101,7 @@ def store(tmp_path):
         store.report_failure(number, attempt, "NaN loss")
       else:
         store.report_reward(number, attempt, reward)
-    store.mark_learnt(update, b"", {"baseline": float(update)})
+    store.mark_learnt(update, [2 * update - 1, 2 * update], b"", {"baseline": float(update)})
   yield store
   store.close()
 

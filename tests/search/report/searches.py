@@ -70,7 +70,7 @@ def eventful_search(search_dir: Path) -> None:
   ):
     store.report_failure(number, store.claim(worker).attempt, reason)
   measured = {"entropy": 1.5, "approx_kl": 0.01, "clipped_share": 0.125, "baseline": 0.25}
-  store.mark_learnt(1, b"", measured)
+  store.mark_learnt(1, [trial.number for trial in store.trials(1)], b"", measured)
   store.claim("b")
   store.close()
 
@@ -99,7 +99,7 @@ def long_search(search_dir: Path, num_trials: int) -> None:
     )
     database.commit()
   for update in range(1, num_trials // 20 + 1):
-    store.mark_learnt(update, b"", {"entropy": 2 - update / num_trials, "approx_kl": 0.001})
+    store.mark_learnt(update, [], b"", {"entropy": 2 - update / num_trials, "approx_kl": 0.001})
   store.close()
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
+from official_nasfpn.search.report import found
 from official_nasfpn.search.store.trial_store import Trial, TrialStore
 
 SEARCH = Path(__file__).with_name("closed_form_search.py")
@@ -60,17 +61,9 @@ def kill(process: subprocess.Popen) -> None:
 
 def read_trials(search_dir: Path) -> list[Trial]:
   try:
-    store = TrialStore(storage.store_place(search_dir))
+    return found.read_trials(search_dir)
   except UserError:  # The search has not begun yet.
     return []
-  try:
-    # A controller that was killed at once may have left a file without tables.
-    store.check_version()
-    return store.trials()
-  except UserError:
-    return []
-  finally:
-    store.close()
 
 
 def read_snapshot(search_dir: Path) -> tuple[int, bytes]:
