@@ -16,7 +16,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.search.store.connection import parse_url
 from official_nasfpn.search.store.trial import NewTrial
 from official_nasfpn.search.store.trial_store import TrialStore
-from tests.serving.client.model_server import cutting_relay
+from tests.cutting_relay import cutting_relay
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_SECONDS = 240
