@@ -138,7 +138,7 @@ class TestRestarts:
   def test_kills_in_the_middle_lose_nothing_and_count_nothing_twice(
     self, open_store, postgres, url, tmp_path
   ):
-    num_trials, num_workers = 240, 4
+    num_trials, num_workers = 120, 4
     store = open_store()
     context = multiprocessing.get_context("spawn")
     processes = [
@@ -151,7 +151,7 @@ class TestRestarts:
     proposing.start()
     watcher = open_store()
     try:
-      for done in (40, 100, 170):
+      for done in (20, 50, 85):
         deadline = time.monotonic() + PATIENCE_SECONDS
         while watcher.counts().done < done:
           assert time.monotonic() < deadline
