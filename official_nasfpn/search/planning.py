@@ -53,12 +53,12 @@ class SearchPlan:
     config = self.config
     rewards = ", ".join(f"{reward:.3f}" for reward in self.rewards)
     lines = [
-      f"measured         {len(self.rewards)} trials by {self.num_measuring} workers at a time, "
+      f"measured         {len(self.rewards)} trials, {self.num_measuring} at a time, "
       f"rewards {rewards}",
       f"a trial          {self.seconds:.1f} s, a worker's first one {self.first_seconds:.1f} s",
       f"the search       {config.num_trials:,} trials: {self.worker_hours:.1f} worker hours if all "
       "are trained to their end",
-      f"on this pool     {_duration(self.days)} with {self.num_workers} workers, which work "
+      f"on this pool     {_duration(self.days)} with {self.num_workers} workers, busy "
       f"{100 * self.busy_share:.0f} % of the time",
     ]
     needed = in_flight_that_keeps_busy(config, self.num_workers)

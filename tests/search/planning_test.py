@@ -66,7 +66,7 @@ def test_a_worker_that_is_replaced_starts_again():
 def test_it_says_what_would_keep_the_pool_busy():
   plan = SearchPlan(config(1000, 20), 100, 2, first_seconds=3700.0, seconds=3600.0, rewards=(0.2,))
   text = plan.as_text()
-  assert "2.1 days with 100 workers, which work 20 % of the time" in text
+  assert "2.1 days with 100 workers, busy 20 % of the time" in text
   assert "Search.trials_in_flight = 120 would" in text
 
 

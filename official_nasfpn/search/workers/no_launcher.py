@@ -25,7 +25,7 @@ class NoLauncher:
       quiet_seconds: how long no worker may be seen before the command is printed.
     """
     self._store = store
-    self._command = command
+    self.command = command
     self._quiet_seconds = quiet_seconds
     self._tended_at = self._quiet_since = time.monotonic()
     self._has_told = False
@@ -43,7 +43,7 @@ class NoLauncher:
       self._has_told = True
       # Through tqdm, so that it does not run into the progress bar.
       tqdm.write(
-        f"No worker has been seen for {self._quiet_seconds:g} s. This starts one: {self._command}",
+        f"No worker has been seen for {self._quiet_seconds:g} s. This starts one: {self.command}",
         file=sys.stderr,
       )
 
