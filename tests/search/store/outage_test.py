@@ -168,7 +168,7 @@ class TestRestarts:
       (number, "done", 1, 0) for number in range(1, num_trials + 1)
     ]
     assert [t.reward for t in trials] == [t.number / 1000 for t in trials]
-    assert store.latest_snapshot() == (num_trials // 20, b"12")
+    assert store.latest_snapshot() == (num_trials // 20, str(num_trials // 20).encode())
     evaluated = [int(n) for i in range(4) for n in (tmp_path / f"worker-{i}").read_text().split()]
     assert sorted(evaluated) == list(range(1, num_trials + 1))
 
@@ -301,6 +301,8 @@ def _propose(store: TrialStore, num_trials: int) -> None:
     update = first // 20 + 1
     store.propose([new_trial(number, update) for number in range(first, first + 20)])
     store.mark_learnt(update, [], str(update).encode(), {})
+    # So that the server dies while there is still something to propose.
+    time.sleep(1.0)
 
 
 def _work(url: str, num_trials: int, log: Path) -> None:
