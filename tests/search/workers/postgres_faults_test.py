@@ -102,7 +102,8 @@ def test_workers_elsewhere_do_the_work_of_a_search(undisturbed, postgres, tmp_pa
   url = postgres.new_database()
   search_dir = tmp_path / "search"
   arguments = ("--algorithm=ppo", f"--store={url}")
-  controller = faults.start_search(search_dir, *arguments, worker=f"{WORKER} --seconds=0.3")
+  # Its own workers are busy with two trials for as long as it lives.
+  controller = faults.start_search(search_dir, *arguments, worker=f"{WORKER} --seconds=9999")
   faults.wait_for(lambda: len(faults.evaluations(search_dir)) >= 2)
   elsewhere = tmp_path / "elsewhere"
   elsewhere.mkdir()
