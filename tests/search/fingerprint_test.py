@@ -24,7 +24,7 @@ def test_it_depends_on_the_code_alone(tmp_path):
   shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
   (copy / "notes.txt").write_text("not code")
   assert _fingerprint_of(copy.parent) == code_fingerprint()
-  module = copy / "search" / "loop.py"
+  module = copy / "worker.py"
   module.write_text(module.read_text() + "\n# Another line.\n")
   assert _fingerprint_of(copy.parent) != code_fingerprint()
   module.unlink()

@@ -3,12 +3,16 @@
 import pytest
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture import SearchSpace, from_gin
+from official_nasfpn.architecture import SearchSpace, from_gin, to_gin
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.fingerprint import code_fingerprint
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.report.events import read_events
+from official_nasfpn.search.store.trial import NewTrial
 from official_nasfpn.search.store.trial_store import TrialStore
+
+CODE = code_fingerprint()
 
 RECIPE = """
 Detector.backbone = 'R-10'
@@ -66,6 +70,58 @@ def test_a_search_from_data_to_result(tmp_path, run_program):
   assert other.returncode == 1
   assert "Detector.num_filters: 8 there, 16 now" in other.stderr
   assert "Traceback" not in other.stderr
+
+
+@pytest.mark.slow
+def test_a_search_in_postgresql_whose_worker_shares_nothing_but_the_database(
+  tmp_path, run_program, postgres, shapes_data
+):
+  search_dir, url = tmp_path / "search", postgres.new_database()
+  # The server asks for no password, so any will do; it must turn up nowhere.
+  with_password = url.replace("@", ":s3cret@")
+  recipe = tmp_path / "recipe.gin"
+  recipe.write_text(RECIPE + f"Input.data_dir = {str(shapes_data)!r}\n")
+  early = run_program("worker", "--store", url)
+  assert early.returncode == 1
+  assert "holds no search; start the search first" in early.stderr
+
+  first = run_program(
+    "search", "--gin_file", recipe, "--search_dir", search_dir, "--store", with_password
+  )
+  assert first.returncode == 0, first.stderr
+  for path in (path for path in search_dir.rglob("*") if path.is_file()):
+    assert b"s3cret" not in path.read_bytes(), path
+  status = run_program("search", "--search_dir", search_dir, "--status")
+  assert (status.returncode, status.stdout) == (0, first.stdout)
+  recipe_there = (search_dir / "recipe.gin").read_text()
+
+  # Another trial, for a worker that ends after it.
+  store = TrialStore(url)
+  assert store.recipe() == recipe_there
+  best = store.best(1)[0]
+  spec = from_gin(best.architecture)
+  store.propose([NewTrial(3, 2, (), (), "another", to_gin(spec))])
+  store.begin(recipe_there.replace("trials_per_worker = 0", "trials_per_worker = 1"), CODE)
+  worker = run_program("worker", "--store", url)
+  assert worker.returncode == 0, worker.stderr
+  assert "trial 3, attempt 1: reward" in worker.stdout
+  (trial,) = store.trials(2)
+  assert (trial.state, trial.metrics["AP"]) == ("done", trial.reward)
+  # The same architecture, recipe and seed, in a folder that is gone now.
+  assert trial.reward == pytest.approx(best.reward, abs=0.05)
+  store.begin(recipe_there, "other code")
+  store.close()
+  refused = run_program("worker", "--store", url)
+  assert refused.returncode == 1
+  assert "does not have the code of the search" in refused.stderr
+  assert "Traceback" not in refused.stderr
+
+
+def test_a_worker_works_for_one_search(run_program, tmp_path):
+  for arguments in ([], ["--store", "postgresql://me@host/x", "--search_dir", tmp_path]):
+    result = run_program("worker", *arguments)
+    assert result.returncode == 1
+    assert "either --store or --search_dir is needed" in result.stderr
 
 
 def test_a_directory_without_a_search_needs_a_recipe(tmp_path, run_program):

@@ -71,7 +71,8 @@ def parse_url(url: str | Path | sa.URL) -> sa.URL:
 
 def without_password(url: sa.URL) -> str:
   """Returns a URL as it may be shown and written down."""
-  return url.set(password=None).render_as_string(hide_password=False)
+  # `URL.set` would keep the password: None stands for "as it is" there.
+  return url._replace(password=None).render_as_string(hide_password=False)
 
 
 class Database:

@@ -92,7 +92,7 @@ def test_every_trial_is_kept(store):
   assert [trial.metrics for trial in store.trials()] == [{}] * 5
   assert store.latest_snapshot() == (1, b"\x00\xff")
   assert store.metrics() == {1: {"entropy": 1.5}}
-  assert store.counts() == Counts(5, 3, 1, 1, 1, 4, 1, 1)
+  assert store.counts() == Counts(5, 3, 1, 1, 1, 4, 1, 1, learnt=3)
 
 
 def test_the_search_goes_on(store, path):

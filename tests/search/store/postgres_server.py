@@ -51,7 +51,7 @@ class PostgresServer:
     pid = int((self._data / "postmaster.pid").read_text().split()[0])
     os.kill(pid, signal.SIGQUIT)
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while Path(f"/proc/{pid}").exists():
+    while _is_running(pid):
       assert time.monotonic() < deadline, "the server does not end"
       time.sleep(0.02)
 
@@ -84,6 +84,15 @@ class PostgresServer:
       env={**os.environ, "LC_ALL": "C.UTF-8"},
     )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+
+def _is_running(pid: int) -> bool:
+  try:
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+  except OSError:
+    return False
+  # Nobody may be there to bury it.
+  return state != "Z"
 
 
 def _binaries() -> str:

@@ -18,7 +18,8 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.serving.client.client import DetectionClient, Detections, Refusal, ServingError
 from official_nasfpn.serving.client.transport import one_line
 from official_nasfpn.serving.detectors.saved_detector import SavedDetector
-from tests.serving.client.model_server import ModelServer, cutting_relay, failing, wait
+from tests.cutting_relay import cutting_relay
+from tests.serving.client.model_server import ModelServer, failing, wait
 
 TRUNCATED = "Invalid JPEG data or crop window"
 NO_IMAGE = "image_bytes has no JPEG, PNG, GIF, BMP or WebP image"
