@@ -64,7 +64,8 @@ def _read(
 ) -> dict[str, np.ndarray] | None:
   """Returns the weights, or None where the file does not hold them. Nothing in it is executed."""
   try:
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here: NumPy would not close a file in which it finds no archive.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
       if str(file[_FINGERPRINT]) != fingerprint:
         return None
       weights = {name: file[name] for name in shapes}

@@ -18,6 +18,8 @@ from official_nasfpn.training.experiment import load_experiment
 
 SPACE = SearchSpace()
 PROXY = ProxyConfig(mode="shared", warmup_epochs=2.0, epochs=0.5, learning_rate=0.5)
+# Long enough for rewards that tell architectures apart.
+LONGER = dataclasses.replace(PROXY, warmup_epochs=20.0, epochs=3.0)
 MEMORY_MB = 30
 
 
@@ -40,7 +42,7 @@ def rewards_of(shared, architectures):
 
 @pytest.mark.slow
 def test_one_graph_and_rewards_that_depend_on_the_architecture_alone(recipe, tmp_path):
-  shared = make_shared(recipe, tmp_path / "warm")
+  shared = make_shared(recipe, tmp_path / "warm", LONGER)
   weights = [variable.numpy() for variable in shared._detector.backbone.variables]
   architectures = specs(4)
   forward = rewards_of(shared, architectures)
@@ -58,12 +60,12 @@ def test_one_graph_and_rewards_that_depend_on_the_architecture_alone(recipe, tmp
   ]
 
   # Another worker reads the weights, and its first trial is another one.
-  other = make_shared(recipe, tmp_path / "warm")
+  other = make_shared(recipe, tmp_path / "warm", LONGER)
   assert "warm_up" not in other.traces
   assert rewards_of(other, architectures[2:]) == forward[2:]
 
   # Another search of the same recipe makes the same weights.
-  again = make_shared(recipe, tmp_path / "warm again")
+  again = make_shared(recipe, tmp_path / "warm again", LONGER)
   assert rewards_of(again, architectures[1:2]) == forward[1:2]
 
 
