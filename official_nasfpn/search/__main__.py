@@ -26,7 +26,7 @@ from official_nasfpn.search.recipe import settle_recipe
 from official_nasfpn.search.report.events import EventLog
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.results import results_table, write_results
-from official_nasfpn.search.store.connection import parse_url, without_password
+from official_nasfpn.search.store.address import parse_url, without_password
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.local_launcher import LocalLauncher
 from official_nasfpn.search.workers.making import (

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.recipe import check_continues, recipe_version
 from official_nasfpn.search.store import schema
-from official_nasfpn.search.store.connection import Database
+from official_nasfpn.search.store.database import Database
 from official_nasfpn.search.store.schema import measurements as _measurements
 from official_nasfpn.search.store.schema import search as _search
 from official_nasfpn.search.store.schema import trials as _trials

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.store.connection import parse_url
+from official_nasfpn.search.store.address import parse_url
 from official_nasfpn.search.store.trial import NewTrial
 from official_nasfpn.search.store.trial_store import TrialStore
 from tests.cutting_relay import cutting_relay

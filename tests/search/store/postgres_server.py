@@ -46,6 +46,23 @@ class PostgresServer:
     log = self._directory / "log"
     self._call("pg_ctl", "start", "-w", "-D", self._data, "-l", log, "-o", options)
 
+  def encrypt(self) -> Path:
+    """Makes the server offer TLS from its next start; returns its self-signed certificate.
+
+    The certificate is for the name `localhost`, not for its address 127.0.0.1.
+    """
+    if not shutil.which("openssl"):
+      pytest.skip("openssl, which makes a certificate, is not installed")
+    certificate, key = self._data / "server.crt", self._data / "server.key"
+    self._call_as_owner(
+      *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 2),
+      *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+      *("-keyout", key, "-out", certificate),
+    )
+    with (self._data / "postgresql.auto.conf").open("a") as file:
+      file.write("ssl = on\n")
+    return certificate
+
   def kill(self) -> None:
     """Ends the server as a power cut would: SIGQUIT to all of its processes, nothing tidied up."""
     pid = int((self._data / "postmaster.pid").read_text().split()[0])
@@ -72,7 +89,10 @@ class PostgresServer:
     shutil.rmtree(self._directory, ignore_errors=True)
 
   def _call(self, program: str, *arguments: object) -> None:
-    command = [*self._as_owner, os.path.join(self._binaries, program), *map(str, arguments)]
+    self._call_as_owner(os.path.join(self._binaries, program), *arguments)
+
+  def _call_as_owner(self, *arguments: object) -> None:
+    command = [*self._as_owner, *map(str, arguments)]
     done = subprocess.run(
       command,
       cwd=self._directory,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.recipe import recipe_version
-from official_nasfpn.search.store.connection import parse_url
+from official_nasfpn.search.store.address import parse_url
 from official_nasfpn.search.store.trial import Counts, NewTrial, TimelineRow
 from official_nasfpn.search.store.trial_store import TrialStore
 

@@ -6,7 +6,7 @@ import pytest
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
-from official_nasfpn.search.store.connection import parse_url, without_password
+from official_nasfpn.search.store.address import parse_url, without_password
 from official_nasfpn.search.store.trial_store import TrialStore
 
 
@@ -29,6 +29,24 @@ def test_what_is_no_address_is_refused(url):
   with pytest.raises(UserError, match="--store: ") as refusal:
     parse_url(url)
   assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+  ("options", "complaint"),
+  [
+    ("ssl=true", "there is no option ssl; there are sslmode, sslrootcert"),
+    ("sslmode=always", "sslmode is one of disable, prefer, .*, not always"),
+    ("sslmode=disable&sslmode=require", "sslmode is given twice"),
+  ],
+)
+def test_an_unknown_option_is_refused(options, complaint):
+  with pytest.raises(UserError, match=f"--store: {complaint}"):
+    parse_url(f"postgresql://me@host/search?{options}")
+
+
+def test_options_are_part_of_the_name_that_workers_get():
+  name = "postgresql+pg8000://me@host/search?sslmode=require"
+  assert TrialStore(name.replace("me@", "me:secret@")).name == name
 
 
 def test_the_password_may_stand_in_the_environment(monkeypatch):

@@ -1,0 +1,110 @@
+"""Connections to the two kinds of database, and what their errors mean."""
+
+import logging
+import os
+import socket
+import ssl
+
+import sqlalchemy as sa
+
+from official_nasfpn.search.store import address
+
+# SQLite's writers wait for one another this long; each holds the file for a few milliseconds.
+_BUSY_SECONDS = 30
+# No statement of a store takes nearly so long: a server that is silent for so long is away.
+_SILENCE_SECONDS = 60
+
+# SQLSTATEs of a server that is there again soon: class 08 are lost connections, class 57P0 servers
+# that stop, crash or start, 53300 one that has too many connections.
+_OUTAGE_STATES = ("08", "57P01", "57P02", "57P03", "53300")
+# And of one that will not let us in however often it is asked: wrong password, user or database,
+# missing rights.
+_REFUSAL_STATES = ("28", "3D000", "42501")
+
+
+def sqlite_engine(url: sa.URL) -> sa.Engine:
+  """Returns connections to a file of SQLite."""
+  engine = sa.create_engine(url)
+
+  @sa.event.listens_for(engine, "connect")
+  def on_connect(connection, _):
+    # Transactions are begun by us, below, not by Python's sqlite3.
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    # A reported result outlives a power cut.
+    connection.execute("PRAGMA synchronous = FULL")
+
+  @sa.event.listens_for(engine, "begin")
+  def on_begin(connection):
+    # Asks for the right to write at once: a transaction that reads first and writes later would
+    # fail, without waiting, when another process has written in between.
+    reads_only = connection.get_execution_options().get("read_only")
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+  return engine
+
+
+def postgres_engine(url: sa.URL, **options: object) -> sa.Engine:
+  """Returns connections to a PostgreSQL server.
+
+  Args:
+    url: from `address.parse_url`.
+    **options: of `sqlalchemy.create_engine`.
+  """
+  engine = sa.create_engine(
+    address.without_options(url),
+    connect_args={
+      "timeout": _SILENCE_SECONDS,
+      "application_name": f"process {os.getpid()} on {socket.gethostname()}",
+      "ssl_context": address.tls_argument(url),
+    },
+    **options,
+  )
+  sa.event.listen(engine, "handle_error", _classify_error)
+  # It would show how closing a lost connection fails, one traceback each.
+  logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+  return engine
+
+
+def is_outage(error: Exception) -> bool:
+  """Whether an error of a PostgreSQL connection says that the server is away, maybe for a while."""
+  if is_refusal(error):
+    return False
+  # pg8000 lets some errors of the socket through as they are.
+  return isinstance(error, OSError) or error.connection_invalidated
+
+
+def is_refusal(error: Exception) -> bool:
+  """Whether an error says that the server, or what we ask of its certificate, lets nobody in."""
+  original = getattr(error, "orig", None) or error
+  return (
+    isinstance(original, ssl.SSLCertVerificationError)
+    or isinstance(original.__cause__, ssl.SSLCertVerificationError)
+    or _sqlstate(original).startswith(_REFUSAL_STATES)
+    # pg8000 has no state for a server without TLS.
+    or "refuses SSL" in str(original)
+  )
+
+
+def reason(error: Exception) -> str:
+  """Returns what a person should know of an error: not the statement, which may be long."""
+  original = getattr(error, "orig", None) or error
+  if isinstance(cause := original.__cause__, OSError):
+    return cause.strerror or str(cause)
+  details = original.args[0] if original.args else ""
+  return str(details.get("M", details)) if isinstance(details, dict) else str(original)
+
+
+def _classify_error(context: sa.engine.ExceptionContext) -> None:
+  """Tells SQLAlchemy what it does not know of pg8000's errors, by their SQLSTATE or their cause."""
+  error = context.original_exception
+  state = _sqlstate(error)
+  lost = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+  if lost or state.startswith(_OUTAGE_STATES):
+    context.is_disconnect = True
+
+
+def _sqlstate(error: BaseException) -> str:
+  details = error.args[0] if error.args else None
+  return str(details.get("C", "")) if isinstance(details, dict) else ""

@@ -1,0 +1,108 @@
+"""A server that lets nobody in, or not without TLS, is not asked for ten minutes but reported."""
+
+import pytest
+import sqlalchemy as sa
+
+from official_nasfpn.errors import UserError
+from official_nasfpn.search.store.trial_store import TrialStore
+from tests.search.store.postgres_server import PostgresServer
+
+
+def open_and_close(url: str) -> None:
+  store = TrialStore(url)
+  try:
+    store.create()
+  finally:
+    store.close()
+
+
+@pytest.mark.parametrize(
+  ("change", "reason"),
+  [
+    ({"database": "elsewhere"}, 'database "elsewhere" does not exist'),
+    ({"username": "nobody"}, 'role "nobody" does not exist'),
+    ({"query": {"sslmode": "require"}}, "Server refuses SSL"),
+  ],
+)
+def test_a_server_that_refuses_is_not_waited_for(postgres, change, reason):
+  url = sa.make_url(postgres.new_database()).set(**change)
+  with pytest.raises(UserError, match=f"The trial store .* cannot be opened: {reason}"):
+    open_and_close(url.render_as_string(hide_password=False))
+
+
+def test_missing_rights_are_named(postgres):
+  url = postgres.new_database()
+  open_and_close(url)
+  engine = sa.create_engine(url.replace("postgresql:", "postgresql+pg8000:"))
+  with engine.begin() as connection:
+    connection.exec_driver_sql("CREATE ROLE reader LOGIN")
+  engine.dispose()
+  store = TrialStore(url.replace("nasfpn@", "reader@"))
+  try:
+    with pytest.raises(UserError, match="cannot be opened: permission denied for table"):
+      store.release_expired()
+  finally:
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def encrypted():
+  """Returns a server with TLS, and the file of its certificate."""
+  server = PostgresServer()
+  try:
+    certificate = server.encrypt()
+    server.kill()
+    server.start()
+    yield server, certificate
+  finally:
+    server.close()
+
+
+def is_encrypted(server: PostgresServer, options: str, host: str = "localhost") -> bool:
+  url = server.new_database().replace("127.0.0.1", host) + options
+  open_and_close(url)
+  store = TrialStore(url)
+  try:
+    return store._database.read(
+      lambda connection: connection.exec_driver_sql(
+        "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+      ).scalar()
+    )
+  finally:
+    store.close()
+
+
+class TestTls:
+  @pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+      ("", True),
+      ("?sslmode=disable", False),
+      ("?sslmode=prefer", True),
+      ("?sslmode=require", True),
+      ("?sslrootcert={}", True),
+      ("?sslmode=verify-ca&sslrootcert={}", True),
+      ("?sslmode=verify-full&sslrootcert={}", True),
+    ],
+  )
+  def test_a_mode_means_what_it_means_to_libpq(self, encrypted, options, expected):
+    server, certificate = encrypted
+    assert is_encrypted(server, options.format(certificate)) == expected
+
+  def test_a_name_that_the_certificate_does_not_have_is_refused(self, encrypted):
+    server, certificate = encrypted
+    options = f"sslrootcert={certificate}"
+    assert is_encrypted(server, f"?{options}", host="127.0.0.1")
+    with pytest.raises(UserError, match=r"cannot be opened: .*certificate verify failed"):
+      is_encrypted(server, f"?sslmode=verify-full&{options}", host="127.0.0.1")
+
+  def test_an_unknown_issuer_is_refused(self, encrypted):
+    with pytest.raises(UserError, match=r"cannot be opened: .*certificate verify failed"):
+      is_encrypted(encrypted[0], "?sslmode=verify-ca")
+
+  def test_a_file_without_certificates_is_named(self, encrypted, tmp_path):
+    with pytest.raises(UserError, match=r"sslrootcert: .*root\.crt has no certificates"):
+      is_encrypted(encrypted[0], f"?sslmode=verify-ca&sslrootcert={tmp_path}/root.crt")
+    (tmp_path / "root.crt").write_text("no certificate")
+    with pytest.raises(UserError, match=r"sslrootcert: .*root\.crt has no certificates"):
+      is_encrypted(encrypted[0], f"?sslmode=verify-ca&sslrootcert={tmp_path}/root.crt")
