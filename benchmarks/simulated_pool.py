@@ -55,6 +55,9 @@ _LEASE_SECONDS = 2400.0
 _AWAY_SECONDS = 1800.0
 # How often the controller looks, and a worker that has found no trial.
 _POLL_SECONDS = 60.0
+# Without noise in the rewards, PPO would soon sample nothing new. With this bonus about as large a
+# share is unique as the paper reports (16,900 of 24,000).
+_ENTROPY_WEIGHT = 0.003
 # The first workers are there at once, the last after so long.
 _ARRIVAL_SECONDS = 600.0
 
@@ -84,6 +87,7 @@ class Settings:
       seed=self.seed,
       lease_seconds=_LEASE_SECONDS,
       max_attempts=20,
+      entropy_weight=_ENTROPY_WEIGHT,
       population_size=100,
       tournament_size=25,
     )
@@ -152,7 +156,7 @@ class Pool:
         # Later than planned where the controller was busy.
         self.now = max(self.now, moment)
         action(*arguments)
-        bar.update(len(self.reports.seconds) - bar.n)
+        bar.update(self._counts.finished - bar.n if self._counts else 0)
 
   def _at(self, moment: float, action: Callable, *arguments: object) -> None:
     heapq.heappush(self._events, (moment, next(self._ties), action, arguments))
