@@ -14,9 +14,8 @@ in different architectures must get along with one start.
 import dataclasses
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -33,6 +32,7 @@ from official_nasfpn.modeling.wired_pyramid import Wiring, wiring_of, wiring_sig
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.proxy import warm_state
 from official_nasfpn.search.proxy.config import ProxyConfig
+from official_nasfpn.search.proxy.feature_cache import FeatureCache, TrainBatch
 from official_nasfpn.training import losses, targets
 from official_nasfpn.training.coco_evaluation import (
   EvaluationResult,
@@ -46,23 +46,6 @@ from official_nasfpn.training.optimizer import build_optimizer, num_steps
 from official_nasfpn.training.runner import configure_tensorflow
 
 _TERMS = ("total_loss", "class_loss", "box_loss", "weight_decay")
-
-
-class _Batch(NamedTuple):
-  """One batch of a trial: the backbone's maps by level, and what the anchors are to predict."""
-
-  features: Mapping[str, tf.Tensor]
-  classes: tf.Tensor
-  boxes: tf.Tensor
-
-
-class _HeldOut(NamedTuple):
-  """One batch of held-out images: the backbone's maps, the images' sizes and ids."""
-
-  features: Mapping[str, tf.Tensor]
-  scaled_sizes: tf.Tensor
-  original_sizes: tf.Tensor
-  image_ids: list[int]
 
 
 class SharedProxy:
@@ -114,8 +97,10 @@ class SharedProxy:
       self._experiment.detector, dataset.label_map.num_classes, wired=True
     )
     self._load_warm_state(warm_dir)
-    self._batches = self._cached_batches()
-    self._held_out = self._cached_held_out()
+    cache = FeatureCache(self._detector.backbone, self._experiment, self._anchors, self.traces)
+    count = num_steps(_schedule(experiment.training, proxy.epochs), self._num_images)
+    self._batches = cache.train_batches(self._train_batches(), count, proxy.max_cache_gb)
+    self._held_out = cache.held_out_batches()
     self._prepare_trials()
 
   def train(self, spec: PyramidSpec, report_progress: Callable[[float], None]) -> EvaluationResult:
@@ -213,7 +198,7 @@ class SharedProxy:
     signature = wiring_signature(self._experiment.detector.architecture)
 
     @tf.function(input_signature=(_specs(self._batches[0]), signature))
-    def train_step(batch: _Batch, wiring: Wiring) -> tf.Tensor:
+    def train_step(batch: TrainBatch, wiring: Wiring) -> tf.Tensor:
       self.traces.append("train_step")
       found = targets.AnchorTargets(tf.cast(batch.classes, tf.int32), batch.boxes)
       return self._update(batch.features, found, wiring, trained, optimizer)
@@ -259,66 +244,6 @@ class SharedProxy:
       self._experiment.input, self._experiment.detector.image_size, config.batch_size, config.seed
     )
 
-  def _cached_batches(self) -> list[_Batch]:
-    """Returns the batches of a trial: the first of the recipe's stream, through the backbone."""
-    config = _schedule(self._experiment.training, self._proxy.epochs)
-    count = num_steps(config, self._num_images)
-
-    @tf.function
-    def prepare(batch: Mapping[str, tf.Tensor]) -> _Batch:
-      self.traces.append("cache_train")
-      found = targets.assign_targets(
-        self._anchors, batch["boxes"], batch["classes"], config.match_iou
-      )
-      features = self._features(batch["image"])
-      # Most memory beside the features is the targets'; a class fits into two bytes.
-      return _Batch(features, tf.cast(found.classes, tf.int16), found.boxes)
-
-    batches: list[_Batch] = []
-    for batch in progress_bar_over(self._train_batches().take(count), count, "backbone, training"):
-      batches.append(prepare(batch))
-      if len(batches) == 1:
-        self._check_memory(batches[0], count)
-    return batches
-
-  def _cached_held_out(self) -> list[_HeldOut]:
-    @tf.function
-    def prepare(image: tf.Tensor) -> dict[str, tf.Tensor]:
-      self.traces.append("cache_held_out")
-      return self._features(image)
-
-    dataset = input_pipeline.evaluation_dataset(
-      self._experiment.input,
-      self._experiment.detector.image_size,
-      self._experiment.training.evaluation_batch_size,
-    )
-    count = int(dataset.cardinality())
-    return [
-      _HeldOut(
-        prepare(batch["image"]),
-        batch["scaled_size"],
-        batch["original_size"],
-        batch["image_id"].numpy().tolist(),
-      )
-      for batch in progress_bar_over(dataset, count, "backbone, held out")
-    ]
-
-  def _features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns what the backbone makes of images, at the levels that the pyramid reads."""
-    levels = set(map(str, self._experiment.detector.architecture.levels))
-    features = self._detector.backbone(image, training=False)
-    return {level: features[level] for level in sorted(levels & features.keys())}
-
-  def _check_memory(self, batch: _Batch, count: int) -> None:
-    size = sum(tensor.dtype.size * int(tf.size(tensor)) for tensor in tf.nest.flatten(batch))
-    needed = size * count / 2**30
-    if needed > self._proxy.max_cache_gb:
-      raise UserError(
-        f"What a trial's {count} batches keep of the frozen backbone takes {needed:.1f} GB of a "
-        f"worker, more than Proxy.max_cache_gb = {self._proxy.max_cache_gb:g}. Raise it, or lower "
-        "Proxy.epochs or Training.images_per_epoch."
-      )
-
   def _evaluate(self, wiring: Wiring) -> EvaluationResult:
     label_map = self._dataset.label_map
     results, image_ids = [], []
@@ -329,14 +254,6 @@ class SharedProxy:
       image_ids += [image_id for image_id in batch.image_ids if image_id >= 0]
     part = self._experiment.input.evaluation_part
     return evaluate_coco_results(self._dataset.annotation_file(part), results, label_map, image_ids)
-
-
-def progress_bar_over(items, count: int, description: str) -> Iterator:
-  """Yields the items under a progress bar."""
-  with progress_bar(count, description, "batch") as bar:
-    for item in items:
-      yield item
-      bar.update()
 
 
 def _schedule(config: TrainingConfig, epochs: float, rate: float = 1.0) -> TrainingConfig:

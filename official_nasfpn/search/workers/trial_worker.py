@@ -31,7 +31,7 @@ EXIT_LOST_TRIAL = 70
 EXIT_STORAGE = 74  # EX_IOERR of sysexits.h
 
 _POLL_SECONDS = 0.2
-_LONGEST_POLL_SECONDS = 2.0
+_LONGEST_POLL_SECONDS = 60.0
 _PROGRESS_STEP = 0.05
 
 
@@ -80,9 +80,7 @@ def run_worker(
     while trials_per_worker == 0 or trials_done < trials_per_worker:
       trial = store.claim(worker_id)
       if trial is None:
-        # A hundred workers that wait long for an update must not keep the database busy.
-        idle_seconds = time.monotonic() - idle_since
-        time.sleep(min(max(_POLL_SECONDS, idle_seconds / 10), _LONGEST_POLL_SECONDS))
+        time.sleep(pause_seconds(time.monotonic() - idle_since))
         continue
       directory = storage.trial_dir(work_dir, trial.number)
       progress = _Progress(store, trial, heartbeat, is_hopeless)
@@ -99,6 +97,15 @@ def run_worker(
   finally:
     heartbeat.stop()
     lock.release()
+
+
+def pause_seconds(idle_seconds: float) -> float:
+  """Returns how long a worker without a trial waits before it asks again.
+
+  Ever longer, so that a thousand workers that wait for hours do not keep the database busy; and so
+  much shorter than what was waited already that it does not matter.
+  """
+  return min(max(_POLL_SECONDS, idle_seconds / 30), _LONGEST_POLL_SECONDS)
 
 
 def _end_with_parent(parent_pid: int) -> None:

@@ -1,0 +1,143 @@
+"""What a frozen backbone makes of all images, kept in memory."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from official_nasfpn.data import input_pipeline
+from official_nasfpn.errors import UserError
+from official_nasfpn.progress import progress_bar
+from official_nasfpn.training import targets
+from official_nasfpn.training.experiment import Experiment
+
+
+class TrainBatch(NamedTuple):
+  """One batch of a trial.
+
+  Attributes:
+    features: the backbone's maps by level, float [B, H, W, C].
+    classes: what each anchor is to predict, as in `targets.AnchorTargets`, but int16 [B, A].
+    boxes: the same, float32 [B, A, 4].
+  """
+
+  features: Mapping[str, tf.Tensor]
+  classes: tf.Tensor
+  boxes: tf.Tensor
+
+
+class HeldOutBatch(NamedTuple):
+  """One batch of held-out images.
+
+  Attributes:
+    features: the backbone's maps by level, float [B, H, W, C].
+    scaled_sizes: as in `input_pipeline.evaluation_dataset`, as the next two.
+    original_sizes: before scaling.
+    image_ids: -1 for padding.
+  """
+
+  features: Mapping[str, tf.Tensor]
+  scaled_sizes: tf.Tensor
+  original_sizes: tf.Tensor
+  image_ids: list[int]
+
+
+class FeatureCache:
+  """Sends images through the backbone."""
+
+  def __init__(
+    self,
+    backbone: Callable[..., Mapping[str, tf.Tensor]],
+    experiment: Experiment,
+    anchors: tf.Tensor,
+    traces: list[str],
+  ):
+    """Prepares the cache.
+
+    Args:
+      backbone: frozen from now on.
+      experiment: of a trial.
+      anchors: of the detector, float32 [A, 4].
+      traces: gets the names of the graphs that are made.
+    """
+    self._backbone = backbone
+    self._experiment = experiment
+    self._anchors = anchors
+    self._traces = traces
+
+  def train_batches(self, stream: tf.data.Dataset, count: int, max_gb: float) -> list[TrainBatch]:
+    """Returns the first batches of a stream.
+
+    Args:
+      stream: of `input_pipeline.train_dataset`.
+      count: how many.
+      max_gb: the most memory that they may take.
+
+    Raises:
+      UserError: they would take more.
+    """
+
+    @tf.function
+    def prepare(batch: Mapping[str, tf.Tensor]) -> TrainBatch:
+      self._traces.append("cache_train")
+      found = targets.assign_targets(
+        self._anchors, batch["boxes"], batch["classes"], self._experiment.training.match_iou
+      )
+      features = self._features(batch["image"])
+      # Most memory beside the features is the targets'; a class fits into two bytes.
+      return TrainBatch(features, tf.cast(found.classes, tf.int16), found.boxes)
+
+    batches: list[TrainBatch] = []
+    for batch in _with_progress(stream.take(count), count, "backbone, training"):
+      batches.append(prepare(batch))
+      if len(batches) == 1:
+        _check_memory(batches[0], count, max_gb)
+    return batches
+
+  def held_out_batches(self) -> list[HeldOutBatch]:
+    """Returns all images of the experiment's evaluation part."""
+
+    @tf.function
+    def prepare(image: tf.Tensor) -> dict[str, tf.Tensor]:
+      self._traces.append("cache_held_out")
+      return self._features(image)
+
+    dataset = input_pipeline.evaluation_dataset(
+      self._experiment.input,
+      self._experiment.detector.image_size,
+      self._experiment.training.evaluation_batch_size,
+    )
+    count = int(dataset.cardinality())
+    return [
+      HeldOutBatch(
+        prepare(batch["image"]),
+        batch["scaled_size"],
+        batch["original_size"],
+        batch["image_id"].numpy().tolist(),
+      )
+      for batch in _with_progress(dataset, count, "backbone, held out")
+    ]
+
+  def _features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns what the backbone makes of images, at the levels that the pyramid reads."""
+    levels = set(map(str, self._experiment.detector.architecture.levels))
+    features = self._backbone(image, training=False)
+    return {level: features[level] for level in sorted(levels & features.keys())}
+
+
+def _check_memory(batch: TrainBatch, count: int, max_gb: float) -> None:
+  size = sum(tensor.dtype.size * int(tf.size(tensor)) for tensor in tf.nest.flatten(batch))
+  needed = size * count / 2**30
+  if needed > max_gb:
+    raise UserError(
+      f"What a trial's {count} batches keep of the frozen backbone takes {needed:.1f} GB of a "
+      f"worker, more than Proxy.max_cache_gb = {max_gb:g}. Raise it, or lower Proxy.epochs or "
+      "Training.images_per_epoch."
+    )
+
+
+def _with_progress(items: tf.data.Dataset, count: int, description: str) -> Iterator:
+  with progress_bar(count, description, "batch") as bar:
+    for item in items:
+      yield item
+      bar.update()
