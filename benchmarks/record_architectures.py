@@ -18,6 +18,8 @@ from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.proxy.config import ProxyConfig
+from official_nasfpn.search.proxy.reward import RewardConfig
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.store.trial_store import DONE
 from official_nasfpn.training.experiment import load_experiment
@@ -50,6 +52,11 @@ def trained_architectures(search_dir: Path) -> list[Recorded]:
   seed = configuration.from_bindings(SearchConfig).seed
   if configuration.from_bindings(SearchSpace) != SearchSpace():
     raise UserError(f"{search_dir} does not search the paper's space, which the table is of.")
+  if (configuration.from_bindings(ProxyConfig), configuration.from_bindings(RewardConfig)) != (
+    ProxyConfig(),
+    RewardConfig(),
+  ):
+    raise UserError(f"{search_dir} rewards something else than the AP of plain trainings.")
   return [
     Recorded(
       seed,
