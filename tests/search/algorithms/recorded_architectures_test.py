@@ -2,6 +2,9 @@
 
 import dataclasses
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +25,10 @@ from official_nasfpn.architecture import (
   inputs_are_ordered,
 )
 from official_nasfpn.errors import UserError
+from official_nasfpn.search import storage
+from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 
+ROOT = Path(__file__).parents[3]
 SPACE = SearchSpace()
 
 
@@ -111,15 +117,66 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
   assert read_table(path) == table
 
 
+def searched(search_dir: Path, rewards: list[float | None], settings: str) -> None:
+  """Makes a search with a trial for each reward; None for one that failed."""
+  search_dir.mkdir()
+  storage.recipe_path(search_dir).write_text(f"Search.seed = 5\n{settings}\n")
+  store = TrialStore(storage.database_path(search_dir))
+  store.create()
+  for number, reward in enumerate(rewards, start=1):
+    entry = recorded(number, 0.0)
+    store.propose(
+      [NewTrial(number, number, entry.choices, (), entry.architecture_hash, "an architecture")]
+    )
+    attempt = store.claim("a").attempt
+    if reward is None:
+      store.report_failure(number, attempt, "out of memory")
+    else:
+      store.report_reward(number, attempt, reward)
+  store.close()
+
+
+def record(search_dir: Path, table: Path) -> subprocess.CompletedProcess:
+  # As a process of its own: which settings there are depends on what is imported.
+  command = (sys.executable, "-m", "benchmarks.record_architectures")
+  return subprocess.run(
+    [*command, f"--search_dir={search_dir}", f"--table={table}"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_what_a_search_has_trained_is_added_once(tmp_path):
+  search_dir, path = tmp_path / "search", tmp_path / "table.csv"
+  searched(search_dir, [0.25, None, 0.125], "Proxy.mode = 'plain'\nReward.cost = 'none'")
+  path.write_text(table_text([recorded(1, 0.5)]))
+  process = record(search_dir, path)
+  assert process.stdout == f"1 new architectures, 2 in {path}.\n", process.stderr
+  new = dataclasses.replace(recorded(3, 0.125), search_seed=5, trial=3)
+  assert read_table(path) == [recorded(1, 0.5), new]
+  assert record(search_dir, path).stdout == f"0 new architectures, 2 in {path}.\n"
+
+
+@pytest.mark.parametrize(
+  ("settings", "complaint"),
+  [
+    ("Proxy.mode = 'shared'", "something else than the AP of plain trainings"),
+    ("SearchSpace.num_intermediate_cells = 4", "does not search the paper's space"),
+  ],
+)
+def test_what_is_not_comparable_is_not_recorded(tmp_path, settings, complaint):
+  searched(tmp_path / "search", [0.25], settings)
+  process = record(tmp_path / "search", tmp_path / "table.csv")
+  assert complaint in process.stderr
+  assert not (tmp_path / "table.csv").exists()
+
+
 def test_the_recorded_benchmark_is_whole():
-  from pathlib import Path
-
-  import benchmarks.recorded_architectures as module
-
-  path = Path(module.__file__).parents[1] / "docs" / "bccd_search" / "trials.csv"
+  path = ROOT / "docs" / "bccd_search" / "trials.csv"
   table = read_table(path)
   assert table_text(table) == path.read_text()
-  assert len(table) >= 95
+  assert len(table) >= 300
   assert all(0 <= entry.reward <= 1 for entry in table)
 
 
