@@ -31,9 +31,15 @@ from tests.search.workers.fault_tolerance_test import (
   worker_pids,
 )
 
-needs_ray = pytest.mark.skipif(
-  importlib.util.find_spec("ray") is None, reason="Ray is not installed: scripts/install_ray.sh"
+_OBSTACLE = (
+  "Ray is not installed: scripts/install_ray.sh"
+  if importlib.util.find_spec("ray") is None
+  # It writes the path into a line of shell as it is.
+  else "Ray starts no workers by a Python whose path has a space"
+  if " " in sys.executable
+  else ""
 )
+needs_ray = pytest.mark.skipif(bool(_OBSTACLE), reason=_OBSTACLE)
 ARGUMENTS = ("--algorithm=evolution", "--num_trials=18")
 # Longer than the patience: whatever is taken back is taken back because Ray said so.
 LONG_LEASE = "--lease_seconds=9999"
