@@ -70,24 +70,26 @@ def tls_argument(url: sa.URL) -> ssl.SSLContext | bool | None:
     return False
   if mode == "prefer":
     return None
-  context = ssl.create_default_context()
+  try:
+    # Without a file: the certificates that this machine trusts.
+    context = ssl.create_default_context(cafile=url.query.get("sslrootcert"))
+  except OSError as error:
+    raise UserError(
+      f"--store: sslrootcert: {url.query['sslrootcert']} has no certificates that can be read "
+      f"({error})."
+    ) from error
   context.check_hostname = mode == "verify-full"
   if mode == "require":
     context.verify_mode = ssl.CERT_NONE
-  elif root := url.query.get("sslrootcert"):
-    try:
-      context = ssl.create_default_context(cafile=root)
-    except OSError as error:
-      raise UserError(
-        f"--store: sslrootcert: {root} has no certificates that can be read ({error})."
-      ) from error
-    context.check_hostname = mode == "verify-full"
   return context
 
 
 def _tls_mode(url: sa.URL) -> str:
-  # As libpq has it: who names root certificates wants them used.
-  return url.query.get("sslmode", "verify-ca" if "sslrootcert" in url.query else "prefer")
+  """Returns the mode of a URL; who names root certificates wants them used."""
+  has_root = "sslrootcert" in url.query
+  mode = url.query.get("sslmode", "verify-ca" if has_root else "prefer")
+  # As libpq has it.
+  return "verify-ca" if mode == "require" and has_root else mode
 
 
 def _check_options(url: sa.URL) -> None:

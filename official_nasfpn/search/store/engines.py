@@ -68,9 +68,7 @@ def postgres_engine(url: sa.URL, **options: object) -> sa.Engine:
 
 
 def is_outage(error: Exception) -> bool:
-  """Whether an error of a PostgreSQL connection says that the server is away, maybe for a while."""
-  if is_refusal(error):
-    return False
+  """Whether an error that is no refusal says that the PostgreSQL server is away for a while."""
   # pg8000 lets some errors of the socket through as they are.
   return isinstance(error, OSError) or error.connection_invalidated
 

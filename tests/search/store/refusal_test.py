@@ -1,5 +1,6 @@
 """A server that lets nobody in, or not without TLS, is not asked for ten minutes but reported."""
 
+import certifi
 import pytest
 import sqlalchemy as sa
 
@@ -99,6 +100,11 @@ class TestTls:
   def test_an_unknown_issuer_is_refused(self, encrypted):
     with pytest.raises(UserError, match=r"cannot be opened: .*certificate verify failed"):
       is_encrypted(encrypted[0], "?sslmode=verify-ca")
+
+  def test_root_certificates_are_used_when_encryption_alone_is_required(self, encrypted):
+    options = f"?sslmode=require&sslrootcert={certifi.where()}"
+    with pytest.raises(UserError, match=r"cannot be opened: .*certificate verify failed"):
+      is_encrypted(encrypted[0], options)
 
   def test_a_file_without_certificates_is_named(self, encrypted, tmp_path):
     with pytest.raises(UserError, match=r"sslrootcert: .*root\.crt has no certificates"):
