@@ -47,12 +47,26 @@ def decode_outputs(
 
   Returns:
     float32 [batch, num_anchors, 4], (ymin, xmin, ymax, xmax) in pixels of the network's input, and
-    float32 [batch, num_anchors, num_classes] in [0, 1].
+    float32 [batch, num_anchors, num_classes] in [0, 1]: 0 where clipping left nothing of the box.
   """
   class_logits, box_deltas = flatten_outputs(outputs)
   boxes = box_ops.decode_boxes(box_deltas, tf.constant(anchors, tf.float32))
   boxes = box_ops.clip_boxes(boxes, image_sizes[:, tf.newaxis, :])
-  return boxes, tf.sigmoid(class_logits)
+  # Model Garden lets boxes that lie in the padding take part in non-maximum suppression, where
+  # nothing suppresses them, and returns them as lines along the border of the image.
+  return boxes, zero_scores_of_empty(boxes, tf.sigmoid(class_logits))
+
+
+def zero_scores_of_empty(boxes: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+  """Returns the scores, 0 for boxes without area.
+
+  Args:
+    boxes: [..., 4], (ymin, xmin, ymax, xmax).
+    scores: [..., num_classes].
+  """
+  sides = boxes[..., 2:] - boxes[..., :2]
+  has_area = tf.reduce_all(sides > 0, axis=-1, keepdims=True)
+  return scores * tf.cast(has_area, scores.dtype)
 
 
 def detect_boxes(

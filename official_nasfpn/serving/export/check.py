@@ -23,6 +23,9 @@ from official_nasfpn.training.run_folder import RunFolder
 # all figures agreed to four digits in float32; in bfloat16 AP differed by 0.0010, AP75 by 0.0035.
 # Rounding weights to float16 moved AP by 0.001 there and by 0.010 on 16 drawn images.
 _TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "mixed_bfloat16": 5e-3}
+# Rounding moves single detections across a threshold, and the fewer boxes there are to find, the
+# more each of them counts: of 29 boxes, bfloat16 moved AP by 0.014; of 125, by 0.003.
+_BOXES_MOVED = {"float32": 0.0, "float16": 0.5, "mixed_bfloat16": 0.5}
 _BATCH_SIZE = 8
 
 
@@ -74,12 +77,18 @@ def check_export(path: Path, folder: RunFolder) -> Check:
   detector = load_detector(path)
   result = evaluate_export(detector, dataset, experiment.input.evaluation_part)
   check = Check(result, _expected(detector, folder))
-  precision = detector.record.get("precision", experiment.training.compute_dtype)
+  trained_in = experiment.training.compute_dtype
+  precision = detector.record.get("precision", trained_in)
   if precision != "int8":
+    num_boxes = dataset.parts[experiment.input.evaluation_part].num_boxes
     _compare(
-      check, path, folder, max(_TOLERANCE[precision], _TOLERANCE[experiment.training.compute_dtype])
+      check, path, folder, max(_tolerance(name, num_boxes) for name in (precision, trained_in))
     )
   return check
+
+
+def _tolerance(precision: str, num_boxes: int) -> float:
+  return max(_TOLERANCE[precision], _BOXES_MOVED[precision] / max(num_boxes, 1))
 
 
 def evaluate_export(

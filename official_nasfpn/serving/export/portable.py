@@ -9,7 +9,12 @@ from official.vision.ops import preprocess_ops
 from official_nasfpn.data.preprocessing import resize_and_pad
 from official_nasfpn.modeling.anchors import flat_anchors
 from official_nasfpn.modeling.config import DetectorConfig
-from official_nasfpn.modeling.detections import Outputs, decode_outputs, detect_in_images
+from official_nasfpn.modeling.detections import (
+  Outputs,
+  decode_outputs,
+  detect_in_images,
+  zero_scores_of_empty,
+)
 from official_nasfpn.modeling.detector import Detector
 
 # Model Garden's `pre_nms_top_k`: no fewer boxes than this take part in non-maximum suppression.
@@ -127,9 +132,13 @@ def _suppress(boxes: tf.Tensor, scores: tf.Tensor, config: DetectorConfig) -> di
   classes = indices % num_classes
   boxes = tf.gather(boxes, indices // num_classes)
   # Classes are moved apart, so that boxes of two never overlap and one pass does for all.
-  apart = tf.cast(classes, tf.float32) * (max(config.image_size) + 1.0)
+  offsets = tf.cast(classes, tf.float32) * (max(config.image_size) + 1.0)
+  apart = boxes + offsets[:, tf.newaxis]
+  # LiteRT suppresses a box that it has kept by its overlap with itself. Without area, as rounding
+  # beside a large offset can leave it, that is 0, and it is kept until the output is full of it.
+  scores = zero_scores_of_empty(apart, scores[:, tf.newaxis])[:, 0]
   kept, num_detections = tf.image.non_max_suppression_padded(
-    boxes + apart[:, tf.newaxis],
+    apart,
     scores,
     config.max_detections,
     iou_threshold=config.nms_iou_threshold,
