@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import resource
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -105,59 +107,79 @@ _SMALL = DetectorConfig(
   anchor_size=2.0,
   norm_momentum=0.9,
 )
-# Detectors that learn drawn shapes in half a minute, and in what they compute.
+# Detectors that learn drawn shapes in half a minute.
 _TRAINABLE = {
-  "R-10": (_SMALL, "float32"),
-  "R-10 in bfloat16": (_SMALL, "mixed_bfloat16"),
-  "NAS-FPNLite": (
-    dataclasses.replace(
-      _SMALL,
-      backbone="MobileNetV2",
-      architecture="nas_fpnlite_ours",
-      separable_convolutions=True,
-      top_levels="convolution",
-    ),
-    "float32",
+  "R-10": _SMALL,
+  "NAS-FPNLite": dataclasses.replace(
+    _SMALL,
+    backbone="MobileNetV2",
+    architecture="nas_fpnlite_ours",
+    separable_convolutions=True,
+    top_levels="convolution",
   ),
 }
 
 
-@pytest.fixture(scope="session")
-def trained_detector(tmp_path_factory):
-  """Returns a function that trains one of `_TRAINABLE`.
+def _train(name: str, root: Path) -> None:
+  """Makes `root`/data, 16 drawn images, and `root`/run, a detector that was trained on them.
 
-  It returns run folder, dataset and evaluation on 16 drawn images: those that it was trained on,
-  since an AP near zero would agree with anything.
+  It is evaluated on those images too: an AP near zero would agree with anything.
   """
+  settings = Settings(seed=1, validation_fraction=0.5)
+  info, _ = prepare_dataset(ShapesConfig(32, 128), root / "data", settings, num_threads=2)
+  data = InputConfig(
+    data_dir=str(info.data_dir),
+    train_parts=("val",),
+    scale_min=1.0,
+    scale_max=1.0,
+    horizontal_flip=False,
+  )
+  training = TrainingConfig(
+    batch_size=8,
+    epochs=40,
+    learning_rate=0.32,
+    schedule="cosine",
+    warmup_epochs=1,
+    gradient_clip_norm=10.0,
+    compute_dtype="float32",
+  )
+  experiment, dataset = open_dataset(Experiment(_TRAINABLE[name], data, training))
+  folder = RunFolder(root / "run")
+  folder.claim(experiment, dataset.label_map)
+  runner.train(experiment, dataset, folder, build_strategy("one_device", None))
+
+
+@pytest.fixture(scope="session")
+def trained_detector(tmp_path_factory, worker_id):
+  """Returns a function that gives a trained detector by its name in `_TRAINABLE`.
+
+  With " in bfloat16" after it, the same weights in a run that computes so. The function returns run
+  folder, dataset and evaluation on 16 drawn images, those that it was trained on. The run folder
+  belongs to the process, the training to all of them.
+  """
+  base = tmp_path_factory.getbasetemp()
+  shared = base if worker_id == "master" else base.parent
 
   @functools.cache
-  def train(name):
-    root = tmp_path_factory.mktemp("trained")
-    settings = Settings(seed=1, validation_fraction=0.5)
-    info, _ = prepare_dataset(ShapesConfig(32, 128), root / "data", settings, num_threads=2)
-    detector, compute_dtype = _TRAINABLE[name]
-    data = InputConfig(
-      data_dir=str(info.data_dir),
-      train_parts=("val",),
-      scale_min=1.0,
-      scale_max=1.0,
-      horizontal_flip=False,
-    )
-    training = TrainingConfig(
-      batch_size=8,
-      epochs=40,
-      learning_rate=0.32,
-      schedule="cosine",
-      warmup_epochs=1,
-      gradient_clip_norm=10.0,
-      compute_dtype=compute_dtype,
-    )
-    experiment, dataset = open_dataset(Experiment(detector, data, training))
-    folder = RunFolder(root / "run")
-    folder.claim(experiment, dataset.label_map)
+  def trained(name):
+    weights_of = name.removesuffix(" in bfloat16")
+    root = shared / "trained" / weights_of
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "lock").open("w") as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not (root / "done").exists():
+        _train(weights_of, root)
+        (root / "done").touch()
+    folder = RunFolder(tmp_path_factory.mktemp("trained") / "run")
+    shutil.copytree(root / "run", folder.path)
+    experiment, _ = folder.load()
+    if name != weights_of:
+      training = dataclasses.replace(experiment.training, compute_dtype="mixed_bfloat16")
+      experiment = dataclasses.replace(experiment, training=training)
+      folder.config_file.write_text(experiment.to_gin())
+    experiment, dataset = open_dataset(experiment)
     strategy = build_strategy("one_device", None)
     try:
-      runner.train(experiment, dataset, folder, strategy)
       evaluation = runner.evaluate(experiment, dataset, folder, strategy)
     finally:
       tf_keras.mixed_precision.set_global_policy("float32")
@@ -165,7 +187,7 @@ def trained_detector(tmp_path_factory):
     folder.evaluation_file.write_text(evaluation.to_json())
     return folder, dataset, evaluation
 
-  return train
+  return trained
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_the_ap_is_that_of_the_training(trained_detector, tmp_path, file_format)
 
 
 @pytest.mark.slow
-def test_what_was_trained_in_bfloat16_is_exported_in_float32(trained_detector, tmp_path):
+def test_a_run_in_bfloat16_is_exported_in_float32(trained_detector, tmp_path):
   folder, _, _ = trained_detector("R-10 in bfloat16")
   export_file(folder, tmp_path / "model", FileFormat("onnx"))
   # Nothing but bfloat16's rounding lies between it and the run's own evaluation,
