@@ -6,7 +6,8 @@
 Each mode trains random architectures for so many minutes in a process of its own, that of a worker:
 imports, the shared weights and the first trial's tracing count. With --trainings, the file of
 `python -m official_nasfpn.proxy_check`, it adds the rank correlations to the target, of the
-architectures that both modes and the target have there. No other work should run beside it.
+architectures that both modes and the target have there; what the checks took from a table of
+rewards, --rewards gives again. No other work should run beside it.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.search import SearchConfig
 from official_nasfpn.search.proxy import proxy_task
+from official_nasfpn.search.proxy.check_architectures import read_rewards
 from official_nasfpn.search.proxy.check_trainings import Recipe, TrainingsFile
 from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.rank_correlation import kendall, spearman
@@ -35,6 +37,9 @@ _TARGET_GIN_PARAM = flags.DEFINE_multi_string("target_gin_param", [], "A binding
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Made by prepare_data.", required=True)
 _MINUTES = flags.DEFINE_float("minutes", 5.0, "Wall time of each mode.", lower_bound=0)
 _TRAININGS = flags.DEFINE_string("trainings", None, "Of proxy checks in both modes.")
+_REWARDS = flags.DEFINE_string(
+  "rewards", None, "Table of trials of the plain proxy with its first seed, as a check takes it."
+)
 _WORK_AS = flags.DEFINE_enum("work_as", None, ["plain", "shared"], "Used by the benchmark itself.")
 
 _MODES = ("plain", "shared")
@@ -108,6 +113,8 @@ def _print_correlations(path: Path) -> None:
       for training, result in results.items()
       if (training.recipe, training.seed) == (digest, seed)
     }
+  if _REWARDS.value:
+    of_recipe["plain"] |= read_rewards(Path(_REWARDS.value), recipes["plain"].space)
   both = sorted(set.intersection(*(set(found) for found in of_recipe.values())))
   print(f"{len(both)} architectures with a target and a reward of both modes, first seed:")
   target = [of_recipe["target"][choices] for choices in both]

@@ -61,6 +61,7 @@ def postgres_engine(url: sa.URL, **options: object) -> sa.Engine:
     },
     **options,
   )
+  sa.event.listen(engine, "do_connect", _connect)
   sa.event.listen(engine, "handle_error", _classify_error)
   # It would show how closing a lost connection fails, one traceback each.
   logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
@@ -92,6 +93,24 @@ def reason(error: Exception) -> str:
     return cause.strerror or str(cause)
   details = original.args[0] if original.args else ""
   return str(details.get("M", details)) if isinstance(details, dict) else str(original)
+
+
+def _connect(
+  dialect: sa.Dialect, record: object, arguments: list[object], parameters: dict[str, object]
+) -> object:
+  """Connects as pg8000 does, which leaves the socket open where the server goes away meanwhile."""
+  server = (parameters.get("host", "localhost"), parameters.get("port", 5432))
+  try:
+    connection = socket.create_connection(server, parameters["timeout"])
+  except OSError as error:
+    raise dialect.loaded_dbapi.InterfaceError("There is no connection.") from error
+  try:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Its `connect` does not pass a socket on.
+    return dialect.loaded_dbapi.Connection(*arguments, **parameters, sock=connection)
+  except BaseException:
+    connection.close()
+    raise
 
 
 def _classify_error(context: sa.engine.ExceptionContext) -> None:
