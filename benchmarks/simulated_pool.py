@@ -60,7 +60,7 @@ _POLL_SECONDS = 60.0
 # leave as soon as they find no trial.
 _STAYING_SHARE = 0.02
 # Without noise in the rewards, PPO would soon sample nothing new, and workers would train nothing.
-_ENTROPY_WEIGHT = 0.003
+_ENTROPY_WEIGHT = 0.02
 # The first workers are there at once, the last after so long.
 _ARRIVAL_SECONDS = 600.0
 

@@ -105,7 +105,7 @@ def pause_seconds(idle_seconds: float) -> float:
   Ever longer, so that a thousand workers that wait for hours do not keep the database busy; and so
   much shorter than what was waited already that it does not matter.
   """
-  return min(max(_POLL_SECONDS, idle_seconds / 30), _LONGEST_POLL_SECONDS)
+  return min(max(_POLL_SECONDS, idle_seconds / 10), _LONGEST_POLL_SECONDS)
 
 
 def _end_with_parent(parent_pid: int) -> None:
