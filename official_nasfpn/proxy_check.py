@@ -67,8 +67,9 @@ _NUM_REPEATED = flags.DEFINE_integer(
 _REWARDS = flags.DEFINE_string(
   "rewards",
   None,
-  "Table of trials (CSV with columns reward and choices) that this very proxy has trained with its "
-  "first seed. Architectures are then taken from there, spread over their rewards.",
+  "Table of trials (CSV with columns reward and choices) of this recipe, trained in plain mode and "
+  "with its first seed. Architectures are then taken from there, spread over their rewards, and in "
+  "plain mode the rewards too.",
 )
 _TRAININGS = flags.DEFINE_string(
   "trainings",
@@ -98,7 +99,9 @@ def main(argv: list[str]) -> None:
   wanted = wanted_trainings(proxy, target, architectures, repeated, _NUM_SEEDS.value)
   first = proxy.experiment.training.seed
   known = {
-    Training(proxy.digest, choices, first): Result(reward) for choices, reward in recorded.items()
+    Training(proxy.digest, choices, first): Result(reward)
+    for choices, reward in recorded.items()
+    if proxy.proxy.mode == "plain"
   }
 
   output_dir = Path(_OUTPUT_DIR.value)

@@ -86,7 +86,21 @@ def test_a_check_that_is_killed_goes_on_and_ends_in_figures(recipe, tmp_path, ru
   new = [json.loads(line) for line in lines(trainings)][12:]
   known = {row["choices"] for row in rows}
   assert all(row["choices"] not in known or row["architecture"] for row in new)
-  assert json.loads((tmp_path / "plain" / "summary.json").read_text())["noise"] is None
+  summary = json.loads((tmp_path / "plain" / "summary.json").read_text())
+  assert summary["noise"] is None
+  recorded = {0.01, 0.11, 0.21, 0.31}
+  assert {reward for row in summary["rows"] for reward in row["rewards"]} & recorded
+  # They are not the shared proxy's, which only takes the same architectures.
+  shared = run_program(
+    "proxy_check",
+    *arguments(recipe, tmp_path / "shared", f"--trainings={trainings}"),
+    "--num_seeds=1",
+    f"--rewards={table}",
+  )
+  assert shared.returncode == 0, shared.stderr
+  of_shared = json.loads((tmp_path / "shared" / "summary.json").read_text())
+  assert {row["name"] for row in of_shared["rows"]} == {row["name"] for row in summary["rows"]}
+  assert not {reward for row in of_shared["rows"] for reward in row["rewards"]} & recorded
 
 
 def test_a_target_that_is_the_proxy_is_refused(recipe, tmp_path, run_program):
