@@ -12,9 +12,7 @@ if [[ $# -eq 0 ]]; then
   "$venv_python" -m ruff format --check
 fi
 
-# In the order of the files. By default those with the fewest tests come last, alone with one process
-# at the end: multi_worker_test.py has two and takes three minutes.
-workers=(-n 2 --dist loadfile --no-loadscope-reorder)
+workers=(-n 2 --dist loadfile)
 for argument in "$@"; do
   case "$argument" in
     # A debugger needs the terminal, which workers do not have.
