@@ -98,10 +98,9 @@ def main(argv: list[str]) -> None:
   repeated = [architectures[index * len(architectures) // count] for index in range(count)]
   wanted = wanted_trainings(proxy, target, architectures, repeated, _NUM_SEEDS.value)
   first = proxy.experiment.training.seed
+  rewards = recorded if proxy.proxy.mode == "plain" else {}
   known = {
-    Training(proxy.digest, choices, first): Result(reward)
-    for choices, reward in recorded.items()
-    if proxy.proxy.mode == "plain"
+    Training(proxy.digest, choices, first): Result(reward) for choices, reward in rewards.items()
   }
 
   output_dir = Path(_OUTPUT_DIR.value)

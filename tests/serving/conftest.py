@@ -151,32 +151,30 @@ def _train(name: str, root: Path) -> None:
 
 @pytest.fixture(scope="session")
 def trained_detector(tmp_path_factory, worker_id):
-  """Returns a function that gives a trained detector by its name in `_TRAINABLE`.
+  """Returns a function from a name in `_TRAINABLE` and what a run computes in to such a run.
 
-  With " in bfloat16" after it, the same weights in a run that computes so. The function returns run
-  folder, dataset and evaluation on 16 drawn images, those that it was trained on. The run folder
-  belongs to the process, the training to all of them.
+  It was trained in float32 in any case. The function returns run folder, dataset and evaluation on
+  16 drawn images, those that it was trained on. The run folder belongs to the process, the training
+  to all of them.
   """
   base = tmp_path_factory.getbasetemp()
   shared = base if worker_id == "master" else base.parent
 
   @functools.cache
-  def trained(name):
-    weights_of = name.removesuffix(" in bfloat16")
-    root = shared / "trained" / weights_of
+  def trained(name, compute_dtype="float32"):
+    root = shared / "trained" / name
     root.mkdir(parents=True, exist_ok=True)
     with (root / "lock").open("w") as lock:
       fcntl.flock(lock, fcntl.LOCK_EX)
       if not (root / "done").exists():
-        _train(weights_of, root)
+        _train(name, root)
         (root / "done").touch()
     folder = RunFolder(tmp_path_factory.mktemp("trained") / "run")
     shutil.copytree(root / "run", folder.path)
     experiment, _ = folder.load()
-    if name != weights_of:
-      training = dataclasses.replace(experiment.training, compute_dtype="mixed_bfloat16")
-      experiment = dataclasses.replace(experiment, training=training)
-      folder.config_file.write_text(experiment.to_gin())
+    training = dataclasses.replace(experiment.training, compute_dtype=compute_dtype)
+    experiment = dataclasses.replace(experiment, training=training)
+    folder.config_file.write_text(experiment.to_gin())
     experiment, dataset = open_dataset(experiment)
     strategy = build_strategy("one_device", None)
     try:

@@ -13,7 +13,6 @@ from official_nasfpn.serving.detectors.saved_detector import SavedDetector
 from official_nasfpn.serving.export.check import check_export
 from official_nasfpn.serving.export.model_file import FileFormat, export_file
 from official_nasfpn.training import runner
-from official_nasfpn.training.experiment import open_dataset
 from official_nasfpn.training.strategies import build_strategy
 from tests.serving.agreement import of_image
 
@@ -47,14 +46,16 @@ def test_the_ap_is_that_of_the_training(trained_detector, tmp_path, file_format)
 
 @pytest.mark.slow
 def test_a_run_in_bfloat16_is_exported_in_float32(trained_detector, tmp_path):
-  folder, _, _ = trained_detector("R-10 in bfloat16")
+  folder, dataset, evaluation = trained_detector("R-10", "mixed_bfloat16")
   export_file(folder, tmp_path / "model", FileFormat("onnx"))
   # Nothing but bfloat16's rounding lies between it and the run's own evaluation,
   check = check_export(tmp_path / "model", folder)
+  assert check.result.num_images == evaluation.num_images
+  assert f"{evaluation.metrics['AP']:.4f}" in check.table()
   # and not even that between it and the same weights in float32.
   experiment, _ = folder.load()
   training = dataclasses.replace(experiment.training, compute_dtype="float32")
-  experiment, dataset = open_dataset(dataclasses.replace(experiment, training=training))
+  experiment = dataclasses.replace(experiment, training=training)
   strategy = build_strategy("one_device", None)
   in_float32 = runner.evaluate(experiment, dataset, folder, strategy)
   assert check.result.metrics["AP"] == pytest.approx(in_float32.metrics["AP"], abs=0.001)
