@@ -14,18 +14,18 @@ class ProxyConfig:
 
   Attributes:
     mode: `plain` trains the recipe's detector from its initial weights, as the paper does (section
-      4.2). `shared` trains one detector on random architectures of the search space first, once for
-      a search; then its backbone is frozen, and every trial trains pyramid and head for a few
-      epochs, from those weights. Merging has no weights, so the weights of a cell are shared by all
-      architectures, by repeat and by the cell's place in the order of building.
-    warmup_epochs: epochs of the training on random architectures, one for every batch.
+      4.2). `shared` trains it with the hand-drawn FPN first, once for a search; then the backbone
+      is frozen, and every trial trains pyramid and heads for a few epochs, from the heads of that
+      training and one initial pyramid. Merging has no weights, so the weights of a cell are shared
+      by all architectures, by repeat and by the cell's place in the order of building.
+    warmup_epochs: epochs of the training with an FPN.
     epochs: epochs of a trial.
     learning_rate: of a trial, relative to `Training.learning_rate`; it falls to zero by a cosine.
     max_cache_gb: the most memory that the frozen backbone's features may take in one worker.
   """
 
   mode: Literal["plain", "shared"] = "plain"
-  warmup_epochs: PositiveFloat = 20.0
-  epochs: PositiveFloat = 3.0
-  learning_rate: Annotated[PositiveFloat, Field(le=10)] = 0.5
+  warmup_epochs: PositiveFloat = 10.0
+  epochs: PositiveFloat = 6.0
+  learning_rate: Annotated[PositiveFloat, Field(le=10)] = 1.0
   max_cache_gb: NonNegativeFloat = 4.0

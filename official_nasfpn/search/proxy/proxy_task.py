@@ -63,7 +63,8 @@ def plan_of_a_trial(recipe: str, spec: PyramidSpec) -> str:
     return plan
   return (
     f"{plan}\nProxy.mode = 'shared': a trial starts from weights that all trials share, made once "
-    f"in {proxy.warmup_epochs:g} epochs, and trains pyramid and head for {proxy.epochs:g}."
+    f"in {proxy.warmup_epochs:g} epochs with an FPN, and trains pyramid and heads for "
+    f"{proxy.epochs:g}."
   )
 
 

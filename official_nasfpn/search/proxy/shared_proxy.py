@@ -1,14 +1,17 @@
 """The shared proxy: trials that start from one set of weights and run in one graph.
 
 Half of a plain trial goes into tracing, and most of the rest into teaching a backbone what edges
-are. Here one detector is trained on random architectures first, a new one for every batch, as
-one-shot searches do (Bender et al. 2018; Guo et al. 2020). Its backbone is then frozen and what it
-makes of all images is kept. Every trial starts from the same weights and sees the same batches, so
-a reward depends on recipe, seed and architecture, and not on what a worker did before.
+are. Here the recipe's detector is trained with the hand-drawn FPN first, the baseline of every
+search. Its backbone is then frozen and what it makes of all images is kept. Every trial starts from
+its heads and from one initial pyramid, and sees the same batches, so a reward depends on recipe,
+seed and architecture, and not on what a worker did before.
 
-What is lost: the backbone does not adapt to the architecture; a trial sees each image in
-`Proxy.epochs` augmented views, the same ones in every trial; and cells that mean different things
-in different architectures must get along with one start.
+One-shot searches train shared weights on another architecture in every batch (Bender et al. 2018;
+Guo et al. 2020). Here, with tens of epochs and not hundreds, such a detector learns next to nothing
+(docs/results.md, "Whether the proxy means anything").
+
+What is lost: the backbone does not adapt to the architecture, and a trial sees each image in
+`Proxy.epochs` augmented views, the same ones in every trial.
 """
 
 import dataclasses
@@ -22,11 +25,11 @@ import tensorflow as tf
 import tf_keras
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture import PyramidSpec, SearchSpace
+from official_nasfpn.architecture import Fpn, PyramidSpec, SearchSpace
 from official_nasfpn.data import input_pipeline
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
-from official_nasfpn.modeling import build_detector, flat_anchors
+from official_nasfpn.modeling import Detector, build_detector, flat_anchors
 from official_nasfpn.modeling.detections import detect_in_images
 from official_nasfpn.modeling.wired_pyramid import Wiring, wiring_of, wiring_signature
 from official_nasfpn.progress import progress_bar
@@ -74,7 +77,7 @@ class SharedProxy:
 
     Raises:
       UserError: the recipe has what a shared proxy cannot do, or the features take too much memory.
-      TrainingDiverged: the training on random architectures did.
+      TrainingDiverged: the training with an FPN did.
     """
     if experiment.training.drop_block_rate:
       raise UserError(
@@ -127,19 +130,13 @@ class SharedProxy:
     return self._evaluate(wiring)
 
   def _load_warm_state(self, warm_dir: Path) -> None:
-    variables = self._detector.variables
-    names = [f"{index:04d} {variable.name}" for index, variable in enumerate(variables)]
-    named = dict(zip((name.replace("/", ".") for name in names), variables, strict=True))
-
-    def make() -> dict[str, np.ndarray]:
-      self._warm_up()
-      return {name: variable.numpy() for name, variable in named.items()}
-
+    """Gives backbone and heads what the training with an FPN has taught them."""
+    named = _named_variables(self._detector)
     weights = warm_state.load_or_make(
       warm_dir,
       self._fingerprint(),
       {name: tuple(variable.shape) for name, variable in named.items()},
-      make,
+      self._warm_up,
     )
     for name, variable in named.items():
       variable.assign(weights[name])
@@ -150,31 +147,33 @@ class SharedProxy:
     text = configuration.to_gin(proxy, self._space) + self._experiment.to_gin()
     return hashlib.sha256(text.encode()).hexdigest()
 
-  def _warm_up(self) -> None:
-    """Trains the whole detector, on another architecture for every batch."""
-    config = self._experiment.training
-    optimizer = build_optimizer(_schedule(config, self._proxy.warmup_epochs), self._num_images)
-    optimizer._create_all_weights(self._detector.trainable_variables)
+  def _warm_up(self) -> dict[str, np.ndarray]:
+    """Trains a whole detector with an FPN; returns the weights of its backbone and heads."""
+    config = _schedule(self._experiment.training, self._proxy.warmup_epochs)
+    fpn = Fpn(self._space.min_level, self._space.max_level)
+    detector = build_detector(
+      dataclasses.replace(self._experiment.detector, architecture=fpn),
+      self._dataset.label_map.num_classes,
+    )
+    optimizer = build_optimizer(config, self._num_images)
+    optimizer._create_all_weights(detector.trainable_variables)
 
-    @tf.function(reduce_retracing=True)
-    def step(batch: Mapping[str, tf.Tensor], wiring: Wiring) -> tf.Tensor:
+    @tf.function
+    def step(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
       self.traces.append("warm_up")
       found = targets.assign_targets(
         self._anchors, batch["boxes"], batch["classes"], config.match_iou
       )
-      return self._update(
-        batch["image"], found, wiring, self._detector.trainable_variables, optimizer
-      )
+      return self._update(detector, batch["image"], found, detector.trainable_variables, optimizer)
 
-    rng = random.Random(config.seed)
-    count = num_steps(_schedule(config, self._proxy.warmup_epochs), self._num_images)
+    count = num_steps(config, self._num_images)
     terms = []
     with progress_bar(count, "warm up", "step") as bar:
       for batch in self._train_batches().take(count):
-        wiring = Wiring(*map(tf.constant, wiring_of(self._space.sample(rng))))
-        terms.append(step(batch, wiring))
+        terms.append(step(batch))
         bar.update()
     _check(terms)
+    return {name: variable.numpy() for name, variable in _named_variables(detector).items()}
 
   def _prepare_trials(self) -> None:
     """Makes the optimizer and the two functions that all trials run."""
@@ -201,7 +200,7 @@ class SharedProxy:
     def train_step(batch: TrainBatch, wiring: Wiring) -> tf.Tensor:
       self.traces.append("train_step")
       found = targets.AnchorTargets(tf.cast(batch.classes, tf.int32), batch.boxes)
-      return self._update(batch.features, found, wiring, trained, optimizer)
+      return self._update(self._detector, batch.features, found, trained, optimizer, wiring)
 
     held_out = self._held_out[0]
 
@@ -217,17 +216,18 @@ class SharedProxy:
 
   def _update(
     self,
+    detector: Detector,
     inputs: tf.Tensor | Mapping[str, tf.Tensor],
     found: targets.AnchorTargets,
-    wiring: Wiring,
     variables: list[tf.Variable],
     optimizer: tf_keras.optimizers.Optimizer,
+    wiring: Wiring | None = None,
   ) -> tf.Tensor:
     """Updates some weights from one batch; returns the loss terms as `_TERMS` names them."""
     config = self._experiment.training
     weights = config.exit_loss_weights or (1.0,) * self._experiment.detector.num_exits
     with tf.GradientTape() as tape:
-      exits = self._detector(inputs, training=True, wiring=wiring)
+      exits = detector(inputs, training=True, wiring=wiring)
       exit_terms = losses.detection_losses(exits, found, config)
       decay = losses.weight_decay_loss(variables, config.weight_decay)
       supervised = [
@@ -254,6 +254,17 @@ class SharedProxy:
       image_ids += [image_id for image_id in batch.image_ids if image_id >= 0]
     part = self._experiment.input.evaluation_part
     return evaluate_coco_results(self._dataset.annotation_file(part), results, label_map, image_ids)
+
+
+def _named_variables(detector: Detector) -> dict[str, tf.Variable]:
+  """Returns what the shared weights are of: everything but the pyramid."""
+  parts = {"backbone": detector.backbone, "head": detector.head}
+  parts |= {f"early_head_{number}": head for number, head in enumerate(detector.early_heads)}
+  return {
+    f"{name}_{number:03d}": variable
+    for name, part in parts.items()
+    for number, variable in enumerate(part.variables)
+  }
 
 
 def _schedule(config: TrainingConfig, epochs: float, rate: float = 1.0) -> TrainingConfig:
