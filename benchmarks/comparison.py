@@ -186,11 +186,13 @@ def draw(panels: Mapping[str, Mapping[str, Sequence[Run]]], path: Path) -> None:
   """
   from matplotlib.figure import Figure
 
-  columns = min(len(panels), 2)
+  columns = 2 if len(panels) == 4 else min(len(panels), 3)
   rows = -(-len(panels) // columns)
   figure = Figure(figsize=(5.5 * columns, 4 * rows), layout="constrained")
   all_axes = figure.subplots(rows, columns, squeeze=False, sharex=True).flatten()
   for axes, (title, runs) in zip(all_axes, panels.items(), strict=False):
+    # What the first few give would leave no room for what the searches differ in.
+    lowest = min(run.returned[len(run.returned) // 20] for each in runs.values() for run in each)
     for name, of_seeds in runs.items():
       # A search that ended early keeps what it has.
       length = max(run.num_trained for run in of_seeds)
@@ -202,6 +204,7 @@ def draw(panels: Mapping[str, Mapping[str, Sequence[Run]]], path: Path) -> None:
       axes.fill_between(
         trained, returned.min(0), returned.max(0), color=line.get_color(), alpha=0.1
       )
+    axes.set_ylim(bottom=lowest)
     axes.set_title(title)
     axes.grid(alpha=0.3)
   for axes in all_axes[-columns:]:
