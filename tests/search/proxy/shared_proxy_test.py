@@ -69,6 +69,29 @@ def test_one_graph_and_rewards_that_depend_on_the_architecture_alone(recipe, tmp
   assert rewards_of(again, architectures[1:2]) == forward[1:2]
 
 
+def loss_after_training(shared, spec):
+  """Returns the loss of an architecture's first batch once it has been trained."""
+  import tensorflow as tf
+
+  from official_nasfpn.modeling.wired_pyramid import Wiring, wiring_of
+
+  rewards_of(shared, [spec])
+  return float(
+    shared._train_step(shared._batches[0], Wiring(*map(tf.constant, wiring_of(spec))))[0]
+  )
+
+
+@pytest.mark.slow
+def test_trials_go_on_from_what_a_training_with_an_fpn_has_taught(recipe, tmp_path):
+  taught = make_shared(recipe, tmp_path / "taught", LONGER)
+  little = dataclasses.replace(LONGER, warmup_epochs=0.1)
+  untaught = make_shared(recipe, tmp_path / "untaught", little)
+  losses = [
+    sum(loss_after_training(shared, spec) for spec in specs(5)) for shared in (taught, untaught)
+  ]
+  assert losses[0] < 0.9 * losses[1], losses
+
+
 @pytest.mark.slow
 def test_a_search_with_two_workers_warms_up_once(recipe, tmp_path, run_program):
   search_dir = tmp_path / "search"
@@ -120,7 +143,6 @@ for number, spec in enumerate(test.specs(50), start=1):
 @pytest.mark.slow
 def test_a_diverging_trial_is_a_bad_architecture(recipe, tmp_path):
   experiment, dataset = proxy_task.open_on_holdout(load_experiment([recipe]))
-  make_shared(recipe, tmp_path / "warm")
   training = dataclasses.replace(experiment.training, learning_rate=1e30)
   evaluate = proxy_task.evaluation_by(
     PROXY, SPACE, dataclasses.replace(experiment, training=training), dataset, tmp_path / "hot"
