@@ -8,7 +8,7 @@ seed and architecture, and not on what a worker did before.
 
 One-shot searches train shared weights on another architecture in every batch (Bender et al. 2018;
 Guo et al. 2020). Here, with tens of epochs and not hundreds, such a detector learns next to nothing
-(docs/results.md, "Whether the proxy means anything").
+(docs/results.md, "The shared proxy").
 
 What is lost: the backbone does not adapt to the architecture, and a trial sees each image in
 `Proxy.epochs` augmented views, the same ones in every trial.
