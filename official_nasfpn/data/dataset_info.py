@@ -86,6 +86,11 @@ class DatasetInfo:
       raise UserError(f"{self.data_dir} has no part {name!r}; its parts: {', '.join(self.parts)}.")
     return self.parts[name]
 
+  @property
+  def identity(self) -> dict[str, Any]:
+    """What `identity_of` says of it."""
+    return identity_of(self.source, self.settings)
+
   def save(self) -> None:
     """Writes `dataset.json` and `label_map.json`."""
     self.label_map.save(self.data_dir / "label_map.json")
@@ -128,6 +133,22 @@ class DatasetInfo:
       _check_files(data_dir, name, part)
     label_map = LabelMap.load(data_dir / "label_map.json")
     return cls(data_dir, label_map, source, settings, parts, report)
+
+
+def identity_of(source: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what tells one dataset from another: all but where its source lies, which may move.
+
+  Args:
+    source: as `DatasetInfo.source`.
+    settings: as `DatasetInfo.settings`.
+  """
+  described = {
+    f"{part} {key}": value
+    for part, values in source.items()
+    for key, value in values.items()
+    if key not in ("annotations", "images_dir")
+  }
+  return {**described, **settings}
 
 
 def _read_part(content: Mapping[str, Any]) -> Part:

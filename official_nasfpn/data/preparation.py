@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from official_nasfpn.data.coco_json import AnnotatedImage, CocoDataset, read_coco_json
-from official_nasfpn.data.dataset_info import DatasetInfo, Part
+from official_nasfpn.data.dataset_info import DatasetInfo, Part, identity_of
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
@@ -198,8 +198,8 @@ def _is_done(output_dir: Path, description: Mapping[str, Any], settings: Setting
   if not (output_dir / "dataset.json").exists():
     raise UserError(f"{output_dir} holds files, but no prepared dataset. {advice}")
   info = DatasetInfo.load(output_dir)
-  wanted = {**_identity(description), **dataclasses.asdict(settings)}
-  present = {**_identity(info.source), **info.settings}
+  wanted = identity_of(description, dataclasses.asdict(settings))
+  present = info.identity
   differences = [key for key in wanted | present if wanted.get(key) != present.get(key)]
   if differences:
     raise UserError(
@@ -207,16 +207,6 @@ def _is_done(output_dir: Path, description: Mapping[str, Any], settings: Setting
       f"{', '.join(differences)} differ{'s' if len(differences) == 1 else ''}. {advice}"
     )
   return True
-
-
-def _identity(description: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the description without paths: a dataset may move."""
-  return {
-    f"{part} {key}": value
-    for part, values in description.items()
-    for key, value in values.items()
-    if key not in ("annotations", "images_dir")
-  }
 
 
 def _split(

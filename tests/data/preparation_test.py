@@ -228,10 +228,14 @@ def test_again_repeats_nothing(tmp_path, plain):
 
 
 def test_source_may_move_between_runs(tmp_path, plain):
-  prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+  info, _ = prepare_dataset(plain, tmp_path / "out", Settings(), 2)
   shutil.move(plain.images_dir, tmp_path / "moved")
   source = CocoSource(plain.annotations, tmp_path / "moved")
   assert prepare_dataset(source, tmp_path / "out", Settings(), 2)[1] is False
+  # Elsewhere it becomes the same dataset once more; with another seed it does not.
+  assert prepare_dataset(source, tmp_path / "again", Settings(), 2)[0].identity == info.identity
+  other, _ = prepare_dataset(source, tmp_path / "other", Settings(seed=1), 2)
+  assert other.identity != info.identity
 
 
 @pytest.mark.parametrize("change", ["seed", "annotations", "image", "added image", "shapes"])

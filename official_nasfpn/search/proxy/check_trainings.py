@@ -47,8 +47,8 @@ class Recipe:
     text = experiment.to_gin()
     if self.proxy.mode != "plain":
       text += configuration.to_gin(self.proxy, self.space)
-    data = (self.dataset.data_dir / "dataset.json").read_bytes()
-    return hashlib.sha256(text.encode() + data).hexdigest()[:_DIGEST_LENGTH]
+    text += json.dumps(self.dataset.identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
 
   def with_seed(self, seed: int) -> "Recipe":
     """Returns the recipe with another `Training.seed`."""
