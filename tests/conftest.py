@@ -22,11 +22,11 @@ def _two_devices():
 
 @pytest.fixture(scope="session")
 def run_program():
-  """Returns a function that runs one of the package's programs to its end, as a person does."""
+  """Returns a function that runs a program to its end, as a person does; also a benchmark."""
 
-  def run(name, *arguments, launcher=()):
+  def run(name, *arguments, package="official_nasfpn", launcher=()):
     return subprocess.run(
-      [*launcher, sys.executable, "-m", f"official_nasfpn.{name}", *map(str, arguments)],
+      [*launcher, sys.executable, "-m", f"{package}.{name}", *map(str, arguments)],
       cwd=Path(__file__).parents[1],
       capture_output=True,
       text=True,

@@ -3,7 +3,6 @@
 import dataclasses
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,18 +135,19 @@ def searched(search_dir: Path, rewards: list[float | None], settings: str) -> No
   store.close()
 
 
-def record(search_dir: Path, table: Path) -> subprocess.CompletedProcess:
+@pytest.fixture
+def record(run_program):
+  """Returns a function that adds what a search has trained to a table."""
+
   # As a process of its own: which settings there are depends on what is imported.
-  command = (sys.executable, "-m", "benchmarks.record_architectures")
-  return subprocess.run(
-    [*command, f"--search_dir={search_dir}", f"--table={table}"],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  )
+  def run(search_dir: Path, table: Path) -> subprocess.CompletedProcess:
+    arguments = [f"--search_dir={search_dir}", f"--table={table}"]
+    return run_program("record_architectures", *arguments, package="benchmarks")
+
+  return run
 
 
-def test_what_a_search_has_trained_is_added_once(tmp_path):
+def test_what_a_search_has_trained_is_added_once(record, tmp_path):
   search_dir, path = tmp_path / "search", tmp_path / "table.csv"
   searched(search_dir, [0.25, None, 0.125], "Proxy.mode = 'plain'\nReward.cost = 'none'")
   path.write_text(table_text([recorded(1, 0.5)]))
@@ -165,7 +165,7 @@ def test_what_a_search_has_trained_is_added_once(tmp_path):
     ("SearchSpace.num_intermediate_cells = 4", "does not search the paper's space"),
   ],
 )
-def test_what_is_not_comparable_is_not_recorded(tmp_path, settings, complaint):
+def test_what_is_not_comparable_is_not_recorded(record, tmp_path, settings, complaint):
   searched(tmp_path / "search", [0.25], settings)
   process = record(tmp_path / "search", tmp_path / "table.csv")
   assert complaint in process.stderr

@@ -1,26 +1,14 @@
 """`python -m benchmarks.cheap_proxy` on drawn shapes: both proxies train and are counted."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 
 @pytest.mark.slow
-def test_each_proxy_trains_in_a_process_of_its_own_and_is_counted(recipe, shapes_data):
-  result = subprocess.run(
-    [
-      *(sys.executable, "-m", "benchmarks.cheap_proxy", "--minutes=0.001"),
-      *(f"--gin_file={recipe}", f"--data_dir={shapes_data}"),
-    ],
-    cwd=Path(__file__).parents[3],
-    capture_output=True,
-    text=True,
-    check=False,
-    timeout=400,
-  )
+def test_each_proxy_trains_in_a_process_of_its_own_and_is_counted(recipe, shapes_data, run_program):
+  arguments = ["--minutes=0.001", f"--gin_file={recipe}", f"--data_dir={shapes_data}"]
+  result = run_program("cheap_proxy", *arguments, package="benchmarks")
   assert result.returncode == 0, result.stderr
   # The time is up before the first trial ends.
   counted = re.findall(r"^(\w+): 1 trials in \d+ s wall, \d+ s of", result.stdout, re.MULTILINE)
