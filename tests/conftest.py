@@ -1,13 +1,21 @@
 """What tests of several rooms share; two CPU devices, so that distributed training runs here."""
 
+import gc
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.program_process import REPOSITORY, ProgramProcess
+
+PROGRAM_SECONDS = 400
+
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
+# Test processes share the cores: a second thread in each would wait more than it computes.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+# What XLA makes of a train step is compared in numbers, not in speed: compiling it well takes long.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,18 +28,38 @@ def _two_devices():
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _rare_collections():
+  # Graphs are millions of objects that the collector would look through again and again.
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(200_000, 20, 20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _graphs_of_a_module_end_with_it():
+  yield
+  if tf_keras := sys.modules.get("tf_keras"):
+    tf_keras.backend.clear_session()
+
+
 @pytest.fixture(scope="session")
 def run_program():
   """Returns a function that runs a program to its end, as a person does; also a benchmark."""
 
   def run(name, *arguments, package="official_nasfpn", launcher=()):
+    module = f"{package}.{name}"
+    if not launcher:
+      process = ProgramProcess(module, arguments)
+      code = process.wait(PROGRAM_SECONDS)
+      return subprocess.CompletedProcess(module, code, process.stdout, process.stderr)
     return subprocess.run(
-      [*launcher, sys.executable, "-m", f"{package}.{name}", *map(str, arguments)],
-      cwd=Path(__file__).parents[1],
+      [*launcher, sys.executable, "-m", module, *map(str, arguments)],
+      cwd=REPOSITORY,
       capture_output=True,
       text=True,
       check=False,
-      timeout=400,
+      timeout=PROGRAM_SECONDS,
     )
 
   return run

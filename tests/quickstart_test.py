@@ -4,8 +4,6 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -15,6 +13,7 @@ from official_nasfpn import quickstart
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
 from official_nasfpn.search.storage import database_path
 from official_nasfpn.search.store.trial_store import TrialStore
+from tests.program_process import ProgramProcess
 
 PATIENCE_SECONDS = 400
 TINY = (
@@ -110,38 +109,32 @@ class Job:
 
   def __init__(self, folder):
     self.out = folder / "out"
-    self._command = [
-      sys.executable,
-      "-m",
-      "official_nasfpn.quickstart",
+    self._arguments = [
       f"--output_dir={self.out}",
       f"--annotations={folder / 'mine' / 'annotations.json'}",
       f"--images={folder / 'mine' / 'images'}",
       *(f"--gin_param={binding}" for binding in TINY),
     ]
-    self._log = folder / "log.txt"
 
-  def _start(self, log):
-    return subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
+  def _start(self):
+    return ProgramProcess("official_nasfpn.quickstart", self._arguments, new_session=True)
 
   def kill_when(self, is_time):
     """Starts the job and kills all of its processes as soon as `is_time()`."""
-    with self._log.open("w") as log:
-      process = self._start(log)
+    process = self._start()
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_time():
-      assert process.poll() is None, self._log.read_text()
-      assert time.monotonic() < deadline, self._log.read_text()
+      assert process.poll() is None, process.stderr
+      assert time.monotonic() < deadline, process.stderr
       time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.wait(PATIENCE_SECONDS)
 
   def finish(self):
     """Starts the job, waits for its end and returns what it printed."""
-    with self._log.open("w") as log:
-      process = self._start(log)
-    assert process.wait(PATIENCE_SECONDS) == 0, self._log.read_text()
-    return self._log.read_text()
+    process = self._start()
+    assert process.wait(PATIENCE_SECONDS) == 0, process.stderr
+    return process.stdout
 
 
 def _states(out):

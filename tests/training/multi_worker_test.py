@@ -1,10 +1,7 @@
 """Two processes train and evaluate one model together, as MultiWorkerMirroredStrategy's workers."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,6 +10,7 @@ import pytest
 from official_nasfpn.data.preparation import Settings, prepare_dataset
 from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.training.run_folder import RunFolder
+from tests.program_process import ProgramProcess
 
 PATIENCE_SECONDS = 300
 RECIPE = """
@@ -36,31 +34,22 @@ Training.evaluation_batch_size = 4
 
 
 def _start(folder, name, *arguments, **environment):
-  return subprocess.Popen(
+  return ProgramProcess(
+    "official_nasfpn.train",
     [
-      sys.executable,
-      "-m",
-      "official_nasfpn.train",
       f"--gin_file={folder / 'recipe.gin'}",
       f"--data_dir={folder / 'data'}",
       f"--model_dir={folder / name}",
       *arguments,
     ],
-    stderr=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-    # The child's devices are its own: the two virtual ones of these tests are not handed down.
-    env={**os.environ, **environment},
+    # The process's devices are its own: the two virtual ones of these tests are not handed down.
+    environment=environment,
   )
 
 
 def _finish(process):
-  try:
-    printed, errors = process.communicate(timeout=PATIENCE_SECONDS)
-  finally:
-    process.kill()
-  assert process.returncode == 0, errors
-  return printed
+  assert process.wait(PATIENCE_SECONDS) == 0, process.stderr
+  return process.stdout
 
 
 def _free_ports(number):
@@ -122,25 +111,20 @@ def test_when_a_worker_is_killed_the_same_commands_go_on_from_the_checkpoint(tmp
   chief, other = _start_two(tmp_path, "run", "--mode=train")
   deadline = time.monotonic() + PATIENCE_SECONDS
   while not list(folder.checkpoints.glob("ckpt-*.index")):
-    assert chief.poll() is None, chief.communicate()
+    assert chief.poll() is None, chief.stderr
     assert time.monotonic() < deadline
     time.sleep(0.05)
   other.kill()
-  try:
-    _, errors = chief.communicate(timeout=PATIENCE_SECONDS)
-  finally:
-    chief.kill()
-    other.communicate()
-  assert chief.returncode == 1
-  assert "A worker of the cluster was lost" in errors
-  assert "start the same command on all of them again" in errors
+  assert chief.wait(PATIENCE_SECONDS) == 1
+  assert "A worker of the cluster was lost" in chief.stderr
+  assert "start the same command on all of them again" in chief.stderr
   step = int(folder.latest_checkpoint().rsplit("-", 1)[1])
   assert 0 < step < num_steps
 
   again = _start_two(tmp_path, "run", "--mode=train")
-  progress = [process.communicate(timeout=PATIENCE_SECONDS)[1] for process in again]
-  assert [process.returncode for process in again] == [0, 0], progress
-  for bar in progress:
+  codes = [process.wait(PATIENCE_SECONDS) for process in again]
+  assert codes == [0, 0], [process.stderr for process in again]
+  for bar in (process.stderr for process in again):
     assert f"| {step}/{num_steps} [" in bar
     assert f"| 0/{num_steps} [" not in bar
   assert folder.latest_checkpoint().endswith(f"ckpt-{num_steps}")

@@ -44,30 +44,49 @@ def _with_drop_block(experiment, rate):
   return dataclasses.replace(experiment, training=training)
 
 
-def _one_step(experiment, dataset, jit_compile, step_number=0):
-  task = DetectionTask(experiment, dataset)
-  model = task.build_model()
-  optimizer = build_optimizer(experiment.training, dataset.num_images(("train",)))
-  optimizer._create_all_weights(model.trainable_variables)
-  optimizer.iterations.assign(step_number)
-  metrics = task.build_metrics()
-  batches = task.build_inputs(training=True)
-  for spec in tf.nest.flatten(batches.element_spec):
-    assert spec.shape.is_fully_defined(), spec
+class _TrainStep:
+  """A train step that can be taken again and again from the same initial weights."""
 
-  step = tf.function(
-    lambda batch: task.train_step(batch, model, optimizer, metrics), jit_compile=jit_compile
-  )
-  step(next(iter(batches)))
-  losses = {metric.name: float(metric.result()) for metric in metrics}
-  return losses, [(weight.name, weight.numpy()) for weight in model.variables]
+  def __init__(self, experiment, dataset, jit_compile):
+    task = DetectionTask(experiment, dataset)
+    self._model = task.build_model()
+    self._optimizer = build_optimizer(experiment.training, dataset.num_images(("train",)))
+    self._optimizer._create_all_weights(self._model.trainable_variables)
+    self._metrics = task.build_metrics()
+    batches = task.build_inputs(training=True)
+    for spec in tf.nest.flatten(batches.element_spec):
+      assert spec.shape.is_fully_defined(), spec
+    self._batch = next(iter(batches))
+    self._variables = [*self._model.variables, *self._optimizer.variables()]
+    self._initial = [variable.numpy() for variable in self._variables]
+    self._step = tf.function(
+      lambda batch: task.train_step(batch, self._model, self._optimizer, self._metrics),
+      jit_compile=jit_compile,
+    )
+
+  def take(self, step_number=0):
+    """Takes the step, as that of a number; returns the losses and the weights after it."""
+    for variable, value in zip(self._variables, self._initial, strict=True):
+      variable.assign(value)
+    self._optimizer.iterations.assign(step_number)
+    for metric in self._metrics:
+      metric.reset_states()
+    self._step(self._batch)
+    losses = {metric.name: float(metric.result()) for metric in self._metrics}
+    return losses, [(weight.name, weight.numpy()) for weight in self._model.variables]
+
+
+@pytest.fixture(scope="module")
+def compiled_step(experiment_and_dataset):
+  return _TrainStep(*experiment_and_dataset, jit_compile=True)
 
 
 @pytest.mark.slow
-def test_xla_compiles_the_whole_train_step_and_computes_the_same(experiment_and_dataset):
-  experiment, dataset = experiment_and_dataset
-  losses, weights = _one_step(experiment, dataset, jit_compile=False)
-  compiled_losses, compiled_weights = _one_step(experiment, dataset, jit_compile=True)
+def test_xla_compiles_the_whole_train_step_and_computes_the_same(
+  experiment_and_dataset, compiled_step
+):
+  losses, weights = _TrainStep(*experiment_and_dataset, jit_compile=False).take()
+  compiled_losses, compiled_weights = compiled_step.take()
   assert set(losses) == set(LOSSES)
   assert losses["box_loss"] > 0
   assert compiled_losses == pytest.approx(losses, rel=1e-3)
@@ -76,12 +95,12 @@ def test_xla_compiles_the_whole_train_step_and_computes_the_same(experiment_and_
 
 
 @pytest.mark.slow
-def test_xla_compiles_drop_block_too(experiment_and_dataset):
+def test_xla_compiles_drop_block_too(experiment_and_dataset, compiled_step):
   experiment, dataset = experiment_and_dataset
-  plain, plain_weights = _one_step(experiment, dataset, jit_compile=True, step_number=100)
-  experiment = _with_drop_block(experiment, 0.2)
-  first, weights = _one_step(experiment, dataset, jit_compile=True, step_number=100)
-  second, again = _one_step(experiment, dataset, jit_compile=True, step_number=100)
+  plain, plain_weights = compiled_step.take(step_number=100)
+  dropping = _TrainStep(_with_drop_block(experiment, 0.2), dataset, jit_compile=True)
+  first, weights = dropping.take(step_number=100)
+  second, again = dropping.take(step_number=100)
   assert first == second
   # With initial weights the loss is the prior's: dropped blocks show in what later cells see.
   assert first["total_loss"] == pytest.approx(plain["total_loss"], rel=0.01)

@@ -24,9 +24,9 @@ Search.algorithm = 'random'
 """
 
 
-@pytest.fixture
-def recipe(tmp_path, shapes_data):
-  """Returns the path of the recipe, for a dataset of drawn shapes."""
-  path = tmp_path / "recipe.gin"
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory, shapes_data):
+  """Returns the path of the recipe, for a dataset of drawn shapes; not to be written to."""
+  path = tmp_path_factory.mktemp("recipe") / "recipe.gin"
   path.write_text(f"{RECIPE}Input.data_dir = {str(shapes_data)!r}\n")
   return path

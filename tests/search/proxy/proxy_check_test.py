@@ -1,16 +1,12 @@
 """`python -m official_nasfpn.proxy_check` from beginning to end, on drawn shapes."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.program_process import ProgramProcess
+
 PATIENCE = 300
 
 
@@ -34,15 +30,14 @@ def lines(path):
 def test_a_check_that_is_killed_goes_on_and_ends_in_figures(recipe, tmp_path, run_program):
   output_dir = tmp_path / "check"
   trainings = output_dir / "trainings.jsonl"
-  command = [sys.executable, "-m", "official_nasfpn.proxy_check", *arguments(recipe, output_dir)]
-  process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+  process = ProgramProcess("official_nasfpn.proxy_check", arguments(recipe, output_dir))
   deadline = time.monotonic() + PATIENCE
   while len(lines(trainings)) < 2:
     assert process.poll() is None
     assert time.monotonic() < deadline
     time.sleep(0.1)
-  os.kill(process.pid, signal.SIGKILL)
-  process.wait()
+  process.kill()
+  process.wait(PATIENCE)
   # What was writing may have been killed too.
   with trainings.open("a") as file:
     file.write('{"recipe": "unfini')

@@ -40,9 +40,23 @@ def rewards_of(shared, architectures):
   return [shared.train(spec, lambda fraction: None).to_json() for spec in architectures]
 
 
+@pytest.fixture(scope="module")
+def warm_dir(tmp_path_factory):
+  """The folder of `taught`'s warm state."""
+  return tmp_path_factory.mktemp("shared") / "warm"
+
+
+@pytest.fixture(scope="module")
+def taught(recipe, warm_dir):
+  """A shared proxy whose weights have been taught for long."""
+  return make_shared(recipe, warm_dir, LONGER)
+
+
 @pytest.mark.slow
-def test_one_graph_and_rewards_that_depend_on_the_architecture_alone(recipe, tmp_path):
-  shared = make_shared(recipe, tmp_path / "warm", LONGER)
+def test_one_graph_and_rewards_that_depend_on_the_architecture_alone(
+  recipe, taught, warm_dir, tmp_path
+):
+  shared = taught
   weights = [variable.numpy() for variable in shared._detector.backbone.variables]
   architectures = specs(4)
   forward = rewards_of(shared, architectures)
@@ -60,7 +74,7 @@ def test_one_graph_and_rewards_that_depend_on_the_architecture_alone(recipe, tmp
   ]
 
   # Another worker reads the weights, and its first trial is another one.
-  other = make_shared(recipe, tmp_path / "warm", LONGER)
+  other = make_shared(recipe, warm_dir, LONGER)
   assert "warm_up" not in other.traces
   assert rewards_of(other, architectures[2:]) == forward[2:]
 
@@ -82,8 +96,7 @@ def loss_after_training(shared, spec):
 
 
 @pytest.mark.slow
-def test_trials_go_on_from_what_a_training_with_an_fpn_has_taught(recipe, tmp_path):
-  taught = make_shared(recipe, tmp_path / "taught", LONGER)
+def test_trials_go_on_from_what_a_training_with_an_fpn_has_taught(recipe, taught, tmp_path):
   little = dataclasses.replace(LONGER, warmup_epochs=0.1)
   untaught = make_shared(recipe, tmp_path / "untaught", little)
   losses = [
