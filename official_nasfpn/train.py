@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
   folder = RunFolder(Path(FLAGS.model_dir)) if FLAGS.model_dir else None
   gin_files = list(FLAGS.gin_file)
   if not gin_files and folder and folder.config_file.is_file():
-    gin_files = [folder.config_file]
+    gin_files = [folder.config()]
   if not gin_files:
     raise UserError("Give a recipe with --gin_file, or --model_dir of an existing run.")
   gin_params = list(FLAGS.gin_param)

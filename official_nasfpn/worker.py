@@ -19,6 +19,7 @@ from pathlib import Path
 from absl import flags
 
 from official_nasfpn import configuration
+from official_nasfpn.configuration import Stored
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
@@ -74,10 +75,9 @@ def main(argv: list[str]) -> None:
 
 def _work(place: Path | str, work_dir: Path) -> int:
   recipe = _recipe_of(place)
-  _settle_work_dir(work_dir, recipe)
-  # As text: whatever else a recipe may do, it imports nothing and includes no file.
-  configuration.parse(gin_params=[recipe])
+  configuration.parse([Stored(recipe, "The recipe in the trial store")])
   config = configuration.from_bindings(SearchConfig)
+  _settle_work_dir(work_dir, recipe)
   store = TrialStore(place, config.lease_seconds, config.max_attempts, keeps_connection=False)
   try:
     return run_worker(
@@ -111,7 +111,7 @@ def _settle_work_dir(work_dir: Path, recipe: str) -> None:
   path = storage.recipe_path(work_dir)
   if not path.is_file():
     write_text(path, recipe)
-  elif recipe_version(path.read_text(encoding="utf-8")) != recipe_version(recipe):
+  elif recipe_version(storage.stored_recipe(work_dir).text) != recipe_version(recipe):
     raise UserError(f"{work_dir} holds the files of another search; choose another --work_dir.")
 
 

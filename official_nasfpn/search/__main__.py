@@ -16,6 +16,7 @@ from absl import flags
 
 from official_nasfpn import configuration
 from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.configuration import Stored
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
@@ -117,11 +118,15 @@ def main(argv: list[str]) -> None:
     return
   recipe = _as_text(proxy_recipe, config, space)
   make_launcher = _launcher_maker(search_dir)
+
+  def reread(stored: Stored) -> str:
+    return _as_text(*_read_recipe([stored]))
+
   # The controller's network is small, and the cores are the workers'.
   os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
   try:
     with storage.exclusive(search_dir):
-      settle_recipe(recipe, search_dir, lambda path: _as_text(*_read_recipe([path])))
+      settle_recipe(recipe, search_dir, reread)
       storage.settle_store(
         search_dir, without_password(parse_url(_STORE.value)) if _STORE.value else None
       )
@@ -130,9 +135,6 @@ def main(argv: list[str]) -> None:
       def write_events(store: TrialStore) -> None:
         with storage.search_disk_errors(search_dir):
           events.write(store.trials(), store.metrics())
-
-      def reread(text: str) -> str:
-        return _as_text(*_read_recipe([], [text]))
 
       with begun_store(search_dir, config, recipe, reread, _STORE.value) as store:
         run_search(
@@ -155,7 +157,7 @@ def main(argv: list[str]) -> None:
   print(results_table(trials, search_dir, _TOP_K.value))
 
 
-def _gin_files(search_dir: Path | None) -> list[str | Path]:
+def _gin_files(search_dir: Path | None) -> list[str | Path | Stored]:
   """Returns the recipes to read: those that are given, or that of the search to continue."""
   if _GIN_FILE.value:
     return [*_GIN_FILE.value]
@@ -163,11 +165,11 @@ def _gin_files(search_dir: Path | None) -> list[str | Path]:
     raise UserError("--gin_file is needed: without --search_dir there is no search to continue.")
   if not storage.recipe_path(search_dir).is_file():
     raise UserError(f"--gin_file is needed: {search_dir} holds no search to continue.")
-  return [storage.recipe_path(search_dir)]
+  return [storage.stored_recipe(search_dir)]
 
 
 def _read_recipe(
-  gin_files: Sequence[str | Path], gin_params: Sequence[str] = ()
+  gin_files: Sequence[str | Path | Stored], gin_params: Sequence[str] = ()
 ) -> tuple[str, SearchConfig, SearchSpace]:
   """Returns the resolved recipe of the proxy task and the settings of the search itself."""
   proxy_recipe = proxy_task.resolved_recipe(gin_files, gin_params)

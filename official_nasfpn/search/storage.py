@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from official_nasfpn.configuration import Stored, read_stored
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
 
@@ -69,6 +70,19 @@ def settle_store(search_dir: Path, url: str | None) -> None:
 
 def recipe_path(search_dir: Path) -> Path:
   return search_dir / "recipe.gin"
+
+
+def stored_recipe(search_dir: Path) -> Stored:
+  """Reads the recipe of a search directory, as data.
+
+  Raises:
+    UserError: there is no search, or its recipe cannot be read.
+  """
+  path = recipe_path(search_dir)
+  if not path.is_file():
+    raise UserError(f"There is no search in {search_dir}: it has no {path.name}.")
+  # The report shows it whole, so it must be the search's own.
+  return read_stored(path, follows_links=False)
 
 
 def trial_dir(search_dir: Path, number: int) -> Path:

@@ -56,8 +56,8 @@ def test_more_trials_continue_a_search_and_fewer_do_not(tmp_path):
 
 
 def test_a_search_from_before_a_setting_was_added_goes_on(tmp_path):
-  def resolve(path):
-    configuration.parse([path])
+  def resolve(stored):
+    configuration.parse([stored])
     return configuration.to_gin(configuration.from_bindings(SearchConfig), SearchSpace())
 
   settings = configuration.to_gin(CONFIG, SearchSpace())
