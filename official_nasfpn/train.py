@@ -24,6 +24,12 @@ flags.DEFINE_string(
   "What a search has found, SEARCH_DIR or SEARCH_DIR#RANK, at any time of the search; or a name of "
   "the catalogue, or an architecture file. Sets Detector.architecture.",
 )
+flags.DEFINE_string(
+  "store",
+  None,
+  "The database that the trials of --architecture SEARCH_DIR are in, if it asks for a password: "
+  "PGPASSWORD goes to no other address than this one.",
+)
 flags.DEFINE_string("data_dir", None, "Folder made by prepare_data; sets Input.data_dir.")
 flags.DEFINE_string(
   "model_dir", None, "Run folder; made if it does not exist. All machines of a cluster must see it."
@@ -62,7 +68,7 @@ def main(argv: list[str]) -> None:
     raise UserError("Give a recipe with --gin_file, or --model_dir of an existing run.")
   gin_params = list(FLAGS.gin_param)
   if FLAGS.architecture:
-    gin_params.append(_architecture_binding(FLAGS.architecture))
+    gin_params.append(_architecture_binding(FLAGS.architecture, FLAGS.store))
   if FLAGS.data_dir:
     gin_params.append(f"Input.data_dir = {str(Path(FLAGS.data_dir).resolve())!r}")
   experiment, dataset = experiment_lib.open_dataset(
@@ -109,13 +115,13 @@ def main(argv: list[str]) -> None:
     print(result.table())
 
 
-def _architecture_binding(value: str) -> str:
+def _architecture_binding(value: str, store: str | None) -> str:
   if not Path(value.partition("#")[0]).is_dir():
     return f"Detector.architecture = {value!r}"
   from official_nasfpn import architecture
   from official_nasfpn.search.report.found import found_architecture
 
-  return architecture.to_gin(found_architecture(value))
+  return architecture.to_gin(found_architecture(value, store))
 
 
 def _print_plan(experiment, dataset) -> None:

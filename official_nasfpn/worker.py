@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import sqlalchemy as sa
 from absl import flags
 
 from official_nasfpn import configuration
@@ -26,6 +27,7 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import recipe_version
+from official_nasfpn.search.store.address import parse_server
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers import early_stopping
 from official_nasfpn.search.workers.trial_worker import run_worker
@@ -34,7 +36,7 @@ _STORE = flags.DEFINE_string(
   "store",
   None,
   "The database of the search to work for, postgresql://user@host/name; the password is in "
-  "PGPASSWORD.",
+  "PGPASSWORD. With --search_dir: the database that it names, if that asks for a password.",
 )
 _SEARCH_DIR = flags.DEFINE_string(
   "search_dir", None, "The directory of the search to work for, instead of --store."
@@ -54,14 +56,17 @@ _PARENT_PID = flags.DEFINE_integer(
 )
 flags.register_multi_flags_validator(
   ["store", "search_dir"],
-  lambda values: bool(values["store"]) != bool(values["search_dir"]),
+  lambda values: values["store"] or values["search_dir"],
   "either --store or --search_dir is needed.",
 )
 
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
-  place = _STORE.value or storage.store_place(Path(_SEARCH_DIR.value))
+  if _SEARCH_DIR.value:
+    place = storage.store_place(Path(_SEARCH_DIR.value), _STORE.value)
+  else:
+    place = parse_server(_STORE.value)
   work_dir = _WORK_DIR.value or _SEARCH_DIR.value
   if work_dir:
     code = _work(place, Path(work_dir))
@@ -73,7 +78,7 @@ def main(argv: list[str]) -> None:
   os._exit(code)
 
 
-def _work(place: Path | str, work_dir: Path) -> int:
+def _work(place: Path | sa.URL, work_dir: Path) -> int:
   recipe = _recipe_of(place)
   configuration.parse([Stored(recipe, "The recipe in the trial store")])
   config = configuration.from_bindings(SearchConfig)
@@ -98,7 +103,7 @@ def _work(place: Path | str, work_dir: Path) -> int:
     store.close()
 
 
-def _recipe_of(place: Path | str) -> str:
+def _recipe_of(place: Path | sa.URL) -> str:
   store = TrialStore(place)
   try:
     return store.recipe()

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import sqlalchemy as sa
 from absl import flags
 
 from official_nasfpn import configuration
@@ -27,7 +28,7 @@ from official_nasfpn.search.recipe import settle_recipe
 from official_nasfpn.search.report.events import EventLog
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.results import results_table, write_results
-from official_nasfpn.search.store.address import parse_url, without_password
+from official_nasfpn.search.store.address import parse_server, without_password
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.local_launcher import LocalLauncher
 from official_nasfpn.search.workers.making import (
@@ -48,14 +49,16 @@ _STORE = flags.DEFINE_string(
   "store",
   None,
   "Where the trials are, when workers on other machines are to evaluate them: an empty database, "
-  "postgresql://user@host/name; the password is in PGPASSWORD. Default: a file in --search_dir.",
+  "postgresql://user@host/name; the password is in PGPASSWORD. Default: a file in --search_dir. To "
+  "continue or to read such a search, it is needed only if the server asks for a password: "
+  "PGPASSWORD goes to no address that stands in a search directory alone.",
 )
 _LAUNCHER = flags.DEFINE_enum(
   "launcher",
   "local",
   LAUNCHERS,
   "What keeps workers running: this machine; a Ray cluster; or nothing, when a batch system or a "
-  "person starts `python -m official_nasfpn.worker` wherever it is to run.",
+  "person starts `nasfpn worker` wherever it is to run.",
 )
 _NUM_WORKERS = flags.DEFINE_integer(
   "num_workers",
@@ -107,7 +110,7 @@ def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   search_dir = Path(_SEARCH_DIR.value) if _SEARCH_DIR.value else None
   if _STATUS.value:
-    print(results_table(read_trials(search_dir), search_dir, _TOP_K.value))
+    print(results_table(read_trials(search_dir, _STORE.value), search_dir, _TOP_K.value))
     return
   proxy_recipe, config, space = _read_recipe(_gin_files(search_dir), _GIN_PARAM.value)
   if _DRY_RUN.value:
@@ -128,7 +131,7 @@ def main(argv: list[str]) -> None:
     with storage.exclusive(search_dir):
       settle_recipe(recipe, search_dir, reread)
       storage.settle_store(
-        search_dir, without_password(parse_url(_STORE.value)) if _STORE.value else None
+        search_dir, without_password(parse_server(_STORE.value)) if _STORE.value else None
       )
       events = EventLog(search_dir / "events")
 
@@ -191,12 +194,25 @@ def _launcher_maker(search_dir: Path) -> MakeLauncher:
     _WORKER_GPUS.value,
     tuple(_WORKER_RESOURCE.value),
   )
-  place = f"--search_dir={search_dir.resolve()}"
-  if _LAUNCHER.value != "local":
-    # Elsewhere there may be no search directory. A password is never on a command line.
-    url = _STORE.value or storage.new_store_place(search_dir)
-    place = place if isinstance(url, Path) else f"--store={without_password(parse_url(url))}"
-  return launcher_maker(launcher_flags, search_dir, ("-m", "official_nasfpn.worker", place))
+  return launcher_maker(launcher_flags, search_dir, _worker_flags(search_dir))
+
+
+def _worker_flags(search_dir: Path) -> list[str]:
+  """Returns what tells a worker where the trials are; a password is never on a command line."""
+  directory = f"--search_dir={search_dir.resolve()}"
+  if _STORE.value:
+    store = f"--store={_shown_url(parse_server(_STORE.value))}"
+    # Elsewhere there may be no search directory.
+    return [directory, store] if _LAUNCHER.value == "local" else [store]
+  place = storage.new_store_place(search_dir)
+  if _LAUNCHER.value != "ray" or isinstance(place, Path):
+    return [directory]
+  # Not named by a person: the launcher passes no password on.
+  return [f"--store={_shown_url(place)}"]
+
+
+def _shown_url(url: sa.URL) -> str:
+  return without_password(url.set(drivername="postgresql"))
 
 
 def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> None:

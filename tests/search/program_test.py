@@ -118,10 +118,16 @@ def test_a_search_in_postgresql_whose_worker_shares_nothing_but_the_database(
 
 
 def test_a_worker_works_for_one_search(run_program, tmp_path):
-  for arguments in ([], ["--store", "postgresql://me@host/x", "--search_dir", tmp_path]):
+  (tmp_path / "store.txt").write_text("postgresql+pg8000://me@host/other\n")
+  other = "are in postgresql+pg8000://me@host/other, not in postgresql+pg8000://me@host/x"
+  for arguments, message in (
+    ([], "either --store or --search_dir is needed"),
+    (["--store", "postgresql://me@host/x", "--search_dir", tmp_path], other),
+    (["--store", f"sqlite:///{tmp_path}/search.db"], "in its --search_dir, in the file search.db"),
+  ):
     result = run_program("worker", *arguments)
     assert result.returncode == 1
-    assert "either --store or --search_dir is needed" in result.stderr
+    assert message in result.stderr
 
 
 def test_a_directory_without_a_search_needs_a_recipe(tmp_path, run_program):

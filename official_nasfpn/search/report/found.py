@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from official_nasfpn import __version__, architecture
 from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.errors import UserError
@@ -13,30 +15,32 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import DONE, Trial, TrialStore
 
 
-def read_trials(search_dir: Path) -> list[Trial]:
+def read_trials(search_dir: Path, store: str | None = None) -> list[Trial]:
   """Returns all trials of a search.
 
   Args:
-    search_dir: of a search, running or not.
+    search_dir: of a search, running or not; nothing is written there.
+    store: the `confirmed` address of `storage.store_place`.
 
   Raises:
     UserError: there is no search, or one of another version of this program.
   """
-  with _store(search_dir) as store:
-    return store.trials()
+  with _opened(search_dir, store) as opened:
+    return opened.trials()
 
 
-def read_metrics(search_dir: Path) -> dict[int, dict[str, float]]:
+def read_metrics(search_dir: Path, store: str | None = None) -> dict[int, dict[str, float]]:
   """Returns what each update's learning measured, by update number.
 
   Args:
-    search_dir: of a search, running or not.
+    search_dir: of a search, running or not; nothing is written there.
+    store: the `confirmed` address of `storage.store_place`.
 
   Raises:
     UserError: there is no search, or one of another version of this program.
   """
-  with _store(search_dir) as store:
-    return store.metrics()
+  with _opened(search_dir, store) as opened:
+    return opened.metrics()
 
 
 def best_trials(trials: Sequence[Trial]) -> list[Trial]:
@@ -45,11 +49,12 @@ def best_trials(trials: Sequence[Trial]) -> list[Trial]:
   return sorted(done, key=lambda trial: (-trial.reward, trial.number))
 
 
-def found_architecture(where: str) -> PyramidSpec:
+def found_architecture(where: str, store: str | None = None) -> PyramidSpec:
   """Returns an architecture that a search has found.
 
   Args:
     where: `SEARCH_DIR` for the best so far, or `SEARCH_DIR#RANK`, such as `runs/search#3`.
+    store: the `confirmed` address of `storage.store_place`.
 
   Raises:
     UserError: there is no search, or no such rank.
@@ -57,7 +62,7 @@ def found_architecture(where: str) -> PyramidSpec:
   directory, rank = where, 1
   if match := re.fullmatch(r"(.+)#(\d+)", where):
     directory, rank = match[1], int(match[2])
-  ranking = best_trials(read_trials(Path(directory)))
+  ranking = best_trials(read_trials(Path(directory), store))
   if not 1 <= rank <= len(ranking):
     raise UserError(f"{where}: there is no rank {rank}; {len(ranking)} trials have a reward.")
   trial = ranking[rank - 1]
@@ -66,12 +71,17 @@ def found_architecture(where: str) -> PyramidSpec:
 
 
 @contextlib.contextmanager
-def _store(search_dir: Path) -> Iterator[TrialStore]:
-  store = TrialStore(storage.store_place(search_dir))
+def _opened(search_dir: Path, confirmed: str | None) -> Iterator[TrialStore]:
+  place = storage.store_place(search_dir, confirmed)
+  store = TrialStore(place, reads_only=True)
   try:
-    with storage.search_disk_errors(search_dir):
-      store.check_version()
-      yield store
+    store.check_version()
+    yield store
+  except (sa.exc.DBAPIError, OSError) as error:
+    if not isinstance(place, Path):
+      raise
+    reason = getattr(error, "orig", error)
+    raise UserError(f"{place} cannot be read: {reason}.") from error
   finally:
     store.close()
 

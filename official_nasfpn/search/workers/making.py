@@ -42,14 +42,18 @@ class LauncherFlags:
 
 
 def launcher_maker(
-  flags: LauncherFlags, search_dir: Path, worker_arguments: Sequence[str]
+  flags: LauncherFlags,
+  search_dir: Path,
+  worker_flags: Sequence[str],
+  program: Sequence[str] = ("-m", "official_nasfpn.worker"),
 ) -> MakeLauncher:
   """Returns what makes the launcher, given the trial store.
 
   Args:
     flags: of the search.
     search_dir: of the search.
-    worker_arguments: of Python; they start a worker that finds the search from wherever it runs.
+    worker_flags: of a worker that finds the search from wherever it runs.
+    program: arguments of Python, before those flags, that start a worker.
 
   Raises:
     UserError: the flags do not go together.
@@ -64,18 +68,17 @@ def launcher_maker(
     return functools.partial(
       RayLauncher,
       search_dir=search_dir,
-      arguments=worker_arguments,
+      arguments=[*program, *worker_flags],
       address=flags.ray_address,
       num_workers=flags.num_workers,
       resources=resources,
     )
   if flags.launcher == "none":
-    command = f'{shlex.join(["python", *worker_arguments])} --worker_id="$(hostname)-$$"'
-    return functools.partial(NoLauncher, command=command)
+    return functools.partial(NoLauncher, command=shlex.join(["nasfpn", "worker", *worker_flags]))
   return functools.partial(
     LocalLauncher,
     search_dir=search_dir,
-    command=[sys.executable, *worker_arguments],
+    command=[sys.executable, *program, *worker_flags],
     num_workers=flags.num_workers or 1,
   )
 

@@ -19,20 +19,21 @@ from official_nasfpn.search.store.trial_store import Trial
 _HERE = Path(__file__).parent
 
 
-def write_report(search_dir: Path, output: Path, now: float) -> None:
+def write_report(search_dir: Path, output: Path, now: float, store: str | None = None) -> None:
   """Writes the report of a search, running or not.
 
   Args:
     search_dir: of the search; nothing but `output` is written.
     output: the file.
     now: Unix time.
+    store: the `confirmed` address of `storage.store_place`.
 
   Raises:
     UserError: there is no search, or the file cannot be written.
   """
   trials, metrics, recipe = (
-    read_trials(search_dir),
-    read_metrics(search_dir),
+    read_trials(search_dir, store),
+    read_metrics(search_dir, store),
     read_recipe(search_dir),
   )
   recipe_text = stored_recipe(search_dir).text
