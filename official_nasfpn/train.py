@@ -7,6 +7,7 @@ The same command goes on where an interrupted run stopped. Once a run folder exi
 alone says everything. --dry_run prints the plan instead.
 """
 
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -119,9 +120,18 @@ def _architecture_binding(value: str, store: str | None) -> str:
   if not Path(value.partition("#")[0]).is_dir():
     return f"Detector.architecture = {value!r}"
   from official_nasfpn import architecture
-  from official_nasfpn.search.report.found import found_architecture
+  from official_nasfpn.search.report.found import found_trial
 
-  return architecture.to_gin(found_architecture(value, store))
+  trial = found_trial(value, store)
+  if trial.reward <= 0:
+    print(
+      f"warning: {value}: trial {trial.number} has the reward 0; no architecture of a search is "
+      "better than another as long as none finds an object.",
+      file=sys.stderr,
+    )
+  # Parsed as data: a text in a shared place is never executed.
+  spec = architecture.from_gin(trial.architecture, where=f"{value}, trial {trial.number}")
+  return architecture.to_gin(spec)
 
 
 def _print_plan(experiment, dataset) -> None:

@@ -49,8 +49,41 @@ def best_trials(trials: Sequence[Trial]) -> list[Trial]:
   return sorted(done, key=lambda trial: (-trial.reward, trial.number))
 
 
+# What is said of a search whose rewards are all 0, instead of naming a best architecture.
+NOTHING_LEARNT = """\
+Nothing was learnt: no trial found an object, so no architecture is better than another. The usual
+reasons, in this order:
+  - too few epochs for the data: raise Training.epochs
+  - boxes that no anchor reaches: see what `nasfpn prepare` and `--dry_run` say of them; larger
+    images (Detector.image_size) or smaller anchors (Detector.anchor_size) reach small ones
+  - scores that stay at or below Detector.score_threshold
+  - a learning rate or annotations that let nothing be learnt
+`nasfpn search --plan` shows with two trials whether a change helps; search in a new directory."""
+
+
+def nothing_learnt(trials: Sequence[Trial]) -> bool:
+  """Returns whether trials have rewards, and none is above 0."""
+  ranking = best_trials(trials)
+  return bool(ranking) and ranking[0].reward <= 0
+
+
 def found_architecture(where: str, store: str | None = None) -> PyramidSpec:
   """Returns an architecture that a search has found.
+
+  Args:
+    where: as that of `found_trial`.
+    store: likewise.
+
+  Raises:
+    UserError: there is no search, or no such rank.
+  """
+  trial = found_trial(where, store)
+  # Parsed as data: a text in a shared place is never executed.
+  return architecture.from_gin(trial.architecture, where=f"{where}, trial {trial.number}")
+
+
+def found_trial(where: str, store: str | None = None) -> Trial:
+  """Returns the trial of an architecture that a search has found.
 
   Args:
     where: `SEARCH_DIR` for the best so far, or `SEARCH_DIR#RANK`, such as `runs/search#3`.
@@ -65,9 +98,7 @@ def found_architecture(where: str, store: str | None = None) -> PyramidSpec:
   ranking = best_trials(read_trials(Path(directory), store))
   if not 1 <= rank <= len(ranking):
     raise UserError(f"{where}: there is no rank {rank}; {len(ranking)} trials have a reward.")
-  trial = ranking[rank - 1]
-  # Parsed as data: a text in a shared place is never executed.
-  return architecture.from_gin(trial.architecture, where=f"{where}, trial {trial.number}")
+  return ranking[rank - 1]
 
 
 @contextlib.contextmanager
