@@ -386,7 +386,7 @@ def _bind(statement: config_parser.BindingStatement, where: str) -> None:
 
 def _check_size(content: bytes, where: str) -> None:
   if len(content) > MAX_BYTES:
-    raise UserError(f"{where} is no text of settings: it has more than {MAX_BYTES:,} bytes.")
+    raise UserError(f"{where}: it has more than {MAX_BYTES:,} bytes, so it is no text of settings.")
 
 
 @dataclasses.dataclass

@@ -282,7 +282,7 @@ def test_stored_settings_bind_values_and_do_nothing_else(tmp_path, line, message
   text = f"Outer.width = 3\n{line.replace('{}', str(secret))}\n".replace("\n", newline)
   with pytest.raises(UserError, match=message) as error:
     _stored(text)
-  assert str(error.value).startswith("The stored text")
+  assert str(error.value).startswith("The stored text: ")
   assert "\n" not in str(error.value)
   assert "secret" not in str(error.value)
   # Read as data it says the same, but for names, which are not looked up.

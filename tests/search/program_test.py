@@ -1,5 +1,8 @@
 """`python -m official_nasfpn.search` on a real proxy task, small enough for a test."""
 
+import contextlib
+import sqlite3
+
 import pytest
 
 from official_nasfpn import configuration
@@ -128,6 +131,25 @@ def test_a_worker_works_for_one_search(run_program, tmp_path):
     result = run_program("worker", *arguments)
     assert result.returncode == 1
     assert message in result.stderr
+
+
+def test_the_recipe_in_a_store_is_data(run_program, tmp_path):
+  secret = tmp_path / "secret.gin"
+  secret.write_text("Search.seed = 's3cret'\n")
+  search_dir = tmp_path / "search"
+  search_dir.mkdir()
+  store = TrialStore(storage.database_path(search_dir))
+  store.create()
+  store.begin("Search.seed = 1\n", CODE)
+  store.close()
+  with contextlib.closing(sqlite3.connect(storage.database_path(search_dir))) as database, database:
+    database.execute("UPDATE search SET recipe = ?", (f"include {str(secret)!r}\n",))
+  result = run_program("worker", "--search_dir", search_dir)
+  assert result.returncode == 1
+  assert result.stderr == (
+    "error: The recipe in the trial store: line 1: stored settings cannot include a file.\n"
+  )
+  assert [path.name for path in search_dir.iterdir()] == ["search.db"]
 
 
 def test_a_directory_without_a_search_needs_a_recipe(tmp_path, run_program):
