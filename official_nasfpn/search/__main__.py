@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import sqlalchemy as sa
 from absl import flags
 
 from official_nasfpn import configuration
@@ -36,6 +35,7 @@ from official_nasfpn.search.workers.making import (
   LauncherFlags,
   MakeLauncher,
   launcher_maker,
+  worker_flags,
 )
 
 _GIN_FILE = flags.DEFINE_multi_string(
@@ -194,25 +194,8 @@ def _launcher_maker(search_dir: Path) -> MakeLauncher:
     _WORKER_GPUS.value,
     tuple(_WORKER_RESOURCE.value),
   )
-  return launcher_maker(launcher_flags, search_dir, _worker_flags(search_dir))
-
-
-def _worker_flags(search_dir: Path) -> list[str]:
-  """Returns what tells a worker where the trials are; a password is never on a command line."""
-  directory = f"--search_dir={search_dir.resolve()}"
-  if _STORE.value:
-    store = f"--store={_shown_url(parse_server(_STORE.value))}"
-    # Elsewhere there may be no search directory.
-    return [directory, store] if _LAUNCHER.value == "local" else [store]
-  place = storage.new_store_place(search_dir)
-  if _LAUNCHER.value != "ray" or isinstance(place, Path):
-    return [directory]
-  # Not named by a person: the launcher passes no password on.
-  return [f"--store={_shown_url(place)}"]
-
-
-def _shown_url(url: sa.URL) -> str:
-  return without_password(url.set(drivername="postgresql"))
+  found_by = worker_flags(_LAUNCHER.value, search_dir, _STORE.value)
+  return launcher_maker(launcher_flags, search_dir, found_by)
 
 
 def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> None:

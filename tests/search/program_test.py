@@ -77,24 +77,30 @@ def test_a_search_from_data_to_result(tmp_path, run_program):
 
 @pytest.mark.slow
 def test_a_search_in_postgresql_whose_worker_shares_nothing_but_the_database(
-  tmp_path, run_program, postgres, shapes_data
+  tmp_path, run_program, postgres, shapes_data, monkeypatch
 ):
-  search_dir, url = tmp_path / "search", postgres.new_database()
-  # The server asks for no password, so any will do; it must turn up nowhere.
+  # The password must reach the search's own workers, and turn up nowhere.
+  search_dir, url = tmp_path / "search", postgres.new_database(password="s3cret")
   with_password = url.replace("@", ":s3cret@")
+  monkeypatch.setenv("PGPASSWORD", "s3cret")
   recipe = tmp_path / "recipe.gin"
   recipe.write_text(RECIPE + f"Input.data_dir = {str(shapes_data)!r}\n")
   early = run_program("worker", "--store", url)
   assert early.returncode == 1
   assert "holds no search; start the search first" in early.stderr
 
+  monkeypatch.delenv("PGPASSWORD")
   first = run_program(
     "search", "--gin_file", recipe, "--search_dir", search_dir, "--store", with_password
   )
   assert first.returncode == 0, first.stderr
+  monkeypatch.setenv("PGPASSWORD", "s3cret")
   for path in (path for path in search_dir.rglob("*") if path.is_file()):
     assert b"s3cret" not in path.read_bytes(), path
-  status = run_program("search", "--search_dir", search_dir, "--status")
+  refused = run_program("search", "--search_dir", search_dir, "--status")
+  assert refused.returncode == 1
+  assert "the server asks for a password; set PGPASSWORD and give this address" in refused.stderr
+  status = run_program("search", "--search_dir", search_dir, "--status", "--store", url)
   assert (status.returncode, status.stdout) == (0, first.stdout)
   recipe_there = (search_dir / "recipe.gin").read_text()
 

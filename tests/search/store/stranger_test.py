@@ -177,3 +177,24 @@ def test_a_file_that_is_no_database_is_named(tmp_path):
     database.execute("CREATE TABLE other (id)")
   with pytest.raises(UserError, match="holds no search"):
     read_trials(tmp_path)
+
+
+def test_a_server_that_asks_for_a_password_is_read_when_a_person_names_it(
+  postgres, tmp_path, monkeypatch
+):
+  url = postgres.new_database(password=PASSWORD)
+  monkeypatch.setenv("PGPASSWORD", PASSWORD)
+  storage.settle_store(tmp_path, without_password(parse_url(url)))
+  with contextlib.closing(TrialStore(url)) as store:
+    store.create()
+  with pytest.raises(UserError, match="the server asks for a password"):
+    read_trials(tmp_path)
+  assert read_trials(tmp_path, url) == []
+  # A search that goes on, and its own workers.
+  for place in (storage.new_store_place(tmp_path, url), storage.store_place(tmp_path, url)):
+    with contextlib.closing(TrialStore(place)) as store, store.exclusive():
+      assert store.environment == {"PGPASSWORD": PASSWORD}
+      store.create()
+  monkeypatch.delenv("PGPASSWORD")
+  with pytest.raises(UserError, match="the server asks for a password"):
+    read_trials(tmp_path, url)

@@ -10,7 +10,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 from official_nasfpn.search.workers import no_launcher
 from official_nasfpn.search.workers.local_launcher import LocalLauncher
-from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker
+from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker, worker_flags
 from official_nasfpn.search.workers.no_launcher import NoLauncher
 
 
@@ -38,6 +38,35 @@ def store(tmp_path):
 def test_flags_that_mean_nothing_are_refused(tmp_path, flags, message):
   with pytest.raises(UserError, match=message):
     launcher_maker(flags, tmp_path, [])
+
+
+URL = "postgresql://me@host/a%20search?sslmode=require"
+
+
+@pytest.mark.parametrize(
+  ("launcher", "store", "there", "flags"),
+  [
+    ("local", None, None, ["--search_dir={}"]),
+    ("ray", None, None, ["--search_dir={}"]),
+    ("none", None, None, ["--search_dir={}"]),
+    # A person has named the database, so the worker's password goes there.
+    ("local", URL, URL, ["--search_dir={}", f"--store={URL}"]),
+    ("ray", URL, URL, [f"--store={URL}"]),
+    ("none", URL, None, [f"--store={URL}"]),
+    ("none", URL.replace("@", ":s3cret@"), URL, [f"--store={URL}"]),
+    # The directory alone has: it is not to be named on a command line as if a person had.
+    ("local", None, URL, ["--search_dir={}"]),
+    ("none", None, URL, ["--search_dir={}"]),
+    ("ray", None, URL, [f"--store={URL}"]),
+  ],
+)
+def test_workers_are_told_where_the_trials_are(
+  tmp_path, monkeypatch, launcher, store, there, flags
+):
+  monkeypatch.setenv("PGPASSWORD", "s3cret")
+  if there:
+    (tmp_path / "store.txt").write_text(there)
+  assert worker_flags(launcher, tmp_path, store) == [flag.format(tmp_path) for flag in flags]
 
 
 def test_workers_on_this_machine_are_the_default(tmp_path, store):
