@@ -40,7 +40,7 @@ def test_flags_that_mean_nothing_are_refused(tmp_path, flags, message):
     launcher_maker(flags, tmp_path, [])
 
 
-URL = "postgresql://me@host/a%20search?sslmode=require"
+URL = "postgresql://me@host:5433/search?sslmode=require"
 
 
 @pytest.mark.parametrize(
