@@ -76,12 +76,15 @@ def server_in_file(text: str, where: str) -> sa.URL:
     UserError: it is no address of a PostgreSQL database; what it is instead is not quoted.
   """
   try:
-    return parse_server(text.strip())._replace(password=None)
+    url = parse_url(text.strip())
   except UserError as error:
+    raise UserError(f"{where}: {str(error).removeprefix('--store: ')}") from error
+  if url.get_backend_name() == "sqlite":
     raise UserError(
-      f"{where} names no PostgreSQL database ({str(error).removeprefix('--store: ').rstrip('.')}). "
-      "The trials of a search are there, or in SQLite in its own search.db."
-    ) from error
+      f"{where} names a file of SQLite, but a search in SQLite is in its own search.db. If it is "
+      f"your search, move the file there and delete {where}."
+    )
+  return url._replace(password=None)
 
 
 def is_same_server(one: sa.URL, other: sa.URL) -> bool:

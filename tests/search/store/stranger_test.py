@@ -146,6 +146,7 @@ def test_a_directory_names_a_server_or_none(tmp_path, text):
   with pytest.raises(UserError) as error:
     read_trials(tmp_path)
   assert str(error.value).startswith(str(tmp_path / "store.txt"))
+  assert ("a file of SQLite" in str(error.value)) == text.startswith("sqlite")
   assert "s3cret" not in str(error.value)
   assert [path.name for path in tmp_path.iterdir()] == ["store.txt"]
 
