@@ -125,8 +125,8 @@ def _architecture_binding(value: str, store: str | None) -> str:
   trial = found_trial(value, store)
   if trial.reward <= 0:
     print(
-      f"warning: {value}: trial {trial.number} has the reward 0; no architecture of a search is "
-      "better than another as long as none finds an object.",
+      f"warning: {value}: trial {trial.number} found no object (its reward is 0), so nothing speaks "
+      "for its architecture. `nasfpn search --status` says why that may be.",
       file=sys.stderr,
     )
   # Parsed as data: a text in a shared place is never executed.
