@@ -125,7 +125,7 @@ def _architecture_binding(value: str, store: str | None) -> str:
   trial = found_trial(value, store)
   if trial.reward <= 0:
     print(
-      f"warning: {value}: trial {trial.number} found no object (its reward is 0), so nothing speaks "
+      f"warning: {value}: trial {trial.number} found no object (its reward is 0): nothing speaks "
       "for its architecture. `nasfpn search --status` says why that may be.",
       file=sys.stderr,
     )
