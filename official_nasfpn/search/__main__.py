@@ -139,7 +139,10 @@ def main(argv: list[str]) -> None:
         with storage.search_disk_errors(search_dir):
           events.write(store.trials(), store.metrics())
 
-      with begun_store(search_dir, config, recipe, reread, _STORE.value) as store:
+      def reread_text(text: str) -> str:
+        return reread(Stored(text, "The recipe in the trial store"))
+
+      with begun_store(search_dir, config, recipe, reread_text, _STORE.value) as store:
         run_search(
           config,
           space,

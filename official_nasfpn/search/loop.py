@@ -12,7 +12,6 @@ from pathlib import Path
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_hash
-from official_nasfpn.configuration import Stored
 from official_nasfpn.disk import write_text
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search import storage
@@ -38,7 +37,7 @@ def begun_store(
   search_dir: Path,
   config: SearchConfig,
   recipe: str,
-  resolve: Callable[[Stored], str] | None = None,
+  resolve: Callable[[str], str] | None = None,
   url: str | None = None,
 ) -> Iterator[TrialStore]:
   """Opens the trial store of a search for its controller, and keeps other controllers out.

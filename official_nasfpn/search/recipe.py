@@ -46,7 +46,7 @@ def settle_recipe(
 
 
 def check_continues(
-  old_recipe: str, recipe: str, store: str, resolve: Callable[[Stored], str] | None = None
+  old_recipe: str, recipe: str, store: str, resolve: Callable[[str], str] | None = None
 ) -> None:
   """Checks that the search in a trial store may be continued with a recipe.
 
@@ -54,14 +54,14 @@ def check_continues(
     old_recipe: resolved gin text, of the search that is there.
     recipe: resolved gin text.
     store: what people call it.
-    resolve: as that of `settle_recipe`.
+    resolve: as that of `settle_recipe`, from text to text.
 
   Raises:
     UserError: it is another search; the message names what differs.
   """
   old = _bindings(old_recipe, store)
   if resolve:
-    old = _bindings(resolve(Stored(old_recipe, store)), store)
+    old = _bindings(resolve(old_recipe), store)
   _check_continues(old, _bindings(recipe, "the recipe"), store, "--store")
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from official_nasfpn.configuration import Stored
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.recipe import check_continues, recipe_version
 from official_nasfpn.search.store import schema
@@ -123,7 +122,7 @@ class TrialStore:
     self._database.read(lambda connection: schema.check_version(connection, self.name))
 
   def begin(
-    self, recipe: str, code_version: str, resolve: Callable[[Stored], str] | None = None
+    self, recipe: str, code_version: str, resolve: Callable[[str], str] | None = None
   ) -> None:
     """Says what workers are to evaluate, and with which code; a controller does so at each start.
 
