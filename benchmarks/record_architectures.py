@@ -48,7 +48,7 @@ def trained_architectures(search_dir: Path) -> list[Recorded]:
     UserError: there is no search, or it is not of the paper's space.
   """
   trials = read_trials(search_dir)
-  load_experiment([storage.recipe_path(search_dir)])
+  load_experiment([storage.stored_recipe(search_dir)])
   seed = configuration.from_bindings(SearchConfig).seed
   if configuration.from_bindings(SearchSpace) != SearchSpace():
     raise UserError(f"{search_dir} does not search the paper's space, which the table is of.")

@@ -4,14 +4,20 @@ Every room describes its settings as a `@settings` dataclass and makes it known 
 `@configurable("Name")`; recipes then bind `Name.field = value`. Values that a recipe does not bind
 keep the dataclass's defaults. Instances are made by `from_bindings` alone, so building a dataclass
 by hand, in a test for instance, never picks up what some recipe has bound.
+
+There are two kinds of gin text. A recipe is what a user names on a command line; it may include
+others. Everything that a program has stored, where others may write too, is `Stored`: data, which
+binds values to settings and does nothing else.
 """
 
 import dataclasses
 import difflib
+import os
 import pprint
 import re
+import stat
 import tokenize
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +31,10 @@ from official_nasfpn.errors import UserError
 
 _T = TypeVar("_T")
 _NAMES: dict[type, str] = {}
+
+# Texts of settings have a few thousand; what is much larger would only keep a parser busy.
+MAX_BYTES = 1 << 16
+_DEEPEST_INCLUDE = 32
 
 # Makes a class a frozen dataclass that refuses values which do not fit its annotations.
 settings = pydantic.dataclasses.dataclass(
@@ -47,28 +57,103 @@ def configurable(name: str) -> Callable[[type[_T]], type[_T]]:
   return register
 
 
-def parse(gin_files: Sequence[str | Path] = (), gin_params: Sequence[str] = ()) -> None:
+@dataclasses.dataclass(frozen=True)
+class Stored:
+  """Gin text that a program has stored: data, whoever may have written it meanwhile.
+
+  Attributes:
+    text: binds values to settings; an include, an import, a scope or a macro in it is refused.
+    where: what error messages call it, the path of a file for instance.
+  """
+
+  text: str
+  where: str
+
+
+def read_stored(path: Path, follows_links: bool = True) -> Stored:
+  """Reads a file that a program has stored.
+
+  Args:
+    path: of the file.
+    follows_links: whether it may be a symbolic link.
+
+  Raises:
+    UserError: it cannot be read, or is no text file of a sensible size.
+  """
+  return Stored(read_text(path, follows_links), str(path))
+
+
+def read_text(path: Path, follows_links: bool = True) -> str:
+  """Reads a text of settings; a folder, a device or a pipe is refused, and never waited for.
+
+  Args:
+    path: of the file.
+    follows_links: whether it may be a symbolic link.
+
+  Raises:
+    UserError: it cannot be read, or is no text file of a sensible size.
+  """
+  if path.is_symlink() and not follows_links:
+    raise UserError(f"{path} is a symbolic link to another file; put a copy of that file there.")
+  flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follows_links else os.O_NOFOLLOW)
+  try:
+    with open(os.open(path, flags), "rb") as file:
+      if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise UserError(f"{path} cannot be read: it is no file.")
+      content = file.read(MAX_BYTES + 1)
+    _check_size(content, str(path))
+    # A recipe may come from Windows.
+    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+  except UnicodeDecodeError as error:
+    raise UserError(f"{path} cannot be read: it is not a text file: {error}") from error
+  except (OSError, ValueError) as error:
+    raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def parse(
+  gin_files: Sequence[str | Path | Stored] = (),
+  gin_params: Sequence[str] = (),
+  checks: Mapping[str, Callable[[str, str], object]] | None = None,
+) -> None:
   """Replaces all bindings by those of the files, then of the single parameters, in order.
 
   Args:
-    gin_files: recipes; an `include` in one is looked up beside that file, then from the current
-      directory.
+    gin_files: recipes, and stored texts. An `include` in a recipe is looked up beside that file,
+      then from the current directory.
     gin_params: single bindings such as `Detector.num_filters = 64`.
+    checks: for names of files that are stored texts wherever a recipe or a user finds them: takes
+      such a text and what to call it, and raises a `UserError` if it is not what it should be.
 
   Raises:
     UserError: a file is missing, a line cannot be parsed, a name is unknown (the message names the
-      nearest known one), or a line sets nothing.
+      nearest known one), a line sets nothing, or a stored text does more than bind values.
   """
   gin.clear_config()
   macros = _Macros()
-  for file in gin_files:
-    path = Path(file)
-    if not path.is_file():
-      raise UserError(f"There is no gin file {str(path)!r}.")
-    _guarded_parse(_with_includes(path), str(path), macros)
+  for source in gin_files:
+    if isinstance(source, Stored):
+      _bind_stored(source)
+    elif Path(source).is_file():
+      _bind_recipe(Path(source), macros, checks or {})
+    else:
+      raise UserError(f"There is no gin file {str(source)!r}.")
   for param in gin_params:
-    _guarded_parse(param, "--gin_param", macros)
+    _bind_text(param, "--gin_param", macros, _refuse_include)
   macros.check()
+
+
+def stored_bindings(stored: Stored) -> dict[str, Any]:
+  """Returns a stored text as data, `{"Detector.num_filters": 64}`; nothing is looked up or bound.
+
+  A reference is its text, `"@PyramidSpec()"`.
+
+  Raises:
+    UserError: it cannot be parsed, or does more than bind values.
+  """
+  return {
+    f"{statement.selector}.{statement.arg_name}": statement.value
+    for statement in _stored_statements(stored, ReferencesAsText())
+  }
 
 
 def from_bindings(cls: type[_T]) -> _T:
@@ -145,24 +230,163 @@ def _plain(value: Any) -> Any:
   return value
 
 
-def _with_includes(path: Path, seen: tuple[Path, ...] = ()) -> str:
-  """Returns the text of a recipe with `include 'other.gin'` lines replaced by those files."""
-  path = path.resolve()
-  if path in seen:
-    raise UserError(f"{path} includes itself through {seen[-1]}.")
+def statements(
+  text: str, where: str, delegate: config_parser.ParserDelegate, quotes: bool = False
+) -> Iterator[Any]:
+  """Yields the statements of a gin text, as gin's own parser has them.
+
+  Args:
+    text: gin text.
+    where: what error messages call it.
+    delegate: makes values of references and macros.
+    quotes: whether an error quotes the line that it is about. A stored text is not quoted: the
+      message may go where the text should not.
+
+  Raises:
+    UserError: it cannot be parsed.
+  """
+  _check_size(text.encode("utf-8", "replace"), where)
   try:
-    text = path.read_text(encoding="utf-8")
-  except UnicodeDecodeError as error:
-    raise UserError(f"{path} is not a text file: {error}") from error
+    yield from config_parser.ConfigParser(text, delegate)
+  except SyntaxError as error:
+    if quotes:
+      line = (error.text or "").strip() or text.strip()
+      raise UserError(f"{where}: gin cannot parse {line!r}: {_sentence(error.msg)}") from error
+    line = f"line {error.lineno}: " if error.lineno else ""
+    raise UserError(f"{where}: {line}gin cannot parse it: {_unquoted(error.msg)}") from error
+  except tokenize.TokenError as error:
+    raise UserError(f"{where}: gin cannot parse it: {_sentence(error.args[0])}") from error
+  except RecursionError as error:
+    raise UserError(f"{where}: gin cannot parse it: it is nested too deeply.") from error
+  except ValueError as error:
+    raise UserError(f"{where}: {_unknown_name(str(error))}") from error
 
-  def include(match: re.Match[str]) -> str:
-    name = match.group(2)
-    for folder in (path.parent, Path.cwd()):
-      if (folder / name).is_file():
-        return _with_includes(folder / name, (*seen, path))
-    raise UserError(f"{path} includes {name!r}, which is neither beside it nor in {Path.cwd()}.")
 
-  return re.sub(r"^include\s+(['\"])(.+?)\1\s*(#.*)?$", include, text, flags=re.MULTILINE)
+class ReferencesAsText(config_parser.ParserDelegate):
+  """Keeps references as their text where gin itself would look the names up."""
+
+  def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> str:
+    return f"@{scoped_configurable_name}{'()' if evaluate else ''}"
+
+  def macro(self, macro_name: str) -> str:
+    raise SyntaxError("a macro has no place here")
+
+
+class _References(ReferencesAsText):
+  """Looks names up as gin does, among our own."""
+
+  def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> object:
+    if scoped_configurable_name not in _NAMES.values():
+      # Of gin's own there are some that call others.
+      raise ValueError(f"No configurable matching reference '@{scoped_configurable_name}'")
+    return gin.config.ConfigurableReference(scoped_configurable_name, evaluate)
+
+
+def _stored_statements(
+  stored: Stored, delegate: config_parser.ParserDelegate
+) -> Iterator[config_parser.BindingStatement]:
+  for statement in statements(stored.text, stored.where, delegate):
+    where = f"{stored.where}: line {statement.location.line_num}: stored settings"
+    if isinstance(statement, config_parser.IncludeStatement):
+      raise UserError(f"{where} cannot include a file.")
+    if isinstance(statement, config_parser.ImportStatement):
+      raise UserError(f"{where} cannot import a module.")
+    if statement.scope:
+      raise UserError(f"{where} have no scopes.")
+    if isinstance(statement, config_parser.BindingStatement):
+      if not statement.arg_name:
+        raise UserError(f"{where} define no macros.")
+      yield statement
+
+
+def _bind_stored(stored: Stored) -> None:
+  for statement in _stored_statements(stored, _References()):
+    if statement.selector not in _NAMES.values():
+      known = {name: name for name in _NAMES.values()}
+      raise UserError(
+        f"{stored.where}: there are no settings {statement.selector!r}."
+        f"{_nearest(statement.selector, known)}"
+      )
+    _bind(statement, stored.where)
+
+
+def _bind_recipe(
+  path: Path,
+  macros: "_Macros",
+  checks: Mapping[str, Callable[[str, str], object]],
+  above: tuple[Path, ...] = (),
+) -> None:
+  """Binds what a recipe binds, and what the recipes bind that it includes, in order."""
+  real_path = path.resolve()
+  if real_path in above:
+    raise UserError(f"{real_path} includes itself through {above[-1]}.")
+  if len(above) > _DEEPEST_INCLUDE:
+    raise UserError(f"{above[0]} includes recipes more than {_DEEPEST_INCLUDE} deep.")
+  text = read_text(path)
+  for name in {path.name, real_path.name} & checks.keys():
+    checks[name](text, str(path))
+    _bind_stored(Stored(text, str(path)))
+    return
+
+  def include(statement: config_parser.IncludeStatement) -> None:
+    for folder in (real_path.parent, Path.cwd()):
+      if _is_file(folder / statement.filename):
+        _bind_recipe(folder / statement.filename, macros, checks, (*above, real_path))
+        return
+    raise UserError(
+      f"{real_path} includes {statement.filename!r}, which is neither beside it nor in "
+      f"{Path.cwd()}."
+    )
+
+  _bind_text(text, str(path), macros, include)
+
+
+def _is_file(path: Path) -> bool:
+  try:
+    return path.is_file()
+  except OSError:  # Its name is too long, or its folder may not be entered.
+    return False
+
+
+def _bind_text(
+  text: str,
+  where: str,
+  macros: "_Macros",
+  include: Callable[[config_parser.IncludeStatement], None],
+) -> None:
+  for statement in statements(text, where, macros, quotes=True):
+    line = statement.location.line_content.strip()
+    if isinstance(statement, config_parser.IncludeStatement):
+      include(statement)
+    # A recipe is data; gin itself would run any module that a recipe imports.
+    elif isinstance(statement, config_parser.ImportStatement):
+      raise UserError(f"{where}: {line!r}: a recipe cannot import Python modules.")
+    elif statement.scope:
+      raise UserError(f"{where}: {line!r}: the scope {statement.scope!r} is never entered.")
+    elif isinstance(statement, config_parser.BindingStatement):
+      if not statement.arg_name:
+        macros.defined_in[statement.selector] = where
+      _bind(statement, where)
+
+
+def _refuse_include(statement: config_parser.IncludeStatement) -> None:
+  line = statement.location.line_content.strip()
+  raise UserError(f"--gin_param: {line!r}: an include stands in a recipe.")
+
+
+def _bind(statement: config_parser.BindingStatement, where: str) -> None:
+  key = ("", statement.selector, statement.arg_name)
+  if not statement.arg_name:
+    key = (statement.selector, "gin.macro", "value")
+  try:
+    gin.bind_parameter(key, statement.value)
+  except ValueError as error:
+    raise UserError(f"{where}: {_unknown_name(str(error))}") from error
+
+
+def _check_size(content: bytes, where: str) -> None:
+  if len(content) > MAX_BYTES:
+    raise UserError(f"{where}: it has more than {MAX_BYTES:,} bytes, so it is no text of settings.")
 
 
 @dataclasses.dataclass
@@ -172,11 +396,12 @@ class _Macros(config_parser.ParserDelegate):
   defined_in: dict[str, str] = dataclasses.field(default_factory=dict)
   used: set[str] = dataclasses.field(default_factory=set)
 
-  def macro(self, macro_name: str) -> None:
+  def macro(self, macro_name: str) -> object:
     self.used.add(macro_name)
+    return gin.config.ParserDelegate().macro(macro_name)
 
-  def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> None:
-    pass
+  def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> object:
+    return gin.config.ConfigurableReference(scoped_configurable_name, evaluate)
 
   def check(self) -> None:
     """Raises a `UserError` for an undefined macro, and for one that nobody uses.
@@ -193,33 +418,6 @@ class _Macros(config_parser.ParserDelegate):
         for field in dataclasses.fields(cls)
       }
       raise UserError(f"{self.defined_in[name]}: {name!r} sets nothing.{_nearest(name, fields)}")
-
-
-def _guarded_parse(text: str, where: str, macros: _Macros) -> None:
-  try:
-    # A recipe is data; gin itself would run any module that a recipe imports.
-    for statement in config_parser.ConfigParser(text, macros):
-      _refuse_unless_binding(statement, where)
-      if isinstance(statement, config_parser.BindingStatement) and not statement.arg_name:
-        macros.defined_in[statement.selector] = where
-    gin.parse_config(text)
-  except SyntaxError as error:
-    line = (error.text or "").strip() or text.strip()
-    raise UserError(f"{where}: gin cannot parse {line!r}: {_sentence(error.msg)}") from error
-  except tokenize.TokenError as error:
-    raise UserError(f"{where}: gin cannot parse it: {_sentence(error.args[0])}") from error
-  except ValueError as error:
-    raise UserError(f"{where}: {_unknown_name(str(error))}") from error
-
-
-def _refuse_unless_binding(statement: Any, where: str) -> None:
-  line = statement.location.line_content.strip()
-  if isinstance(statement, config_parser.ImportStatement):
-    raise UserError(f"{where}: {line!r}: a recipe cannot import Python modules.")
-  if isinstance(statement, config_parser.IncludeStatement):
-    raise UserError(f"{where}: {line!r}: an include stands in a recipe, on a line of its own.")
-  if statement.scope:
-    raise UserError(f"{where}: {line!r}: the scope {statement.scope!r} is never entered.")
 
 
 def _sentence_of(name: str, details: Mapping[str, Any]) -> str:
@@ -241,6 +439,14 @@ def _own_message(error: Exception) -> str:
 def _sentence(message: str) -> str:
   """Returns the last line of a message, which names the token in question, as a sentence."""
   return message.strip().split("\n")[-1].strip().rstrip(".") + "."
+
+
+def _unquoted(message: str) -> str:
+  """Returns what gin's parser says as a sentence that quotes nothing of what it parsed."""
+  sentence = _sentence(message)
+  if sentence.startswith("Failed to parse token"):
+    return "There is a value that is no literal."
+  return _sentence(sentence.partition("Got ")[0])
 
 
 def _unknown_name(message: str) -> str:

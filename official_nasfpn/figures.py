@@ -24,6 +24,12 @@ _RUNS = flags.DEFINE_multi_string(
   "runs", [], "Folder with evaluated runs at or below it; may be given several times."
 )
 _SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Of a search, for --figure=search.")
+_STORE = flags.DEFINE_string(
+  "store",
+  None,
+  "The database that the trials of --search_dir are in, if it asks for a password: PGPASSWORD goes "
+  "to no other address than this one.",
+)
 _LATENCY = flags.DEFINE_bool(
   "latency",
   True,
@@ -74,7 +80,7 @@ def _draw_search(output: Path) -> None:
 
   if not _SEARCH_DIR.value:
     raise UserError("--figure=search needs --search_dir.")
-  bests = bests_so_far(read_trials(Path(_SEARCH_DIR.value)))
+  bests = bests_so_far(read_trials(Path(_SEARCH_DIR.value), _STORE.value))
   if not bests:
     raise UserError(f"No trial in {_SEARCH_DIR.value} has a reward yet.")
   figures.draw_search(

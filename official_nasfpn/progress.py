@@ -1,4 +1,4 @@
-"""Progress bars with the time left, readable on a terminal and in a log file."""
+"""Progress bars with the time left, readable on a terminal and in a log file, and durations."""
 
 import sys
 
@@ -25,3 +25,17 @@ def progress_bar(total: int | None, description: str, unit: str, initial: int = 
     maxinterval=max(interval, 10.0),
     dynamic_ncols=sys.stderr.isatty(),
   )
+
+
+def duration(seconds: float) -> str:
+  """Returns a time as a person says it: `3.4 s`, `25 s`, `4.5 min`, `3 h 20 min`, `2.1 days`."""
+  if round(seconds) < 60:
+    return f"{seconds:.2g} s"
+  minutes = seconds / 60
+  if minutes < 9.95:
+    return f"{minutes:.1f} min"
+  if round(minutes) < 60:
+    return f"{minutes:.0f} min"
+  if round(minutes) < 48 * 60:
+    return f"{round(minutes) // 60} h {round(minutes) % 60} min"
+  return f"{minutes / (24 * 60):,.1f} days"

@@ -20,7 +20,7 @@ from absl import flags
 
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
-from official_nasfpn.progress import progress_bar
+from official_nasfpn.progress import duration, progress_bar
 
 FLAGS = flags.FLAGS
 
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> None:
       print(measuring, flush=True)
       write_text(paths.summary, json.dumps(_measure(paths), indent=2) + "\n")
   _show(_read_json(paths.summary), paths)
-  print(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes.")
+  print(f"\nDone in {duration(time.monotonic() - start)}.")
 
 
 def _request() -> Request:
@@ -158,7 +158,7 @@ def _steps(request: Request, paths: Paths) -> list[Step]:
       done=paths.search / "result.json",
     ),
     Step(
-      "Train and evaluate the best architecture",
+      "Train and evaluate the architecture that was found",
       "train",
       [
         f"--gin_file={_RECIPES / 'quickstart.gin'}",
@@ -254,8 +254,12 @@ def _show(summary: dict, paths: Paths) -> None:
   def figure(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
+  found_nothing = summary["reward"] <= 0
   rows = [
-    ("best architecture", f"{summary['best_architecture']} (trial {summary['trial']})"),
+    (
+      "architecture" if found_nothing else "best architecture",
+      f"{summary['best_architecture']} (trial {summary['trial']})",
+    ),
     ("reward, AP of its trial", figure(summary["reward"])),
     ("AP", figure(summary["AP"])),
     ("AP50", figure(summary["AP50"])),
@@ -278,6 +282,10 @@ def _show(summary: dict, paths: Paths) -> None:
   print("\nLook at")
   for name, path in files:
     print(f"  {name:<24} {path}")
+  if found_nothing:
+    from official_nasfpn.search.report.found import NOTHING_LEARNT
+
+    print(f"\n{NOTHING_LEARNT}")
 
 
 @contextmanager

@@ -12,6 +12,12 @@ from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.search.report.html.page import write_report
 
 _SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Of the search.", required=True)
+_STORE = flags.DEFINE_string(
+  "store",
+  None,
+  "The database that the trials are in, if it asks for a password: PGPASSWORD goes to no other "
+  "address than this one.",
+)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write. Default: report.html in it.")
 
 
@@ -19,7 +25,7 @@ def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   search_dir = Path(_SEARCH_DIR.value)
   output = Path(_OUTPUT.value) if _OUTPUT.value else search_dir / "report.html"
-  write_report(search_dir, output, now=time.time())
+  write_report(search_dir, output, now=time.time(), store=_STORE.value)
   print(output)
 
 

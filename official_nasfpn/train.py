@@ -7,6 +7,7 @@ The same command goes on where an interrupted run stopped. Once a run folder exi
 alone says everything. --dry_run prints the plan instead.
 """
 
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -23,6 +24,12 @@ flags.DEFINE_string(
   None,
   "What a search has found, SEARCH_DIR or SEARCH_DIR#RANK, at any time of the search; or a name of "
   "the catalogue, or an architecture file. Sets Detector.architecture.",
+)
+flags.DEFINE_string(
+  "store",
+  None,
+  "The database that the trials of --architecture SEARCH_DIR are in, if it asks for a password: "
+  "PGPASSWORD goes to no other address than this one.",
 )
 flags.DEFINE_string("data_dir", None, "Folder made by prepare_data; sets Input.data_dir.")
 flags.DEFINE_string(
@@ -57,12 +64,12 @@ def main(argv: list[str]) -> None:
   folder = RunFolder(Path(FLAGS.model_dir)) if FLAGS.model_dir else None
   gin_files = list(FLAGS.gin_file)
   if not gin_files and folder and folder.config_file.is_file():
-    gin_files = [folder.config_file]
+    gin_files = [folder.config()]
   if not gin_files:
     raise UserError("Give a recipe with --gin_file, or --model_dir of an existing run.")
   gin_params = list(FLAGS.gin_param)
   if FLAGS.architecture:
-    gin_params.append(_architecture_binding(FLAGS.architecture))
+    gin_params.append(_architecture_binding(FLAGS.architecture, FLAGS.store))
   if FLAGS.data_dir:
     gin_params.append(f"Input.data_dir = {str(Path(FLAGS.data_dir).resolve())!r}")
   experiment, dataset = experiment_lib.open_dataset(
@@ -109,13 +116,22 @@ def main(argv: list[str]) -> None:
     print(result.table())
 
 
-def _architecture_binding(value: str) -> str:
+def _architecture_binding(value: str, store: str | None) -> str:
   if not Path(value.partition("#")[0]).is_dir():
     return f"Detector.architecture = {value!r}"
   from official_nasfpn import architecture
-  from official_nasfpn.search.report.found import found_architecture
+  from official_nasfpn.search.report.found import found_trial
 
-  return architecture.to_gin(found_architecture(value))
+  trial = found_trial(value, store)
+  if trial.reward <= 0:
+    print(
+      f"warning: {value}: trial {trial.number} found no object (its reward is 0): nothing speaks "
+      "for its architecture. `nasfpn search --status` says why that may be.",
+      file=sys.stderr,
+    )
+  # Parsed as data: a text in a shared place is never executed.
+  spec = architecture.from_gin(trial.architecture, where=f"{value}, trial {trial.number}")
+  return architecture.to_gin(spec)
 
 
 def _print_plan(experiment, dataset) -> None:

@@ -16,15 +16,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+import sqlalchemy as sa
 from absl import flags
 
 from official_nasfpn import configuration
+from official_nasfpn.configuration import Stored
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import recipe_version
+from official_nasfpn.search.store.address import parse_server
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers import early_stopping
 from official_nasfpn.search.workers.trial_worker import run_worker
@@ -33,7 +36,7 @@ _STORE = flags.DEFINE_string(
   "store",
   None,
   "The database of the search to work for, postgresql://user@host/name; the password is in "
-  "PGPASSWORD.",
+  "PGPASSWORD. With --search_dir: the database that it names, if that asks for a password.",
 )
 _SEARCH_DIR = flags.DEFINE_string(
   "search_dir", None, "The directory of the search to work for, instead of --store."
@@ -53,14 +56,17 @@ _PARENT_PID = flags.DEFINE_integer(
 )
 flags.register_multi_flags_validator(
   ["store", "search_dir"],
-  lambda values: bool(values["store"]) != bool(values["search_dir"]),
+  lambda values: values["store"] or values["search_dir"],
   "either --store or --search_dir is needed.",
 )
 
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
-  place = _STORE.value or storage.store_place(Path(_SEARCH_DIR.value))
+  if _SEARCH_DIR.value:
+    place = storage.store_place(Path(_SEARCH_DIR.value), _STORE.value)
+  else:
+    place = parse_server(_STORE.value)
   work_dir = _WORK_DIR.value or _SEARCH_DIR.value
   if work_dir:
     code = _work(place, Path(work_dir))
@@ -72,12 +78,11 @@ def main(argv: list[str]) -> None:
   os._exit(code)
 
 
-def _work(place: Path | str, work_dir: Path) -> int:
+def _work(place: Path | sa.URL, work_dir: Path) -> int:
   recipe = _recipe_of(place)
-  _settle_work_dir(work_dir, recipe)
-  # As text: whatever else a recipe may do, it imports nothing and includes no file.
-  configuration.parse(gin_params=[recipe])
+  configuration.parse([Stored(recipe, "The recipe in the trial store")])
   config = configuration.from_bindings(SearchConfig)
+  _settle_work_dir(work_dir, recipe)
   store = TrialStore(place, config.lease_seconds, config.max_attempts, keeps_connection=False)
   try:
     return run_worker(
@@ -98,7 +103,7 @@ def _work(place: Path | str, work_dir: Path) -> int:
     store.close()
 
 
-def _recipe_of(place: Path | str) -> str:
+def _recipe_of(place: Path | sa.URL) -> str:
   store = TrialStore(place)
   try:
     return store.recipe()
@@ -111,7 +116,7 @@ def _settle_work_dir(work_dir: Path, recipe: str) -> None:
   path = storage.recipe_path(work_dir)
   if not path.is_file():
     write_text(path, recipe)
-  elif recipe_version(path.read_text(encoding="utf-8")) != recipe_version(recipe):
+  elif recipe_version(storage.stored_recipe(work_dir).text) != recipe_version(recipe):
     raise UserError(f"{work_dir} holds the files of another search; choose another --work_dir.")
 
 

@@ -1,6 +1,7 @@
 """gin as this project uses it: recipes are data, and what they get wrong is said clearly."""
 
 import dataclasses
+import os
 import pathlib
 import subprocess
 import sys
@@ -229,3 +230,154 @@ def test_two_different_configs_of_one_class_cannot_share_a_text():
 def test_the_foundation_does_not_import_tensorflow():
   code = "import sys, official_nasfpn.configuration; sys.exit('tensorflow' in sys.modules)"
   subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
+
+
+def _stored(text):
+  configuration.parse([configuration.Stored(text, "The stored text")])
+  return configuration.from_bindings(Outer)
+
+
+def test_stored_settings_are_read_back(tmp_path):
+  outer = Outer(3, (5, 6, 7), 'it\'s "quoted"\ninclude "x.gin"', Inner())
+  path = tmp_path / "config.gin"
+  path.write_bytes(configuration.to_gin(outer).replace("\n", "\r\n").encode())
+  stored = configuration.read_stored(path)
+  assert _stored(stored.text) == outer
+  assert configuration.stored_bindings(stored)["Outer.inner"] == "@Inner()"
+  # What a user adds on the command line counts.
+  configuration.parse([stored], ["Outer.width = 4"])
+  assert configuration.from_bindings(Outer).width == 4
+
+
+@pytest.mark.parametrize(
+  ("line", "message"),
+  [
+    ("include '{}'", "line 2: stored settings cannot include a file"),
+    ("\tinclude '{}'", "line 2: stored settings cannot include a file"),
+    ("include \\\n'{}'", "line 2: stored settings cannot include a file"),
+    ("include '/' '{}'", "line 2: stored settings cannot include a file"),
+    ("import {}", "cannot parse|cannot import a module"),
+    ("from os import path", "stored settings cannot import a module"),
+    ("a/Outer.width = 3", "stored settings have no scopes"),
+    ("a/Outer:\n  width = 3", "stored settings have no scopes"),
+    ("side = 3", "stored settings define no macros"),
+    ("Outer.width = %side", "a macro has no place"),
+    ("Outer.name = include '{}'", "gin cannot parse it: There is a value that is no literal"),
+    ("Outer.sides = (1, include '{}')", "gin cannot parse it: There is a value that is no literal"),
+    ("Outer:\n  include '{}'", "gin cannot parse it: Expected '='"),
+    ("Outer.width = 1; include '{}'", "gin cannot parse it: Expected newline"),
+    ("Outr.width = 3", r"there are no settings 'Outr'\. Did you mean Outer\?"),
+    ("Outer.widht = 3", r"Outer has no setting 'widht'\. Did you mean Outer\.width\?"),
+    ("gin.macro.value = 3", r"there are no settings 'gin\.macro'"),
+    ("Outer.inner = @gin.singleton()", "No configurable matching reference"),
+    ("Outer.inner = @a/Inner()", "No configurable matching reference"),
+    ("Outer.sides = " + "(" * 5000, "nested too deeply|too many nested"),
+    ("# " + "x" * configuration.MAX_BYTES, "it has more than 65,536 bytes"),
+  ],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_stored_settings_bind_values_and_do_nothing_else(tmp_path, line, message, newline):
+  secret = tmp_path / "secret.gin"
+  secret.write_text("Outer.name = 's3cret'\n")
+  text = f"Outer.width = 3\n{line.replace('{}', str(secret))}\n".replace("\n", newline)
+  with pytest.raises(UserError, match=message) as error:
+    _stored(text)
+  assert str(error.value).startswith("The stored text: ")
+  assert "\n" not in str(error.value)
+  assert "secret" not in str(error.value)
+  # Read as data it says the same, but for names, which are not looked up.
+  if not message.startswith(("there are no settings", "Outer has", "No configurable")):
+    with pytest.raises(UserError, match=message):
+      configuration.stored_bindings(configuration.Stored(text, "The stored text"))
+
+
+@pytest.mark.parametrize("quote", ['"""', "'''"])
+def test_an_include_in_a_string_is_text(tmp_path, quote):
+  (tmp_path / "secret.gin").write_text("s3cret\n")
+  include = f'include "{tmp_path / "secret.gin"}"'
+  text = f"Outer.name = {quote}\n{include}\n{quote}\n"
+  assert _stored(text).name == f"\n{include}\n"
+  assert _outer(text).name == f"\n{include}\n"
+  (tmp_path / "recipe.gin").write_text(text)
+  configuration.parse([tmp_path / "recipe.gin"])
+  assert configuration.from_bindings(Outer).name == f"\n{include}\n"
+
+
+def test_includes_are_statements_and_stand_anywhere(tmp_path):
+  (tmp_path / "base.gin").write_bytes(b"\xef\xbb\xbfside = 7\r\nOuter.width = %side\r\n")
+  for line in (
+    "\tinclude \\\n  'base.gin'",
+    "include 'base' '.gin'  # the defaults",
+    "include r'base.gin'",
+  ):
+    (tmp_path / "top.gin").write_text(f"Outer.width = 1\n{line}\nOuter.sides = (%side,)\n")
+    configuration.parse([tmp_path / "top.gin"])
+    assert configuration.from_bindings(Outer) == Outer(7, (7,))
+  (tmp_path / "top.gin").write_text("# include 'missing.gin'\nOuter.width = 1\n")
+  configuration.parse([tmp_path / "top.gin"])
+  assert configuration.from_bindings(Outer) == Outer(1)
+
+
+@pytest.mark.parametrize(
+  "name", ["", "folder", "pipe", "/dev/zero", "x" * 300, "a\\0b", "../nowhere/x"]
+)
+def test_what_is_no_file_cannot_be_included(tmp_path, name):
+  (tmp_path / "folder").mkdir()
+  os.mkfifo(tmp_path / "pipe")
+  (tmp_path / "top.gin").write_text(f"include '{name}'\n")
+  with pytest.raises(UserError, match=r"top\.gin includes '.*', which is neither beside it nor in"):
+    configuration.parse([tmp_path / "top.gin"])
+
+
+def test_a_mistake_in_an_included_recipe_names_that_recipe(tmp_path):
+  (tmp_path / "base.gin").write_text("Outer.depth = 4\n")
+  (tmp_path / "top.gin").write_text("include 'base.gin'\n")
+  with pytest.raises(UserError, match=r"^.*base\.gin: Outer has no setting 'depth'"):
+    configuration.parse([tmp_path / "top.gin"])
+
+
+def test_a_long_chain_of_includes_is_refused(tmp_path):
+  for number in range(200):
+    (tmp_path / f"{number}.gin").write_text(f"include '{number + 1}.gin'\n")
+  with pytest.raises(UserError, match=r"0\.gin includes recipes more than 32 deep"):
+    configuration.parse([tmp_path / "0.gin"])
+
+
+def test_a_file_that_is_stored_data_is_so_wherever_it_is_found(tmp_path):
+  def check(text, where):
+    if "name" in text:
+      raise UserError(f"{where} binds a name.")
+
+  data, top = tmp_path / "data.gin", tmp_path / "top.gin"
+  (tmp_path / "link.gin").symlink_to(data)
+  for content, message in (
+    ("Outer.width = 2", None),
+    ("Outer.name = 'a'", r"\.gin binds a name"),
+    ("include 'other.gin'", r"\.gin: line 1: stored settings cannot include a file"),
+  ):
+    data.write_text(content + "\n")
+    for included in ("data.gin", "link.gin"):
+      top.write_text(f"include '{included}'\n")
+      if message is None:
+        configuration.parse([top], checks={"data.gin": check})
+        assert configuration.from_bindings(Outer).width == 2
+        continue
+      with pytest.raises(UserError, match=message):
+        configuration.parse([top], checks={"data.gin": check})
+
+
+def test_stored_files_are_read_only_where_they_are_files(tmp_path):
+  os.mkfifo(tmp_path / "pipe")
+  (tmp_path / "large").write_bytes(b"#" * (configuration.MAX_BYTES + 1))
+  (tmp_path / "link").symlink_to(tmp_path / "large")
+  for name, message in (
+    ("pipe", "it is no file"),
+    (".", "Is a directory"),
+    ("missing", "No such file"),
+    ("large", "more than 65,536 bytes"),
+    ("link", "more than 65,536 bytes"),
+  ):
+    with pytest.raises(UserError, match=message):
+      configuration.read_stored(tmp_path / name)
+  with pytest.raises(UserError, match="is a symbolic link"):
+    configuration.read_stored(tmp_path / "link", follows_links=False)

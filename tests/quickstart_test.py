@@ -165,7 +165,7 @@ def test_a_killed_job_goes_on_and_repeats_nothing_that_was_done(tmp_path):
   printed = job.finish()
   assert "[1/6] Prepare the data: done before" in printed
   assert "[2/6] Search the pyramid: done before" in printed
-  assert "Train and evaluate the best architecture: done before" not in printed
+  assert "Train and evaluate the architecture that was found: done before" not in printed
   finished = _states(out)
   assert list(finished) == ["prepare_data", "search", "train", "export", "detect"]
   assert after_first.items() <= finished.items()

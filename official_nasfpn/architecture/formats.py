@@ -6,7 +6,6 @@ safe to open.
 
 import dataclasses
 import json
-import tokenize
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -55,8 +54,10 @@ def from_json(text: str, where: str = "architecture") -> PyramidSpec:
   """
   try:
     fields = json.loads(text)
-  except json.JSONDecodeError as error:
+  except ValueError as error:
     raise UserError(f"{where} is not JSON: {error}") from error
+  except RecursionError as error:
+    raise UserError(f"{where} is nested too deeply.") from error
   if not isinstance(fields, dict):
     raise UserError(f"{where}: expected a JSON object with {', '.join(_FIELDS)}.")
   version = fields.pop("version", None)
@@ -85,30 +86,25 @@ def from_gin(text: str, where: str = "architecture") -> PyramidSpec:
     UserError: there is anything else in the text, or the pyramid is not valid.
   """
   fields: dict[str, Any] = {}
-  try:
-    for statement in config_parser.ConfigParser(text, _References()):
-      if isinstance(statement, config_parser.BlockDeclaration):
-        continue
-      if not isinstance(statement, config_parser.BindingStatement):
-        raise UserError(
-          f"{where}: an architecture only binds values, found "
-          f"{statement.location.line_content.strip()!r}."
-        )
-      scope = f"{statement.scope}/" if statement.scope else ""
-      field = f".{statement.arg_name}" if statement.arg_name else ""
-      name = f"{scope}{statement.selector}{field}"
-      if name == "Detector.architecture" and statement.value == _Reference("PyramidSpec", True):
-        continue
-      if statement.scope or statement.selector != "PyramidSpec":
-        raise UserError(
-          f"{where}: an architecture binds PyramidSpec and "
-          f"Detector.architecture = @PyramidSpec() only, found {name}."
-        )
-      fields[statement.arg_name] = statement.value
-  except (SyntaxError, tokenize.TokenError) as error:
-    # gin adds to Python's message; the last line names the token in question.
-    message = error.args[0].strip().split("\n")[-1].strip().rstrip(".")
-    raise UserError(f"{where}: gin cannot parse it: {message}.") from error
+  for statement in configuration.statements(text, where, _References()):
+    if isinstance(statement, config_parser.BlockDeclaration):
+      continue
+    if not isinstance(statement, config_parser.BindingStatement):
+      raise UserError(
+        f"{where}: an architecture only binds values, found "
+        f"{statement.location.line_content.strip()!r}."
+      )
+    scope = f"{statement.scope}/" if statement.scope else ""
+    field = f".{statement.arg_name}" if statement.arg_name else ""
+    name = f"{scope}{statement.selector}{field}"
+    if name == "Detector.architecture" and statement.value == _Reference("PyramidSpec", True):
+      continue
+    if statement.scope or statement.selector != "PyramidSpec":
+      raise UserError(
+        f"{where}: an architecture binds PyramidSpec and "
+        f"Detector.architecture = @PyramidSpec() only, found {name}."
+      )
+    fields[statement.arg_name] = statement.value
   return _spec(fields, where)
 
 
@@ -131,19 +127,22 @@ def resolve_architecture(
       f"@PyramidSpec(), @Fpn() or @Ssdlite(), not {value!r}."
     )
   path = Path(value)
-  readers = {".gin": from_gin, ".json": from_json}
-  if path.suffix not in readers:
+  if path.suffix not in _READERS:
     if len(path.parts) > 1 or path.is_file():
-      raise UserError(f"{path}: an architecture file ends in {' or '.join(readers)}.")
+      raise UserError(f"{path}: an architecture file ends in {' or '.join(_READERS)}.")
     return architecture_by_name(str(value))
-  try:
-    text = path.read_text(encoding="utf-8")
-  except FileNotFoundError as error:
+  if not path.exists():
     names = ", ".join([*CATALOG, *BASELINES])
-    raise UserError(f"There is no architecture file {path}. The catalogue has {names}.") from error
-  except (OSError, UnicodeDecodeError) as error:
-    raise UserError(f"{path} cannot be read: {error}") from error
-  return readers[path.suffix](text, str(path))
+    raise UserError(f"There is no architecture file {path}. The catalogue has {names}.")
+  return _READERS[path.suffix](configuration.read_text(path), str(path))
+
+
+def names_a_file(value: object) -> bool:
+  """Returns whether `resolve_architecture` would read a file."""
+  return isinstance(value, str | PathLike) and Path(value).suffix in _READERS
+
+
+_READERS = {".gin": from_gin, ".json": from_json}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from absl import flags
 
 from official_nasfpn import configuration
 from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.configuration import Stored
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
@@ -26,7 +27,7 @@ from official_nasfpn.search.recipe import settle_recipe
 from official_nasfpn.search.report.events import EventLog
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.results import results_table, write_results
-from official_nasfpn.search.store.address import parse_url, without_password
+from official_nasfpn.search.store.address import parse_server, without_password
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.local_launcher import LocalLauncher
 from official_nasfpn.search.workers.making import (
@@ -34,6 +35,7 @@ from official_nasfpn.search.workers.making import (
   LauncherFlags,
   MakeLauncher,
   launcher_maker,
+  worker_flags,
 )
 
 _GIN_FILE = flags.DEFINE_multi_string(
@@ -47,14 +49,16 @@ _STORE = flags.DEFINE_string(
   "store",
   None,
   "Where the trials are, when workers on other machines are to evaluate them: an empty database, "
-  "postgresql://user@host/name; the password is in PGPASSWORD. Default: a file in --search_dir.",
+  "postgresql://user@host/name; the password is in PGPASSWORD. Default: a file in --search_dir. To "
+  "continue or to read such a search, it is needed only if the server asks for a password: "
+  "PGPASSWORD goes to no address that stands in a search directory alone.",
 )
 _LAUNCHER = flags.DEFINE_enum(
   "launcher",
   "local",
   LAUNCHERS,
   "What keeps workers running: this machine; a Ray cluster; or nothing, when a batch system or a "
-  "person starts `python -m official_nasfpn.worker` wherever it is to run.",
+  "person starts `nasfpn worker` wherever it is to run.",
 )
 _NUM_WORKERS = flags.DEFINE_integer(
   "num_workers",
@@ -106,7 +110,7 @@ def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   search_dir = Path(_SEARCH_DIR.value) if _SEARCH_DIR.value else None
   if _STATUS.value:
-    print(results_table(read_trials(search_dir), search_dir, _TOP_K.value))
+    print(results_table(read_trials(search_dir, _STORE.value), search_dir, _TOP_K.value))
     return
   proxy_recipe, config, space = _read_recipe(_gin_files(search_dir), _GIN_PARAM.value)
   if _DRY_RUN.value:
@@ -117,13 +121,17 @@ def main(argv: list[str]) -> None:
     return
   recipe = _as_text(proxy_recipe, config, space)
   make_launcher = _launcher_maker(search_dir)
+
+  def reread(stored: Stored) -> str:
+    return _as_text(*_read_recipe([stored]))
+
   # The controller's network is small, and the cores are the workers'.
   os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
   try:
     with storage.exclusive(search_dir):
-      settle_recipe(recipe, search_dir, lambda path: _as_text(*_read_recipe([path])))
+      settle_recipe(recipe, search_dir, reread)
       storage.settle_store(
-        search_dir, without_password(parse_url(_STORE.value)) if _STORE.value else None
+        search_dir, without_password(parse_server(_STORE.value)) if _STORE.value else None
       )
       events = EventLog(search_dir / "events")
 
@@ -131,10 +139,10 @@ def main(argv: list[str]) -> None:
         with storage.search_disk_errors(search_dir):
           events.write(store.trials(), store.metrics())
 
-      def reread(text: str) -> str:
-        return _as_text(*_read_recipe([], [text]))
+      def reread_text(text: str) -> str:
+        return reread(Stored(text, "The recipe in the trial store"))
 
-      with begun_store(search_dir, config, recipe, reread, _STORE.value) as store:
+      with begun_store(search_dir, config, recipe, reread_text, _STORE.value) as store:
         run_search(
           config,
           space,
@@ -155,7 +163,7 @@ def main(argv: list[str]) -> None:
   print(results_table(trials, search_dir, _TOP_K.value))
 
 
-def _gin_files(search_dir: Path | None) -> list[str | Path]:
+def _gin_files(search_dir: Path | None) -> list[str | Path | Stored]:
   """Returns the recipes to read: those that are given, or that of the search to continue."""
   if _GIN_FILE.value:
     return [*_GIN_FILE.value]
@@ -163,11 +171,11 @@ def _gin_files(search_dir: Path | None) -> list[str | Path]:
     raise UserError("--gin_file is needed: without --search_dir there is no search to continue.")
   if not storage.recipe_path(search_dir).is_file():
     raise UserError(f"--gin_file is needed: {search_dir} holds no search to continue.")
-  return [storage.recipe_path(search_dir)]
+  return [storage.stored_recipe(search_dir)]
 
 
 def _read_recipe(
-  gin_files: Sequence[str | Path], gin_params: Sequence[str] = ()
+  gin_files: Sequence[str | Path | Stored], gin_params: Sequence[str] = ()
 ) -> tuple[str, SearchConfig, SearchSpace]:
   """Returns the resolved recipe of the proxy task and the settings of the search itself."""
   proxy_recipe = proxy_task.resolved_recipe(gin_files, gin_params)
@@ -189,12 +197,8 @@ def _launcher_maker(search_dir: Path) -> MakeLauncher:
     _WORKER_GPUS.value,
     tuple(_WORKER_RESOURCE.value),
   )
-  place = f"--search_dir={search_dir.resolve()}"
-  if _LAUNCHER.value != "local":
-    # Elsewhere there may be no search directory. A password is never on a command line.
-    url = _STORE.value or storage.new_store_place(search_dir)
-    place = place if isinstance(url, Path) else f"--store={without_password(parse_url(url))}"
-  return launcher_maker(launcher_flags, search_dir, ("-m", "official_nasfpn.worker", place))
+  found_by = worker_flags(_LAUNCHER.value, search_dir, _STORE.value)
+  return launcher_maker(launcher_flags, search_dir, found_by)
 
 
 def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> None:

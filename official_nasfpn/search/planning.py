@@ -6,7 +6,9 @@ import statistics
 from collections.abc import Sequence
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.progress import duration
 from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.report.found import NOTHING_LEARNT
 from official_nasfpn.search.store.trial_store import Trial
 
 
@@ -55,10 +57,11 @@ class SearchPlan:
     lines = [
       f"measured         {len(self.rewards)} trials, {self.num_measuring} at a time, "
       f"rewards {rewards}",
-      f"a trial          {self.seconds:.1f} s, a worker's first one {self.first_seconds:.1f} s",
-      f"the search       {config.num_trials:,} trials: {self.worker_hours:.1f} worker hours if all "
-      "are trained to their end",
-      f"on this pool     {_duration(self.days)} with {self.num_workers} workers, busy "
+      f"a trial          {duration(self.seconds)}, a worker's first one "
+      f"{duration(self.first_seconds)}",
+      f"the search       {config.num_trials:,} trials: {duration(3600 * self.worker_hours)} of one "
+      "worker if all are trained to their end",
+      f"on this pool     {duration(86400 * self.days)} with {self.num_workers} workers, busy "
       f"{100 * self.busy_share:.0f} % of the time",
     ]
     needed = in_flight_that_keeps_busy(config, self.num_workers)
@@ -67,6 +70,8 @@ class SearchPlan:
         f"                 Search.trials_in_flight = {needed} would keep them busy; the controller "
         "then proposes before it has learnt from all that went before."
       )
+    if max(self.rewards) <= 0:
+      lines.append(NOTHING_LEARNT)
     return "\n".join(lines)
 
 
@@ -128,7 +133,3 @@ def wall_seconds(config: SearchConfig, num_workers: int, seconds: float) -> floa
 def in_flight_that_keeps_busy(config: SearchConfig, num_workers: int) -> int:
   """Returns how many trials must be in flight so that no worker waits for another."""
   return num_workers + config.trials_per_update
-
-
-def _duration(days: float) -> str:
-  return f"{days:.1f} days" if days >= 1 else f"{24 * days:.1f} hours"

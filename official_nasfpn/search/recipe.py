@@ -4,8 +4,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from gin import config_parser
-
+from official_nasfpn.configuration import Stored, stored_bindings
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
@@ -16,7 +15,7 @@ _FREE = ("Search.lease_seconds", "Search.max_attempts", "Search.trials_per_worke
 
 
 def settle_recipe(
-  recipe: str, search_dir: Path, resolve: Callable[[Path], str] | None = None
+  recipe: str, search_dir: Path, resolve: Callable[[Stored], str] | None = None
 ) -> None:
   """Writes `recipe.gin`, or checks that a search which is there already has the same recipe.
 
@@ -37,9 +36,9 @@ def settle_recipe(
       raise UserError(f"{search_dir} holds files but no search; choose another --search_dir.")
     write_text(path, recipe)
     return
-  # As it is at first: that it is data alone is checked before it is read as a recipe.
-  stored = _bindings(path.read_text(encoding="utf-8"), str(path))
-  old = _bindings(resolve(path), str(path)) if resolve else stored
+  there = storage.stored_recipe(search_dir)
+  stored = _bindings(there.text, there.where)
+  old = _bindings(resolve(there), there.where) if resolve else stored
   new = _bindings(recipe, "the recipe")
   _check_continues(old, new, str(search_dir), "--search_dir")
   if stored != new:
@@ -93,6 +92,10 @@ def _check_continues(old: dict[str, object], new: dict[str, object], place: str,
     )
 
 
+def _may_change(key: str, old: dict[str, object], new: dict[str, object]) -> bool:
+  return key in _FREE or (key == _NUM_TRIALS and old.get(key, 0) <= new[key])
+
+
 def read_recipe(search_dir: Path) -> dict[str, object]:
   """Returns the bindings of a search's recipe, such as `Search.num_trials`, as data.
 
@@ -102,32 +105,9 @@ def read_recipe(search_dir: Path) -> dict[str, object]:
   Raises:
     UserError: there is no recipe, or it is not a resolved one.
   """
-  path = storage.recipe_path(search_dir)
-  if not path.is_file():
-    raise UserError(f"There is no search in {search_dir}: it has no {path.name}.")
-  return _bindings(path.read_text(encoding="utf-8"), str(path))
-
-
-def _may_change(key: str, old: dict[str, object], new: dict[str, object]) -> bool:
-  return key in _FREE or (key == _NUM_TRIALS and old.get(key, 0) <= new[key])
+  stored = storage.stored_recipe(search_dir)
+  return _bindings(stored.text, stored.where)
 
 
 def _bindings(text: str, where: str) -> dict[str, object]:
-  """Returns the bindings of a gin text as data: nothing in it is imported or run."""
-  statements = config_parser.ConfigParser(text, _References())
-  try:
-    return {
-      f"{'/'.join(filter(None, [s.scope, s.selector]))}.{s.arg_name}": s.value for s in statements
-    }
-  except (SyntaxError, AttributeError) as error:
-    raise UserError(f"{where} is not a resolved recipe: {error}.") from error
-
-
-class _References(config_parser.ParserDelegate):
-  """Reads `@Other()` as that text."""
-
-  def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> str:
-    return f"@{scoped_configurable_name}{'()' if evaluate else ''}"
-
-  def macro(self, macro_name: str) -> str:
-    return f"%{macro_name}"
+  return stored_bindings(Stored(text, f"{where} is not a resolved recipe"))

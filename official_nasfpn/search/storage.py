@@ -6,8 +6,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import sqlalchemy as sa
+
+from official_nasfpn.configuration import Stored, read_stored, read_text
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.search.store.address import (
+  is_same_server,
+  parse_server,
+  server_in_file,
+  without_password,
+)
 
 
 def database_path(search_dir: Path) -> Path:
@@ -18,25 +27,36 @@ def store_path(search_dir: Path) -> Path:
   return search_dir / "store.txt"
 
 
-def store_place(search_dir: Path) -> Path | str:
-  """Returns where the trials of a search are: a file in its directory, or the URL of a database.
+def store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa.URL:
+  """Returns where the trials of a search are: a file in its directory, or a database elsewhere.
 
-  The URL has no password; see `store.connection.parse_url`.
+  Args:
+    search_dir: of the search.
+    confirmed: that database's address as a person has given it. A password goes to such an address
+      only: the directory may be a stranger's.
 
   Raises:
-    UserError: there is no search.
+    UserError: there is no search, or its trials are not in the database that was given.
   """
-  place = new_store_place(search_dir)
+  place = new_store_place(search_dir, confirmed)
   if isinstance(place, Path) and not place.is_file():
     raise UserError(f"There is no search in {search_dir}: it has no {place.name}.")
   return place
 
 
-def new_store_place(search_dir: Path) -> Path | str:
+def new_store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa.URL:
   """Like `store_place`, where there need be no search yet."""
-  if store_path(search_dir).is_file():
-    return store_path(search_dir).read_text(encoding="utf-8").strip()
-  return database_path(search_dir)
+  there = _server(search_dir)
+  if confirmed is None:
+    return there or database_path(search_dir)
+  given = parse_server(confirmed)
+  if there is None:
+    raise UserError(
+      f"--store: {search_dir} does not say that its trials are in a database elsewhere. Leave "
+      "--store out."
+    )
+  _check_same_server(search_dir, there, given)
+  return given
 
 
 def settle_store(search_dir: Path, url: str | None) -> None:
@@ -50,7 +70,7 @@ def settle_store(search_dir: Path, url: str | None) -> None:
   Raises:
     UserError: they are somewhere else.
   """
-  path = store_path(search_dir)
+  there = _server(search_dir)
   if url is None:
     return
   if database_path(search_dir).exists():
@@ -58,17 +78,44 @@ def settle_store(search_dir: Path, url: str | None) -> None:
       f"The trials of {search_dir} are in its search.db. Continue without --store, or choose "
       "another --search_dir."
     )
-  if not path.exists():
-    write_text(path, f"{url}\n")
-  elif (there := path.read_text(encoding="utf-8").strip()) != url:
+  if there is None:
+    write_text(store_path(search_dir), f"{url}\n")
+  else:
+    _check_same_server(search_dir, there, parse_server(url))
+
+
+def _server(search_dir: Path) -> sa.URL | None:
+  """Returns the database that a search directory names, without a password."""
+  path = store_path(search_dir)
+  if not os.path.lexists(path):
+    return None
+  return server_in_file(read_text(path, follows_links=False), str(path))
+
+
+def _check_same_server(search_dir: Path, there: sa.URL, given: sa.URL) -> None:
+  if not is_same_server(there, given):
     raise UserError(
-      f"The trials of {search_dir} are in {there}, not in {url}. Continue without --store, or "
-      "choose another --search_dir."
+      f"The trials of {search_dir} are in {without_password(there)}, not in "
+      f"{without_password(given)}. Give --store that address or none, or choose another "
+      "--search_dir."
     )
 
 
 def recipe_path(search_dir: Path) -> Path:
   return search_dir / "recipe.gin"
+
+
+def stored_recipe(search_dir: Path) -> Stored:
+  """Reads the recipe of a search directory, as data.
+
+  Raises:
+    UserError: there is no search, or its recipe cannot be read.
+  """
+  path = recipe_path(search_dir)
+  if not path.is_file():
+    raise UserError(f"There is no search in {search_dir}: it has no {path.name}.")
+  # The report shows it whole, so it must be the search's own.
+  return read_stored(path, follows_links=False)
 
 
 def trial_dir(search_dir: Path, number: int) -> Path:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture import SEARCHED_FILES, Ssdlite, resolve_architecture
+from official_nasfpn.architecture import SEARCHED_FILES, Ssdlite, from_gin, names_a_file
+from official_nasfpn.configuration import Stored
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
@@ -41,24 +42,33 @@ class Experiment:
 
 
 def load_experiment(
-  gin_files: Sequence[str | Path] = (), gin_params: Sequence[str] = ()
+  gin_files: Sequence[str | Path | Stored] = (), gin_params: Sequence[str] = ()
 ) -> Experiment:
-  """Reads an experiment from recipes and single bindings.
+  """Reads an experiment from recipes, stored settings and single bindings.
 
-  The files of a search lie where others may write, so they may bind an architecture only.
+  The files of a search lie where others may write, so they may bind an architecture only. Stored
+  settings hold their architecture: a file that they name is not read.
 
   Raises:
-    UserError: a file, a name or a value is wrong, or a search's file does more than that.
+    UserError: a file, a name or a value is wrong, or what is stored does more than that.
   """
-  for file in gin_files:
-    if Path(file).name in SEARCHED_FILES:
-      resolve_architecture(file)
-  configuration.parse(gin_files, gin_params)
+  for source in gin_files:
+    if isinstance(source, Stored):
+      _refuse_architecture_file(source)
+  configuration.parse(gin_files, gin_params, dict.fromkeys(SEARCHED_FILES, from_gin))
   detector = configuration.from_bindings(DetectorConfig)
   data = configuration.from_bindings(InputConfig)
   if data.data_dir:
     data = dataclasses.replace(data, data_dir=str(Path(data.data_dir).resolve()))
   return Experiment(detector, data, configuration.from_bindings(TrainingConfig))
+
+
+def _refuse_architecture_file(stored: Stored) -> None:
+  name = "Detector.architecture"
+  if names_a_file(configuration.stored_bindings(stored).get(name)):
+    raise UserError(
+      f"{stored.where}: {name} names a file; stored settings hold the pyramid itself."
+    )
 
 
 def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:

@@ -10,6 +10,7 @@ RUN/evaluation.json   the latest evaluation
 import dataclasses
 from pathlib import Path
 
+from official_nasfpn.configuration import Stored, read_stored
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
@@ -65,7 +66,11 @@ class RunFolder:
     """
     if not self.config_file.is_file():
       raise UserError(f"{self.path} is not a run folder: it has no config.gin. Train one first.")
-    return load_experiment([self.config_file]), LabelMap.load(self.label_map_file)
+    return load_experiment([self.config()]), LabelMap.load(self.label_map_file)
+
+  def config(self) -> Stored:
+    """Reads the settings of a claimed folder, as data."""
+    return read_stored(self.config_file)
 
   def latest_checkpoint(self) -> str:
     """Returns the path prefix of the newest checkpoint.
@@ -81,7 +86,7 @@ class RunFolder:
 
   def _refuse_another(self, experiment: Experiment) -> None:
     # Read and written again, so that a run from before a setting was added has its default.
-    stored = _bindings(load_experiment([self.config_file]).to_gin())
+    stored = _bindings(load_experiment([self.config()]).to_gin())
     wanted = _bindings(experiment.to_gin())
     differing = [key for key in {**stored, **wanted} if stored.get(key) != wanted.get(key)]
     if differing:

@@ -1,6 +1,7 @@
 """gin and JSON: round trips, and that a stranger's file is read as data."""
 
 import json
+import os
 import random
 import sys
 
@@ -80,6 +81,12 @@ def test_json_says_its_version_and_names_its_fields():
     ("PyramidSpec.cells = (1,", "gin cannot parse it: .*EOF in multi-line statement"),
     ("PyramidSpec.cells = __import__('os')", "gin cannot parse it"),
     ("PyramidSpec.cells = ((1, 1), 3, 'sum'),", "gin cannot parse it: Expected newline"),
+    ("PyramidSpec.cells = " + "(" * 9000, "nested too deeply|too many nested"),
+    ("PyramidSpec.cells = " + "[" * 9000, "nested too deeply|too many nested"),
+    ("#" * 70_000, "more than 65,536 bytes"),
+    ("\tinclude \\\n'other.gin'", "only binds values"),
+    ("PyramidSpec.cells = (include 'other.gin',)", "a value that is no literal"),
+    ("PyramidSpec.cells = 'include 1'", "cells must be a sequence"),
     ("", "0 cells are too few"),
   ],
 )
@@ -108,6 +115,8 @@ def test_reading_gin_neither_imports_nor_binds(tmp_path, monkeypatch):
   [
     ("{", "some.json is not JSON"),
     ("[]", "expected a JSON object"),
+    ("[" * 60_000, "is nested too deeply"),
+    ('{"version": ' + "1" * 5000 + "}", "is not JSON: Exceeds the limit|has version"),
     ('{"min_level": 3}', "has version None; this program reads 1"),
     ('{"version": 2}', "has version 2"),
     ('{"version": 1, "levels": 3}', "has min_level, max_level, cells, not 'levels'"),
@@ -149,6 +158,15 @@ def test_a_setting_that_leads_nowhere_is_refused(tmp_path):
   (tmp_path / "folder.gin").mkdir()
   with pytest.raises(UserError, match="cannot be read"):
     resolve_architecture(tmp_path / "folder.gin")
+  os.mkfifo(tmp_path / "pipe.gin")
+  with pytest.raises(UserError, match="cannot be read: it is no file"):
+    resolve_architecture(tmp_path / "pipe.gin")
+  (tmp_path / "device.json").symlink_to("/dev/zero")
+  with pytest.raises(UserError, match="cannot be read: it is no file"):
+    resolve_architecture(tmp_path / "device.json")
+  (tmp_path / "large.json").write_text(" " * 70_000)
+  with pytest.raises(UserError, match="more than 65,536 bytes"):
+    resolve_architecture(tmp_path / "large.json")
   (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
   with pytest.raises(UserError, match="cannot be read"):
     resolve_architecture(tmp_path / "binary.json")

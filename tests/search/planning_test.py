@@ -87,6 +87,13 @@ class Measured:
     self.worker, self.started_at, self.seconds, self.reward = worker, started_at, seconds, reward
 
 
+def test_rewards_of_0_promise_nothing():
+  nothing = SearchPlan(config(10, 10), 2, 2, 40.0, 30.0, rewards=(0.0, 0.0)).as_text()
+  assert nothing.splitlines()[-8].startswith("Nothing was learnt: no trial found an object")
+  something = SearchPlan(config(10, 10), 2, 2, 40.0, 30.0, rewards=(0.0, 0.01)).as_text()
+  assert "Nothing was learnt" not in something
+
+
 def test_without_a_reward_there_is_nothing_to_plan_with():
   failed = Measured("a", 0.0, 5.0, None)
   failed.failure = "the loss became NaN"
@@ -105,3 +112,40 @@ def test_first_and_further_trials_are_told_apart():
   plan = plan_of(trials, config(10, 5), 2)
   assert (plan.first_seconds, plan.seconds, plan.num_measuring) == (42.0, 31.0, 2)
   assert plan.rewards == (0.1, 0.2, 0.3, 0.4)
+
+
+@pytest.mark.parametrize(
+  ("seconds", "lines"),
+  [
+    (
+      1.25,
+      (
+        "a trial          1.2 s, a worker's first one 2.5 s",
+        "10 trials: 15 s of one",
+        "7.5 s with",
+      ),
+    ),
+    (
+      30.0,
+      (
+        "a trial          30 s, a worker's first one 1.0 min",
+        "10 trials: 6.0 min of",
+        "3.0 min with",
+      ),
+    ),
+    (
+      4000.0,
+      (
+        "1 h 7 min, a worker's first one 2 h 13 min",
+        "10 trials: 13 h 20 min of",
+        "6 h 40 min with",
+      ),
+    ),
+  ],
+)
+def test_a_plan_says_seconds_where_they_are_seconds(seconds, lines):
+  plan = SearchPlan(config(10, 10), 2, 2, 2 * seconds, seconds, rewards=(0.1,))
+  text = plan.as_text()
+  for line in lines:
+    assert line in text
+  assert "0.0" not in text

@@ -1,5 +1,8 @@
 """`python -m official_nasfpn.search` on a real proxy task, small enough for a test."""
 
+import contextlib
+import sqlite3
+
 import pytest
 
 from official_nasfpn import configuration
@@ -74,24 +77,30 @@ def test_a_search_from_data_to_result(tmp_path, run_program):
 
 @pytest.mark.slow
 def test_a_search_in_postgresql_whose_worker_shares_nothing_but_the_database(
-  tmp_path, run_program, postgres, shapes_data
+  tmp_path, run_program, postgres, shapes_data, monkeypatch
 ):
-  search_dir, url = tmp_path / "search", postgres.new_database()
-  # The server asks for no password, so any will do; it must turn up nowhere.
+  # The password must reach the search's own workers, and turn up nowhere.
+  search_dir, url = tmp_path / "search", postgres.new_database(password="s3cret")
   with_password = url.replace("@", ":s3cret@")
+  monkeypatch.setenv("PGPASSWORD", "s3cret")
   recipe = tmp_path / "recipe.gin"
   recipe.write_text(RECIPE + f"Input.data_dir = {str(shapes_data)!r}\n")
   early = run_program("worker", "--store", url)
   assert early.returncode == 1
   assert "holds no search; start the search first" in early.stderr
 
+  monkeypatch.delenv("PGPASSWORD")
   first = run_program(
     "search", "--gin_file", recipe, "--search_dir", search_dir, "--store", with_password
   )
   assert first.returncode == 0, first.stderr
+  monkeypatch.setenv("PGPASSWORD", "s3cret")
   for path in (path for path in search_dir.rglob("*") if path.is_file()):
     assert b"s3cret" not in path.read_bytes(), path
-  status = run_program("search", "--search_dir", search_dir, "--status")
+  refused = run_program("search", "--search_dir", search_dir, "--status")
+  assert refused.returncode == 1
+  assert "the server asks for a password; set PGPASSWORD and give this address" in refused.stderr
+  status = run_program("search", "--search_dir", search_dir, "--status", "--store", url)
   assert (status.returncode, status.stdout) == (0, first.stdout)
   recipe_there = (search_dir / "recipe.gin").read_text()
 
@@ -118,10 +127,35 @@ def test_a_search_in_postgresql_whose_worker_shares_nothing_but_the_database(
 
 
 def test_a_worker_works_for_one_search(run_program, tmp_path):
-  for arguments in ([], ["--store", "postgresql://me@host/x", "--search_dir", tmp_path]):
+  (tmp_path / "store.txt").write_text("postgresql+pg8000://me@host/other\n")
+  other = "are in postgresql+pg8000://me@host/other, not in postgresql+pg8000://me@host/x"
+  for arguments, message in (
+    ([], "either --store or --search_dir is needed"),
+    (["--store", "postgresql://me@host/x", "--search_dir", tmp_path], other),
+    (["--store", f"sqlite:///{tmp_path}/search.db"], "in its --search_dir, in the file search.db"),
+  ):
     result = run_program("worker", *arguments)
     assert result.returncode == 1
-    assert "either --store or --search_dir is needed" in result.stderr
+    assert message in result.stderr
+
+
+def test_the_recipe_in_a_store_is_data(run_program, tmp_path):
+  secret = tmp_path / "secret.gin"
+  secret.write_text("Search.seed = 's3cret'\n")
+  search_dir = tmp_path / "search"
+  search_dir.mkdir()
+  store = TrialStore(storage.database_path(search_dir))
+  store.create()
+  store.begin("Search.seed = 1\n", CODE)
+  store.close()
+  with contextlib.closing(sqlite3.connect(storage.database_path(search_dir))) as database, database:
+    database.execute("UPDATE search SET recipe = ?", (f"include {str(secret)!r}\n",))
+  result = run_program("worker", "--search_dir", search_dir)
+  assert result.returncode == 1
+  assert result.stderr == (
+    "error: The recipe in the trial store: line 1: stored settings cannot include a file.\n"
+  )
+  assert [path.name for path in search_dir.iterdir()] == ["search.db"]
 
 
 def test_a_directory_without_a_search_needs_a_recipe(tmp_path, run_program):

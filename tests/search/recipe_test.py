@@ -8,7 +8,12 @@ from official_nasfpn import configuration
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.recipe import settle_recipe
+from official_nasfpn.search.recipe import (
+  check_continues,
+  read_recipe,
+  recipe_version,
+  settle_recipe,
+)
 
 CONFIG = SearchConfig(num_trials=12)
 PROXY = """
@@ -56,8 +61,8 @@ def test_more_trials_continue_a_search_and_fewer_do_not(tmp_path):
 
 
 def test_a_search_from_before_a_setting_was_added_goes_on(tmp_path):
-  def resolve(path):
-    configuration.parse([path])
+  def resolve(stored):
+    configuration.parse([stored])
     return configuration.to_gin(configuration.from_bindings(SearchConfig), SearchSpace())
 
   settings = configuration.to_gin(CONFIG, SearchSpace())
@@ -89,6 +94,42 @@ def test_a_broken_recipe_is_named(tmp_path):
   (tmp_path / "recipe.gin").write_text("Search.seed = = 4")
   with pytest.raises(UserError, match=r"recipe.gin is not a resolved recipe"):
     settle_recipe(recipe(), tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("line", "message"),
+  [
+    ("include '{}'", "cannot include a file"),
+    ("import os", "cannot import a module"),
+    ("a/Search.seed = 1", "have no scopes"),
+    ("seed = 1", "define no macros"),
+    ("Search.seed = %seed", "a macro has no place"),
+  ],
+)
+def test_a_recipe_that_does_more_than_bind_values_is_refused(tmp_path, line, message):
+  (tmp_path / "secret.gin").write_text("Search.seed = 1\n")
+  search_dir = tmp_path / "search"
+  search_dir.mkdir()
+  hostile = recipe() + line.replace("{}", str(tmp_path / "secret.gin"))
+  (search_dir / "recipe.gin").write_text(hostile)
+  for ask in (
+    lambda: settle_recipe(recipe(), search_dir),
+    lambda: read_recipe(search_dir),
+    lambda: recipe_version(hostile),
+    lambda: check_continues(hostile, recipe(), "the store"),
+  ):
+    with pytest.raises(UserError, match=f"is not a resolved recipe: .*{message}") as error:
+      ask()
+    assert "secret" not in str(error.value)
+
+
+def test_a_recipe_that_is_a_link_is_not_followed(tmp_path):
+  (tmp_path / "secret.gin").write_text(recipe())
+  search_dir = tmp_path / "search"
+  search_dir.mkdir()
+  (search_dir / "recipe.gin").symlink_to(tmp_path / "secret.gin")
+  with pytest.raises(UserError, match=r"recipe\.gin is a symbolic link"):
+    read_recipe(search_dir)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 import pytest
 
-from official_nasfpn.architecture import CATALOG, to_gin
+from official_nasfpn.architecture import CATALOG, to_gin, to_json
+from official_nasfpn.configuration import Stored
+from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.training.experiment import load_experiment
+from official_nasfpn.training.run_folder import RunFolder
 
 RECIPE = "Detector.num_filters = 64\n"
 
@@ -49,3 +52,70 @@ def test_a_searched_file_that_does_more_is_refused(recipe, searched, name, line)
   path.write_text(path.read_text() + line + "\n")
   with pytest.raises(UserError, match=str(path)):
     load_experiment([recipe, path])
+
+
+def test_a_recipe_that_includes_a_searched_file_takes_its_architecture_alone(recipe, searched):
+  recipe.write_text(f"include {str(searched)!r}\n{RECIPE}")
+  assert load_experiment([recipe]).detector.architecture == CATALOG["panet"]
+  for line in ("Training.epochs = 1", "include 'recipe.gin'", "import os"):
+    searched.write_text(f"{to_gin(CATALOG['panet'])}\n{line}\n")
+    with pytest.raises(UserError, match=r"architecture\.gin: an architecture "):
+      load_experiment([recipe])
+
+
+@pytest.mark.parametrize("quote", ['"""', "'''"])
+def test_text_in_stored_settings_is_no_include(tmp_path, quote):
+  secret = tmp_path / "secret.txt"
+  secret.write_text("s3cret")
+  text = f"Training.backbone_checkpoint = {quote}\ninclude {str(secret)!r}\n{quote}\n"
+  training = load_experiment([Stored(text, "stored")]).training
+  assert training.backbone_checkpoint == f"\ninclude {str(secret)!r}\n"
+
+
+@pytest.mark.parametrize(("name", "write"), [("secret.gin", to_gin), ("secret.json", to_json)])
+def test_stored_settings_name_no_file_to_be_read(tmp_path, recipe, name, write):
+  file = tmp_path / name
+  file.write_text(write(CATALOG["panet"]))
+  binding = f"Detector.architecture = {str(file)!r}\n"
+  with pytest.raises(UserError, match=r"^stored: Detector\.architecture names a file"):
+    load_experiment([Stored(binding, "stored")])
+  # A user may, in a recipe or on the command line.
+  recipe.write_text(binding)
+  assert load_experiment([recipe]).detector.architecture == CATALOG["panet"]
+  by_name = load_experiment([Stored("Detector.architecture = 'fpn_like'", "stored")])
+  assert by_name.detector.architecture == CATALOG["fpn_like"]
+
+
+class TestRunFolder:
+  @pytest.fixture
+  def folder(self, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(load_experiment(), LabelMap((Category(1, "cat"),)))
+    return folder
+
+  def test_its_settings_are_read_back(self, folder):
+    assert folder.load()[0] == load_experiment()
+    folder.claim(load_experiment(), folder.load()[1])
+
+  @pytest.mark.parametrize(
+    ("line", "message"),
+    [
+      ("include '{}'", "cannot include a file"),
+      ("import os", "cannot import a module"),
+      ("a/Training.epochs = 1", "have no scopes"),
+      ("epochs = 1", "define no macros"),
+      ("Training.epochs = %epochs", "a macro has no place"),
+      ("Trainnig.epochs = 1", r"no settings 'Trainnig'\. Did you mean Training\?"),
+      ("Training.epoch = 1", r"Did you mean Training\.epochs\?"),
+      ("Detector.architecture = '{}'", "names a file"),
+    ],
+  )
+  def test_they_bind_values_and_do_nothing_else(self, folder, tmp_path, line, message):
+    (tmp_path / "secret.gin").write_text("Training.epochs = 1\n")
+    with folder.config_file.open("a") as file:
+      file.write(line.replace("{}", str(tmp_path / "secret.gin")) + "\n")
+    for ask in (folder.load, lambda: folder.claim(load_experiment(), LabelMap(()))):
+      with pytest.raises(UserError, match=message) as error:
+        ask()
+      assert str(error.value).startswith(f"{folder.config_file}: ")
+      assert "secret" not in str(error.value)

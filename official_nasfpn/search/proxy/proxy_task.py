@@ -13,9 +13,11 @@ from pathlib import Path
 
 from official_nasfpn import configuration
 from official_nasfpn.architecture import PyramidSpec, SearchSpace
+from official_nasfpn.configuration import Stored
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.cost import latency_of, multiply_adds_of
@@ -30,7 +32,7 @@ from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
 
 
-def resolved_recipe(gin_files: Sequence[str | Path], gin_params: Sequence[str]) -> str:
+def resolved_recipe(gin_files: Sequence[str | Path | Stored], gin_params: Sequence[str]) -> str:
   """Reads the recipe of a search and returns the proxy experiment in it, every setting resolved.
 
   Raises:
@@ -78,7 +80,7 @@ def make_evaluate(search_dir: Path) -> Evaluate:
     Trains a pyramid, and rewards its AP on the held-out images, in [0, 1], or what
     `reward.RewardConfig` makes of it.
   """
-  experiment, dataset = open_on_holdout(load_experiment([search_dir / "recipe.gin"]))
+  experiment, dataset = open_on_holdout(load_experiment([storage.stored_recipe(search_dir)]))
   config = configuration.from_bindings(SearchConfig)
   return evaluation_by(
     configuration.from_bindings(ProxyConfig),

@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from official_nasfpn import __version__, architecture
 from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.errors import UserError
@@ -13,30 +15,32 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import DONE, Trial, TrialStore
 
 
-def read_trials(search_dir: Path) -> list[Trial]:
+def read_trials(search_dir: Path, store: str | None = None) -> list[Trial]:
   """Returns all trials of a search.
 
   Args:
-    search_dir: of a search, running or not.
+    search_dir: of a search, running or not; nothing is written there.
+    store: the `confirmed` address of `storage.store_place`.
 
   Raises:
     UserError: there is no search, or one of another version of this program.
   """
-  with _store(search_dir) as store:
-    return store.trials()
+  with _opened(search_dir, store) as opened:
+    return opened.trials()
 
 
-def read_metrics(search_dir: Path) -> dict[int, dict[str, float]]:
+def read_metrics(search_dir: Path, store: str | None = None) -> dict[int, dict[str, float]]:
   """Returns what each update's learning measured, by update number.
 
   Args:
-    search_dir: of a search, running or not.
+    search_dir: of a search, running or not; nothing is written there.
+    store: the `confirmed` address of `storage.store_place`.
 
   Raises:
     UserError: there is no search, or one of another version of this program.
   """
-  with _store(search_dir) as store:
-    return store.metrics()
+  with _opened(search_dir, store) as opened:
+    return opened.metrics()
 
 
 def best_trials(trials: Sequence[Trial]) -> list[Trial]:
@@ -45,11 +49,45 @@ def best_trials(trials: Sequence[Trial]) -> list[Trial]:
   return sorted(done, key=lambda trial: (-trial.reward, trial.number))
 
 
-def found_architecture(where: str) -> PyramidSpec:
+# What is said of a search whose rewards are all 0, instead of naming a best architecture.
+NOTHING_LEARNT = """\
+Nothing was learnt: no trial found an object, so no architecture is better than another. The usual
+reasons, in this order:
+  - too few epochs for the data: raise Training.epochs
+  - boxes that no anchor reaches: see what `nasfpn prepare` and `--dry_run` say of them; larger
+    images (Detector.image_size) or smaller anchors (Detector.anchor_size) reach small ones
+  - scores that stay at or below Detector.score_threshold
+  - a learning rate or annotations that let nothing be learnt
+`nasfpn search --plan` shows with two trials whether a change helps; search in a new directory."""
+
+
+def nothing_learnt(trials: Sequence[Trial]) -> bool:
+  """Returns whether trials have rewards, and none is above 0."""
+  ranking = best_trials(trials)
+  return bool(ranking) and ranking[0].reward <= 0
+
+
+def found_architecture(where: str, store: str | None = None) -> PyramidSpec:
   """Returns an architecture that a search has found.
 
   Args:
+    where: as that of `found_trial`.
+    store: likewise.
+
+  Raises:
+    UserError: there is no search, or no such rank.
+  """
+  trial = found_trial(where, store)
+  # Parsed as data: a text in a shared place is never executed.
+  return architecture.from_gin(trial.architecture, where=f"{where}, trial {trial.number}")
+
+
+def found_trial(where: str, store: str | None = None) -> Trial:
+  """Returns the trial of an architecture that a search has found.
+
+  Args:
     where: `SEARCH_DIR` for the best so far, or `SEARCH_DIR#RANK`, such as `runs/search#3`.
+    store: the `confirmed` address of `storage.store_place`.
 
   Raises:
     UserError: there is no search, or no such rank.
@@ -57,21 +95,24 @@ def found_architecture(where: str) -> PyramidSpec:
   directory, rank = where, 1
   if match := re.fullmatch(r"(.+)#(\d+)", where):
     directory, rank = match[1], int(match[2])
-  ranking = best_trials(read_trials(Path(directory)))
+  ranking = best_trials(read_trials(Path(directory), store))
   if not 1 <= rank <= len(ranking):
     raise UserError(f"{where}: there is no rank {rank}; {len(ranking)} trials have a reward.")
-  trial = ranking[rank - 1]
-  # Parsed as data: a text in a shared place is never executed.
-  return architecture.from_gin(trial.architecture, where=f"{where}, trial {trial.number}")
+  return ranking[rank - 1]
 
 
 @contextlib.contextmanager
-def _store(search_dir: Path) -> Iterator[TrialStore]:
-  store = TrialStore(storage.store_place(search_dir))
+def _opened(search_dir: Path, confirmed: str | None) -> Iterator[TrialStore]:
+  place = storage.store_place(search_dir, confirmed)
+  store = TrialStore(place, reads_only=True)
   try:
-    with storage.search_disk_errors(search_dir):
-      store.check_version()
-      yield store
+    store.check_version()
+    yield store
+  except (sa.exc.DBAPIError, OSError) as error:
+    if not isinstance(place, Path):
+      raise
+    reason = getattr(error, "orig", error)
+    raise UserError(f"{place} cannot be read: {reason}.") from error
   finally:
     store.close()
 

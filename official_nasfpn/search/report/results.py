@@ -9,8 +9,14 @@ from official_nasfpn import architecture
 from official_nasfpn.architecture.diagram import draw_pyramid
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.progress import duration
 from official_nasfpn.search import storage
-from official_nasfpn.search.report.found import best_trials, code_version
+from official_nasfpn.search.report.found import (
+  NOTHING_LEARNT,
+  best_trials,
+  code_version,
+  nothing_learnt,
+)
 from official_nasfpn.search.report.reward_curve import draw_reward_curve
 from official_nasfpn.search.store.trial_store import DONE, FAILED, Trial
 
@@ -34,6 +40,9 @@ def spread(trials: Sequence[Trial], count: int) -> list[Trial]:
 def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
   """Writes `best_architecture.gin`, `.png`, `reward_curve.png` and, last, `result.json`.
 
+  Where nothing was learnt, so that no architecture is the best, it is that of the first trial with
+  a reward, and the files say so: whoever goes on with them has a training of some pyramid at least.
+
   Args:
     trials: all of a search.
     search_dir: of the search.
@@ -51,9 +60,14 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
   best = ranking[0]
   spec = architecture.from_gin(best.architecture)
   search = search_dir.resolve().name
+  which = (
+    f"No trial of the search {search} has a reward above 0, so none is the best of {len(trials)}: "
+    "this is merely"
+    if nothing_learnt(trials)
+    else f"The best of {len(trials)} trials of the search {search}:"
+  )
   provenance = (
-    f"# The best of {len(trials)} trials of the search {search}: trial {best.number}, "
-    f"reward {best.reward:.6g}.\n"
+    f"# {which} trial {best.number}, reward {best.reward:.6g}.\n"
     f"# Architecture {best.architecture_hash}; official_nasfpn {code_version()}.\n"
   )
   write_text(search_dir / "best_architecture.gin", provenance + architecture.to_gin(spec))
@@ -67,6 +81,7 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
     "trial": best.number,
     "reward": best.reward,
     "architecture_hash": best.architecture_hash,
+    "nothing_learnt": nothing_learnt(trials),
     **_counts(trials),
   }
   write_text(search_dir / "result.json", json.dumps(result, indent=2) + "\n")
@@ -77,18 +92,23 @@ def results_table(trials: Sequence[Trial], search_dir: Path, num_rows: int = 3) 
   counts = _counts(trials)
   lines = [
     f"{counts['sampled']} architectures sampled, {counts['unique']} unique, {counts['trained']} "
-    f"trained, {counts['failed']} failed, {counts['worker_hours']:.2f} worker hours",
-    f"{'rank':>4}  {'reward':>8}  {'trial':>6}  {'seconds':>8}  architecture",
+    f"trained, {counts['failed']} failed, {duration(3600 * counts['worker_hours'])} of worker time",
   ]
+  unfinished = sum(not trial.is_finished for trial in trials)
+  is_ranking = not nothing_learnt(trials)
+  if not is_ranking:
+    lines.append(f"So far n{NOTHING_LEARNT[1:]}" if unfinished else NOTHING_LEARNT)
+  lines.append(f"{'rank':>4}  {'reward':>8}  {'trial':>6}  {'seconds':>8}  architecture")
   for rank, trial in enumerate(best_trials(trials)[:num_rows], start=1):
     path = storage.trial_dir(search_dir, trial.number) / "architecture.gin"
+    shown_rank = rank if is_ranking else "-"
     lines.append(
-      f"{rank:>4}  {trial.reward:>8.4f}  {trial.number:>6}  {trial.seconds:>8.1f}  {path}"
+      f"{shown_rank:>4}  {trial.reward:>8.4f}  {trial.number:>6}  {trial.seconds:>8.1f}  {path}"
     )
   for name in ("best_architecture.gin", "best_architecture.png", "reward_curve.png"):
     if (search_dir / name).is_file():
       lines.append(str(search_dir / name))
-  if unfinished := sum(not trial.is_finished for trial in trials):
+  if unfinished:
     lines.append(f"{unfinished} more are proposed and not finished.")
   return "\n".join(lines)
 

@@ -19,13 +19,16 @@ def parse_url(url: str | Path | sa.URL) -> sa.URL:
   Args:
     url: path of an SQLite file, or a URL: `sqlite:///search.db`, `postgresql://user@host/database`,
       the latter with libpq's options `sslmode` and `sslrootcert` if need be. The password of a
-      PostgreSQL URL without one is that of the variable PGPASSWORD.
+      PostgreSQL URL without one is that of the variable PGPASSWORD, if the URL is a text: one that
+      a person has given. What this function or `server_in_file` has returned stays as it is.
 
   Raises:
     UserError: it is no address of a database that can hold a store.
   """
   if isinstance(url, Path):
     return sa.URL.create("sqlite", database=str(url))
+  if isinstance(url, sa.URL):
+    return url
   try:
     url = sa.make_url(url)
   except (sa.exc.ArgumentError, ValueError):
@@ -39,10 +42,58 @@ def parse_url(url: str | Path | sa.URL) -> sa.URL:
   if backend not in ("postgresql", "postgres"):
     raise UserError(f"--store: a trial store is in SQLite or PostgreSQL, not in {backend}.")
   url = url.set(drivername="postgresql+pg8000")
+  if not url.username:
+    raise UserError("--store: there is no user in it; write postgresql://user@host:5432/database.")
   if url.password is None and (password := os.environ.get("PGPASSWORD")):
     url = url.set(password=password)
   _check_options(url)
   return url
+
+
+def parse_server(url: str) -> sa.URL:
+  """Like `parse_url`, for a flag that names the database of many machines.
+
+  Raises:
+    UserError: it is no address of a PostgreSQL database.
+  """
+  parsed = parse_url(url)
+  if parsed.get_backend_name() == "sqlite":
+    raise UserError(
+      "--store: a search in SQLite is in its --search_dir, in the file search.db. Leave --store "
+      "out, or name a PostgreSQL database, postgresql://user@host:5432/database."
+    )
+  return parsed
+
+
+def server_in_file(text: str, where: str) -> sa.URL:
+  """Returns an address that a file has: whoever wrote it must not decide where a password goes.
+
+  Args:
+    text: of the file.
+    where: what error messages call it.
+
+  Raises:
+    UserError: it is no address of a PostgreSQL database; what it is instead is not quoted.
+  """
+  try:
+    url = parse_url(text.strip())
+  except UserError as error:
+    raise UserError(f"{where}: {str(error).removeprefix('--store: ')}") from error
+  if url.get_backend_name() == "sqlite":
+    raise UserError(
+      f"{where} names a file of SQLite, but a search in SQLite is in its own search.db. If it is "
+      f"your search, move the file there and delete {where}."
+    )
+  return url._replace(password=None)
+
+
+def is_same_server(one: sa.URL, other: sa.URL) -> bool:
+  """Returns whether two addresses of PostgreSQL are the same but for password and options."""
+
+  def place(url: sa.URL) -> tuple[object, ...]:
+    return url.username, (url.host or "localhost").lower(), url.port or 5432, url.database
+
+  return place(one) == place(other)
 
 
 def without_password(url: sa.URL) -> str:

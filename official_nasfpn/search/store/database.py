@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from tqdm import tqdm
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.store import engines
+from official_nasfpn.search.store import engines, sqlite_reader
 from official_nasfpn.search.store.address import parse_url, without_password
 from official_nasfpn.search.store.exclusive_lock import ExclusiveLock
 
@@ -37,6 +37,7 @@ class Database:
     outage_seconds: float = 600.0,
     clock: Callable[[], float] | None = None,
     keeps_connection: bool = True,
+    reads_only: bool = False,
   ):
     """Prepares connections; the first operation makes one.
 
@@ -46,6 +47,8 @@ class Database:
       clock: the time in seconds; default: the server's clock, or with SQLite this machine's.
       keeps_connection: False for one connection per operation, for hundreds of processes that each
         ask once a minute: a server has room for a limited number of connections.
+      reads_only: whether nothing is ever written. A file of SQLite may then be one that cannot be
+        written, and is left as it is.
     """
     self.url = parse_url(url)
     is_sqlite = self.url.get_backend_name() == "sqlite"
@@ -57,6 +60,7 @@ class Database:
     self._away = False
     self._back_at: float | None = None
     self._exclusive: ExclusiveLock | None = None
+    self._file = Path(self.name) if is_sqlite and reads_only else None
     if is_sqlite:
       self._engine = engines.sqlite_engine(self.url)
     elif keeps_connection:
@@ -101,6 +105,8 @@ class Database:
 
   def read(self, operation: Callable[[sa.Connection], _T]) -> _T:
     """Like `write`, for operations that change nothing."""
+    if self._file is not None:
+      return sqlite_reader.read(self._file, operation)
     return self._until_it_answers(self._reading_engine, operation)
 
   @contextlib.contextmanager

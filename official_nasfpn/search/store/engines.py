@@ -20,6 +20,11 @@ _OUTAGE_STATES = ("08", "57P01", "57P02", "57P03", "53300")
 # And of one that will not let us in however often it is asked: wrong password, user or database,
 # missing rights.
 _REFUSAL_STATES = ("28", "3D000", "42501")
+# A search directory may be a stranger's, who must not decide where a password goes.
+_NO_PASSWORD = (
+  "the server asks for a password; set PGPASSWORD and give this address with --store, because none "
+  "is sent to an address that only a search directory names"
+)
 
 
 def sqlite_engine(url: sa.URL) -> sa.Engine:
@@ -83,6 +88,7 @@ def is_refusal(error: Exception) -> bool:
     or _sqlstate(original).startswith(_REFUSAL_STATES)
     # pg8000 has no state for a server without TLS.
     or "refuses SSL" in str(original)
+    or _NO_PASSWORD in str(original)
   )
 
 
@@ -108,8 +114,12 @@ def _connect(
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # Its `connect` does not pass a socket on.
     return dialect.loaded_dbapi.Connection(*arguments, **parameters, sock=connection)
-  except BaseException:
+  except BaseException as error:
     connection.close()
+    # It asks for the password that it does not have as if it had one.
+    has_none = parameters.get("password") is None
+    if has_none and (isinstance(error, AttributeError) or "no password was" in str(error)):
+      raise dialect.loaded_dbapi.InterfaceError(_NO_PASSWORD) from error
     raise
 
 

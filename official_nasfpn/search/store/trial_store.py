@@ -60,6 +60,7 @@ class TrialStore:
     outage_seconds: float = 600.0,
     clock: Callable[[], float] | None = None,
     keeps_connection: bool = True,
+    reads_only: bool = False,
   ):
     """Opens the store; it need not exist yet.
 
@@ -73,10 +74,11 @@ class TrialStore:
         server, since those of many machines differ; with SQLite that of this machine.
       keeps_connection: False for one connection per operation; for workers, which are many and ask
         seldom.
+      reads_only: whether nothing is written: the store may be in a file that cannot be.
     """
     self.lease_seconds = lease_seconds
     self._max_attempts = max_attempts
-    self._database = Database(url, outage_seconds, clock, keeps_connection)
+    self._database = Database(url, outage_seconds, clock, keeps_connection, reads_only)
     self._joined: tuple[str, str, str] | None = None
 
   @property

@@ -8,7 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import sqlalchemy as sa
+
 from official_nasfpn.errors import UserError
+from official_nasfpn.search import storage
+from official_nasfpn.search.store.address import parse_server, without_password
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.launcher import Launcher
 from official_nasfpn.search.workers.local_launcher import LocalLauncher
@@ -42,14 +46,18 @@ class LauncherFlags:
 
 
 def launcher_maker(
-  flags: LauncherFlags, search_dir: Path, worker_arguments: Sequence[str]
+  flags: LauncherFlags,
+  search_dir: Path,
+  worker_flags: Sequence[str],
+  program: Sequence[str] = ("-m", "official_nasfpn.worker"),
 ) -> MakeLauncher:
   """Returns what makes the launcher, given the trial store.
 
   Args:
     flags: of the search.
     search_dir: of the search.
-    worker_arguments: of Python; they start a worker that finds the search from wherever it runs.
+    worker_flags: of a worker that finds the search from wherever it runs.
+    program: arguments of Python, before those flags, that start a worker.
 
   Raises:
     UserError: the flags do not go together.
@@ -64,20 +72,46 @@ def launcher_maker(
     return functools.partial(
       RayLauncher,
       search_dir=search_dir,
-      arguments=worker_arguments,
+      arguments=[*program, *worker_flags],
       address=flags.ray_address,
       num_workers=flags.num_workers,
       resources=resources,
     )
   if flags.launcher == "none":
-    command = f'{shlex.join(["python", *worker_arguments])} --worker_id="$(hostname)-$$"'
-    return functools.partial(NoLauncher, command=command)
+    return functools.partial(NoLauncher, command=shlex.join(["nasfpn", "worker", *worker_flags]))
   return functools.partial(
     LocalLauncher,
     search_dir=search_dir,
-    command=[sys.executable, *worker_arguments],
+    command=[sys.executable, *program, *worker_flags],
     num_workers=flags.num_workers or 1,
   )
+
+
+def worker_flags(launcher: str, search_dir: Path, store: str | None) -> list[str]:
+  """Returns the flags by which a worker finds the trials; no password is ever among them.
+
+  Args:
+    launcher: one of `LAUNCHERS`.
+    search_dir: of the search.
+    store: the database that a person has given; None for what the directory says.
+
+  Raises:
+    UserError: one of the two names no database.
+  """
+  directory = f"--search_dir={search_dir.resolve()}"
+  if store is not None:
+    # Elsewhere there may be no search directory.
+    elsewhere = [] if launcher != "local" else [directory]
+    return [*elsewhere, f"--store={_shown(parse_server(store))}"]
+  place = storage.new_store_place(search_dir)
+  if launcher == "ray" and not isinstance(place, Path):
+    # Not named by a person: `RayLauncher` passes no password on.
+    return [f"--store={_shown(place)}"]
+  return [directory]
+
+
+def _shown(url: sa.URL) -> str:
+  return without_password(url.set(drivername="postgresql"))
 
 
 def _refuse_flags_of_other_launchers(flags: LauncherFlags) -> None:

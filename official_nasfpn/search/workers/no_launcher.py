@@ -7,8 +7,10 @@ from tqdm import tqdm
 
 from official_nasfpn.search.store.trial_store import TrialStore
 
-# Trials wait for so long before a person is told that nobody works on them.
-_QUIET_SECONDS = 20.0
+# Trials wait for so long before a person is told again that nobody works on them.
+_QUIET_SECONDS = 60.0
+# And ever longer, at most so long, after that.
+_LONGEST_QUIET_SECONDS = 3600.0
 # The search itself is busy when it does not ask for longer than this: nobody was waiting.
 _PAUSE_SECONDS = 5.0
 
@@ -22,30 +24,37 @@ class NoLauncher:
     Args:
       store: of the search.
       command: of a shell, that starts a worker.
-      quiet_seconds: how long no worker may be seen before the command is printed.
+      quiet_seconds: how long no worker may be seen before the command is printed again.
     """
     self._store = store
     self.command = command
-    self._quiet_seconds = quiet_seconds
+    self._shortest_quiet = self._quiet = quiet_seconds
     self._tended_at = self._quiet_since = time.monotonic()
+    self._was_seen = False
     self._has_told = False
 
   def tend(self, unfinished_trials: int) -> None:
-    """Prints the command, once each time that the last worker has gone for a while."""
+    """Prints the command: at once, and again whenever no worker has been seen for a while."""
     now = time.monotonic()
     if unfinished_trials == 0 or now - self._tended_at > _PAUSE_SECONDS:
       self._quiet_since = now
     self._tended_at = now
     if self._store.running_workers():
       self._quiet_since = now
-      self._has_told = False
-    elif not self._has_told and now - self._quiet_since >= self._quiet_seconds:
+      self._quiet = self._shortest_quiet
+      self._was_seen = True
+    elif unfinished_trials and not self._was_seen and not self._has_told:
       self._has_told = True
-      # Through tqdm, so that it does not run into the progress bar.
-      tqdm.write(
-        f"No worker has been seen for {self._quiet_seconds:g} s. This starts one: {self.command}",
-        file=sys.stderr,
-      )
+      self._say("The search waits for workers.")
+    elif unfinished_trials and now - self._quiet_since >= self._quiet:
+      self._say(f"No worker has been seen for {self._quiet:g} s.")
+      self._quiet_since = now
+      self._quiet = min(2 * self._quiet, _LONGEST_QUIET_SECONDS)
 
   def close(self) -> None:
     """Leaves the workers alone: they wait for the search to go on."""
+
+  def _say(self, what: str) -> None:
+    # Through tqdm, so that it does not run into the progress bar.
+    tqdm.write(f"{what} This starts one: {self.command}", file=sys.stderr)
+    sys.stderr.flush()

@@ -39,8 +39,6 @@ _MAX_FRUITLESS_ENDS = 3
 _LONGEST_PAUSE_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _CONNECT_SECONDS = 10.0
-# What a worker needs of the controller's environment wherever it runs.
-_PASSED_ON = ("PGPASSWORD",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +176,8 @@ class RayLauncher:
     self._actors_made += 1
     slot.worker = f"ray-{self._job}-{self._actors_made}"
     variables = worker_environment(max(int(self._resources.cpus), 1))
-    variables |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    # The password of this store's address, and of no other that a node may have.
+    variables |= {"PGPASSWORD": "", **self._store.environment}
     make_actor = self._ray.remote(ray_actor.WorkerActor).options(
       name=slot.worker,
       num_cpus=self._resources.cpus,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from official_nasfpn.configuration import read_stored
 from official_nasfpn.data.preprocessing import fit_pixels
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.anchors import flat_anchors
@@ -36,7 +37,7 @@ class TfliteDetector(FileDetector):
       raise UserError(
         f"{self.path} needs LiteRT, which is not installed: pip install ai-edge-litert."
       ) from error
-    self._config = load_experiment([self.path / "config.gin"]).detector
+    self._config = load_experiment([read_stored(self.path / "config.gin")]).detector
     self._is_integer = self.record["precision"] == "int8"
     try:
       interpreter = Interpreter(str(self.path / "model.tflite"), num_threads=num_threads)

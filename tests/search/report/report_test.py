@@ -183,7 +183,7 @@ def test_a_finished_search_has_nothing_left(tmp_path):
   write_report(tmp_path, tmp_path / "report.html", now=0)
   texts = parsed(tmp_path / "report.html").texts
   assert "finished" in texts
-  assert tile(texts, "time left") == "0 min"
+  assert tile(texts, "time left") == "0 s"
 
 
 def test_a_trial_whose_text_is_no_architecture_is_still_listed(search_dir):

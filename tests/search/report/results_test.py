@@ -1,6 +1,7 @@
 """What a search leaves behind."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import sqlite3
@@ -65,6 +66,51 @@ def test_the_table_tells_what_happened(trials, tmp_path):
   assert lines[2].split()[:3] == ["1", "0.5000", "2"]
   assert lines[3].split()[:3] == ["2", "0.2500", "1"]
   assert Path(lines[2].split()[-1]) == tmp_path / "trials" / "000002" / "architecture.gin"
+
+
+class TestNothingLearnt:
+  @pytest.fixture
+  def zeros(self, trials) -> list[Trial]:
+    """Returns the trials, whose rewards are all 0."""
+    return [
+      dataclasses.replace(trial, reward=None if trial.reward is None else 0.0) for trial in trials
+    ]
+
+  def test_the_table_says_so_and_why_that_may_be(self, zeros, trials, tmp_path):
+    table = results_table(zeros, tmp_path)
+    lines = table.splitlines()
+    assert lines[1].startswith("Nothing was learnt: no trial found an object")
+    for setting in ("Training.epochs", "Detector.anchor_size", "Detector.score_threshold"):
+      assert setting in table
+    rows = lines[lines.index(next(line for line in lines if "architecture" in line.split()[-1:])) :]
+    assert [row.split()[0] for row in rows[1:]] == ["-", "-"]
+    assert max(map(len, lines[:-3])) <= 100
+    assert "Nothing was learnt" not in results_table(trials, tmp_path)
+
+  def test_a_search_that_goes_on_has_learnt_nothing_so_far(self, zeros, tmp_path):
+    queued = {"state": "queued", "reward": None, "finished_at": None}
+    zeros.append(dataclasses.replace(zeros[0], number=6, **queued))
+    assert "\nSo far nothing was learnt: " in results_table(zeros, tmp_path)
+
+  def test_none_is_called_the_best(self, zeros, tmp_path):
+    write_results(zeros, tmp_path)
+    text = (tmp_path / "best_architecture.gin").read_text()
+    assert text.startswith(
+      f"# No trial of the search {tmp_path.name} has a reward above 0, so none is the best of 5: "
+      "this is merely trial 1, reward 0.\n"
+    )
+    # Whoever goes on has a pyramid all the same.
+    assert from_gin(text) == CATALOG["fpn_like"]
+    assert json.loads((tmp_path / "result.json").read_text())["nothing_learnt"] is True
+
+  def test_one_reward_above_0_is_something(self, zeros, tmp_path):
+    zeros[0] = dataclasses.replace(zeros[0], reward=1e-6)
+    assert "Nothing was learnt" not in results_table(zeros, tmp_path)
+    write_results(zeros, tmp_path)
+    assert json.loads((tmp_path / "result.json").read_text())["nothing_learnt"] is False
+
+  def test_failures_alone_are_another_matter(self, zeros, tmp_path):
+    assert "Nothing was learnt" not in results_table(zeros[4:], tmp_path)
 
 
 def test_a_search_without_any_reward_ends_with_the_reason(trials, tmp_path):

@@ -72,7 +72,7 @@ def test_a_search_directory_knows_its_store(tmp_path):
   storage.settle_store(tmp_path, url)
   storage.settle_store(tmp_path, url)
   storage.settle_store(tmp_path, None)
-  assert storage.store_place(tmp_path) == url
+  assert storage.store_place(tmp_path).render_as_string(hide_password=False) == url
   assert "secret" not in (tmp_path / "store.txt").read_text()
   with pytest.raises(UserError, match=r"are in .*host/search, not in .*host/other"):
     storage.settle_store(tmp_path, url.replace("search", "other"))

@@ -17,10 +17,11 @@ import sqlalchemy as sa
 
 _PATIENCE_SECONDS = 120
 _USER = "nasfpn"
+_GUARDED_USER = "guarded"
 
 
 class PostgresServer:
-  """A server on a port of this machine's loopback, without passwords."""
+  """A server on a port of this machine's loopback; one of its users alone has a password."""
 
   def __init__(self):
     """Makes the server's files and starts it; skips the test where there is no PostgreSQL."""
@@ -36,6 +37,9 @@ class PostgresServer:
       probe.bind(("127.0.0.1", 0))
       self.port = probe.getsockname()[1]
     self._call("initdb", "-D", self._data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync")
+    rules = self._data / "pg_hba.conf"
+    guard = f"host all {_GUARDED_USER} 127.0.0.1/32 scram-sha-256\n"
+    rules.write_text(guard + rules.read_text())
     self.start()
 
   def start(self) -> None:
@@ -72,16 +76,25 @@ class PostgresServer:
       assert time.monotonic() < deadline, "the server does not end"
       time.sleep(0.02)
 
-  def new_database(self) -> str:
-    """Creates an empty database and returns its URL."""
+  def new_database(self, password: str | None = None) -> str:
+    """Creates an empty database and returns its URL.
+
+    Args:
+      password: that the server asks for, which is not in the URL; None for none.
+    """
     name = f"search_{uuid.uuid4().hex}"
+    user = _GUARDED_USER if password else _USER
     engine = sa.create_engine(
       f"postgresql+pg8000://{_USER}@127.0.0.1:{self.port}/postgres", isolation_level="AUTOCOMMIT"
     )
     with engine.connect() as connection:
-      connection.exec_driver_sql(f"CREATE DATABASE {name}")
+      if password:
+        if not connection.scalar(sa.text(f"SELECT 1 FROM pg_roles WHERE rolname = '{user}'")):
+          connection.exec_driver_sql(f"CREATE ROLE {user} LOGIN")
+        connection.exec_driver_sql(f"ALTER ROLE {user} PASSWORD '{password}'")
+      connection.exec_driver_sql(f"CREATE DATABASE {name} OWNER {user}")
     engine.dispose()
-    return f"postgresql://{_USER}@127.0.0.1:{self.port}/{name}"
+    return f"postgresql://{user}@127.0.0.1:{self.port}/{name}"
 
   def close(self) -> None:
     with contextlib.suppress(OSError, ValueError):

@@ -51,10 +51,10 @@ def main() -> None:
     worker_gpus=arguments.worker_gpus,
   )
   worker_arguments = [
-    *(str(WORKER), f"--search_dir={search_dir}", f"--lease_seconds={arguments.lease_seconds}"),
+    *(f"--search_dir={search_dir}", f"--lease_seconds={arguments.lease_seconds}"),
     *shlex.split(arguments.worker),
   ]
-  make_launcher = launcher_maker(launcher_flags, search_dir, worker_arguments)
+  make_launcher = launcher_maker(launcher_flags, search_dir, worker_arguments, [str(WORKER)])
   # Without their number: a test may continue with fewer trials, which the program refuses.
   recipe = configuration.to_gin(dataclasses.replace(config, num_trials=1), space)
   with storage.exclusive(search_dir), storage.search_disk_errors(search_dir):

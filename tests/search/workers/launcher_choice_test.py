@@ -2,17 +2,15 @@
 
 import contextlib
 import os
-import shlex
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
+from official_nasfpn.search.workers import no_launcher
 from official_nasfpn.search.workers.local_launcher import LocalLauncher
-from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker
+from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker, worker_flags
 from official_nasfpn.search.workers.no_launcher import NoLauncher
 
 
@@ -42,41 +40,94 @@ def test_flags_that_mean_nothing_are_refused(tmp_path, flags, message):
     launcher_maker(flags, tmp_path, [])
 
 
+URL = "postgresql://me@host:5433/search?sslmode=require"
+
+
+@pytest.mark.parametrize(
+  ("launcher", "store", "there", "flags"),
+  [
+    ("local", None, None, ["--search_dir={}"]),
+    ("ray", None, None, ["--search_dir={}"]),
+    ("none", None, None, ["--search_dir={}"]),
+    # A person has named the database, so the worker's password goes there.
+    ("local", URL, URL, ["--search_dir={}", f"--store={URL}"]),
+    ("ray", URL, URL, [f"--store={URL}"]),
+    ("none", URL, None, [f"--store={URL}"]),
+    ("none", URL.replace("@", ":s3cret@"), URL, [f"--store={URL}"]),
+    # The directory alone has: it is not to be named on a command line as if a person had.
+    ("local", None, URL, ["--search_dir={}"]),
+    ("none", None, URL, ["--search_dir={}"]),
+    ("ray", None, URL, [f"--store={URL}"]),
+  ],
+)
+def test_workers_are_told_where_the_trials_are(
+  tmp_path, monkeypatch, launcher, store, there, flags
+):
+  monkeypatch.setenv("PGPASSWORD", "s3cret")
+  if there:
+    (tmp_path / "store.txt").write_text(there)
+  assert worker_flags(launcher, tmp_path, store) == [flag.format(tmp_path) for flag in flags]
+
+
 def test_workers_on_this_machine_are_the_default(tmp_path, store):
-  launcher = launcher_maker(LauncherFlags(), tmp_path, ["-c", "pass"])(store)
+  launcher = launcher_maker(LauncherFlags(), tmp_path, [], ["-c", "pass"])(store)
   assert isinstance(launcher, LocalLauncher)
   launcher.close()
 
 
-def test_a_command_is_printed_when_no_worker_is_seen_and_starts_one(tmp_path, store, capsys):
-  started = tmp_path / "it's started"
-  script = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
-  launcher = launcher_maker(LauncherFlags("none"), tmp_path, ["-c", script, str(started)])(store)
+def test_a_command_that_starts_a_worker_is_printed_at_once(tmp_path, store, capsys):
+  flag = "--store=postgresql://me@host/it's mine"
+  launcher = launcher_maker(LauncherFlags("none"), tmp_path, [flag])(store)
   assert isinstance(launcher, NoLauncher)
-  launcher.tend(1)
-  assert capsys.readouterr().err == ""
-  launcher = NoLauncher(store, launcher.command, quiet_seconds=0.0)
-  launcher.tend(1)
-  printed = capsys.readouterr().err
-  assert "No worker has been seen for 0 s. This starts one: python -c " in printed
-  command = printed.partition("This starts one: ")[2]
-  folder = Path(sys.executable).parent
-  path = f"{folder}{os.pathsep}{os.environ['PATH']}"
-  subprocess.run(["bash", "-c", command], check=True, env={**os.environ, "PATH": path})
-  assert started.read_text().startswith("--worker_id=")
-  assert shlex.split(command)[-1].startswith("--worker_id=")
-
-
-def test_the_command_is_printed_once_for_each_time_without_workers(store, capsys):
-  launcher = NoLauncher(store, "start me", quiet_seconds=0.0)
   for _ in range(3):
     launcher.tend(1)
-  assert capsys.readouterr().err.count("start me") == 1
+  printed = capsys.readouterr().err
+  assert printed.startswith("The search waits for workers. This starts one: nasfpn worker ")
+  assert printed.count("\n") == 1
+  # A shell takes it as it is.
+  program = tmp_path / "nasfpn"
+  program.write_text("#!/bin/sh\nprintf '%s|' \"$@\"\n")
+  program.chmod(0o755)
+  path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+  called = subprocess.run(
+    ["bash", "-c", printed.partition("This starts one: ")[2]],
+    check=True,
+    env={**os.environ, "PATH": path},
+    capture_output=True,
+    text=True,
+  )
+  assert called.stdout == f"worker|{flag}|"
+
+
+def test_the_command_is_printed_again_while_no_worker_comes(store, capsys, monkeypatch):
+  now = 1000.0
+  monkeypatch.setattr(no_launcher.time, "monotonic", lambda: now)
+  launcher = NoLauncher(store, "start me", quiet_seconds=60.0)
+  printed = {}
+  for second in range(400):
+    now = 1000.0 + second
+    launcher.tend(1)
+    if text := capsys.readouterr().err:
+      printed[second] = text
+  assert list(printed) == [0, 60, 180]
+  assert printed[0] == "The search waits for workers. This starts one: start me\n"
+  assert printed[60] == "No worker has been seen for 60 s. This starts one: start me\n"
+
+
+def test_the_command_is_printed_once_for_each_time_without_workers(store, capsys, monkeypatch):
+  now = 0.0
+  monkeypatch.setattr(no_launcher.time, "monotonic", lambda: now)
   trial = store.claim("somebody")
-  launcher.tend(1)
+  launcher = NoLauncher(store, "start me", quiet_seconds=20.0)
+  for _ in range(30):
+    now += 1.0
+    launcher.tend(1)
+  # A worker is at work.
   assert capsys.readouterr().err == ""
   assert store.report_reward(trial.number, trial.attempt, 0.5)
-  launcher.tend(1)
+  for _ in range(25):
+    now += 1.0
+    launcher.tend(1)
   assert capsys.readouterr().err.count("start me") == 1
 
 

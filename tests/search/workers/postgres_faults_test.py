@@ -9,6 +9,7 @@ import time
 import pytest
 
 from official_nasfpn.search import storage
+from official_nasfpn.search.store.address import parse_url
 from official_nasfpn.search.store.trial_store import TrialStore
 from tests.search.workers import fault_tolerance_test as faults
 
@@ -47,7 +48,8 @@ def assert_same(search_dir, undisturbed):
 def test_an_undisturbed_search_ends_as_in_sqlite(undisturbed, postgres, tmp_path):
   url = postgres.new_database()
   faults.run_search(tmp_path, "--algorithm=ppo", f"--store={url}", worker=WORKER)
-  assert storage.store_place(tmp_path) == url
+  assert (tmp_path / "store.txt").read_text() == f"{url}\n"
+  assert storage.store_place(tmp_path) == parse_url(url)
   assert not storage.database_path(tmp_path).exists()
   assert {trial.attempt for trial in faults.read_trials(tmp_path) if trial.state == "done"} == {1}
   assert_same(tmp_path, undisturbed)

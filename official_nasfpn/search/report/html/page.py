@@ -13,29 +13,30 @@ from official_nasfpn.search.report.html import sections
 from official_nasfpn.search.report.html.markup import element, join
 from official_nasfpn.search.report.html.table import draw_table, table_data, trial_rows
 from official_nasfpn.search.report.summary import summarize
-from official_nasfpn.search.storage import recipe_path
+from official_nasfpn.search.storage import stored_recipe
 from official_nasfpn.search.store.trial_store import Trial
 
 _HERE = Path(__file__).parent
 
 
-def write_report(search_dir: Path, output: Path, now: float) -> None:
+def write_report(search_dir: Path, output: Path, now: float, store: str | None = None) -> None:
   """Writes the report of a search, running or not.
 
   Args:
     search_dir: of the search; nothing but `output` is written.
     output: the file.
     now: Unix time.
+    store: the `confirmed` address of `storage.store_place`.
 
   Raises:
     UserError: there is no search, or the file cannot be written.
   """
   trials, metrics, recipe = (
-    read_trials(search_dir),
-    read_metrics(search_dir),
+    read_trials(search_dir, store),
+    read_metrics(search_dir, store),
     read_recipe(search_dir),
   )
-  recipe_text = recipe_path(search_dir).read_text(encoding="utf-8")
+  recipe_text = stored_recipe(search_dir).text
   name = search_dir.resolve().name
   report = render_report(name, trials, metrics, recipe_text, recipe, now)
   with disk_errors(output, "The search is untouched: choose another --output."):

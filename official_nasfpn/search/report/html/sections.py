@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from official_nasfpn.progress import duration
 from official_nasfpn.search.report.html.chart import Link, Series, draw_chart
 from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
 from official_nasfpn.search.report.html.markup import NOTHING, Markup, element, join
@@ -57,10 +58,10 @@ def head(summary: Summary, rows: Mapping[int, TrialRow]) -> Markup:
     ("stopped early", f"{summary.stopped_early:,}", "of those trained"),
     ("reused", f"{summary.reused:,}", "repeat an earlier one"),
     ("failed", f"{summary.failed:,}", _share(summary.failed, summary.sampled)),
-    ("worker hours so far", f"{summary.worker_hours:,.1f}", None),
+    ("worker time so far", _duration(summary.worker_hours), None),
     ("trials per hour", _one_decimal(summary.trials_per_hour), "while workers worked"),
     ("time left", _duration(summary.hours_left), "estimated, at this pace"),
-    ("worker hours left", _one_decimal(summary.worker_hours_left), "estimated"),
+    ("worker time left", _duration(summary.worker_hours_left), "estimated"),
   ]
   figures = element(
     "dl",
@@ -82,7 +83,8 @@ def head(summary: Summary, rows: Mapping[int, TrialRow]) -> Markup:
     aria_label="trials finished",
   )
   drawing = None
-  if best and best.number in rows:
+  # Where all rewards are 0 nothing was learnt, and none is the best.
+  if best and best.reward > 0 and best.number in rows:
     label = f"The best architecture so far, trial {best.number}, reward {best.reward:.4f}"
     drawing = element(
       "figure",
@@ -97,6 +99,8 @@ def head(summary: Summary, rows: Mapping[int, TrialRow]) -> Markup:
 def _best_note(summary: Summary) -> Markup | str:
   if summary.best is None:
     return "none yet"
+  if summary.best.reward <= 0:
+    return "nothing was learnt"
   number = summary.best.number
   return element("a", f"trial {number}", href=f"#trial-{number}")
 
@@ -329,14 +333,7 @@ def _time(seconds: float) -> Markup:
 
 
 def _duration(hours: float | None) -> str:
-  if hours is None:
-    return NOTHING
-  minutes = round(hours * 60)
-  if minutes < 60:
-    return f"{minutes} min"
-  if minutes < 48 * 60:
-    return f"{minutes // 60} h {minutes % 60} min"
-  return f"{hours / 24:.1f} days"
+  return NOTHING if hours is None else duration(3600 * hours)
 
 
 def _one_decimal(value: float | None) -> str:
