@@ -47,6 +47,11 @@ def configurable(name: str) -> Callable[[type[_T]], type[_T]]:
   return register
 
 
+def configured_name(cls: type) -> str:
+  """Returns the name that recipes have for a `@configurable` class."""
+  return _NAMES[cls]
+
+
 def parse(gin_files: Sequence[str | Path] = (), gin_params: Sequence[str] = ()) -> None:
   """Replaces all bindings by those of the files, then of the single parameters, in order.
 
