@@ -1,8 +1,8 @@
-"""Exports a trained detector: as a SavedModel, as ONNX, or for TensorFlow Lite.
+r"""Exports a trained detector: as a SavedModel, as ONNX, or for TensorFlow Lite.
 
-    python -m official_nasfpn.export --model_dir RUN --output_dir EXPORT
-    python -m official_nasfpn.export --model_dir RUN --output_dir ONNX --format onnx
-    python -m official_nasfpn.export --model_dir RUN --output_dir LITE --format tflite \
+    nasfpn export --model_dir RUN --output_dir EXPORT
+    nasfpn export --model_dir RUN --output_dir ONNX --format onnx
+    nasfpn export --model_dir RUN --output_dir LITE --format tflite \
         --precision int8
 
 The run folder says everything; the newest checkpoint is taken. EXPORT/1 is the SavedModel, and a
