@@ -25,3 +25,8 @@ def progress_bar(total: int | None, description: str, unit: str, initial: int = 
     maxinterval=max(interval, 10.0),
     dynamic_ncols=sys.stderr.isatty(),
   )
+
+
+def say(line: str) -> None:
+  """Writes a line on standard error, above a progress bar that may be there."""
+  tqdm.write(line, file=sys.stderr)
