@@ -67,12 +67,16 @@ def main(argv: list[str]) -> None:
 
 def _export_saved_model(folder, output_dir: Path) -> Path:
   from official_nasfpn.serving.export.saved_model import export_run
+  from official_nasfpn.training.number_format import number_format
 
   if FLAGS.precision != "float32" or FLAGS.exit is not None:
     raise UserError("--precision and --exit are for --format onnx and tflite.")
   start = time.monotonic()
   export = export_run(folder, output_dir)
   _print_outcome(export.path, export.is_new, start)
+  stated = folder.load()[0].training.compute_dtype
+  if stated == "auto":
+    print(f"  It {number_format(stated)}.")
   for latency in export.exit_latency:
     print(
       f"  exit {latency.exit}: {latency.median_ms:.1f} ms an image, nine of ten within "

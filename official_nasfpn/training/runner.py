@@ -55,6 +55,8 @@ def train(
   checkpoint = tf.train.latest_checkpoint(str(folder.checkpoints))
   first_step = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
   if first_step >= total:
+    if is_chief():
+      say(f"{folder.path} is trained to its last step, {first_step:,}; nothing is left to train")
     return None
 
   narration = Narration(first_step, total, speaks=is_chief())

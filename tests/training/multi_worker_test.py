@@ -140,7 +140,8 @@ def test_when_a_worker_is_killed_the_same_commands_go_on_from_the_checkpoint(tmp
   again = _start_two(tmp_path, "run", "--mode=train")
   progress = [process.communicate(timeout=PATIENCE_SECONDS)[1] for process in again]
   assert [process.returncode for process in again] == [0, 0], progress
-  for bar in progress:
+  for index, bar in enumerate(progress):
+    assert ("trains R-10" in bar) == (index == 0)  # The chief alone says what it does.
     assert f"| {step}/{num_steps} [" in bar
     assert f"| 0/{num_steps} [" not in bar
   assert folder.latest_checkpoint().endswith(f"ckpt-{num_steps}")
