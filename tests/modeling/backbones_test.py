@@ -65,6 +65,7 @@ def test_levels_channels_and_parameters(narrow, published):
   }
   parameters = sum(weight.shape.num_elements() for weight in published.trainable_weights)
   assert parameters / 1e6 == pytest.approx(PARAMETERS[name], abs=0.005)
+  assert parameters == backbone_size.backbone_size(name, (64, 96))[0].parameters
 
 
 def _traced_size(backbone):
@@ -83,10 +84,8 @@ def _agrees_with_the_closed_form(name, backbone, width):
   assert shapes == {level: tuple(map.shape[1:]) for level, map in backbone.output.items()}
 
 
-def test_size_in_closed_form(narrow, published):
-  name, backbone = narrow
-  _agrees_with_the_closed_form(name, backbone, NARROW)
-  _agrees_with_the_closed_form(name, published, 1.0)
+def test_size_in_closed_form(narrow):
+  _agrees_with_the_closed_form(*narrow, NARROW)
 
 
 @pytest.mark.parametrize("name", ["R-10", "MobileNetV2", "AmoebaNet-D"])
