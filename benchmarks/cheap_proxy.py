@@ -1,4 +1,4 @@
-"""The plain and the shared proxy in turn: trials per hour, and how well each tells a target.
+r"""The plain and the shared proxy in turn: trials per hour, and how well each tells a target.
 
     python -m benchmarks.cheap_proxy --gin_file gin/bccd_search.gin --data_dir DATA \
         --minutes 5 --trainings CHECK/trainings.jsonl --target_gin_param "Training.epochs = 30"

@@ -44,11 +44,14 @@ def main(argv: list[str]) -> None:
   import tf_keras
 
   from official_nasfpn.training.experiment import load_experiment, open_dataset
+  from official_nasfpn.training.number_format import settled_compute_dtype
 
   experiment, dataset = open_dataset(
     load_experiment([_RECIPE], [f"Input.data_dir = {_DATA_DIR.value!r}"])
   )
-  tf_keras.mixed_precision.set_global_policy(experiment.training.compute_dtype)
+  tf_keras.mixed_precision.set_global_policy(
+    settled_compute_dtype(experiment.training.compute_dtype)
+  )
   steps, times = {}, {}
   for kind in ("last", "shared", "separate"):
     detector = dataclasses.replace(experiment.detector, exit_heads=kind)

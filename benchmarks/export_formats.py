@@ -1,4 +1,4 @@
-"""What each export format of a run keeps of its AP, what it weighs, and how long an image takes.
+r"""What each export format of a run keeps of its AP, what it weighs, and how long an image takes.
 
 Every format is exported, evaluated on the run's evaluation images, and compared box by box with the
 SavedModel; then they take turns with single images, decoding and non-maximum suppression included,

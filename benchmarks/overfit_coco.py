@@ -1,4 +1,4 @@
-"""Learns 16 images of a COCO dataset by heart and evaluates on them: AP50 must pass 0.9.
+r"""Learns 16 images of a COCO dataset by heart and evaluates on them: AP50 must pass 0.9.
 
     python -m benchmarks.overfit_coco --annotations instances_val2017.json --images val2017 \
         --output_dir RUN

@@ -57,6 +57,11 @@ def configurable(name: str) -> Callable[[type[_T]], type[_T]]:
   return register
 
 
+def configured_name(cls: type) -> str:
+  """Returns the name that recipes have for a `@configurable` class."""
+  return _NAMES[cls]
+
+
 @dataclasses.dataclass(frozen=True)
 class Stored:
   """Gin text that a program has stored: data, whoever may have written it meanwhile.

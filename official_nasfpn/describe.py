@@ -1,10 +1,9 @@
-"""Prints what a detector costs, by the paper's notation: parameters and multiply-adds by part.
+r"""Prints what a detector costs, by the paper's notation: parameters and multiply-adds by part.
 
-Example:
-  python -m official_nasfpn.describe --model "R-50, 7 @ 256" --image_size 640
-  python -m official_nasfpn.describe --model "R-18, 3 @ 64" --image_size 320 \
-    --architecture runs/search/best_architecture.gin --diagram pyramid.png
-  python -m official_nasfpn.describe --recipe all
+    nasfpn describe --model "R-50, 7 @ 256" --image_size 640
+    nasfpn describe --model "R-18, 3 @ 64" --image_size 320 \
+        --architecture runs/search/best_architecture.gin --diagram pyramid.png
+    nasfpn describe --recipe all
 """
 
 import json
@@ -16,8 +15,9 @@ from official_nasfpn import configuration
 from official_nasfpn.architecture import Architecture, PyramidSpec, pyramid_name
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.modeling import DetectorConfig
+from official_nasfpn.modeling.closed_form import detector_size
+from official_nasfpn.modeling.layer_sizes import Size
 from official_nasfpn.paper import recipe_table
-from official_nasfpn.progress import progress_bar
 
 _MODEL = flags.DEFINE_string(
   "model",
@@ -105,7 +105,7 @@ def detector_config(model: str, architecture: str | None, image_size: str) -> De
 
 
 def describe(config: DetectorConfig, num_classes: int) -> dict:
-  """Builds the detector, without running it, and counts.
+  """Counts what a detector costs; nothing is built.
 
   Args:
     config: what it is made of.
@@ -115,10 +115,7 @@ def describe(config: DetectorConfig, num_classes: int) -> dict:
     A dictionary ready for JSON, with `parameters` and `multiply_adds` (for one image) of each part
     under `parts` and of all under `total`.
   """
-  from official_nasfpn.modeling.detector import build_detector
-  from official_nasfpn.modeling.model_size import Size, measure_size
-
-  parts = measure_size(build_detector(config, num_classes))
+  parts = detector_size(config, num_classes)
   return {
     "model": f"{config.backbone}, {config.num_repeats} @ {config.num_filters}",
     "architecture": pyramid_name(config.architecture),
@@ -179,11 +176,7 @@ def print_recipes(name: str, output_format: str) -> None:
     UserError: there is no such recipe.
   """
   rows = recipe_table.published_models(name)
-  comparisons = []
-  with progress_bar(len(rows), "build", "recipe") as bar:
-    for comparison in recipe_table.compare(rows):
-      comparisons.append(comparison)
-      bar.update()
+  comparisons = recipe_table.compare(rows)
   if output_format == "json":
     print(json.dumps(recipe_table.as_data(comparisons), indent=2))
   else:
@@ -201,7 +194,12 @@ def main(argv: list[str]) -> None:
   if _DIAGRAM.value:
     write_diagram(config.architecture, _DIAGRAM.value)
   description = describe(config, _NUM_CLASSES.value)
-  print(json.dumps(description, indent=2) if _FORMAT.value == "json" else as_table(description))
+  if _FORMAT.value == "json":
+    print(json.dumps({**description, "diagram": _DIAGRAM.value}, indent=2))
+    return
+  print(as_table(description))
+  if _DIAGRAM.value:
+    print(f"{pyramid_name(config.architecture)} is drawn in {_DIAGRAM.value}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Exports a trained detector: as a SavedModel, as ONNX, or for TensorFlow Lite.
+r"""Exports a trained detector: as a SavedModel, as ONNX, or for TensorFlow Lite.
 
-    python -m official_nasfpn.export --model_dir RUN --output_dir EXPORT
-    python -m official_nasfpn.export --model_dir RUN --output_dir ONNX --format onnx
-    python -m official_nasfpn.export --model_dir RUN --output_dir LITE --format tflite \
+    nasfpn export --model_dir RUN --output_dir EXPORT
+    nasfpn export --model_dir RUN --output_dir ONNX --format onnx
+    nasfpn export --model_dir RUN --output_dir LITE --format tflite \
         --precision int8
 
 The run folder says everything; the newest checkpoint is taken. EXPORT/1 is the SavedModel, and a
@@ -67,12 +67,16 @@ def main(argv: list[str]) -> None:
 
 def _export_saved_model(folder, output_dir: Path) -> Path:
   from official_nasfpn.serving.export.saved_model import export_run
+  from official_nasfpn.training.number_format import number_format
 
   if FLAGS.precision != "float32" or FLAGS.exit is not None:
     raise UserError("--precision and --exit are for --format onnx and tflite.")
   start = time.monotonic()
   export = export_run(folder, output_dir)
   _print_outcome(export.path, export.is_new, start)
+  stated = folder.load()[0].training.compute_dtype
+  if stated == "auto":
+    print(f"  It {number_format(stated)}.")
   for latency in export.exit_latency:
     print(
       f"  exit {latency.exit}: {latency.median_ms:.1f} ms an image, nine of ten within "

@@ -39,3 +39,8 @@ def duration(seconds: float) -> str:
   if round(minutes) < 48 * 60:
     return f"{round(minutes) // 60} h {round(minutes) % 60} min"
   return f"{minutes / (24 * 60):,.1f} days"
+
+
+def say(line: str) -> None:
+  """Writes a line on standard error, above a progress bar that may be there."""
+  tqdm.write(line, file=sys.stderr)

@@ -215,8 +215,8 @@ def _measure(paths: Paths) -> dict:
   from PIL import Image
 
   from official_nasfpn.data.drawing import contact_sheet
-  from official_nasfpn.modeling.detector import build_detector
-  from official_nasfpn.modeling.model_size import Size, measure_size
+  from official_nasfpn.modeling.closed_form import detector_size
+  from official_nasfpn.modeling.layer_sizes import Size
   from official_nasfpn.serving.detectors.latency import measure_latency
   from official_nasfpn.training.run_folder import RunFolder
 
@@ -225,7 +225,7 @@ def _measure(paths: Paths) -> dict:
   shown = _read_json(paths.detections / "images.json")["images"][:_NUM_PICTURES]
   with progress_bar(3, "measure", "part") as bar:
     experiment, label_map = RunFolder(paths.run).load()
-    parts = measure_size(build_detector(experiment.detector, label_map.num_classes))
+    parts = detector_size(experiment.detector, label_map.num_classes)
     total = sum(parts.values(), Size())
     bar.update()
     latency = measure_latency(paths.saved_model, [row["file"] for row in shown])

@@ -1,17 +1,20 @@
-"""Trains and evaluates a detector.
+r"""Trains and evaluates a detector.
 
-    python -m official_nasfpn.train --gin_file gin/bccd.gin --data_dir DATA --model_dir RUN \
+    nasfpn train --gin_file gin/bccd_r18_nasfpn.gin --data_dir DATA --model_dir RUN \
         --mode train_and_evaluate
 
 The same command goes on where an interrupted run stopped. Once a run folder exists, --model_dir
-alone says everything. --dry_run prints the plan instead.
+alone says everything. --dry_run prints the plan instead, and --list_settings every setting that a
+recipe or --gin_param may bind.
 """
 
+import shlex
 import sys
 from pathlib import Path
 
 from absl import flags
 
+from official_nasfpn import progress, settings_list
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 
@@ -46,17 +49,22 @@ flags.DEFINE_bool(
   "dry_run",
   False,
   "Build the detector, check the data, print what would be done and what it would cost, and write "
-  "nothing. Needs no --model_dir.",
+  "nothing. Needs no --model_dir, and no data: then that of COCO is assumed.",
 )
+flags.DEFINE_bool("list_settings", False, "Print every setting of a recipe, and do nothing else.")
 flags.register_multi_flags_validator(
-  ["model_dir", "dry_run"],
-  lambda values: values["model_dir"] or values["dry_run"],
+  ["model_dir", "dry_run", "list_settings"],
+  lambda values: values["model_dir"] or values["dry_run"] or values["list_settings"],
   "--model_dir is needed, unless with --dry_run.",
 )
 
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
+  if FLAGS.list_settings:
+    print(settings_list.as_text(settings_list.TRAINING))
+    return
+  from official_nasfpn.data.dataset_info import is_prepared
   from official_nasfpn.training import experiment as experiment_lib
   from official_nasfpn.training.run_folder import RunFolder
   from official_nasfpn.training.strategies import build_strategy, is_chief
@@ -72,9 +80,11 @@ def main(argv: list[str]) -> None:
     gin_params.append(_architecture_binding(FLAGS.architecture, FLAGS.store))
   if FLAGS.data_dir:
     gin_params.append(f"Input.data_dir = {str(Path(FLAGS.data_dir).resolve())!r}")
-  experiment, dataset = experiment_lib.open_dataset(
-    experiment_lib.load_experiment(gin_files, gin_params)
-  )
+  experiment = experiment_lib.load_experiment(gin_files, gin_params)
+  if FLAGS.dry_run and not is_prepared(experiment.input.data_dir):
+    _print_plan(experiment, None)
+    return
+  experiment, dataset = experiment_lib.open_dataset(experiment)
   if FLAGS.dry_run:
     _print_plan(experiment, dataset)
     return
@@ -114,6 +124,8 @@ def main(argv: list[str]) -> None:
   if result and is_chief():
     write_text(folder.evaluation_file, result.to_json())
     print(result.table())
+  if is_chief():
+    print(_what_comes_next(folder.path, evaluated=result is not None))
 
 
 def _architecture_binding(value: str, store: str | None) -> str:
@@ -134,12 +146,30 @@ def _architecture_binding(value: str, store: str | None) -> str:
   return architecture.to_gin(spec)
 
 
+def _what_comes_next(run: Path, evaluated: bool) -> str:
+  """Returns where everything is, and the commands for it."""
+  name = shlex.quote(str(run))
+  holds = "checkpoints, curves and evaluation.json" if evaluated else "checkpoints and curves"
+  evaluate = f"  nasfpn train --model_dir {name} --mode evaluate"
+  return "\n".join(
+    [
+      f"{run} holds {holds}. Next:",
+      *([] if evaluated else [evaluate]),
+      f"  nasfpn export --model_dir {name} --output_dir {shlex.quote(f'{run}_export')} --check",
+      f"  tensorboard --logdir {name}",
+    ]
+  )
+
+
 def _print_plan(experiment, dataset) -> None:
-  from official_nasfpn.training.plan import make_plan
+  """Prints the plan of a training; without data, that of one on as much as COCO has."""
+  progress.say("building the detector, to estimate its memory; a large one takes minutes")
+  from official_nasfpn.training import plan
   from official_nasfpn.training.strategies import build_strategy
 
-  num_devices = build_strategy(FLAGS.distribution_strategy, FLAGS.tpu).num_replicas_in_sync
-  print(make_plan(experiment, dataset, num_devices).as_text())
+  data = plan.count_data(experiment, dataset) if dataset else plan.assume_coco(experiment)
+  strategy = build_strategy(FLAGS.distribution_strategy, FLAGS.tpu)
+  print(plan.make_plan(experiment, data, strategy).as_text())
   print("A dry run: nothing was trained and nothing written.")
 
 

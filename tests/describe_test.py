@@ -1,6 +1,8 @@
 """The describe program: notation, formats, mistakes; tests/paper has the published numbers."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -40,7 +42,6 @@ def test_mistakes(model, architecture, image_size, message):
     describe.detector_config(model, architecture, image_size)
 
 
-@pytest.mark.slow
 def test_the_program_with_an_architecture_file(tmp_path, run_program):
   architecture = tmp_path / "mine.json"
   architecture.write_text(to_json(CATALOG["nas_fpn"]))
@@ -58,6 +59,24 @@ def test_the_program_with_an_architecture_file(tmp_path, run_program):
   assert description["parts"]["pyramid"]["parameters"] == 2 * 7 * (9 * 16**2 + 3 * 16)
   assert list(description["parts"]) == ["backbone", "lateral_projections", "pyramid", "heads"]
   assert (tmp_path / "pyramid.png").read_bytes().startswith(b"\x89PNG")
+  assert description["diagram"] == str(tmp_path / "pyramid.png")
+
+
+def test_the_program_says_what_it_has_drawn_and_needs_no_tensorflow(tmp_path):
+  picture = tmp_path / "pyramid.png"
+  code = (
+    "import runpy, sys, atexit\n"
+    "atexit.register(lambda: print('tensorflow' in sys.modules))\n"
+    f"sys.argv = ['describe', '--diagram', {str(picture)!r}]\n"
+    "runpy.run_module('official_nasfpn.describe', run_name='__main__')"
+  )
+  finished = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+  )
+  table, drawn, has_tensorflow = finished.stdout.rstrip().rsplit("\n", 2)
+  assert "total                     60.06 M       140.08 B" in table
+  assert drawn == f"nas_fpn is drawn in {picture}"
+  assert has_tensorflow == "False"
 
 
 def test_the_table():

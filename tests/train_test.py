@@ -1,4 +1,6 @@
-"""The train program: what it says to bad input, and to a full disk."""
+"""The train program: what it says to bad input, on its way, and to a full disk."""
+
+import json
 
 import pytest
 
@@ -20,7 +22,11 @@ Training.epochs = 0.1
     ([], "Give a recipe with --gin_file"),
     (["--gin_file=missing.gin"], "There is no gin file 'missing.gin'"),
     (["--gin_file=gin/quickstart.gin"], "No data: give --data_dir"),
-    (["--gin_file=gin/quickstart.gin", "--data_dir=tests"], "dataset.json"),
+    (["--gin_file=gin/quickstart.gin", "--data_dir=tests"], "tests' holds no prepared dataset"),
+    (
+      ["--gin_file=gin/quickstart.gin", "--data_dir=missing"],
+      "missing' does not exist. Make it with `nasfpn prepare --annotations FILE.json --images ",
+    ),
     (
       ["--gin_file=gin/quickstart.gin", "--gin_param=Detector.num_filter = 3"],
       "Did you mean Detector.num_filters?",
@@ -78,7 +84,6 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(arguments, tmp_path, run_p
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (["--gin_file=gin/quickstart.gin", "--dry_run"], "No data: give --data_dir"),
     (["--dry_run"], "Give a recipe with --gin_file"),
     (["--gin_file=gin/quickstart.gin"], "--model_dir is needed, unless with --dry_run"),
     (
@@ -92,6 +97,25 @@ def test_what_a_dry_run_needs(arguments, message, run_program):
   assert result.returncode == 1
   assert message in result.stderr
   assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("data", [[], ["--data_dir=data/missing"]])
+def test_a_dry_run_without_data_assumes_that_of_coco(data, tmp_path, run_program):
+  recipe = tmp_path / "tiny.gin"
+  recipe.write_text(TINY)
+  result = run_program("train", f"--gin_file={recipe}", "--dry_run", *data)
+  assert result.returncode == 0, result.stderr
+  lines = [line.split(None, 1) for line in result.stdout.splitlines()]
+  printed = {line[0]: line[1] for line in lines if len(line) == 2}
+  assert printed["model"] == "R-10, 1 @ 16 at 128 x 128 pixels, 80 classes"
+  assert printed["data"] == "118,287 images to train on, 5,000 to evaluate on"
+  # A tenth of an epoch, 2 images at a time.
+  assert printed["steps"] == "5,914 of 2 images, 0.1 epochs"
+  assert "118,287 images (as COCO train2017 has) and 80 classes" in result.stdout
+  folder = "data/missing" if data else "DATA"
+  assert "nasfpn prepare --annotations instances_train2017.json" in result.stdout
+  assert result.stdout.splitlines()[-2].endswith(folder)
+  assert "estimate its memory" in result.stderr
 
 
 def test_evaluating_without_a_checkpoint_says_so(arguments, run_program):
@@ -115,3 +139,24 @@ def test_a_full_disk_is_a_clear_error_and_the_same_command_goes_on(
   assert result.returncode == 0, result.stderr
   assert (tmp_path / "run" / "evaluation.json").is_file()
   assert "AP by class" in result.stdout
+
+  # What it said on the way, on the terminal and in the log, in plain numbers.
+  run = tmp_path / "run"
+  log = (run / "train.log").read_text()
+  for said in (
+    "trains R-10, 1 @ 16 (fpn) at 128 x 128 pixels, 4 classes, on 38 images of ",
+    f"2 steps of 2 images (0.1 epochs), into {run}",
+    "; computes in float32: as Training.compute_dtype = 'float32' says",
+    "compiling its train step",
+    "the first step is done after ",
+    "evaluation at step 2 of 2: AP 0.",
+  ):
+    assert said in result.stderr
+    assert said in log
+  assert "np.float" not in log
+  assert json.loads((run / "evaluation.json").read_text())["compute_dtype"] == "float32"
+  assert result.stdout.splitlines()[-3:] == [
+    f"{run} holds checkpoints, curves and evaluation.json. Next:",
+    f"  nasfpn export --model_dir {run} --output_dir {run}_export --check",
+    f"  tensorboard --logdir {run}",
+  ]

@@ -114,9 +114,12 @@ class DatasetInfo:
     data_dir = Path(data_dir)
     path = data_dir / "dataset.json"
     if not path.is_file():
+      found = (
+        "holds no prepared dataset (no dataset.json)" if data_dir.is_dir() else "does not exist"
+      )
       raise UserError(
-        f"{str(data_dir)!r} holds no prepared dataset (no dataset.json). Make one with "
-        "`python -m official_nasfpn.prepare_data`, and set Input.data_dir to its folder."
+        f"The data folder {str(data_dir)!r} {found}. Make it with "
+        f"`nasfpn prepare --annotations FILE.json --images FOLDER --output_dir {data_dir}`."
       )
     try:
       content = json.loads(path.read_text(encoding="utf-8"))
@@ -133,6 +136,11 @@ class DatasetInfo:
       _check_files(data_dir, name, part)
     label_map = LabelMap.load(data_dir / "label_map.json")
     return cls(data_dir, label_map, source, settings, parts, report)
+
+
+def is_prepared(data_dir: str | Path) -> bool:
+  """Returns whether a folder is a prepared data directory, be it whole or damaged."""
+  return bool(data_dir) and (Path(data_dir) / "dataset.json").is_file()
 
 
 def identity_of(source: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

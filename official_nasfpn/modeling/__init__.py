@@ -16,6 +16,7 @@ _MODULE_OF = {
   "build_backbone": "backbones",
   "build_detector": "detector",
   "detect_boxes": "detections",
+  "detector_size": "closed_form",
   "flat_anchors": "anchors",
   "flatten_outputs": "detections",
   "measure_size": "model_size",

@@ -1,57 +1,18 @@
-"""AmoebaNet-D as a detector's backbone, from the cells that evolution found (Real et al. 2019).
-
-Cells, stem and widths follow the authors' classifier in `tensorflow/tpu`. The NAS-FPN paper does
-not say which AmoebaNet-D it used: F = 256 and 15 normal cells are the only numbers that give the
-parameters and the FLOPs of all its AmoebaNet rows.
-"""
+"""AmoebaNet-D as a detector's backbone, from the cells that evolution found (Real et al. 2019)."""
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import tensorflow as tf
 import tf_keras
 
-_NUM_FILTERS = 256
-_NUM_STEM_FILTERS = 32
-_NORMAL_CELLS_PER_STAGE = 5
-
-
-@dataclass(frozen=True)
-class Cell:
-  """A cell: five pairwise sums of states.
-
-  States 0 and 1 are the outputs of the last cell and of the one before, each projected to the
-  cell's width; every sum adds a state.
-
-  Attributes:
-    sums: two (state, op) of each sum.
-    outputs: the states that are concatenated to the cell's output.
-  """
-
-  sums: tuple[tuple[tuple[int, str], tuple[int, str]], ...]
-  outputs: tuple[int, ...]
-
-
-NORMAL_CELL = Cell(
-  sums=(
-    ((1, "1x1"), (1, "max_3x3")),
-    ((1, "identity"), (0, "1x7_7x1")),
-    ((0, "1x1"), (0, "1x7_7x1")),
-    ((2, "max_3x3"), (2, "identity")),
-    ((1, "avg_3x3"), (5, "1x1")),
-  ),
-  outputs=(0, 3, 4, 6),
-)
-REDUCTION_CELL = Cell(
-  sums=(
-    ((0, "max_2x2"), (0, "max_3x3")),
-    ((2, "identity"), (1, "3x3")),
-    ((2, "1x7_7x1"), (2, "max_3x3")),
-    ((3, "identity"), (1, "max_2x2")),
-    ((2, "avg_3x3"), (3, "1x1")),
-  ),
-  outputs=(4, 5, 6),
+from official_nasfpn.modeling.amoebanet_cells import (
+  NORMAL_CELL,
+  NORMAL_CELLS_PER_STAGE,
+  NUM_FILTERS,
+  NUM_STEM_FILTERS,
+  REDUCTION_CELL,
+  Cell,
 )
 
 
@@ -69,9 +30,9 @@ def build_amoebanet(
     A functional model from float32 images [batch, height, width, 3] to {"3": C3, "4": C4, "5": C5}
     of 1024, 2048 and 4096 channels: the last normal cell of each stage.
   """
-  filters = round(_NUM_FILTERS * width)
+  filters = round(NUM_FILTERS * width)
   image = tf_keras.Input([*image_size, 3])
-  stem = norm()(_conv(round(_NUM_STEM_FILTERS * width), 3, 2)(image))
+  stem = norm()(_conv(round(NUM_STEM_FILTERS * width), 3, 2)(image))
   states = [None, stem]
   for cell_filters in (filters // 4, filters // 2):
     states.append(_cell(REDUCTION_CELL, states[-1], states[-2], cell_filters, 2, norm))
@@ -80,7 +41,7 @@ def build_amoebanet(
     if level > 3:
       filters *= 2
       states.append(_cell(REDUCTION_CELL, states[-1], states[-2], filters, 2, norm))
-    for _ in range(_NORMAL_CELLS_PER_STAGE):
+    for _ in range(NORMAL_CELLS_PER_STAGE):
       states.append(_cell(NORMAL_CELL, states[-1], states[-2], filters, 1, norm))
     outputs[str(level)] = states[-1]
   return tf_keras.Model(image, outputs, name="backbone")

@@ -15,7 +15,7 @@ from pydantic import (
 
 from official_nasfpn.architecture import Fpn, PyramidSpec, Ssdlite, resolve_architecture
 from official_nasfpn.configuration import configurable, settings
-from official_nasfpn.modeling.backbones import BACKBONES
+from official_nasfpn.modeling.backbones import BACKBONES, LEVELS
 
 ExitHeads = Literal["last", "shared", "separate"]
 TopLevels = Literal["max_pool", "convolution"]
@@ -34,7 +34,7 @@ class DetectorConfig:
   The defaults are the paper's `R-50, 7 @ 256` at 640 pixels.
 
   Attributes:
-    backbone: one of `modeling.backbones.BACKBONES`.
+    backbone: R-10, R-18, R-34, R-50, R-101, MobileNetV2 or AmoebaNet-D.
     backbone_width: channels of every layer of the backbone, relative to the published network.
     architecture: the pyramid, as a catalogue name, the path of a .gin or .json file, or a spec.
       Held as a `PyramidSpec` or a baseline, so that a resolved config needs no other file.
@@ -97,7 +97,16 @@ class DetectorConfig:
       self._check_ssdlite()
       check_image_size(self.image_size, max_level=5)  # What is above rounds up.
     else:
+      self._check_min_level()
       check_image_size(self.image_size, self.architecture.max_level)
+
+  def _check_min_level(self) -> None:
+    lowest, highest = int(LEVELS[0]), int(LEVELS[-1])
+    if not lowest <= self.architecture.min_level <= highest:
+      raise ValueError(
+        f"the architecture begins at level {self.architecture.min_level}, and backbones give "
+        f"levels {lowest} to {highest}: its min_level must be one of these."
+      )
 
   def _check_ssdlite(self) -> None:
     if self.backbone != "MobileNetV2":

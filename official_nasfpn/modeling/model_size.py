@@ -1,32 +1,15 @@
-"""Parameters and multiply-adds of a detector, part by part.
+"""Parameters, multiply-adds and memory of a detector that is built, read off its traced graph.
 
-The paper's "FLOPs" are twice the multiply-adds that are counted here.
+What `modeling/closed_form.py` says is held against this by the tests.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
 from official_nasfpn.modeling.detector import Detector
-
-
-@dataclasses.dataclass(frozen=True)
-class Size:
-  """What a part of a network costs.
-
-  Attributes:
-    parameters: trainable numbers.
-    multiply_adds: multiplications of its convolutions for one image; additions of biases, batch
-      norms, activations, merging and resampling are not counted.
-  """
-
-  parameters: int = 0
-  multiply_adds: int = 0
-
-  def __add__(self, other: "Size") -> "Size":
-    return Size(self.parameters + other.parameters, self.multiply_adds + other.multiply_adds)
+from official_nasfpn.modeling.layer_sizes import Size
 
 
 def measure_size(detector: Detector) -> dict[str, Size]:
@@ -52,7 +35,7 @@ def measure_size(detector: Detector) -> dict[str, Size]:
     "pyramid": [v for v in detector.pyramid.trainable_variables if id(v) not in of_laterals],
     "heads": list({id(v): v for head in heads for v in head.trainable_variables}.values()),
   }
-  multiply_adds = _multiply_adds_by_variable(_trace(detector))
+  multiply_adds = multiply_adds_by_variable(_trace(detector))
   return {
     part: Size(
       parameters=sum(variable.shape.num_elements() for variable in variables),
@@ -71,7 +54,7 @@ def exit_sizes(detector: Detector) -> dict[int, Size]:
     used = [trainable[id(outer)] for outer, _ in graph.captures if id(outer) in trainable]
     return Size(
       parameters=sum(variable.shape.num_elements() for variable in used),
-      multiply_adds=sum(_multiply_adds_by_variable(graph).values()),
+      multiply_adds=sum(multiply_adds_by_variable(graph).values()),
     )
 
   return {number: size(number) for number in detector.exits}
@@ -128,8 +111,8 @@ def _trace(detector: Detector, exits: Sequence[int] | None = None) -> tf.Graph:
   return function.get_concrete_function(image).graph
 
 
-def _multiply_adds_by_variable(graph: tf.Graph) -> Mapping[int, int]:
-  """Returns the multiply-adds of a graph of `_trace` by the id of the kernel's resource handle.
+def multiply_adds_by_variable(graph: tf.Graph) -> Mapping[int, int]:
+  """Returns the multiply-adds of a traced function by the id of the kernel's resource handle.
 
   A convolution belongs to the part that owns its kernel, however the scopes of operations are
   named.

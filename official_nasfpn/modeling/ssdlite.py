@@ -10,9 +10,7 @@ import tf_keras
 
 from official_nasfpn.architecture import Ssdlite
 from official_nasfpn.modeling.backbones import EXPANDED_C4
-
-# Channels of levels 6 to 9 (TF Object Detection API, ssd_mobilenet_v2_feature_extractor.py).
-_EXTRA_CHANNELS = {"6": 512, "7": 256, "8": 256, "9": 128}
+from official_nasfpn.modeling.ssdlite_levels import EXTRA_CHANNELS, LAST_CHANNELS
 
 
 class SsdliteFeatures(tf_keras.layers.Layer):
@@ -42,7 +40,7 @@ class SsdliteFeatures(tf_keras.layers.Layer):
     self.spec = Ssdlite()
     self.num_repeats = 1
     norm = {"momentum": norm_momentum, "epsilon": norm_epsilon, "synchronized": sync_batch_norm}
-    self.last = _convolution(1280, norm, "level_5")
+    self.last = _convolution(LAST_CHANNELS, norm, "level_5")
     self.extra = {
       level: tf_keras.Sequential(
         [
@@ -52,7 +50,7 @@ class SsdliteFeatures(tf_keras.layers.Layer):
         ],
         name=f"level_{level}",
       )
-      for level, channels in _EXTRA_CHANNELS.items()
+      for level, channels in EXTRA_CHANNELS.items()
     }
 
   @property

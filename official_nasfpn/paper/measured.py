@@ -11,6 +11,7 @@ from official_nasfpn.architecture import pyramid_name
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import DetectorConfig
+from official_nasfpn.modeling.closed_form import total_size
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.run_folder import RunFolder
 
@@ -123,7 +124,7 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 def read_models(
   groups: RunsByModel, with_latency: bool, on_model: Callable[[], None] = lambda: None
 ) -> list[MeasuredModel]:
-  """Reads what runs measured, and builds each of their detectors once to count it.
+  """Reads what runs measured, and counts their detectors.
 
   Args:
     groups: evaluated run folders, from `group_runs`.
@@ -155,10 +156,7 @@ def group_runs(runs: Sequence[Path]) -> RunsByModel:
 
 
 def _size(config: DetectorConfig) -> tuple[float, float]:
-  from official_nasfpn.modeling.detector import build_detector
-  from official_nasfpn.modeling.model_size import total_size
-
-  total = total_size(build_detector(config, config.num_classes))
+  total = total_size(config, config.num_classes)
   return total.parameters / 1e6, 2 * total.multiply_adds / 1e9
 
 

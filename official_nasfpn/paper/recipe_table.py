@@ -2,12 +2,11 @@
 
 import dataclasses
 import difflib
-import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.modeling import DetectorConfig
+from official_nasfpn.modeling.closed_form import total_size
 from official_nasfpn.paper.published import TABLE_1, PublishedModel
 from official_nasfpn.training.experiment import load_experiment
 
@@ -63,24 +62,14 @@ def published_models(name: str) -> tuple[PublishedModel, ...]:
   return rows
 
 
-def compare(rows: Iterable[PublishedModel]) -> Iterator[Comparison]:
-  """Builds the detector of each recipe, without running it, and counts."""
+def compare(rows: Iterable[PublishedModel]) -> list[Comparison]:
+  """Counts the detector of each recipe."""
+  comparisons = []
   for row in rows:
     config = load_experiment([RECIPES / f"{row.recipe}.gin"]).detector
-    parameters, multiply_adds = _size(config)
-    yield Comparison(row, parameters / 1e6, 2 * multiply_adds / 1e9)
-
-
-# Recipes that differ in their training alone share a detector.
-@functools.lru_cache(maxsize=4)
-def _size(config: DetectorConfig) -> tuple[int, int]:
-  from official_nasfpn.modeling.detector import build_detector
-  from official_nasfpn.modeling.model_size import total_size
-
-  # Statistics over all replicas have no parameters, and Model Garden's heads warn of them.
-  alone = dataclasses.replace(config, sync_batch_norm=False)
-  total = total_size(build_detector(alone, _NUM_CLASSES))
-  return total.parameters, total.multiply_adds
+    size = total_size(config, _NUM_CLASSES)
+    comparisons.append(Comparison(row, size.parameters / 1e6, 2 * size.multiply_adds / 1e9))
+  return comparisons
 
 
 def as_table(comparisons: Iterable[Comparison]) -> str:

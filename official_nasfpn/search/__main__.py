@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from official_nasfpn import configuration
+from official_nasfpn import configuration, settings_list
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.configuration import Stored
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
@@ -99,8 +99,11 @@ _PLAN = flags.DEFINE_bool(
   "Train two architectures on each worker, on this machine, print what the whole search will cost "
   "on --num_workers, and keep nothing. Needs no --search_dir.",
 )
+_LIST_SETTINGS = flags.DEFINE_bool(
+  "list_settings", False, "Print every setting of a recipe, and do nothing else."
+)
 flags.register_multi_flags_validator(
-  ["search_dir", "dry_run", "plan"],
+  ["search_dir", "dry_run", "plan", "list_settings"],
   lambda values: any(values.values()),
   "--search_dir is needed, unless with --dry_run or --plan.",
 )
@@ -108,6 +111,9 @@ flags.register_multi_flags_validator(
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
+  if _LIST_SETTINGS.value:
+    print(settings_list.as_text((*settings_list.SEARCH, *settings_list.TRAINING)))
+    return
   search_dir = Path(_SEARCH_DIR.value) if _SEARCH_DIR.value else None
   if _STATUS.value:
     print(results_table(read_trials(search_dir, _STORE.value), search_dir, _TOP_K.value))

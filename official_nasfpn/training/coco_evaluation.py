@@ -35,6 +35,8 @@ class EvaluationResult:
     num_detections: detections given for them.
     exit_metrics: `metrics` of every exit of an anytime detector, the last one being `metrics`;
       empty where there is one exit only.
+    compute_dtype: the number format that the detector computed in, `float32` or `mixed_bfloat16`;
+      None where nobody said.
   """
 
   metrics: Mapping[str, float | None]
@@ -43,6 +45,7 @@ class EvaluationResult:
   num_images: int
   num_detections: int
   exit_metrics: tuple[Mapping[str, float | None], ...] = ()
+  compute_dtype: str | None = None
 
   def to_json(self) -> str:
     """Returns all fields as indented JSON."""

@@ -45,7 +45,9 @@ class TrainingConfig:
     match_iou: overlap from which an anchor is assigned to a box.
     backbone_checkpoint: path prefix of a checkpoint of the same backbone of the Model Garden, for
       example trained on ImageNet, to start from; None starts from random weights.
-    compute_dtype: `float32` or `mixed_bfloat16`; weights are float32 in both.
+    compute_dtype: `float32`, `mixed_bfloat16`, or `auto`, which is mixed_bfloat16 where the device
+      has units for it (TPUs, GPUs of compute capability 8.0, processors with AVX-512 BF16, AMX or
+      Arm's BF16) and float32 elsewhere. Weights are float32 in all.
     seed: fixes initial weights, shuffling and augmentation.
     evaluation_batch_size: images per evaluation step.
     evaluation_epochs: epochs between evaluations in mode `train_and_evaluate`.
@@ -75,7 +77,7 @@ class TrainingConfig:
   exit_loss_weights: tuple[NonNegativeFloat, ...] | None = None
   match_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
   backbone_checkpoint: str | None = None
-  compute_dtype: Literal["float32", "mixed_bfloat16"] = "float32"
+  compute_dtype: Literal["auto", "float32", "mixed_bfloat16"] = "float32"
   seed: NonNegativeInt = 0
   evaluation_batch_size: PositiveInt = 8
   evaluation_epochs: PositiveFloat = 10.0

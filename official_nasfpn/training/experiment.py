@@ -82,7 +82,8 @@ def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
   """
   if not experiment.input.data_dir:
     raise UserError(
-      "No data: give --data_dir a folder made by `python -m official_nasfpn.prepare_data`."
+      "No data: give --data_dir (or Input.data_dir) a folder that `nasfpn prepare --annotations "
+      "FILE.json --images FOLDER --output_dir DATA` has made."
     )
   dataset = DatasetInfo.load(experiment.input.data_dir)
   found = dataset.label_map.num_classes

@@ -2,17 +2,22 @@
 
 import dataclasses
 
+import tensorflow as tf
 import tf_keras
 
 from official_nasfpn.data import input_pipeline
 from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.modeling.closed_form import total_size
 from official_nasfpn.modeling.detector import build_detector
-from official_nasfpn.modeling.model_size import stored_activation_bytes, total_size
+from official_nasfpn.modeling.model_size import stored_activation_bytes
 from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.number_format import number_format
 from official_nasfpn.training.optimizer import learning_rate_schedule, num_steps, steps_of
 
 # A weight, its gradient and its momentum, in float32.
 _BYTES_PER_PARAMETER = 3 * 4
+# Of COCO 2017, whose class numbers go to 90.
+_COCO_TRAIN2017, _COCO_VAL2017, _COCO_CLASSES = 118_287, 5_000, 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Plan:
     multiply_adds: of the forward pass of one image.
     weight_bytes: of weights, gradients and momentum, on each device.
     activation_bytes: that the backward pass of one image needs.
+    number_format: what it is computed in, and why.
+    assumption: a sentence, where there is no data to count.
   """
 
   model: str
@@ -51,6 +58,8 @@ class Plan:
   multiply_adds: int
   weight_bytes: int
   activation_bytes: int
+  number_format: str
+  assumption: str | None = None
 
   def as_text(self) -> str:
     """Returns the plan as lines for a person to read."""
@@ -71,43 +80,99 @@ class Plan:
       f"                 {self.weight_bytes / 2**30:.2f} for weights, gradients and momentum,",
       f"                 {self.activation_bytes / 2**30:.3f} of activations for each of "
       f"{images_per_device} images",
+      f"number format    {self.number_format}",
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *([self.assumption] if self.assumption else [])])
 
 
-def make_plan(experiment: Experiment, dataset: DatasetInfo, num_devices: int) -> Plan:
-  """Builds the detector, reads a first batch, and trains nothing.
+@dataclasses.dataclass(frozen=True)
+class DataFigures:
+  """How much data there is.
+
+  Attributes:
+    num_images: to train on.
+    num_evaluation_images: to evaluate on.
+    num_classes: object classes.
+    assumption: a sentence, where they were not counted.
+  """
+
+  num_images: int
+  num_evaluation_images: int
+  num_classes: int
+  assumption: str | None = None
+
+
+def count_data(experiment: Experiment, dataset: DatasetInfo) -> DataFigures:
+  """Reads a first batch of the data, and returns how much there is."""
+  _read_a_batch(experiment)
+  return DataFigures(
+    dataset.num_images(experiment.input.train_parts),
+    dataset.num_images((experiment.input.evaluation_part,)),
+    dataset.label_map.num_classes,
+  )
+
+
+def assume_coco(experiment: Experiment) -> DataFigures:
+  """Returns what COCO has, where a recipe does not say otherwise and there is no data."""
+  stated_images = experiment.training.images_per_epoch
+  stated_classes = experiment.detector.num_classes
+  num_images = stated_images or _COCO_TRAIN2017
+  num_classes = stated_classes or _COCO_CLASSES
+  data_dir = experiment.input.data_dir
+  of_images = "by Training.images_per_epoch" if stated_images else "as COCO train2017 has"
+  of_classes = "by Detector.num_classes" if stated_classes else "as COCO's annotations have"
+  return DataFigures(
+    num_images,
+    _COCO_VAL2017,
+    num_classes,
+    f"There is no data {f'in {data_dir}' if data_dir else 'given'}: {num_images:,} images "
+    f"({of_images}) and {num_classes} classes ({of_classes}) are assumed. The data is made by\n"
+    "  nasfpn prepare --annotations instances_train2017.json --images train2017 "
+    "--val_annotations instances_val2017.json --val_images val2017 "
+    f"--output_dir {data_dir or 'DATA'}",
+  )
+
+
+def make_plan(
+  experiment: Experiment, data: DataFigures, strategy: tf.distribute.Strategy | None = None
+) -> Plan:
+  """Builds the detector, to count what its backward pass needs, and trains nothing.
 
   Args:
-    experiment: all settings, with the number of classes settled.
-    dataset: the prepared data.
-    num_devices: how many would share a batch.
+    experiment: all settings.
+    data: how much there is, from `count_data` or `assume_coco`.
+    strategy: whose devices would share a batch; default: one device.
   """
   detector, training = experiment.detector, experiment.training
-  num_images = dataset.num_images(experiment.input.train_parts)
-  _read_a_batch(experiment)
-  tf_keras.mixed_precision.set_global_policy(training.compute_dtype)
+  num_images = data.num_images
+  strategy = strategy or tf.distribute.get_strategy()
+  with strategy.scope():
+    settled = number_format(training.compute_dtype)
+  size = total_size(detector, data.num_classes)
+  tf_keras.mixed_precision.set_global_policy(settled.compute_dtype)
   try:
-    built = build_detector(detector, dataset.label_map.num_classes)
-    activation_bytes = stored_activation_bytes(built)
-    size = total_size(built)
+    # Statistics over all replicas need no memory, and Model Garden's heads warn of them.
+    alone = dataclasses.replace(detector, sync_batch_norm=False)
+    activation_bytes = stored_activation_bytes(build_detector(alone, data.num_classes))
   finally:
     tf_keras.mixed_precision.set_global_policy("float32")
   return Plan(
     model=f"{detector.backbone}, {detector.num_repeats} @ {detector.num_filters}",
     image_size=detector.image_size,
-    num_classes=dataset.label_map.num_classes,
+    num_classes=data.num_classes,
     num_images=num_images,
-    num_evaluation_images=dataset.num_images((experiment.input.evaluation_part,)),
+    num_evaluation_images=data.num_evaluation_images,
     epochs=training.epochs,
     batch_size=training.batch_size,
-    num_devices=num_devices,
+    num_devices=strategy.num_replicas_in_sync,
     num_steps=num_steps(training, num_images),
     learning_rates=_learning_rates(experiment, num_images),
     parameters=size.parameters,
     multiply_adds=size.multiply_adds,
     weight_bytes=size.parameters * _BYTES_PER_PARAMETER,
     activation_bytes=activation_bytes,
+    number_format=str(settled),
+    assumption=data.assumption,
   )
 
 

@@ -8,6 +8,7 @@ RUN/evaluation.json   the latest evaluation
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from official_nasfpn.configuration import Stored, read_stored
@@ -88,7 +89,11 @@ class RunFolder:
     # Read and written again, so that a run from before a setting was added has its default.
     stored = _bindings(load_experiment([self.config()]).to_gin())
     wanted = _bindings(experiment.to_gin())
-    differing = [key for key in {**stored, **wanted} if stored.get(key) != wanted.get(key)]
+    differing = [
+      key
+      for key in {**stored, **wanted}
+      if stored.get(key) != wanted.get(key) and not _is_left_to_the_device(key, stored, wanted)
+    ]
     if differing:
       key = differing[0]
       more = f" ({len(differing) - 1} more differ: {', '.join(differing[1:5])})"
@@ -97,6 +102,11 @@ class RunFolder:
         f"{wanted.get(key)} here{more if differing[1:] else ''}. Give --model_dir a new folder, or "
         "leave out --gin_file and --gin_param to go on with the old one."
       )
+
+
+def _is_left_to_the_device(key: str, stored: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+  # Weights are float32 in every number format, so a run may go on in another.
+  return key == "Training.compute_dtype" and "'auto'" in (stored.get(key), wanted.get(key))
 
 
 def _bindings(gin_text: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import orbit
 import tensorflow as tf
@@ -11,10 +12,12 @@ import tf_keras
 from official.core import base_trainer, config_definitions
 
 from official_nasfpn.data.dataset_info import DatasetInfo
-from official_nasfpn.progress import progress_bar
+from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.narration import Narration, model_name, where_and_how
+from official_nasfpn.training.number_format import number_format, settled_compute_dtype
 from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps_of
 from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.strategies import is_chief
@@ -30,6 +33,8 @@ def train(
   evaluate_on_the_way: bool = False,
 ) -> EvaluationResult | None:
   """Trains to the last step, from the newest checkpoint of the run folder if there is one.
+
+  What it does is said on standard error and in the folder's `train.log`.
 
   Args:
     experiment: all settings, with the number of classes settled.
@@ -50,21 +55,29 @@ def train(
   checkpoint = tf.train.latest_checkpoint(str(folder.checkpoints))
   first_step = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
   if first_step >= total:
+    if is_chief():
+      say(f"{folder.path} is trained to its last step, {first_step:,}; nothing is left to train")
     return None
 
-  trainer = _build_trainer(experiment, dataset, strategy, True, evaluate_on_the_way, first_step)
-  with strategy.scope():
-    if checkpoint:
-      trainer.checkpoint.restore(checkpoint).expect_partial()
-    else:
-      trainer.task.initialize(trainer.model)
-  if evaluate_on_the_way and is_chief():
-    trainer.task.on_detections = ValidationPictures(experiment, dataset).write
+  narration = Narration(first_step, total, speaks=is_chief())
   with contextlib.ExitStack() as stack:
     written = folder
     if not is_chief():
       # All workers must take part in saving; only the chief's files are kept.
       written = RunFolder(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+    # Orbit prints every loop on standard output, through the middle of the progress bar.
+    stack.enter_context(_output_to(written.path / "train.log"))
+    stack.callback(narration.close)
+    narration.begin(experiment, dataset, strategy, folder.path)
+    narration.compiling()
+    trainer = _build_trainer(experiment, dataset, strategy, True, evaluate_on_the_way, first_step)
+    with strategy.scope():
+      if checkpoint:
+        trainer.checkpoint.restore(checkpoint).expect_partial()
+      else:
+        trainer.task.initialize(trainer.model)
+    if evaluate_on_the_way and is_chief():
+      trainer.task.on_detections = ValidationPictures(experiment, dataset).write
     manager = tf.train.CheckpointManager(
       trainer.checkpoint,
       directory=str(written.checkpoints),
@@ -72,25 +85,38 @@ def train(
       step_counter=trainer.global_step,
       checkpoint_interval=steps_of(config.checkpoint_epochs, config, num_images),
     )
-    bar = stack.enter_context(progress_bar(total, "train", "step", initial=first_step))
-    # Orbit prints every loop on standard output, through the middle of the progress bar.
-    stack.enter_context(_output_to(written.path / "train.log"))
+
+    def now() -> int:
+      return int(trainer.global_step.numpy())
+
     controller = orbit.Controller(
       global_step=trainer.global_step,
       trainer=trainer,
       evaluator=trainer if evaluate_on_the_way else None,
       strategy=strategy,
-      train_actions=[lambda logs: trainer.task.nan_guard.check(strategy), _show_loss(bar, trainer)],
+      train_actions=[
+        lambda logs: trainer.task.nan_guard.check(strategy),
+        _make_plain,
+        lambda logs: narration.step(logs, now()),
+      ],
+      eval_actions=[_make_plain, lambda figures: narration.evaluated(figures, now())],
       steps_per_loop=config.steps_per_loop,
       checkpoint_manager=manager,
       summary_dir=str(folder.path / "train") if is_chief() else None,
       eval_summary_dir=str(folder.path / "validation") if is_chief() else None,
     )
-    if evaluate_on_the_way:
-      interval = steps_of(config.evaluation_epochs, config, num_images)
-      controller.train_and_evaluate(total, eval_interval=interval)
-    else:
-      controller.train(total)
+    interval = steps_of(config.evaluation_epochs, config, num_images)
+    stops = range(first_step + interval, total, interval) if evaluate_on_the_way else ()
+    stops = [*stops, total]
+    # One step alone, as a sign of life, and then to the end of what would have been the first loop.
+    for step in (first_step + 1, min(first_step + config.steps_per_loop, stops[0])):
+      controller.train(step, checkpoint_at_completion=False)
+    for stop in stops:
+      controller.train(stop, checkpoint_at_completion=False)
+      if evaluate_on_the_way:
+        narration.evaluating()
+        controller.evaluate()
+    controller.save_checkpoint()
   return trainer.task.last_result
 
 
@@ -105,9 +131,13 @@ def evaluate(
     folder: with at least one checkpoint.
     strategy: where to run.
   """
+  checkpoint = folder.latest_checkpoint()
+  if is_chief():
+    say(f"evaluates {model_name(experiment)}, {checkpoint}, on {dataset.data_dir}")
+    say(where_and_how(experiment, strategy))
   trainer = _build_trainer(experiment, dataset, strategy, False, True)
   with strategy.scope():
-    trainer.checkpoint.read(folder.latest_checkpoint()).expect_partial()
+    trainer.checkpoint.read(checkpoint).expect_partial()
   return _evaluate(trainer, dataset, experiment)
 
 
@@ -146,11 +176,12 @@ def train_in_memory(
     on_progress(int(trainer.global_step.numpy()) / total)
 
   with _output_to(log_file):
+    print(number_format(experiment.training.compute_dtype))
     controller = orbit.Controller(
       global_step=trainer.global_step,
       trainer=trainer,
       strategy=strategy,
-      train_actions=[after_loop],
+      train_actions=[after_loop, _make_plain],
       steps_per_loop=experiment.training.steps_per_loop,
     )
     for share in (*sorted(stops), 1.0):
@@ -162,8 +193,11 @@ def train_in_memory(
 
 
 def configure_tensorflow(config: TrainingConfig) -> None:
-  """Sets what a training needs of the whole process: its number format, and one order of sums."""
-  tf_keras.mixed_precision.set_global_policy(config.compute_dtype)
+  """Sets what a training needs of the whole process: its number format, and one order of sums.
+
+  To be called in the scope of the training's strategy, which says on which devices it runs.
+  """
+  tf_keras.mixed_precision.set_global_policy(settled_compute_dtype(config.compute_dtype))
   # TensorFlow's rewriting of sums follows addresses in memory: of eight traces of one train step
   # five summed a gradient in one order and three in another. Without it the steps take as long.
   tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
@@ -179,8 +213,8 @@ def _build_trainer(
 ) -> base_trainer.Trainer:
   """Builds task, detector, optimizer and data, and Model Garden's trainer over them."""
   config = experiment.training
-  configure_tensorflow(config)
   with strategy.scope():
+    configure_tensorflow(config)
     task = DetectionTask(experiment, dataset, first_step)
     model = task.build_model()
     optimizer = build_optimizer(config, dataset.num_images(experiment.input.train_parts))
@@ -212,12 +246,9 @@ def _evaluate(
   return trainer.task.last_result
 
 
-def _show_loss(bar, trainer: base_trainer.Trainer) -> Callable:
-  def show(logs) -> None:
-    bar.set_postfix_str(f"loss {float(logs['total_loss']):.3f}", refresh=False)
-    bar.update(int(trainer.global_step.numpy()) - bar.n)
-
-  return show
+def _make_plain(logs: dict[str, Any]) -> None:
+  """Turns what Orbit is about to print, and to write as curves, into Python's numbers."""
+  logs.update({name: float(value) for name, value in logs.items()})
 
 
 @contextlib.contextmanager

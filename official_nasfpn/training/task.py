@@ -1,5 +1,6 @@
 """The detection task: what one train step and one evaluation step of a detector do."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -247,7 +248,9 @@ class DetectionTask(base_task.Task):
       )
       for results in aggregated_logs["exits"]
     ]
-    self.last_result = of_all_exits(exits)
+    self.last_result = dataclasses.replace(
+      of_all_exits(exits), compute_dtype=tf_keras.mixed_precision.global_policy().name
+    )
     figures = {
       **self.last_result.metrics,
       **{f"class_AP/{name}": ap for name, ap in self.last_result.class_ap.items()},

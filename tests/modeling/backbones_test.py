@@ -5,7 +5,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from official_nasfpn.modeling import amoebanet, backbone_size
 from official_nasfpn.modeling.backbones import BACKBONES, LEVELS, build_backbone
+from official_nasfpn.modeling.layer_sizes import Size
+from official_nasfpn.modeling.model_size import multiply_adds_by_variable
 
 CHANNELS = {
   "R-10": (128, 256, 512),
@@ -62,6 +65,34 @@ def test_levels_channels_and_parameters(narrow, published):
   }
   parameters = sum(weight.shape.num_elements() for weight in published.trainable_weights)
   assert parameters / 1e6 == pytest.approx(PARAMETERS[name], abs=0.005)
+  assert parameters == backbone_size.backbone_size(name, (64, 96))[0].parameters
+
+
+def _traced_size(backbone):
+  image = tf.TensorSpec([1, *backbone.input_shape[1:]])
+  graph = tf.function(lambda images: backbone(images)).get_concrete_function(image).graph
+  return Size(
+    sum(weight.shape.num_elements() for weight in backbone.trainable_weights),
+    sum(multiply_adds_by_variable(graph).values()),
+  )
+
+
+def _agrees_with_the_closed_form(name, backbone, width):
+  size, maps = backbone_size.backbone_size(name, backbone.input_shape[1:3], width)
+  assert size == _traced_size(backbone)
+  shapes = {level: (map.height, map.width, map.channels) for level, map in maps.items()}
+  assert shapes == {level: tuple(map.shape[1:]) for level, map in backbone.output.items()}
+
+
+def test_size_in_closed_form(narrow):
+  _agrees_with_the_closed_form(*narrow, NARROW)
+
+
+@pytest.mark.parametrize("name", ["R-10", "MobileNetV2", "AmoebaNet-D"])
+def test_size_in_closed_form_where_sides_are_rounded_up(name, monkeypatch):
+  for module in (amoebanet, backbone_size):  # One cell of each kind is enough.
+    monkeypatch.setattr(module, "NORMAL_CELLS_PER_STAGE", 1)
+  _agrees_with_the_closed_form(name, build_backbone(name, (45, 83), width=0.3), 0.3)
 
 
 def test_width_scales_every_layer(narrow, published):

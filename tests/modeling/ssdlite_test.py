@@ -14,6 +14,7 @@ from official_nasfpn.modeling import (
   DetectorConfig,
   anchor_boxes,
   build_detector,
+  detector_size,
   flatten_outputs,
   measure_size,
 )
@@ -63,6 +64,7 @@ def test_anchors_are_those_of_the_ssd_paper():
 
 def test_parts_of_the_published_size(detector):
   parts = measure_size(detector)
+  assert parts == detector_size(CONFIG, 90)
   assert parts["backbone"].parameters == 1_811_712
   # 320 x 1280, then (1280, 256, 512), (512, 128, 256), (256, 128, 256), (256, 64, 128), each with a
   # depthwise 3x3 in the middle; two numbers a channel of batch norm.

@@ -22,7 +22,6 @@ def comparisons():
   return {c.published.recipe: c for c in recipe_table.compare(TABLE_1)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("row", TABLE_1, ids=lambda row: row.recipe)
 def test_ours_agree_with_the_published_ones(row, comparisons):
   comparison = comparisons[row.recipe]
@@ -35,7 +34,6 @@ def test_ours_agree_with_the_published_ones(row, comparisons):
     assert max(map(abs, differences)) <= limit
 
 
-@pytest.mark.slow
 def test_the_table_says_all_of_it(comparisons):
   table = recipe_table.as_table(comparisons.values())
   for row in TABLE_1:
@@ -65,7 +63,7 @@ def test_a_recipe_says_what_it_is_and_agrees_with_its_row(row):
   assert experiment.detector.image_size == (row.image_side, row.image_side)
   assert experiment.detector.sync_batch_norm
   assert experiment.training.batch_size == 64
-  assert experiment.training.compute_dtype == "mixed_bfloat16"
+  assert experiment.training.compute_dtype == "auto"
   assert (experiment.training.drop_block_rate > 0) == ("DropBlock" in row.name)
 
 

@@ -124,7 +124,8 @@ def test_when_a_worker_is_killed_the_same_commands_go_on_from_the_checkpoint(tmp
   again = _start_two(tmp_path, "run", "--mode=train")
   codes = [process.wait(PATIENCE_SECONDS) for process in again]
   assert codes == [0, 0], [process.stderr for process in again]
-  for bar in (process.stderr for process in again):
+  for index, bar in enumerate(process.stderr for process in again):
+    assert ("trains R-10" in bar) == (index == 0)  # The chief alone says what it does.
     assert f"| {step}/{num_steps} [" in bar
     assert f"| 0/{num_steps} [" not in bar
   assert folder.latest_checkpoint().endswith(f"ckpt-{num_steps}")

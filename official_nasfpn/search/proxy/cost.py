@@ -5,7 +5,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-from official_nasfpn.architecture import PyramidSpec, pyramid_multiply_adds
+from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.modeling.closed_form import total_size
 from official_nasfpn.modeling.config import DetectorConfig
 
 _WARM_UP_RUNS = 3
@@ -15,30 +16,14 @@ _TIMED_RUNS = 20
 def multiply_adds_of(config: DetectorConfig, num_classes: int) -> Callable[[PyramidSpec], float]:
   """Returns the function that counts a detector's multiply-adds for one image.
 
-  What is not the pyramid's is the same for all architectures, and counted once.
-
   Args:
     config: of the detector; its architecture is left alone.
     num_classes: object classes, without a background class.
   """
-  rest: float | None = None
-
-  def pyramids(spec: PyramidSpec) -> float:
-    one = pyramid_multiply_adds(
-      spec, config.num_filters, config.image_size, config.separable_convolutions
-    )
-    return config.num_repeats * one
 
   def count(spec: PyramidSpec) -> float:
-    # Here, since reading a recipe needs no TensorFlow.
-    from official_nasfpn.modeling.detector import build_detector
-    from official_nasfpn.modeling.model_size import total_size
-
-    nonlocal rest
-    if rest is None:
-      detector = build_detector(dataclasses.replace(config, architecture=spec), num_classes)
-      rest = total_size(detector).multiply_adds - pyramids(spec)
-    return rest + pyramids(spec)
+    of_spec = dataclasses.replace(config, architecture=spec)
+    return total_size(of_spec, num_classes).multiply_adds
 
   return count
 

@@ -56,10 +56,11 @@ def plan_of_a_trial(recipe: str, spec: PyramidSpec) -> str:
     recipe: the proxy experiment, from `resolved_recipe`.
     spec: an architecture of the search.
   """
-  from official_nasfpn.training.plan import make_plan
+  from official_nasfpn.training.plan import count_data, make_plan
 
   experiment, dataset = open_on_holdout(load_experiment(gin_params=[recipe]))
-  plan = make_plan(with_architecture(experiment, spec), dataset, num_devices=1).as_text()
+  experiment = with_architecture(experiment, spec)
+  plan = make_plan(experiment, count_data(experiment, dataset)).as_text()
   proxy = configuration.from_bindings(ProxyConfig)
   if proxy.mode == "plain":
     return plan

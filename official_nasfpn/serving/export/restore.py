@@ -10,6 +10,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.modeling.stored_settings import mismatch
 from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.number_format import settled_compute_dtype
 
 _VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SETTINGS = "model/settings/.ATTRIBUTES/py_state"
@@ -33,7 +34,9 @@ def restore_detector(experiment: Experiment, label_map: LabelMap, checkpoint: st
       f"{num_classes} classes. They were written together: restore the run folder's files."
     )
   former = tf_keras.mixed_precision.global_policy()
-  tf_keras.mixed_precision.set_global_policy(experiment.training.compute_dtype)
+  tf_keras.mixed_precision.set_global_policy(
+    settled_compute_dtype(experiment.training.compute_dtype)
+  )
   try:
     detector = build_detector(experiment.detector, num_classes)
   finally:

@@ -59,6 +59,7 @@ from official_nasfpn.serving.export.restore import restore_detector
 from official_nasfpn.serving.export.signatures import detection_signatures
 from official_nasfpn.serving.export.warm_up import write_warm_up_requests
 from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.number_format import settled_compute_dtype
 from official_nasfpn.training.run_folder import RunFolder
 
 
@@ -93,13 +94,19 @@ def export_run(folder: RunFolder, output_dir: Path) -> Export:
   """
   experiment, label_map = folder.load()
   checkpoint = folder.latest_checkpoint()
-  record = export_record(folder, checkpoint)
+  record = export_record(folder, checkpoint, **_settled_format(experiment))
   versions = _versions(output_dir)
   if versions and is_exported(versions[-1], versions[-1] / "assets" / RECORD_FILE, record):
     return Export(versions[-1], is_new=False)
   detector = restore_detector(experiment, label_map, checkpoint)
   number = int(versions[-1].name) + 1 if versions else 1
   return _write(detector, experiment, label_map, folder, record, output_dir / str(number))
+
+
+def _settled_format(experiment: Experiment) -> dict[str, object]:
+  """Returns what this machine makes of `Training.compute_dtype = 'auto'`; else the run says it."""
+  stated = experiment.training.compute_dtype
+  return {"compute_dtype": settled_compute_dtype(stated)} if stated == "auto" else {}
 
 
 def _versions(output_dir: Path) -> list[Path]:

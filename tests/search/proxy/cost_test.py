@@ -19,13 +19,11 @@ CONFIG = DetectorConfig(
 def test_multiply_adds_are_those_of_the_whole_detector(separable):
   config = dataclasses.replace(CONFIG, separable_convolutions=separable)
   count = multiply_adds_of(config, num_classes=3)
-  costs = []
-  for name in ("nas_fpn", "panet", "bifpn_like"):
-    architecture = CATALOG[name]
-    detector = build_detector(dataclasses.replace(config, architecture=architecture), 3)
-    costs.append(count(architecture))
-    assert costs[-1] == total_size(detector).multiply_adds
-  assert len(set(costs)) == 3
+  costs = {name: count(CATALOG[name]) for name in ("nas_fpn", "panet", "bifpn_like")}
+  assert len(set(costs.values())) == 3
+  # One of them is built; tests/modeling/closed_form_test.py has all kinds of detectors.
+  detector = build_detector(dataclasses.replace(config, architecture=CATALOG["panet"]), 3)
+  assert costs["panet"] == total_size(detector).multiply_adds
 
 
 def test_latency_is_a_time():

@@ -1,0 +1,158 @@
+"""What a training says while it runs: what is trained where, how far it is, what it has reached."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from official_nasfpn.architecture import pyramid_name
+from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.progress import progress_bar, say
+from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.number_format import number_format
+
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+class Narration:
+  """Tells the person who started a training what it does; lines also go to standard output.
+
+  `runner` sends that to `train.log`, where Orbit writes too. Of the workers of a cluster those that
+  are not its chief say nothing; each has its progress bar.
+
+  Args:
+    first_step: train steps done before.
+    total: train steps when all is done.
+    speaks: whether anything is said.
+  """
+
+  def __init__(self, first_step: int, total: int, speaks: bool):
+    self._first_step, self._total, self._speaks = first_step, total, speaks
+    self._bar = None
+    self._is_compiled = False
+    self._start = time.monotonic()
+
+  def begin(
+    self,
+    experiment: Experiment,
+    dataset: DatasetInfo,
+    strategy: tf.distribute.Strategy,
+    folder: Path,
+  ) -> None:
+    """Says what is trained, on what, where and how."""
+    training = experiment.training
+    going_on = f" from step {self._first_step:,}" if self._first_step else ""
+    num_images = dataset.num_images(experiment.input.train_parts)
+    self.say(
+      f"trains {model_name(experiment)}, {dataset.label_map.num_classes} classes, on "
+      f"{num_images:,} images of {dataset.data_dir}"
+    )
+    self.say(
+      f"{self._total:,} steps of {training.batch_size} images ({training.epochs:g} epochs)"
+      f"{going_on}, into {folder}"
+    )
+    self.say(where_and_how(experiment, strategy))
+
+  def compiling(self) -> None:
+    """Says that the first step takes longer than the others."""
+    self.say("building the detector and compiling its train step; this can take minutes")
+    self._bar = progress_bar(self._total, "compile", "step", initial=self._first_step)
+    self._start = time.monotonic()
+
+  def step(self, logs: dict[str, Any], step: int) -> None:
+    """Shows how far the training is.
+
+    Args:
+      logs: the losses of the last steps.
+      step: train steps done.
+    """
+    if not self._is_compiled:
+      self._is_compiled = True
+      # Another bar, so that the time left does not count the compilation for every step.
+      self._bar.leave = False
+      self._bar.close()
+      self.say(
+        f"the first step is done after {tqdm.format_interval(time.monotonic() - self._start)}, "
+        f"loss {logs['total_loss']:.3f}"
+      )
+      self._first_step, self._start = step, time.monotonic()
+      self._bar = progress_bar(self._total, "train", "step", initial=step)
+      return
+    self._bar.set_postfix_str(f"loss {logs['total_loss']:.3f}", refresh=False)
+    self._bar.update(step - self._bar.n)
+
+  def evaluating(self) -> None:
+    """Shows that an evaluation runs."""
+    self._bar.set_description("evaluate")
+
+  def evaluated(self, figures: dict[str, Any], step: int) -> None:
+    """Says what an evaluation on the way found.
+
+    Args:
+      figures: by name, without those that are undefined.
+      step: train steps done.
+    """
+    self._bar.set_description("train")
+    found = ", ".join(
+      f"{name} {figures[name]:.3f}" if name in figures else f"{name} undefined"
+      for name in ("AP", "AP50")
+    )
+    left = self._total - step
+    seconds = (time.monotonic() - self._start) * left / max(step - self._first_step, 1)
+    remaining = f"{tqdm.format_interval(seconds)} left" if left else "the last one"
+    self.say(f"evaluation at step {step:,} of {self._total:,}: {found}; {remaining}")
+
+  def say(self, line: str) -> None:
+    """Writes a line to standard output, which is the log, and for the person."""
+    if self._speaks:
+      print(line, flush=True)
+      say(line)
+
+  def close(self) -> None:
+    """Leaves the progress bar as it is."""
+    if self._bar is not None:
+      self._bar.close()
+
+
+def model_name(experiment: Experiment) -> str:
+  """Returns the model in the paper's notation, with its pyramid and image size."""
+  config = experiment.detector
+  height, width = config.image_size
+  return (
+    f"{config.backbone}, {config.num_repeats} @ {config.num_filters} "
+    f"({pyramid_name(config.architecture)}) at {height} x {width} pixels"
+  )
+
+
+def where_and_how(experiment: Experiment, strategy: tf.distribute.Strategy) -> str:
+  """Returns the devices and the number format as a line for a person."""
+  with strategy.scope():
+    return f"on {_devices(strategy)}; {number_format(experiment.training.compute_dtype)}"
+
+
+def _devices(strategy: tf.distribute.Strategy) -> str:
+  count = strategy.num_replicas_in_sync
+  if isinstance(strategy, tf.distribute.TPUStrategy):
+    return f"{count} TPU cores"
+  gpus = tf.config.list_physical_devices("GPU")
+  if gpus:
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    return name if count == 1 else f"{count} x {name}"
+  name = _processor_name()
+  return name if count == 1 else f"{count} replicas, each on {name}"
+
+
+def _processor_name() -> str:
+  """Returns what Linux calls the processor."""
+  try:
+    text = _CPU_INFO.read_text(encoding="utf-8", errors="replace")
+  except OSError:
+    text = ""
+  names = [
+    line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")
+  ]
+  return f"the processor ({names[0]})" if names else "the processor"

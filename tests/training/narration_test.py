@@ -1,0 +1,87 @@
+"""What a training says on its way; tests/train_test.py and multi_worker_test.py run real ones."""
+
+import pytest
+import tensorflow as tf
+
+from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.training import narration as narration_lib
+from official_nasfpn.training.experiment import load_experiment
+from official_nasfpn.training.narration import Narration, where_and_how
+from official_nasfpn.training.runner import _make_plain
+
+
+@pytest.fixture
+def clock(monkeypatch):
+  """Sets the time that has passed, in seconds."""
+
+  class Clock:
+    now = 0.0
+
+    def monotonic(self):
+      return self.now
+
+  clock = Clock()
+  monkeypatch.setattr(narration_lib, "time", clock)
+  return clock
+
+
+def test_a_training_from_its_begin_to_its_last_evaluation(clock, shapes_data, tmp_path, capsys):
+  experiment = load_experiment(["gin/quickstart.gin"])
+  narration = Narration(0, 1080, speaks=True)
+  strategy = tf.distribute.get_strategy()
+  narration.begin(experiment, DatasetInfo.load(shapes_data), strategy, tmp_path)
+  narration.compiling()
+  clock.now = 130.0
+  narration.step({"total_loss": 1.5}, 1)
+  clock.now = 230.0
+  narration.step({"total_loss": 1.25}, 541)
+  narration.evaluating()
+  narration.evaluated({"AP": 0.1234, "AP50": 0.5}, 541)
+  narration.evaluated({}, 1080)
+  narration.close()
+  printed, shown = capsys.readouterr()
+  lines = printed.splitlines()
+  assert lines == [
+    f"trains R-10, 3 @ 48 (nas_fpn) at 256 x 256 pixels, 4 classes, on 38 images of {shapes_data}",
+    f"1,080 steps of 4 images (7.5 epochs), into {tmp_path}",
+    where_and_how(experiment, strategy),
+    "building the detector and compiling its train step; this can take minutes",
+    "the first step is done after 02:10, loss 1.500",
+    # 540 steps took 100 s; the compilation is not counted for those that are left.
+    "evaluation at step 541 of 1,080: AP 0.123, AP50 0.500; 01:39 left",
+    "evaluation at step 1,080 of 1,080: AP undefined, AP50 undefined; the last one",
+  ]
+  for line in lines:
+    assert line in shown
+  assert "loss 1.250" in shown
+
+
+def test_a_training_that_goes_on_says_from_where(shapes_data, tmp_path, capsys):
+  narration = Narration(540, 1080, speaks=True)
+  experiment = load_experiment(["gin/quickstart.gin"])
+  dataset = DatasetInfo.load(shapes_data)
+  narration.begin(experiment, dataset, tf.distribute.get_strategy(), tmp_path)
+  assert "(7.5 epochs) from step 540, into " in capsys.readouterr().out
+
+
+def test_only_the_chief_of_a_cluster_speaks(shapes_data, tmp_path, capsys):
+  narration = Narration(0, 10, speaks=False)
+  experiment = load_experiment(["gin/quickstart.gin"])
+  dataset = DatasetInfo.load(shapes_data)
+  narration.begin(experiment, dataset, tf.distribute.get_strategy(), tmp_path)
+  narration.compiling()
+  narration.step({"total_loss": 1.0}, 1)
+  narration.step({"total_loss": 1.0}, 10)
+  narration.evaluated({"AP": 0.5, "AP50": 0.5}, 10)
+  narration.close()
+  printed, shown = capsys.readouterr()
+  assert printed == ""
+  # Its progress bar alone.
+  assert all("step" in line for line in shown.replace("\r", "\n").split("\n") if line.strip())
+  assert "trains" not in shown
+
+
+def test_figures_are_plain_numbers():
+  logs = {"total_loss": tf.constant(1.5), "learning_rate": tf.Variable(0.25), "AP": 0.5}
+  _make_plain(logs)
+  assert repr(logs) == "{'total_loss': 1.5, 'learning_rate': 0.25, 'AP': 0.5}"
