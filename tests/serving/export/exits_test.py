@@ -79,6 +79,7 @@ def test_a_budget_buys_the_last_exit_that_it_can(model, png, budget, batch, expe
     image_bytes=images, budget_ms=tf.constant([budget], tf.float32)
   )
   assert found["exit"].numpy().tolist() == [expected] * batch
+  assert found["expected_ms"].numpy().tolist() == [10.0 * expected * batch] * batch
   alone = model.signatures[f"exit_{expected}"](image_bytes=images)
   np.testing.assert_allclose(found["scores"], alone["scores"], atol=1e-6)
 
