@@ -34,8 +34,8 @@ class BudgetUse:
       return f"Exit {self.exit} was taken: {times}, within the budget of {self.budget_ms:g} ms."
     advice = " A smaller --batch_size leaves more to each image." if self.batch_size > 1 else ""
     return (
-      f"The budget of {self.budget_ms:g} ms is not met: exit {self.exit}, the first, was taken, and "
-      f"takes {times}.{advice}"
+      f"The budget of {self.budget_ms:g} ms is not met: exit {self.exit}, the first, was taken, "
+      f"and takes {times}.{advice}"
     )
 
 
