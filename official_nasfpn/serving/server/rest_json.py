@@ -49,6 +49,7 @@ HTTP_STATUS = {
   "DEADLINE_EXCEEDED": 504,
 }
 _LONGEST_VALUE = 100
+_MOST_DIMENSIONS = 32
 
 
 class ModelError(Exception):
@@ -288,6 +289,8 @@ def _flatten(values: Any, convert: Callable[[Any], Any]) -> tuple[tuple[int, ...
   while isinstance(first, list):
     shape.append(len(first))
     first = first[0] if first else None
+  if len(shape) > _MOST_DIMENSIONS:
+    raise _invalid(f"Lists lie within more than {_MOST_DIMENSIONS} others")
   flat: list[Any] = []
 
   def fill(value: Any, level: int) -> None:

@@ -24,6 +24,8 @@ import tensorflow as tf
 import official_nasfpn
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detectors.export_folder import find_export
+from official_nasfpn.serving.export.model_file import FileFormat
+from official_nasfpn.serving.server.rest_json import ModelError
 from official_nasfpn.serving.server.rest_server import RestServer
 from official_nasfpn.serving.server.running import run_server
 from official_nasfpn.serving.server.served_model import ServedModel
@@ -148,7 +150,7 @@ LIMIT = {"signature_name": "double", "inputs": {"values": [[1, 2]], "limits": [1
     ("/v1/models/cells:predict", b"", 400, "The document is empty"),
     ("/v1/models/cells:predict", b"{'instances': 3}", 400, "JSON Parse error"),
     ("/v1/models/cells:predict", b'{"instances":' + b"[" * 50_000, 400, "JSON Parse error"),
-    ("/v1/models/cells:predict", b'{"instances":' + b"[" * 400 + b"]" * 400 + b"}", 400, ""),
+    ("/v1/models/cells:predict", b'{"instances":' + b"[" * 400 + b"]" * 400 + b"}", 400, "Lists"),
     ("/v1/models/cells:predict", {"signature_name": "exit_9", "inputs": []}, 400, "not found in"),
     ("/v1/models/cells:predict", LIMIT, 400, "too large"),
     ("/v1/models/cells:predict", b"{" + b" " * MAX_BODY, 413, "at most 1,048,576 are read"),
@@ -172,14 +174,32 @@ def png_of(width, height):
 
 def test_images_that_would_fill_the_memory_are_refused(export):
   model = ServedModel(find_export(export), "cells")
-  with pytest.raises(Exception, match="more than 268,435,456 pixels together") as error:
+  with pytest.raises(ModelError, match="more than 268,435,456 pixels together") as error:
     model.predict("serving_default", {"image_bytes": np.array([png_of(30_000, 35_000)], object)})
   assert error.value.http_status == 429
   many = np.array([png_of(8_000, 8_000)] * 5, object)
-  with pytest.raises(Exception, match="pixels together"):
+  with pytest.raises(ModelError, match="pixels together"):
     model.predict("serving_default", {"image_bytes": many})
   few = np.array([png_of(8_000, 8_000), b"no image"], object)
   assert len(model.predict("serving_default", {"image_bytes": few})["lengths"]) == 2
+
+
+@pytest.mark.parametrize("format_", ["onnx", "tflite"])
+def test_exports_for_other_runtimes_are_served_alike(exported_file, saved_detector, photo, format_):
+  model = ServedModel(find_export(exported_file(FileFormat(format_))), "cells")
+  assert set(model.signatures) == {"serving_default"}
+  assert model.inputs_of("cells", None, "serving_default")["image_bytes"].shape == (None,)
+  png = tf.io.encode_png(np.asarray(photo(90, 60))).numpy()
+  found = model.predict("serving_default", {"image_bytes": np.array([png, png], object)})
+  expected = saved_detector([png, png])
+  assert {name: value.shape for name, value in found.items()} == {
+    name: value.shape for name, value in expected.items()
+  }
+  np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-5)
+  for images, message in (([png, b"text"], "Image 1 of 2"), ([], "has no image")):
+    with pytest.raises(ModelError, match=message) as error:
+      model.predict("serving_default", {"image_bytes": np.array(images, object)})
+    assert error.value.http_status == 400
 
 
 def raw(port, data, ending=True):
