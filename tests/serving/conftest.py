@@ -35,11 +35,13 @@ from official_nasfpn.training.strategies import build_strategy
 # Ids with gaps, not in order of the names: indices and ids cannot be mistaken for one another.
 LABELS = LabelMap((Category(4, "ant"), Category(9, "bee"), Category(70, "cat")))
 DETECTOR = DetectorConfig(
+  # The fewer variables and operations, the sooner it is traced, saved and loaded.
   backbone="R-10",
+  backbone_width=0.25,
   architecture="fpn",
   num_filters=16,
   num_repeats=2,
-  head_num_convs=1,
+  head_num_convs=0,
   num_classes=3,
   image_size=(128, 256),
   # Far below the score of untrained heads, 0.01: every image has detections.
@@ -136,6 +138,12 @@ def exported_file(untrained_run, made_once):
 def saved_detector(export_dir):
   """The export, loaded."""
   return SavedDetector(export_dir)
+
+
+@pytest.fixture(scope="session")
+def anytime_detector(anytime_export_dir):
+  """The export with exits, loaded."""
+  return SavedDetector(anytime_export_dir)
 
 
 _SMALL = DetectorConfig(

@@ -17,7 +17,6 @@ import official_nasfpn
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.client.client import DetectionClient, Detections, Refusal, ServingError
 from official_nasfpn.serving.client.transport import one_line
-from official_nasfpn.serving.detectors.saved_detector import SavedDetector
 from tests.cutting_relay import cutting_relay
 from tests.serving.client.model_server import ModelServer, failing, wait
 
@@ -39,8 +38,8 @@ def ports(model):
 
 
 @pytest.fixture(scope="module")
-def local(anytime_export_dir):
-  return SavedDetector(anytime_export_dir)
+def local(anytime_detector):
+  return anytime_detector
 
 
 @pytest.fixture(autouse=True)

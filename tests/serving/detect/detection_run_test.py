@@ -12,7 +12,6 @@ from official_nasfpn.serving.detect.detection import InputImage, detect_files
 from official_nasfpn.serving.detect.detection_folder import DetectionRequest
 from official_nasfpn.serving.detect.detection_run import picture_names, run_detection
 from official_nasfpn.serving.detect.image_files import find_files
-from official_nasfpn.serving.detectors.saved_detector import SavedDetector
 
 
 @pytest.fixture
@@ -219,9 +218,9 @@ def test_an_exit_and_a_budget_are_taken(anytime_export_dir, images, tmp_path):
 
 
 def test_a_budget_says_whether_it_is_met_and_which_exit_it_bought(
-  anytime_export_dir, images, tmp_path
+  anytime_export_dir, anytime_detector, images, tmp_path
 ):
-  latency = SavedDetector(anytime_export_dir).exit_latency
+  latency = anytime_detector.exit_latency
   hurry = dataclasses.replace(
     one_image(anytime_export_dir, images, budget_ms=0.5),
     images=(images / "a.jpg", images / "b.png"),

@@ -10,7 +10,6 @@ from PIL import Image
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detectors.loading import load_detector
 from official_nasfpn.serving.detectors.onnx_detector import OnnxDetector
-from official_nasfpn.serving.detectors.saved_detector import SavedDetector
 from official_nasfpn.serving.export.model_file import FileFormat
 
 
@@ -170,8 +169,8 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
   return bytes(data)
 
 
-def test_exits_refuse_alike(anytime_export_dir, photo):
-  detector = SavedDetector(anytime_export_dir)
+def test_exits_refuse_alike(anytime_detector, photo):
+  detector = anytime_detector
   images = [encode(photo(90, 60)), b"text"]
   with pytest.raises(UserError, match=r"^Image 1 of 2"):
     detector(images, exit_number=1)

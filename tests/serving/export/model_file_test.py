@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detectors.loading import load_detector
-from official_nasfpn.serving.detectors.saved_detector import SavedDetector
 from official_nasfpn.serving.export.check import check_export
 from official_nasfpn.serving.export.model_file import FileFormat, export_file
 from tests.serving.agreement import of_image
@@ -89,14 +88,14 @@ def test_litert_keeps_no_box_twice(exported_file):
 
 
 @pytest.mark.slow
-def test_an_early_exit(anytime_run, anytime_export_dir, photo, tmp_path):
+def test_an_early_exit(anytime_run, anytime_detector, photo, tmp_path):
   encoded = [tf.io.encode_png(np.asarray(photo(256, 128))).numpy()]
-  saved = SavedDetector(anytime_export_dir)
   for number in (1, 3):
     path = tmp_path / str(number)
     export_file(anytime_run, path, FileFormat("onnx", exit=number))
     found, expected = (
-      of_image(outputs, 0) for outputs in (load_detector(path)(encoded), saved(encoded, number))
+      of_image(outputs, 0)
+      for outputs in (load_detector(path)(encoded), anytime_detector(encoded, number))
     )
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-5)
   sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("1", "3")]
