@@ -36,7 +36,7 @@ TINY = (
     (["--annotations=a.json"], "--annotations and --images belong together"),
     (["--annotations=missing.json", "--images=."], "there is no file"),
     (["--annotations=pyproject.toml", "--images=nowhere"], "there is no folder"),
-    (["--annotations=pyproject.toml", "--images=tests"], "annotations must be COCO JSON"),
+    (["--annotations=LICENSE", "--images=tests"], "annotations must be COCO JSON"),
     (["surplus"], "Unexpected argument 'surplus'"),
   ],
 )

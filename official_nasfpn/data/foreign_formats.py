@@ -303,7 +303,7 @@ def _recognize_lines(path: Path, lines: Sequence[str]) -> Seen:
     map(_is_number, fields[0][1:15])
   ):
     return _format("KITTI (text)", _above(path.parent, "label_2"))
-  if path.suffix.lower() in (".csv", ".tsv") or _num_columns(lines[0]) >= 4:
+  if path.suffix.lower() in (".csv", ".tsv") or _is_table(lines):
     return _format("CSV", path.parent)
   if all(Path(line.split()[0]).suffix.lower() in _IMAGE_SUFFIXES for line in lines[:_SAMPLES]):
     return Seen("a list of image files", "Give the annotations of these images.")
@@ -319,8 +319,13 @@ def _is_yolo(fields: Sequence[str]) -> bool:
   return all(-0.01 <= float(field) <= 1.01 for field in fields[1:5])
 
 
-def _num_columns(line: str) -> int:
-  return max(len(line.split(separator)) for separator in (",", ";", "\t"))
+def _is_table(lines: Sequence[str]) -> bool:
+  """Returns whether the first lines have as many columns each, and enough for a box."""
+  for separator in (",", ";", "\t"):
+    counts = {line.count(separator) for line in lines[:_SAMPLES]}
+    if len(counts) == 1 and max(counts) >= 3:
+      return True
+  return False
 
 
 def _is_number(text: str) -> bool:

@@ -73,6 +73,7 @@ def refusal(path):
       ["CSV"],
     ),
     ("boxes", "a.jpg;1;2;3;4\n", ["CSV"]),
+    ("README.md", "Cells, dust, fibres, and more\n\nby us\n", ["a text file"]),
     ("train.tfrecord-00000-of-00001", tfrecord(b"x" * 99, b"y" * 7), ["TFRecord"]),
     ("train.record", tfrecord(*[b"z"] * 200), ["TFRecord", "COCO JSON that it was made from"]),
     ("a.json", LABELME, ["LabelMe", "labelme2coco"]),
