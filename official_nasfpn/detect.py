@@ -34,7 +34,7 @@ flags.DEFINE_float(
   "budget_ms",
   None,
   "Of an anytime detector: milliseconds for a batch; the last exit that is fast enough is taken, "
-  "by the times measured at export.",
+  "by the times measured at export; where none is, the first, and that is said.",
   lower_bound=0.0,
 )
 flags.DEFINE_bool("all_exits", False, "Draw the boxes of every exit side by side.")
@@ -75,6 +75,8 @@ def main(argv: list[str]) -> None:
     f"{summary.num_images} images, {videos if summary.num_videos else ''}{summary.num_drawn} boxes "
     f"with a score of {FLAGS.score_threshold:g} or more: {output_dir}"
   )
+  if summary.budget:
+    print(summary.budget.sentence())
   if summary.skipped:
     print(f"{len(summary.skipped)} files skipped, they are no whole images or videos:")
     for file, reason in summary.skipped:

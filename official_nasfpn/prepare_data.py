@@ -9,8 +9,12 @@ from pathlib import Path
 
 from absl import flags
 
+from official_nasfpn.data.foreign_formats import (
+  refuse_foreign_annotations,
+  refuse_foreign_images,
+)
 from official_nasfpn.data.preparation import CocoSource, Settings, prepare_dataset
-from official_nasfpn.data.report import report_table
+from official_nasfpn.data.report import parts_table, report_table
 from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 
@@ -61,9 +65,7 @@ def main(argv: list[str]) -> None:
   if not is_new:
     print(f"{info.data_dir} is already prepared from the same input; nothing to do.")
   print(report_table(info.report))
-  print(f"{'part':8s} {'images':>8s} {'boxes':>8s} {'shards':>8s}")
-  for name, part in info.parts.items():
-    print(f"{name:8s} {part.num_images:8d} {part.num_boxes:8d} {len(part.shards):8d}")
+  print(parts_table(info))
   names = [category.name for category in info.label_map.categories]
   print(f"\n{len(names)} classes: {', '.join(names)}")
   print(f"Prepared: {info.data_dir}")
@@ -79,8 +81,11 @@ def _source() -> CocoSource | ShapesConfig:
   if _VAL_IMAGES.value and not _VAL_ANNOTATIONS.value:
     raise UserError("--val_images needs --val_annotations.")
   for flag in (_IMAGES, _VAL_IMAGES):
-    if flag.value and not Path(flag.value).is_dir():
-      raise UserError(f"--{flag.name}: there is no folder {flag.value!r}.")
+    if flag.value:
+      refuse_foreign_images(flag.name, flag.value)
+  for flag in (_ANNOTATIONS, _VAL_ANNOTATIONS):
+    if flag.value:
+      refuse_foreign_annotations(flag.value)
   return CocoSource(
     Path(_ANNOTATIONS.value),
     Path(_IMAGES.value),

@@ -18,6 +18,9 @@ from pathlib import Path
 
 from absl import flags
 
+from official_nasfpn.data.coco_json import read_coco_json
+from official_nasfpn.data.foreign_formats import refuse_foreign_annotations, refuse_foreign_images
+from official_nasfpn.data.report import Report
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.progress import duration, progress_bar
@@ -97,6 +100,9 @@ def main(argv: list[str]) -> None:
   start = time.monotonic()
   request = _request()
   paths = Paths(Path(FLAGS.output_dir).resolve())
+  if request.annotations and not (paths.data / "dataset.json").is_file():
+    # What cannot be prepared shall not claim the folder, which belongs to one request.
+    read_coco_json(request.annotations, Report())
   with _claimed(paths.output_dir, request):
     steps = _steps(request, paths)
     for number, step in enumerate(steps, start=1):
@@ -119,10 +125,10 @@ def _request() -> Request:
   if not FLAGS.annotations:
     return Request(None, None, FLAGS.seed, gin_param)
   annotations, images = Path(FLAGS.annotations).resolve(), Path(FLAGS.images).resolve()
-  if not annotations.is_file():
+  if "://" not in FLAGS.annotations and not annotations.exists():
     raise UserError(f"--annotations: there is no file {annotations}.")
-  if not images.is_dir():
-    raise UserError(f"--images: there is no folder {images}.")
+  refuse_foreign_images("images", FLAGS.images)
+  refuse_foreign_annotations(FLAGS.annotations)
   return Request(str(annotations), str(images), FLAGS.seed, gin_param)
 
 

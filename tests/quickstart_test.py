@@ -35,6 +35,7 @@ TINY = (
     (["--annotations=a.json"], "--annotations and --images belong together"),
     (["--annotations=missing.json", "--images=."], "there is no file"),
     (["--annotations=pyproject.toml", "--images=nowhere"], "there is no folder"),
+    (["--annotations=LICENSE", "--images=tests"], "annotations must be COCO JSON"),
     (["surplus"], "Unexpected argument 'surplus'"),
   ],
 )
@@ -73,7 +74,7 @@ def test_two_at_once_are_refused(tmp_path, run_program):
   assert "Another quickstart is at work" in result.stderr
 
 
-def test_a_failing_step_stops_the_job_and_says_how_to_go_on(tmp_path, run_program):
+def test_what_cannot_be_prepared_claims_no_folder(tmp_path, run_program):
   (tmp_path / "broken.json").write_text('{"images": []')
   out = tmp_path / "out"
   result = run_program(
@@ -84,6 +85,18 @@ def test_a_failing_step_stops_the_job_and_says_how_to_go_on(tmp_path, run_progra
   )
   assert result.returncode == 1
   assert "broken.json" in result.stderr
+  assert not out.exists()
+
+
+def test_a_failing_step_stops_the_job_and_says_how_to_go_on(tmp_path, run_program):
+  out = tmp_path / "out"
+  (out / "data").mkdir(parents=True)
+  (out / "data" / "thesis.tex").write_text("years of work")
+  request = {"annotations": None, "images": None, "seed": 0, "gin_param": []}
+  (out / "quickstart.json").write_text(json.dumps(request))
+  result = run_program("quickstart", f"--output_dir={out}")
+  assert result.returncode == 1
+  assert f"{out / 'data'} holds files, but no prepared dataset" in result.stderr
   assert "goes on from there" in result.stderr
   assert not (out / "search").exists()
 

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from official_nasfpn.data.foreign_formats import (
+  JSON_LINES,
+  is_json_lines,
+  not_coco,
+  recognize_json,
+  refuse_foreign_annotations,
+)
 from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
@@ -197,6 +204,7 @@ def coco_content(
 
 def _parse(path: Path) -> dict[str, Any]:
   """Returns the JSON object of a file, with its three COCO lists checked to be there."""
+  refuse_foreign_annotations(path)
   try:
     with path.open(encoding="utf-8-sig") as file:
       # Outlines make up most of a COCO file and boxes are all that is wanted of it: dropped while
@@ -204,8 +212,12 @@ def _parse(path: Path) -> dict[str, Any]:
       content = json.load(file, object_hook=_without_outline)
   except OSError as error:
     raise UserError(f"Cannot read the annotations {str(path)!r}: {error.strerror}.") from error
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
+    if is_json_lines(path):
+      raise not_coco(path, JSON_LINES) from error
     raise UserError(f"{path} is not JSON: {error}.") from error
+  if seen := recognize_json(content, path.parent):
+    raise not_coco(path, seen)
   expected = "COCO JSON is an object with the lists 'images', 'annotations' and 'categories'"
   if not isinstance(content, dict):
     raise UserError(f"{path} holds a {type(content).__name__}; {expected}.")

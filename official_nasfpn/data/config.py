@@ -13,7 +13,8 @@ class InputConfig:
   Attributes:
     data_dir: the folder that `prepare_data` wrote.
     train_parts: parts of the dataset to train on. Full training uses train and holdout; a proxy
-      trial uses train alone and is rewarded on holdout.
+      trial uses train alone and is rewarded on holdout, whatever stands here. With 'val' among
+      them all images are trained on, and none is left to evaluate on.
     evaluation_part: the part that evaluation reads.
     scale_min: least factor of the multi-scale jitter, relative to fitting the image size.
     scale_max: greatest factor; 1 and 1 mean no jitter. The paper uses [0.8, 1.2].
@@ -35,3 +36,8 @@ class InputConfig:
   def __post_init__(self) -> None:
     if self.scale_min > self.scale_max:
       raise ValueError(f"scale_min {self.scale_min} is greater than scale_max {self.scale_max}")
+
+  @property
+  def evaluates_what_it_learns(self) -> bool:
+    """Whether an AP would be of images that were trained on."""
+    return self.evaluation_part in self.train_parts

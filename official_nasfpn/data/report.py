@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+from official_nasfpn.data.dataset_info import PARTS, DatasetInfo
+
 # Every problem, in the order in which it is reported, and what was done about it.
 PROBLEMS = {
   "images_missing": "image files not found: left out",
@@ -22,6 +24,12 @@ PROBLEMS = {
   "boxes_crowd": "crowd boxes: kept for evaluation, not trained on",
 }
 _NUM_EXAMPLES = 3
+
+_PURPOSES = {
+  "train": "learning: in the trials of a search, and at the end",
+  "holdout": "rewards of a search; then learning, at the end",
+  "val": "evaluation, never learnt from",
+}
 
 
 class Report:
@@ -69,3 +77,25 @@ def report_table(report: dict[str, Any]) -> str:
     more = ", ..." if found["count"] > len(found["examples"]) else ""
     lines.append(f"{found['count']:8d} {PROBLEMS[problem]}  ({examples}{more})")
   return "\n".join(lines) + "\n"
+
+
+def parts_table(info: DatasetInfo) -> str:
+  """Returns what tells a person how large each part is, what it is for, and how it came about."""
+  lines = [f"{'part':8s} {'images':>8s} {'boxes':>8s} {'shards':>8s}  what for"]
+  for name, part in info.parts.items():
+    counts = f"{part.num_images:8d} {part.num_boxes:8d} {len(part.shards):8d}"
+    lines.append(f"{name:8s} {counts}  {_PURPOSES[name]}")
+  total, learnt = info.num_images(PARTS), info.num_images(("train", "holdout"))
+  if not info.num_images(("val",)):
+    lines.append("val has no images, so nothing can be evaluated: train with --mode train.")
+  elif "val" not in info.source:
+    lines += [
+      f"val is a share of {info.settings['validation_fraction']:g} of the images, split off since "
+      "there are no --val_annotations (--validation_fraction).",
+      f"`nasfpn train` learns from train and holdout, {learnt} of {total} images. To learn from "
+      f"all {total} at the very end: --mode train --gin_param \"Input.train_parts = ('train', "
+      "'holdout', 'val')\", in a new --model_dir. Nothing is left to evaluate it on.",
+    ]
+  if not info.num_images(("holdout",)):
+    lines.append("holdout has no images, so a search has nothing to measure rewards on.")
+  return "\n".join(lines)

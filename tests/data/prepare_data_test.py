@@ -15,7 +15,7 @@ def test_real_dataset_with_a_part_of_its_own_for_validation(real_data, tmp_path,
   ]
   result = run_program("prepare_data", *flags)
   assert result.returncode == 0, result.stderr
-  lines = [line.split() for line in result.stdout.splitlines()]
+  lines = [line.split()[:4] for line in result.stdout.splitlines()]
   assert ["train", "164", "2263", "8"] in lines
   assert ["holdout", "41", "541", "8"] in lines
   assert ["val", "87", "1137", "8"] in lines
@@ -40,6 +40,15 @@ def test_real_dataset_with_a_part_of_its_own_for_validation(real_data, tmp_path,
     (["--synthetic", "--holdout_fraction=2"], "holdout_fraction must be at least 0 and below 1"),
     (["--annotations=a.json", "--images=/nowhere"], "--images: there is no folder '/nowhere'"),
     (["--annotations=/nowhere.json", "--images=."], "Cannot read the annotations '/nowhere.json'"),
+    (["--annotations=tests", "--images=tests"], "tests is a folder without a COCO JSON in it; "),
+    (
+      ["--annotations=a.json", "--images=LICENSE"],
+      "--images: LICENSE is a text file, not a folder",
+    ),
+    (
+      ["--annotations=/nowhere.json", "--images=.", "--val_annotations=LICENSE"],
+      "LICENSE is a text file; annotations must be COCO JSON.",
+    ),
     (["--synthetic", "extra"], "Unexpected argument 'extra'"),
   ],
 )

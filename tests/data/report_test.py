@@ -1,6 +1,13 @@
-"""Counting problems."""
+"""What a person reads of a dataset: problems, and what its parts are for."""
 
-from official_nasfpn.data.report import Report, report_table
+import re
+from pathlib import Path
+
+from official_nasfpn import configuration
+from official_nasfpn.data.config import InputConfig
+from official_nasfpn.data.dataset_info import PARTS, DatasetInfo, Part
+from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.data.report import Report, parts_table, report_table
 
 
 def test_reports_add_up_and_keep_three_examples():
@@ -24,3 +31,39 @@ def test_table_says_what_was_done_about_each_problem():
     "       4 image files not found: left out  (a, b, c, ...)\n"
   )
   assert report_table({}) == "No problems found.\n"
+
+
+def info_of(num_images, source=("train",), fraction=0.2):
+  parts = {name: Part(count, 7 * count, "images", ()) for name, count in num_images.items()}
+  settings = {"validation_fraction": fraction}
+  return DatasetInfo(Path("data"), LabelMap(()), {key: {} for key in source}, settings, parts, {})
+
+
+def test_every_part_says_what_it_is_for_and_how_all_images_can_be_learnt():
+  table = parts_table(info_of({"train": 85, "holdout": 21, "val": 26}))
+  _, train, holdout, val, *notes = table.splitlines()
+  assert train.split()[:4] == ["train", "85", "595", "0"]
+  assert train.endswith("learning: in the trials of a search, and at the end")
+  assert holdout.endswith("rewards of a search; then learning, at the end")
+  assert val.endswith("evaluation, never learnt from")
+  assert "share of 0.2 of the images, split off since there are no --val_annotations" in notes[0]
+  assert "learns from train and holdout, 106 of 132 images" in notes[1]
+  assert InputConfig().train_parts == ("train", "holdout")
+  # The binding that it tells is one.
+  binding = re.search(r'--gin_param "(Input\.[^"]*)"', notes[1])[1]
+  configuration.parse(gin_params=[binding])
+  everything = configuration.from_bindings(InputConfig)
+  assert everything.train_parts == PARTS
+  assert everything.evaluates_what_it_learns
+  assert not InputConfig().evaluates_what_it_learns
+
+
+def test_a_validation_part_that_was_given_is_not_explained():
+  parts = {"train": 80, "holdout": 20, "val": 50}
+  assert len(parts_table(info_of(parts, source=("train", "val"))).splitlines()) == 4
+
+
+def test_parts_without_images_say_what_cannot_be_done():
+  table = parts_table(info_of({"train": 1, "holdout": 0, "val": 0}))
+  assert "nothing can be evaluated: train with --mode train." in table
+  assert "a search has nothing to measure rewards on" in table

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import json
 import resource
 import shutil
 from pathlib import Path
@@ -22,8 +23,10 @@ from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.detector import build_detector
 from official_nasfpn.serving.detectors.saved_detector import SavedDetector
+from official_nasfpn.serving.export.model_file import export_file
 from official_nasfpn.serving.export.saved_model import export_run
 from official_nasfpn.training import runner
+from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.run_folder import RunFolder
@@ -32,17 +35,43 @@ from official_nasfpn.training.strategies import build_strategy
 # Ids with gaps, not in order of the names: indices and ids cannot be mistaken for one another.
 LABELS = LabelMap((Category(4, "ant"), Category(9, "bee"), Category(70, "cat")))
 DETECTOR = DetectorConfig(
+  # The fewer variables and operations, the sooner it is traced, saved and loaded.
   backbone="R-10",
+  backbone_width=0.25,
   architecture="fpn",
   num_filters=16,
   num_repeats=2,
-  head_num_convs=1,
+  head_num_convs=0,
   num_classes=3,
   image_size=(128, 256),
   # Far below the score of untrained heads, 0.01: every image has detections.
   score_threshold=0.001,
   max_detections=20,
 )
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory, worker_id):
+  """Returns a function that fills a folder when it is first asked for, for all test processes.
+
+  It takes a name and what to fill the new folder with, and returns the folder.
+  """
+  base = tmp_path_factory.getbasetemp()
+  shared = base if worker_id == "master" else base.parent
+
+  def once(name, make):
+    root = shared / "made_once" / name
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "lock").open("w") as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not (root / "done").exists():
+        shutil.rmtree(root / "folder", ignore_errors=True)
+        (root / "folder").mkdir()
+        make(root / "folder")
+        (root / "done").touch()
+    return root / "folder"
+
+  return once
 
 
 def _make_run(path, config):
@@ -63,38 +92,58 @@ def _make_run(path, config):
 
 
 @pytest.fixture(scope="session")
-def untrained_run(tmp_path_factory):
+def untrained_run(made_once):
   """A run folder with initial weights at step 7, whose data is gone."""
-  return _make_run(tmp_path_factory.mktemp("run") / "run", DETECTOR)
+  return RunFolder(made_once("run", lambda path: _make_run(path / "run", DETECTOR)) / "run")
 
 
 @pytest.fixture(scope="session")
-def anytime_run(tmp_path_factory):
+def anytime_run(made_once):
   """The same of an anytime detector with three exits."""
   config = dataclasses.replace(DETECTOR, num_repeats=3, exit_heads="separate")
-  return _make_run(tmp_path_factory.mktemp("anytime") / "run", config)
+  return RunFolder(made_once("anytime", lambda path: _make_run(path / "run", config)) / "run")
 
 
 @pytest.fixture(scope="session")
-def anytime_export_dir(anytime_run, tmp_path_factory):
+def anytime_export_dir(anytime_run, made_once):
   """The export of `anytime_run`."""
-  path = tmp_path_factory.mktemp("anytime_export") / "model"
-  export_run(anytime_run, path)
-  return path
+  export = made_once("anytime_export", lambda path: export_run(anytime_run, path / "model"))
+  return export / "model"
 
 
 @pytest.fixture(scope="session")
-def export_dir(untrained_run, tmp_path_factory):
+def export_dir(untrained_run, made_once):
   """The export of `untrained_run`."""
-  path = tmp_path_factory.mktemp("export") / "with space"
-  assert export_run(untrained_run, path).is_new
-  return path
+
+  def make(path):
+    assert export_run(untrained_run, path / "with space").is_new
+
+  return made_once("export", make) / "with space"
+
+
+@pytest.fixture(scope="session")
+def exported_file(untrained_run, made_once):
+  """Returns a function from a `FileFormat` to such an export of `untrained_run`."""
+
+  def exported(file_format):
+    def make(path):
+      assert export_file(untrained_run, path / "model", file_format)
+
+    return made_once(f"export_{file_format.name}_{file_format.precision}", make) / "model"
+
+  return exported
 
 
 @pytest.fixture(scope="session")
 def saved_detector(export_dir):
   """The export, loaded."""
   return SavedDetector(export_dir)
+
+
+@pytest.fixture(scope="session")
+def anytime_detector(anytime_export_dir):
+  """The export with exits, loaded."""
+  return SavedDetector(anytime_export_dir)
 
 
 _SMALL = DetectorConfig(
@@ -150,27 +199,39 @@ def _train(name: str, root: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def trained_detector(tmp_path_factory, worker_id):
+def trained_run(made_once):
+  """Returns a function from a name in `_TRAINABLE` to its trained run folder, in float32."""
+
+  def trained(name):
+    return RunFolder(made_once(f"trained_{name}", lambda path: _train(name, path)) / "run")
+
+  return trained
+
+
+@pytest.fixture(scope="session")
+def trained_file(trained_run, made_once):
+  """Returns a function from a name and a `FileFormat` to such an export of `trained_run`."""
+
+  def exported(name, file_format):
+    def make(path):
+      assert export_file(trained_run(name), path / "model", file_format)
+
+    folder = f"trained_{name}_{file_format.name}_{file_format.precision}"
+    return made_once(folder, make) / "model"
+
+  return exported
+
+
+@pytest.fixture(scope="session")
+def trained_detector(trained_run, made_once):
   """Returns a function from a name in `_TRAINABLE` and what a run computes in to such a run.
 
   It was trained in float32 in any case. The function returns run folder, dataset and evaluation on
-  16 drawn images, those that it was trained on. The run folder belongs to the process, the training
-  to all of them.
+  16 drawn images, those that it was trained on.
   """
-  base = tmp_path_factory.getbasetemp()
-  shared = base if worker_id == "master" else base.parent
 
-  @functools.cache
-  def trained(name, compute_dtype="float32"):
-    root = shared / "trained" / name
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("w") as lock:
-      fcntl.flock(lock, fcntl.LOCK_EX)
-      if not (root / "done").exists():
-        _train(name, root)
-        (root / "done").touch()
-    folder = RunFolder(tmp_path_factory.mktemp("trained") / "run")
-    shutil.copytree(root / "run", folder.path)
+  def evaluate(name, compute_dtype, path):
+    folder = RunFolder(shutil.copytree(trained_run(name).path, path / "run"))
     experiment, _ = folder.load()
     training = dataclasses.replace(experiment.training, compute_dtype=compute_dtype)
     experiment = dataclasses.replace(experiment, training=training)
@@ -183,6 +244,15 @@ def trained_detector(tmp_path_factory, worker_id):
       tf_keras.mixed_precision.set_global_policy("float32")
     assert evaluation.metrics["AP"] > 0.3
     folder.evaluation_file.write_text(evaluation.to_json())
+
+  @functools.cache
+  def trained(name, compute_dtype="float32"):
+    path = made_once(
+      f"trained_{name}_{compute_dtype}", functools.partial(evaluate, name, compute_dtype)
+    )
+    folder = RunFolder(path / "run")
+    _, dataset = open_dataset(folder.load()[0])
+    evaluation = EvaluationResult(**json.loads(folder.evaluation_file.read_text()))
     return folder, dataset, evaluation
 
   return trained

@@ -39,6 +39,10 @@ class Detections:
     category_ids: int64 [n], the dataset's own.
     labels: names of the classes, n of them.
     exit_number: the exit taken, where a budget chose it; else None.
+    expected_ms: with a budget, milliseconds that all images of the request take at that exit, by
+      the times measured at export: more than the budget where not even the first exit is fast
+      enough. The network and waiting at the server come on top. None without a budget, and from
+      exports that do not tell.
   """
 
   boxes: np.ndarray
@@ -47,6 +51,7 @@ class Detections:
   category_ids: np.ndarray
   labels: tuple[str, ...]
   exit_number: int | None = None
+  expected_ms: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +112,8 @@ class DetectionClient:
       encoded: JPEG or PNG images, of any and of mixed sizes. They are sent together; when the
         server refuses them, halves of them, until those that it cannot read are alone.
       exit_number: of an anytime detector; None takes the last.
-      budget_ms: milliseconds for all images together, by which the server chooses the exit.
+      budget_ms: milliseconds for all images together, by which the server chooses the exit; see
+        `Detections.expected_ms` for whether it is met.
 
     Returns:
       One for each image, in order.
@@ -242,7 +248,7 @@ class DetectionClient:
 
 
 def _detections(outputs: Mapping[str, np.ndarray], num_images: int) -> list[Detections]:
-  names = [field.name for field in dataclasses.fields(Detections)][:-1]
+  names = [field.name for field in dataclasses.fields(Detections)][:-2]
   is_whole = {*names, "num_detections"} <= set(outputs)
   if (
     not is_whole
@@ -255,7 +261,8 @@ def _detections(outputs: Mapping[str, np.ndarray], num_images: int) -> list[Dete
     values = {name: outputs[name][image, :count] for name in names}
     values["labels"] = tuple(values["labels"].tolist())
     exit_number = int(outputs["exit"][image]) if "exit" in outputs else None
-    rows.append(Detections(**values, exit_number=exit_number))
+    expected_ms = float(outputs["expected_ms"][image]) if "expected_ms" in outputs else None
+    rows.append(Detections(**values, exit_number=exit_number, expected_ms=expected_ms))
   return rows
 
 

@@ -25,6 +25,7 @@ _TYPES = {
   "labels": np.str_,
   "num_detections": np.int32,
   "exit": np.int32,
+  "expected_ms": np.float32,
 }
 
 # TensorFlow Serving has one status for each of TensorFlow's codes; proxies add 502 and their own.

@@ -37,11 +37,13 @@ class DetectedImage:
     encoded: the image as the detector got it.
     detections: `boxes` float32 [n, 4] as (ymin, xmin, ymax, xmax) in pixels, `scores` float32 [n]
       best first, `classes` int32 [n] class indices, `category_ids` int64 [n].
+    exit_number: the exit taken, where a budget chose it; else None.
   """
 
   source: InputImage | Frame
   encoded: EncodedImage
   detections: Mapping[str, np.ndarray]
+  exit_number: int | None = None
 
 
 # Takes encoded images and gives what a `SavedDetector` gives.
@@ -96,7 +98,8 @@ def detect_images(
   while batch := list(itertools.islice(images, batch_size)):
     outputs = detect([encoded.data for _, encoded in batch])
     for row, (source, encoded) in enumerate(batch):
-      yield DetectedImage(source, encoded, _rows(outputs, row))
+      exit_number = int(outputs["exit"][row]) if "exit" in outputs else None
+      yield DetectedImage(source, encoded, _rows(outputs, row), exit_number)
 
 
 def detect_one(
@@ -117,6 +120,11 @@ def result_rows(image: DetectedImage) -> list[dict]:
       found["category_ids"].tolist(), corners.tolist(), found["scores"].tolist(), strict=True
     )
   ]
+
+
+def exit_row(image: DetectedImage) -> dict[str, int]:
+  """Returns what is written down of the exit that a budget chose for an image; else nothing."""
+  return {} if image.exit_number is None else {"exit": image.exit_number}
 
 
 def _rows(outputs: Mapping[str, np.ndarray], image: int) -> dict[str, np.ndarray]:

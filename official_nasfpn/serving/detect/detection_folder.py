@@ -3,7 +3,8 @@
 OUT/request.json      what was asked for; the same request finds its answer here
 OUT/NAME.jpg, .png    the images with boxes
 OUT/NAME.mp4, .jsonl  the videos with boxes, and what was found in each frame (`video_detection.py`)
-OUT/images.json       image ids, files and pictures; videos; the files that were skipped, and why
+OUT/images.json       image ids, files and pictures; videos; the files that were skipped, and why;
+                      with a budget, whether it is met, and the exit taken of every image
 OUT/evaluation.json   AP, where annotations were given
 OUT/detections.json   COCO results of the images, written last: where it is, the folder is complete
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.serving.detect.budget import BudgetUse
 from official_nasfpn.serving.detectors.loading import fingerprint
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 
@@ -57,6 +59,7 @@ class DetectionSummary:
     num_drawn: boxes drawn on all of these.
     skipped: files that are no whole images or videos, and why.
     evaluation: where annotations were given.
+    budget: what a budget bought for the largest batch; None without one.
     is_new: False where the folder held all of this already.
   """
 
@@ -66,23 +69,22 @@ class DetectionSummary:
   num_drawn: int
   skipped: tuple[tuple[str, str], ...]
   evaluation: EvaluationResult | None
+  budget: BudgetUse | None
   is_new: bool
 
 
-def claim(output_dir: Path, request: DetectionRequest) -> bool:
-  """Makes a folder that of a request.
+def holds_answer(output_dir: Path, request: DetectionRequest, batch_size: int) -> bool:
+  """Returns whether a folder holds the answer to a request already; writes nothing.
 
   Args:
     output_dir: new, or filled by the same request.
     request: what to do.
-
-  Returns:
-    Whether the folder holds the answer already.
+    batch_size: images sent to the detector together; it matters where they share a budget.
 
   Raises:
-    UserError: it holds something else, or cannot be written.
+    UserError: it holds something else.
   """
-  wanted = _to_json(request)
+  wanted = _to_json(request, batch_size)
   file = output_dir / "request.json"
   if file.is_file():
     try:
@@ -100,10 +102,18 @@ def claim(output_dir: Path, request: DetectionRequest) -> bool:
     raise UserError(
       f"{output_dir} exists and holds something else. Give --output_dir a new folder."
     )
+  return False
+
+
+def claim(output_dir: Path, request: DetectionRequest, batch_size: int) -> None:
+  """Makes a folder that of a request, once `holds_answer` has said that it may be.
+
+  Raises:
+    UserError: it cannot be written.
+  """
   with output_errors(output_dir):
     output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(file, wanted)
-  return False
+    write_json(output_dir / "request.json", _to_json(request, batch_size))
 
 
 def read_summary(
@@ -123,6 +133,7 @@ def read_summary(
     evaluation = EvaluationResult(**json.loads(file.read_text(encoding="utf-8")))
   # Folders from before there were videos have no list of them.
   videos = images.get("videos", [])
+  budget = images.get("budget")
   return DetectionSummary(
     num_images=len(images["images"]),
     num_videos=len(videos),
@@ -131,6 +142,7 @@ def read_summary(
     + sum(video["num_drawn"] for video in videos),
     skipped=tuple((row["file"], row["reason"]) for row in images["skipped"]),
     evaluation=evaluation,
+    budget=BudgetUse(**budget) if budget else None,
     is_new=is_new,
   )
 
@@ -149,13 +161,15 @@ def output_errors(output_dir: Path) -> Iterator[None]:
     yield
 
 
-def _to_json(request: DetectionRequest) -> dict:
+def _to_json(request: DetectionRequest, batch_size: int) -> dict:
   """Returns what makes two requests the same; files count by path, size and time."""
 
   def file(path: Path) -> list:
     status = path.stat()
     return [str(path.absolute()), status.st_size, status.st_mtime_ns]
 
+  # Only those who share a budget are served otherwise in another company.
+  shared = {} if request.budget_ms is None else {"batch_size": batch_size}
   return {
     "saved_model": str(request.saved_model.absolute()),
     "saved_model_sha256": fingerprint(request.saved_model),
@@ -166,4 +180,5 @@ def _to_json(request: DetectionRequest) -> dict:
     "all_exits": request.all_exits,
     "compare": request.compare,
     "images": [file(path) for path in request.images],
+    **shared,
   }

@@ -1,5 +1,6 @@
 """One run of `detect`: images and videos to pictures, COCO results and AP."""
 
+import dataclasses
 import functools
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -11,18 +12,21 @@ from official_nasfpn.data.drawing import MIN_SIDE, draw_detections, side_by_side
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
+from official_nasfpn.serving.detect.budget import use_of_budget
 from official_nasfpn.serving.detect.detection import (
   Detect,
   DetectedImage,
   InputImage,
   detect_files,
   detect_one,
+  exit_row,
   result_rows,
 )
 from official_nasfpn.serving.detect.detection_folder import (
   DetectionRequest,
   DetectionSummary,
   claim,
+  holds_answer,
   output_errors,
   read_summary,
   write_json,
@@ -55,13 +59,13 @@ def run_detection(
     raise UserError("Nothing to compare with: give --annotations, a COCO JSON of the images.")
   truth = GroundTruth(request.annotations) if request.annotations else None
   images, videos = _inputs(request, truth)
-  if claim(output_dir, request):
+  if holds_answer(output_dir, request, batch_size):
     return read_summary(output_dir, request.score_threshold)
   detector = load_detector(request.saved_model)
-  if request.all_exits and not detector.exits:
-    raise UserError(f"{detector.path} has one exit only, so there is nothing to draw beside it.")
+  _check_exits(detector, request)
   if truth:
     truth.check_categories(detector.label_map)
+  claim(output_dir, request, batch_size)
 
   paths = [*(image.path for image in images), *videos]
   pictures = dict(zip(paths, (output_dir / name for name in picture_names(paths)), strict=True))
@@ -75,9 +79,12 @@ def run_detection(
     )
     if not image_rows and not video_rows:
       raise UserError(f"None of the {len(paths)} files is an image or a video that can be read.")
-    write_json(
-      output_dir / "images.json", {"images": image_rows, "videos": video_rows, "skipped": skipped}
-    )
+    content = {"images": image_rows, "videos": video_rows, "skipped": skipped}
+    if request.budget_ms is not None:
+      most = max(len(image_rows), *(row["num_frames"] for row in video_rows), 1)
+      use = use_of_budget(detector.exit_latency, request.budget_ms, min(batch_size, most))
+      content["budget"] = dataclasses.asdict(use)
+    write_json(output_dir / "images.json", content)
     if truth:
       evaluation = truth.evaluate(results, sizes, detector.label_map)
       write_text(output_dir / "evaluation.json", evaluation.to_json())
@@ -135,7 +142,8 @@ def _detect_images(
       id_, picture = found.source.id, pictures[found.source.path]
       draw(found).save(picture, **({"quality": 92} if picture.suffix == ".jpg" else {}))
       results += [{"image_id": id_, **row} for row in result_rows(found)]
-      rows.append({"id": id_, "file": str(found.source.path), "picture": picture.name})
+      row = {"id": id_, "file": str(found.source.path), "picture": picture.name}
+      rows.append({**row, **exit_row(found)})
       sizes[id_] = (found.encoded.width, found.encoded.height)
       bar.update()
   return rows, results, sizes
@@ -164,6 +172,17 @@ def _detect_videos(
     row = {"file": str(video), "picture": picture.name, "results": results_file(picture).name}
     rows.append({**row, "num_frames": summary.num_frames, "num_drawn": summary.num_drawn})
   return rows
+
+
+def _check_exits(detector: ExportedDetector, request: DetectionRequest) -> None:
+  """Refuses an exit that is not there, and a choice where there is none."""
+  if request.all_exits and not detector.exits:
+    raise UserError(f"{detector.path} has one exit only, so there is nothing to draw beside it.")
+  if request.budget_ms is not None and not detector.exits:
+    raise UserError(f"{detector.path} has one exit only, so a budget has nothing to choose from.")
+  if request.exit is not None and request.exit not in detector.exits:
+    has = f"the exits {', '.join(map(str, detector.exits))}" if detector.exits else "one exit only"
+    raise UserError(f"There is no exit {request.exit}: {detector.path} has {has}.")
 
 
 def _choose(detector: ExportedDetector, request: DetectionRequest) -> Detect:

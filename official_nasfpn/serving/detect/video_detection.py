@@ -5,8 +5,8 @@ NAME.jsonl  a line of JSON for each frame, written last: where it is, the video 
 
     {"frame": 12, "seconds": 0.48, "detections": [{"category_id": 4, "bbox": [...], "score": 0.9}]}
 
-Frames count from 0; `bbox` is (x, y, width, height) in pixels, as in COCO's results. Lines, because
-hours of video need not fit into memory.
+With a budget there is `"exit"`, the one taken. Frames count from 0; `bbox` is (x, y, width, height)
+in pixels, as in COCO's results. Lines, because hours of video need not fit into memory.
 """
 
 import json
@@ -21,6 +21,7 @@ from official_nasfpn.serving.detect.detection import (
   Detect,
   DetectedImage,
   detect_images,
+  exit_row,
   result_rows,
 )
 from official_nasfpn.serving.detect.video_files import VideoReader, VideoWriter
@@ -75,6 +76,7 @@ def detect_video(
         row = {
           "frame": found.source.number,
           "seconds": found.source.seconds,
+          **exit_row(found),
           "detections": result_rows(found),
         }
         lines.write(json.dumps(row) + "\n")

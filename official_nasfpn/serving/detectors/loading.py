@@ -3,8 +3,9 @@
 import hashlib
 from pathlib import Path
 
+from official_nasfpn.serving.detectors.export_folder import find_saved_model
 from official_nasfpn.serving.detectors.file_detector import FileDetector
-from official_nasfpn.serving.detectors.saved_detector import SavedDetector, find_saved_model
+from official_nasfpn.serving.detectors.saved_detector import SavedDetector
 
 ExportedDetector = SavedDetector | FileDetector
 

@@ -30,7 +30,13 @@ classes         int32 [batch, D]       class index, position in label_map.json f
 category_ids    int64 [batch, D]       the dataset's own ids
 labels          string [batch, D]      names of the classes
 num_detections  int32 [batch]
-exit            int32 [batch]          the exit taken; `detect_within` alone
+
+and `detect_within` alone
+
+exit            int32 [batch]          the exit taken
+expected_ms     float32 [batch]        milliseconds of the whole batch at that exit, by the times
+                                       measured at export (nine of ten are faster); more than the
+                                       budget where not even the first exit is fast enough
 
 but `without_nms` gives what non-maximum suppression would choose from, with A anchors: boxes
 float32 [batch, A, 4] in pixels of its input and scores float32 [batch, A, classes].

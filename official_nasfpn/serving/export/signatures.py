@@ -80,7 +80,12 @@ def detection_signatures(
       position, [lambda number=number: detect(prepared, number) for number in detector.exits]
     )
     chosen = tf.gather(tf.constant(detector.exits), position)
-    return {**outputs, "exit": tf.fill([batch], chosen)}
+    expected_ms = tf.gather(exit_latency_ms, position) * tf.cast(batch, tf.float32)
+    return {
+      **outputs,
+      "exit": tf.fill([batch], chosen),
+      "expected_ms": tf.fill([batch], expected_ms),
+    }
 
   def without_nms(images: tf.Tensor) -> dict[str, tf.Tensor]:
     finite = tf.reduce_all(tf.math.is_finite(images), axis=[1, 2, 3])

@@ -17,7 +17,6 @@ import official_nasfpn
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.client.client import DetectionClient, Detections, Refusal, ServingError
 from official_nasfpn.serving.client.transport import one_line
-from official_nasfpn.serving.detectors.saved_detector import SavedDetector
 from tests.cutting_relay import cutting_relay
 from tests.serving.client.model_server import ModelServer, failing, wait
 
@@ -39,8 +38,8 @@ def ports(model):
 
 
 @pytest.fixture(scope="module")
-def local(anytime_export_dir):
-  return SavedDetector(anytime_export_dir)
+def local(anytime_detector):
+  return anytime_detector
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +105,7 @@ def test_images_of_mixed_sizes_give_what_they_give_without_a_server(connect, loc
   for image, detections in enumerate(found):
     assert_same(detections, expected, image)
     assert detections.exit_number is None
+    assert detections.expected_ms is None
 
 
 def test_a_version_can_be_named(connect, local, jpeg):
@@ -123,6 +123,9 @@ def test_each_exit(connect, local, jpeg):
 def test_a_budget_chooses_the_exit(connect, local, jpeg, budget, exit_number):
   (found,) = connect().detect([jpeg(300, 200)], budget_ms=budget)
   assert found.exit_number == exit_number
+  expected_ms = local.exit_latency[exit_number - 1]["p90_ms"]
+  assert found.expected_ms == pytest.approx(expected_ms, rel=1e-5)
+  assert (found.expected_ms <= budget) == (budget > 0)
   assert_same(found, local([jpeg(300, 200)], exit_number))
 
 

@@ -1,5 +1,6 @@
 """Image files to pictures and COCO results, through an export."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -214,6 +215,50 @@ def test_an_exit_and_a_budget_are_taken(anytime_export_dir, images, tmp_path):
   assert scores("last") == pytest.approx(scores("leisure", budget_ms=1e6), abs=1e-5)
   with pytest.raises(UserError, match="There is no exit 7"):
     scores("none", exit=7)
+
+
+def test_a_budget_says_whether_it_is_met_and_which_exit_it_bought(
+  anytime_export_dir, anytime_detector, images, tmp_path
+):
+  latency = anytime_detector.exit_latency
+  hurry = dataclasses.replace(
+    one_image(anytime_export_dir, images, budget_ms=0.5),
+    images=(images / "a.jpg", images / "b.png"),
+  )
+  summary = run_detection(hurry, tmp_path / "hurry", batch_size=2)
+  assert (summary.budget.is_met, summary.budget.exit, summary.budget.batch_size) == (False, 1, 2)
+  assert summary.budget.expected_ms == pytest.approx(2 * latency[0]["p90_ms"])
+  written = read(tmp_path / "hurry" / "images.json")
+  assert written["budget"] == dataclasses.asdict(summary.budget)
+  assert [row["exit"] for row in written["images"]] == [1, 1]
+  assert run_detection(hurry, tmp_path / "hurry", batch_size=2).budget == summary.budget
+  # Images share the budget of their batch, so other batches are another question.
+  with pytest.raises(UserError, match=r"other detections \(batch_size differ\)"):
+    run_detection(hurry, tmp_path / "hurry", batch_size=1)
+
+  leisure = dataclasses.replace(hurry, budget_ms=1e6)
+  summary = run_detection(leisure, tmp_path / "leisure", batch_size=8)
+  assert (summary.budget.is_met, summary.budget.exit, summary.budget.batch_size) == (True, 3, 2)
+  written = read(tmp_path / "leisure" / "images.json")
+  assert [row["exit"] for row in written["images"]] == [3, 3]
+  plain = run_detection(one_image(anytime_export_dir, images), tmp_path / "plain")
+  assert plain.budget is None
+  assert "budget" not in read(tmp_path / "plain" / "images.json")
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"budget_ms": 20.0}, "has one exit only, so a budget has nothing to choose from"),
+    ({"exit": 1}, "There is no exit 1: .* has one exit only"),
+  ],
+)
+def test_a_choice_that_is_not_there_claims_no_folder(
+  export_dir, images, tmp_path, settings, message
+):
+  with pytest.raises(UserError, match=message):
+    run_detection(one_image(export_dir, images, **settings), tmp_path / "out")
+  assert not (tmp_path / "out").exists()
 
 
 def test_exits_and_annotations_are_drawn_side_by_side(

@@ -10,8 +10,7 @@ from PIL import Image
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detectors.loading import load_detector
 from official_nasfpn.serving.detectors.onnx_detector import OnnxDetector
-from official_nasfpn.serving.detectors.saved_detector import SavedDetector
-from official_nasfpn.serving.export.model_file import FileFormat, export_file
+from official_nasfpn.serving.export.model_file import FileFormat
 
 
 def encode(image, format_="JPEG", **options):
@@ -21,12 +20,10 @@ def encode(image, format_="JPEG", **options):
 
 
 @pytest.fixture(scope="module", params=["saved_model", "onnx", "tflite"])
-def detector(request, untrained_run, saved_detector, tmp_path_factory):
+def detector(request, saved_detector, exported_file):
   if request.param == "saved_model":
     return saved_detector
-  path = tmp_path_factory.mktemp("export") / request.param
-  export_file(untrained_run, path, FileFormat(request.param))
-  return load_detector(path)
+  return load_detector(exported_file(FileFormat(request.param)))
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +169,8 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
   return bytes(data)
 
 
-def test_exits_refuse_alike(anytime_export_dir, photo):
-  detector = SavedDetector(anytime_export_dir)
+def test_exits_refuse_alike(anytime_detector, photo):
+  detector = anytime_detector
   images = [encode(photo(90, 60)), b"text"]
   with pytest.raises(UserError, match=r"^Image 1 of 2"):
     detector(images, exit_number=1)

@@ -12,29 +12,33 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from official_nasfpn.data.preprocessing import fit_pixels
 from official_nasfpn.serving.detectors.saved_detector import SavedDetector
-from official_nasfpn.serving.export.model_file import FileFormat, export_file
+from official_nasfpn.serving.export.model_file import FileFormat
 from official_nasfpn.serving.export.saved_model import export_run
+from official_nasfpn.training.experiment import open_dataset
 from tests.serving.agreement import assert_same_detections, of_image
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", params=["R-10", "NAS-FPNLite"])
-def trained(request, trained_detector):
-  """A run folder and the drawn images that it knows."""
-  folder, dataset, _ = trained_detector(request.param)
-  return folder, sorted(dataset.images_dir("val").iterdir())[:4]
+def trained(request):
+  """The name of a trained detector."""
+  return request.param
 
 
 @pytest.fixture(scope="module")
-def export(trained, tmp_path_factory):
-  return export_run(trained[0], tmp_path_factory.mktemp("export") / "model").path
+def export(trained, trained_run, made_once):
+  run = trained_run(trained)
+  return made_once(f"trained_{trained}_export", lambda path: export_run(run, path / "model")) / (
+    "model/1"
+  )
 
 
 @pytest.fixture(scope="module")
-def images(trained):
-  """The images as files and as uint8 [height, width, 3]."""
-  _, files = trained
+def images(trained, trained_run):
+  """Images that the detector knows, as files and as uint8 [height, width, 3]."""
+  _, dataset = open_dataset(trained_run(trained).load()[0])
+  files = sorted(dataset.images_dir("val").iterdir())[:4]
   return files, [tf.io.decode_image(file.read_bytes(), channels=3).numpy() for file in files]
 
 
@@ -130,10 +134,10 @@ class TestProgramInC:
     assert_same_detections(found, expected[0])
 
 
-def test_onnx_runtime_with_nms(trained, images, expected, tmp_path):
+def test_onnx_runtime_with_nms(trained, trained_file, images, expected):
   onnxruntime = pytest.importorskip("onnxruntime")
-  export_file(trained[0], tmp_path / "onnx", FileFormat("onnx"))
-  session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
+  path = trained_file(trained, FileFormat("onnx"))
+  session = onnxruntime.InferenceSession(path / "model.onnx")
   names = [output.name for output in session.get_outputs()]
   for image, ours in zip(images[1], expected, strict=True):
     # Twice the same: any batch.
@@ -160,10 +164,10 @@ def test_openvino_without_nms(export, images):
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_litert_with_nms(trained, images, expected, tmp_path, precision):
+def test_litert_with_nms(trained, trained_file, images, expected, precision):
   interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-  export_file(trained[0], tmp_path / "lite", FileFormat("tflite", precision))
-  run = interpreter.Interpreter(str(tmp_path / "lite" / "model.tflite")).get_signature_runner()
+  path = trained_file(trained, FileFormat("tflite", precision))
+  run = interpreter.Interpreter(str(path / "model.tflite")).get_signature_runner()
   size = tuple(run.get_input_details()["images"]["shape"][1:3].tolist())
   for image, ours in zip(images[1], expected, strict=True):
     fitted, scaled = fit_pixels(tf.constant(image), size)

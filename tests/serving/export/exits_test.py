@@ -11,14 +11,13 @@ from official_nasfpn.data.preprocessing import normalize
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.anchors import flat_anchors
 from official_nasfpn.modeling.detections import detect_boxes
-from official_nasfpn.serving.detectors.saved_detector import SavedDetector
 from official_nasfpn.serving.export.restore import restore_detector
 from official_nasfpn.serving.export.warm_up import WARM_UP_FILE
 
 
 @pytest.fixture(scope="module")
-def anytime(anytime_export_dir):
-  return SavedDetector(anytime_export_dir)
+def anytime(anytime_detector):
+  return anytime_detector
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +78,7 @@ def test_a_budget_buys_the_last_exit_that_it_can(model, png, budget, batch, expe
     image_bytes=images, budget_ms=tf.constant([budget], tf.float32)
   )
   assert found["exit"].numpy().tolist() == [expected] * batch
+  assert found["expected_ms"].numpy().tolist() == [10.0 * expected * batch] * batch
   alone = model.signatures[f"exit_{expected}"](image_bytes=images)
   np.testing.assert_allclose(found["scores"], alone["scores"], atol=1e-6)
 

@@ -1,7 +1,7 @@
 """Exports of one file, for ONNX Runtime and for LiteRT: what they hold, and what is refused."""
 
-import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,11 +9,8 @@ import tensorflow as tf
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detectors.loading import load_detector
-from official_nasfpn.serving.detectors.saved_detector import SavedDetector
 from official_nasfpn.serving.export.check import check_export
 from official_nasfpn.serving.export.model_file import FileFormat, export_file
-from official_nasfpn.training import runner
-from official_nasfpn.training.strategies import build_strategy
 from tests.serving.agreement import of_image
 
 FORMATS = [
@@ -25,18 +22,15 @@ FORMATS = [
 
 
 @pytest.fixture(scope="module")
-def onnx_dir(untrained_run, tmp_path_factory):
-  path = tmp_path_factory.mktemp("onnx") / "model"
-  assert export_file(untrained_run, path, FileFormat("onnx"))
-  return path
+def onnx_dir(exported_file):
+  return exported_file(FileFormat("onnx"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file_format", FORMATS, ids=str)
-def test_the_ap_is_that_of_the_training(trained_detector, tmp_path, file_format):
+def test_the_ap_is_that_of_the_training(trained_detector, trained_file, file_format):
   folder, _, evaluation = trained_detector("NAS-FPNLite")
-  export_file(folder, tmp_path / "model", file_format)
-  check = check_export(tmp_path / "model", folder)
+  check = check_export(trained_file("NAS-FPNLite", file_format), folder)
   assert check.result.num_images == evaluation.num_images
   # In integers after 16 calibration images; on BCCD it is a hundredth at most (docs/results.md).
   allowed = {"float32": 0.001, "float16": 0.02, "int8": 0.05}[file_format.precision]
@@ -46,25 +40,20 @@ def test_the_ap_is_that_of_the_training(trained_detector, tmp_path, file_format)
 
 @pytest.mark.slow
 def test_a_run_in_bfloat16_is_exported_in_float32(trained_detector, tmp_path):
-  folder, dataset, evaluation = trained_detector("R-10", "mixed_bfloat16")
+  folder, _, evaluation = trained_detector("R-10", "mixed_bfloat16")
   export_file(folder, tmp_path / "model", FileFormat("onnx"))
   # Nothing but bfloat16's rounding lies between it and the run's own evaluation,
   check = check_export(tmp_path / "model", folder)
   assert check.result.num_images == evaluation.num_images
   assert f"{evaluation.metrics['AP']:.4f}" in check.table()
   # and not even that between it and the same weights in float32.
-  experiment, _ = folder.load()
-  training = dataclasses.replace(experiment.training, compute_dtype="float32")
-  experiment = dataclasses.replace(experiment, training=training)
-  strategy = build_strategy("one_device", None)
-  in_float32 = runner.evaluate(experiment, dataset, folder, strategy)
+  _, _, in_float32 = trained_detector("R-10", "float32")
   assert check.result.metrics["AP"] == pytest.approx(in_float32.metrics["AP"], abs=0.001)
 
 
 @pytest.mark.parametrize("file_format", FORMATS[:2], ids=lambda f: f.name)
-def test_called_as_a_saved_model_is(untrained_run, saved_detector, photo, tmp_path, file_format):
-  export_file(untrained_run, tmp_path / "model", file_format)
-  detector = load_detector(tmp_path / "model")
+def test_called_as_a_saved_model_is(exported_file, saved_detector, photo, file_format):
+  detector = load_detector(exported_file(file_format))
   encoded = [
     tf.io.encode_png(np.asarray(photo(*size))).numpy() for size in [(256, 128), (90, 300), (1, 1)]
   ]
@@ -85,10 +74,9 @@ def test_called_as_a_saved_model_is(untrained_run, saved_detector, photo, tmp_pa
     detector(encoded, 1)
 
 
-def test_litert_keeps_no_box_twice(untrained_run, tmp_path):
+def test_litert_keeps_no_box_twice(exported_file):
   interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-  export_file(untrained_run, tmp_path / "model", FileFormat("tflite"))
-  file = str(tmp_path / "model" / "model.tflite")
+  file = str(exported_file(FileFormat("tflite")) / "model.tflite")
   run = interpreter.Interpreter(file).get_signature_runner()
   # Of an image that takes a corner of the input, the boxes of most anchors have no area left.
   images = np.random.default_rng(0).uniform(0, 255, [1, 128, 256, 3]).astype(np.float32)
@@ -100,14 +88,14 @@ def test_litert_keeps_no_box_twice(untrained_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_early_exit(anytime_run, anytime_export_dir, photo, tmp_path):
+def test_an_early_exit(anytime_run, anytime_detector, photo, tmp_path):
   encoded = [tf.io.encode_png(np.asarray(photo(256, 128))).numpy()]
-  saved = SavedDetector(anytime_export_dir)
   for number in (1, 3):
     path = tmp_path / str(number)
     export_file(anytime_run, path, FileFormat("onnx", exit=number))
     found, expected = (
-      of_image(outputs, 0) for outputs in (load_detector(path)(encoded), saved(encoded, number))
+      of_image(outputs, 0)
+      for outputs in (load_detector(path)(encoded), anytime_detector(encoded, number))
     )
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-5)
   sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("1", "3")]
@@ -169,8 +157,8 @@ def test_what_cannot_be_made_is_refused(untrained_run, run_copy, change_detector
 
 
 @pytest.mark.parametrize("file_format", FORMATS[:2], ids=lambda f: f.name)
-def test_a_damaged_file_is_named(onnx_dir, untrained_run, tmp_path, file_format):
-  export_file(untrained_run, tmp_path / "model", file_format)
+def test_a_damaged_file_is_named(exported_file, tmp_path, file_format):
+  shutil.copytree(exported_file(file_format), tmp_path / "model")
   (file,) = (tmp_path / "model").glob("model.*")
   file.write_bytes(file.read_bytes()[:1000])
   with pytest.raises(UserError, match=r"is damaged: .* Export it again\."):

@@ -1,0 +1,41 @@
+"""Serves an export on this machine, by the REST API of TensorFlow Serving: for trying, no Docker.
+
+    nasfpn serve --saved_model EXPORT --name cells
+
+Then `http://127.0.0.1:8501/v1/models/cells` is what TensorFlow Serving would have there, for the
+client in `official_nasfpn.serving` and for curl; it says how to call it. SavedModels have all their
+signatures, exports for ONNX Runtime and LiteRT the one that takes encoded images. It computes one
+request at a time and knows one version; in production let TensorFlow Serving have the folder.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from official_nasfpn.errors import refuse_positional_arguments, run_program
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("saved_model", None, "Folder that export wrote, in any format.")
+flags.DEFINE_string(
+  "host", "127.0.0.1", "Address to serve at; with 0.0.0.0 other machines can use the model, too."
+)
+flags.DEFINE_integer(
+  "port", 8501, "Port to serve at; 0 takes a free one.", lower_bound=0, upper_bound=65535
+)
+flags.DEFINE_string("name", "model", "Name of the model in the URL.")
+flags.DEFINE_integer(
+  "max_request_mb", 128, "Larger requests are refused, in MB.", lower_bound=1, upper_bound=2048
+)
+flags.mark_flag_as_required("saved_model")
+
+
+def main(argv: list[str]) -> None:
+  refuse_positional_arguments(argv)
+  from official_nasfpn.serving.server.running import run_server
+
+  run_server(Path(FLAGS.saved_model), FLAGS.host, FLAGS.port, FLAGS.name, FLAGS.max_request_mb)
+
+
+if __name__ == "__main__":
+  run_program(main)

@@ -1,0 +1,64 @@
+"""What became of a budget: the exit that it bought, and whether that is fast enough."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class BudgetUse:
+  """What a budget buys for a batch, by the times measured at export.
+
+  Attributes:
+    budget_ms: milliseconds for the batch.
+    batch_size: its images.
+    exit: the exit taken: the last that is fast enough, or else the first.
+    image_ms: milliseconds of one image at that exit; nine of ten are faster.
+    expected_ms: of the batch.
+    is_met: whether that is within the budget.
+  """
+
+  budget_ms: float
+  batch_size: int
+  exit: int
+  image_ms: float
+  expected_ms: float
+  is_met: bool
+
+  def sentence(self) -> str:
+    """Returns what a person needs to know."""
+    batch = f"a batch of {self.batch_size} images" if self.batch_size > 1 else "an image"
+    times = f"{self.expected_ms:.4g} ms for {batch} (nine of ten are faster, measured at export)"
+    if self.is_met:
+      return f"Exit {self.exit} was taken: {times}, within the budget of {self.budget_ms:g} ms."
+    advice = " A smaller --batch_size leaves more to each image." if self.batch_size > 1 else ""
+    return (
+      f"The budget of {self.budget_ms:g} ms is not met: exit {self.exit}, the first, was taken, "
+      f"and takes {times}.{advice}"
+    )
+
+
+def use_of_budget(
+  exit_latency: Sequence[Mapping[str, float]], budget_ms: float, batch_size: int
+) -> BudgetUse:
+  """Returns what the signature `detect_within` does with a budget.
+
+  Args:
+    exit_latency: as `SavedDetector.exit_latency`.
+    budget_ms: milliseconds for a batch.
+    batch_size: its images.
+  """
+  # In the precision of the graph, which decides.
+  image_ms = np.array([row["p90_ms"] for row in exit_latency], np.float32)
+  expected_ms = image_ms * np.float32(batch_size)
+  affordable = np.flatnonzero(expected_ms <= np.float32(budget_ms))
+  taken = int(affordable[-1]) if affordable.size else 0
+  return BudgetUse(
+    budget_ms=budget_ms,
+    batch_size=batch_size,
+    exit=int(exit_latency[taken]["exit"]),
+    image_ms=float(image_ms[taken]),
+    expected_ms=float(expected_ms[taken]),
+    is_met=bool(affordable.size),
+  )

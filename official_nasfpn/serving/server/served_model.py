@@ -1,0 +1,204 @@
+"""An export as a model server knows it: a name, a version, signatures that are called by name."""
+
+import io
+import json
+import struct
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import json_format
+from PIL import Image, UnidentifiedImageError
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
+
+from official_nasfpn.errors import UserError
+from official_nasfpn.serving.detectors.export_folder import ExportFolder
+from official_nasfpn.serving.detectors.loading import load_detector
+from official_nasfpn.serving.server.rest_json import CODES, InputSpec, ModelError
+
+# Of all images of a request together: as bytes, 0.8 GB. A file of a hundred bytes can claim more.
+_MOST_PIXELS = 1 << 28
+
+_OUTPUTS_OF_FILES = {
+  "boxes": (tf.float32, [None, None, 4]),
+  "scores": (tf.float32, [None, None]),
+  "classes": (tf.int32, [None, None]),
+  "category_ids": (tf.int64, [None, None]),
+  "labels": (tf.string, [None, None]),
+  "num_detections": (tf.int32, [None]),
+}
+
+
+class ServedModel:
+  """One version of one model. What it is asked for that is not there is a `ModelError`.
+
+  Attributes:
+    name: as in the URL.
+    version: of the export.
+    state: one of "LOADING", "AVAILABLE" and others; predictions are made in "AVAILABLE" alone.
+    signatures: what can be called, as TensorFlow describes it.
+  """
+
+  def __init__(self, export: ExportFolder, name: str):
+    """Loads an export.
+
+    Args:
+      export: where it lies.
+      name: to serve it under.
+
+    Raises:
+      UserError: it is damaged, or its runtime is not installed.
+    """
+    self.name = name
+    self.version = export.version
+    self.state = "AVAILABLE"
+    is_file = export.format != "saved_model"
+    self._model = _FileModel(export.path) if is_file else _SavedModelSession(export.path)
+    self.signatures: Mapping[str, SignatureDef] = self._model.signatures
+    # One request at a time keeps within the memory and the processors of one.
+    self._lock = threading.Lock()
+
+  def find(self, name: str, version: int | None) -> None:
+    """Does nothing if a name and a version (None: the newest) are those of this model."""
+    if name != self.name or version not in (None, self.version) or self.state != "AVAILABLE":
+      asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+      raise ModelError("NOT_FOUND", f"Servable not found for request: {asked}")
+
+  def status(self, name: str, version: int | None) -> dict[str, Any]:
+    """Returns TensorFlow Serving's answer about the state of a model."""
+    if name != self.name:
+      raise ModelError("NOT_FOUND", f"Could not find any versions of model {name}")
+    if version not in (None, self.version):
+      raise ModelError("NOT_FOUND", f"Could not find version {version} of model {name}")
+    status = {"error_code": "OK", "error_message": ""}
+    row = {"version": str(self.version), "state": self.state, "status": status}
+    return {"model_version_status": [row]}
+
+  def metadata(self, name: str, version: int | None) -> dict[str, Any]:
+    """Returns TensorFlow Serving's answer about the signatures of a model."""
+    self.find(name, version)
+    definitions = {key: _to_json(signature) for key, signature in self.signatures.items()}
+    return {
+      "model_spec": {"name": name, "signature_name": "", "version": str(self.version)},
+      "metadata": {"signature_def": {"signature_def": definitions}},
+    }
+
+  def inputs_of(self, name: str, version: int | None, signature_name: str) -> dict[str, InputSpec]:
+    """Returns what a signature takes."""
+    self.find(name, version)
+    if signature_name not in self.signatures:
+      text = f'Serving signature name: "{signature_name}" not found in signature def'
+      raise ModelError("INVALID_ARGUMENT", text)
+    inputs = self.signatures[signature_name].inputs
+    return {key: _spec(info) for key, info in inputs.items()}
+
+  def predict(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the outputs of a signature; strings are `bytes` in arrays of objects."""
+    for values in inputs.values():
+      if values.dtype == object:
+        _check_pixels(values)
+    with self._lock:
+      return self._model.run(signature_name, inputs)
+
+
+class _SavedModelSession:
+  """Runs a SavedModel in a session, as TensorFlow Serving does, and so fails in the same words."""
+
+  def __init__(self, path: Path):
+    graph = tf.Graph()
+    try:
+      with graph.as_default():
+        self._session = tf.compat.v1.Session(graph=graph)
+        meta = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+    # Of a damaged file there come errors of TensorFlow, of protobuf and of Python.
+    except Exception as error:
+      reason = str(error).strip().split("\n")[0]
+      raise UserError(f"The SavedModel {path} is damaged: {reason}. Export it again.") from error
+    self.signatures = {
+      name: signature
+      for name, signature in meta.signature_def.items()
+      if not name.startswith("__saved_model")
+    }
+
+  def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    signature = self.signatures[signature_name]
+    try:
+      return self._session.run(
+        {name: info.name for name, info in signature.outputs.items()},
+        {signature.inputs[name].name: values for name, values in inputs.items()},
+      )
+    except tf.errors.OpError as error:
+      # Python's session rewrites what TensorFlow said, which a server passes on.
+      said = error.__context__ if isinstance(error.__context__, tf.errors.OpError) else error
+      raise ModelError(CODES[said.error_code], said.message) from error
+    except ValueError as error:  # A shape that does not fit.
+      raise ModelError("INVALID_ARGUMENT", str(error)) from error
+
+
+class _FileModel:
+  """Runs an export for ONNX Runtime or LiteRT, behind the one signature that it can have."""
+
+  def __init__(self, path: Path):
+    self._detector = load_detector(path)
+    signature = SignatureDef(method_name="tensorflow/serving/predict")
+    signature.inputs["image_bytes"].CopyFrom(_info("image_bytes", tf.string, [None]))
+    for name, (dtype, shape) in _OUTPUTS_OF_FILES.items():
+      signature.outputs[name].CopyFrom(_info(name, dtype, shape))
+    self.signatures = {"serving_default": signature}
+
+  def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    images = list(inputs["image_bytes"])
+    if not images:
+      raise ModelError("INVALID_ARGUMENT", "image_bytes has no image")
+    try:
+      return self._detector(images)
+    except UserError as error:
+      raise ModelError("INVALID_ARGUMENT", str(error)) from error
+
+
+def _check_pixels(images: np.ndarray) -> None:
+  """Refuses images that would fill the memory once they are decoded, by what their headers say."""
+  if sum(_num_pixels(encoded) for encoded in images.flat) > _MOST_PIXELS:
+    raise ModelError(
+      "RESOURCE_EXHAUSTED",
+      f"The images of one request have more than {_MOST_PIXELS:,} pixels together",
+    )
+
+
+def _num_pixels(encoded: bytes) -> int:
+  # Pillow reads further than the header of a PNG, and would not say the size of a damaged one.
+  if encoded.startswith(b"\x89PNG") and len(encoded) >= 24:
+    width, height = struct.unpack(">II", encoded[16:24])
+    return width * height
+  try:
+    with Image.open(io.BytesIO(encoded)) as image:
+      return image.width * image.height
+  except Image.DecompressionBombError:
+    return _MOST_PIXELS + 1
+  # The model itself says what is no image.
+  except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+    return 0
+
+
+def _spec(info: TensorInfo) -> InputSpec:
+  dtype = tf.as_dtype(info.dtype)
+  shape = tf.TensorShape(info.tensor_shape)
+  return InputSpec(
+    np.dtype(object) if dtype == tf.string else np.dtype(dtype.as_numpy_dtype),
+    None if shape.rank is None else tuple(shape.as_list()),
+  )
+
+
+def _info(name: str, dtype: tf.DType, shape: list[int | None]) -> TensorInfo:
+  return TensorInfo(
+    name=f"{name}:0",
+    dtype=dtype.as_datatype_enum,
+    tensor_shape=tf.TensorShape(shape).as_proto(),
+  )
+
+
+def _to_json(signature: SignatureDef) -> dict[str, Any]:
+  return json.loads(json_format.MessageToJson(signature, preserving_proto_field_name=True))
