@@ -22,6 +22,7 @@ import pydantic.dataclasses
 from gin import config_parser
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.recipes import find_recipe
 
 _T = TypeVar("_T")
 _NAMES: dict[type, str] = {}
@@ -51,8 +52,8 @@ def parse(gin_files: Sequence[str | Path] = (), gin_params: Sequence[str] = ()) 
   """Replaces all bindings by those of the files, then of the single parameters, in order.
 
   Args:
-    gin_files: recipes; an `include` in one is looked up beside that file, then from the current
-      directory.
+    gin_files: recipes, as `recipes.find_recipe` takes them; an `include` in one is looked up beside
+      that file, then from the current directory.
     gin_params: single bindings such as `Detector.num_filters = 64`.
 
   Raises:
@@ -62,9 +63,7 @@ def parse(gin_files: Sequence[str | Path] = (), gin_params: Sequence[str] = ()) 
   gin.clear_config()
   macros = _Macros()
   for file in gin_files:
-    path = Path(file)
-    if not path.is_file():
-      raise UserError(f"There is no gin file {str(path)!r}.")
+    path = find_recipe(file)
     _guarded_parse(_with_includes(path), str(path), macros)
   for param in gin_params:
     _guarded_parse(param, "--gin_param", macros)

@@ -1,10 +1,10 @@
 """Prints what a detector costs, by the paper's notation: parameters and multiply-adds by part.
 
 Example:
-  python -m official_nasfpn.describe --model "R-50, 7 @ 256" --image_size 640
-  python -m official_nasfpn.describe --model "R-18, 3 @ 64" --image_size 320 \
+  nasfpn describe --model "R-50, 7 @ 256" --image_size 640
+  nasfpn describe --model "R-18, 3 @ 64" --image_size 320 \
     --architecture runs/search/best_architecture.gin --diagram pyramid.png
-  python -m official_nasfpn.describe --recipe all
+  nasfpn describe --recipe all
 """
 
 import json

@@ -1,6 +1,6 @@
 """Checks whether a search's proxy tells good architectures from bad ones.
 
-    python -m official_nasfpn.proxy_check --gin_file gin/bccd_search.gin \
+    nasfpn proxy_check --gin_file gin/bccd_search.gin \
         --target_gin_param "Training.epochs = 30" --data_dir DATA --output_dir CHECK
 
 Trains architectures on the proxy, with several seeds, and on a longer target; prints how well the

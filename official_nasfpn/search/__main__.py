@@ -1,4 +1,4 @@
-"""Searches for a feature pyramid: `python -m official_nasfpn.search --gin_file R --search_dir D`.
+"""Searches for a feature pyramid: `nasfpn search --gin_file R --search_dir D`.
 
 The same command continues a search that was interrupted, and shows the result of one that is
 finished; `--search_dir D --status` shows at any time what has been found.
@@ -18,6 +18,7 @@ from official_nasfpn import configuration
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
+from official_nasfpn.search.algorithms.making import check_algorithm
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import begun_store, run_search
 from official_nasfpn.search.planning import plan_of
@@ -54,7 +55,7 @@ _LAUNCHER = flags.DEFINE_enum(
   "local",
   LAUNCHERS,
   "What keeps workers running: this machine; a Ray cluster; or nothing, when a batch system or a "
-  "person starts `python -m official_nasfpn.worker` wherever it is to run.",
+  "person starts `nasfpn worker` wherever it is to run.",
 )
 _NUM_WORKERS = flags.DEFINE_integer(
   "num_workers",
@@ -116,15 +117,15 @@ def main(argv: list[str]) -> None:
     _print_measured_plan(proxy_recipe, config, space)
     return
   recipe = _as_text(proxy_recipe, config, space)
+  check_algorithm(config)
+  store_url = without_password(parse_url(_STORE.value)) if _STORE.value else None
   make_launcher = _launcher_maker(search_dir)
   # The controller's network is small, and the cores are the workers'.
   os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
   try:
     with storage.exclusive(search_dir):
       settle_recipe(recipe, search_dir, lambda path: _as_text(*_read_recipe([path])))
-      storage.settle_store(
-        search_dir, without_password(parse_url(_STORE.value)) if _STORE.value else None
-      )
+      storage.settle_store(search_dir, store_url)
       events = EventLog(search_dir / "events")
 
       def write_events(store: TrialStore) -> None:

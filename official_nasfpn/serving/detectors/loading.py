@@ -3,10 +3,13 @@
 import hashlib
 from pathlib import Path
 
+from official_nasfpn.installation import require
 from official_nasfpn.serving.detectors.file_detector import FileDetector
 from official_nasfpn.serving.detectors.saved_detector import SavedDetector, find_saved_model
 
 ExportedDetector = SavedDetector | FileDetector
+
+_RUNTIMES = {"model.onnx": "onnxruntime", "model.tflite": "ai_edge_litert"}
 
 
 def load_detector(path: str | Path) -> ExportedDetector:
@@ -29,6 +32,20 @@ def load_detector(path: str | Path) -> ExportedDetector:
 
     return TfliteDetector(path)
   return SavedDetector(path)
+
+
+def require_runtime(path: Path) -> None:
+  """Refuses an export that nothing installed can run; it is not loaded.
+
+  Args:
+    path: its folder.
+
+  Raises:
+    UserError: a package is missing.
+  """
+  for file, runtime in _RUNTIMES.items():
+    if (path / file).is_file():
+      require(f"The export {path}", runtime)
 
 
 def fingerprint(path: Path) -> str:
