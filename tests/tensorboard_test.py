@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import urllib.parse
 import urllib.request
 
@@ -57,7 +58,7 @@ def ask():
     server = subprocess.Popen(
       [
         *(sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)),
-        *("--host", "127.0.0.1", "--port", "0", "--reload_multifile", "true"),
+        *("--host", "127.0.0.1", "--port", "0"),
       ],
       stdout=subprocess.DEVNULL,
       stderr=subprocess.PIPE,
@@ -86,6 +87,9 @@ def test_it_serves_the_curve_of_a_search_and_the_pictures_of_a_training(ask, sha
   def rows(plugin, **query):
     return json.loads(get(f"data/plugin/{plugin}?{urllib.parse.urlencode(query)}"))
 
+  # It reads the files while it serves already.
+  while not ("search/events" in rows("scalars/tags") and "run/validation" in rows("images/tags")):
+    time.sleep(0.1)
   curve = rows("scalars/scalars", run="search/events", tag="reward/best")
   assert [(step, value) for _, step, value in curve] == [(1, 0.25), (2, 0.5)]
   ((tag, _), *others) = rows("images/tags")["run/validation"].items()
