@@ -5,6 +5,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 
@@ -101,9 +102,20 @@ def _run(program: Program, arguments: list[str]) -> None:
     if missing := missing_dependency(error):
       exit_with(missing)
     raise
+  _keep_current_folder_out()
   # absl takes the help text from the main module, and its flags from that of this name.
   sys.argv = [f"nasfpn {program.name}", *arguments]
   sys.modules["__main__"].__doc__ = module.__doc__
   for flag in flags.FLAGS.get_flags_for_module(module):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
   run_program(module.main)
+
+
+def _keep_current_folder_out() -> None:
+  """Lets Python programs that this one starts import nothing from the current folder.
+
+  An installed command does not either: a file `queue.py` that lies there is not to be mistaken for
+  the library's. In a checkout that is not installed, that folder is where the package is.
+  """
+  if os.getcwd() not in map(os.path.abspath, sys.path):
+    os.environ["PYTHONSAFEPATH"] = "1"

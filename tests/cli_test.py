@@ -108,6 +108,22 @@ def test_the_list_and_the_version_import_nothing_heavy():
   assert result.stderr.split() == ["__main__", "official_nasfpn"]
 
 
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_what_an_installed_command_starts_imports_nothing_from_the_current_folder(
+  is_installed, tmp_path, monkeypatch
+):
+  (tmp_path / "queue.py").write_text("raise ValueError('not the library')\n")
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv("PYTHONSAFEPATH", "")
+  monkeypatch.setattr(sys, "path", [*sys.path] if is_installed else ["", *sys.path])
+  cli._keep_current_folder_out()
+  child = subprocess.run(
+    [sys.executable, "-c", "import queue"], capture_output=True, text=True, check=False
+  )
+  # Before 3.11 Python has no such choice.
+  assert ("not the library" in child.stderr) == (not is_installed or sys.version_info < (3, 11))
+
+
 @pytest.mark.parametrize("name", ["export", "figures"])
 def test_help_of_a_program_is_its_own_and_names_the_command(name):
   result = run_apart(name, "--help")
