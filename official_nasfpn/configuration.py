@@ -28,6 +28,7 @@ import pydantic.dataclasses
 from gin import config_parser
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.recipes import find_recipe
 
 _T = TypeVar("_T")
 _NAMES: dict[type, str] = {}
@@ -123,8 +124,8 @@ def parse(
   """Replaces all bindings by those of the files, then of the single parameters, in order.
 
   Args:
-    gin_files: recipes, and stored texts. An `include` in a recipe is looked up beside that file,
-      then from the current directory.
+    gin_files: recipes, as `recipes.find_recipe` takes them, and stored texts. An `include` in a
+      recipe is looked up beside that file, then from the current directory.
     gin_params: single bindings such as `Detector.num_filters = 64`.
     checks: for names of files that are stored texts wherever a recipe or a user finds them: takes
       such a text and what to call it, and raises a `UserError` if it is not what it should be.
@@ -138,10 +139,8 @@ def parse(
   for source in gin_files:
     if isinstance(source, Stored):
       _bind_stored(source)
-    elif Path(source).is_file():
-      _bind_recipe(Path(source), macros, checks or {})
     else:
-      raise UserError(f"There is no gin file {str(source)!r}.")
+      _bind_recipe(find_recipe(source), macros, checks or {})
   for param in gin_params:
     _bind_text(param, "--gin_param", macros, _refuse_include)
   macros.check()

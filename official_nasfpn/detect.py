@@ -1,7 +1,7 @@
 """Draws what a SavedModel finds in images and videos, and writes it as COCO results.
 
-    python -m official_nasfpn.detect --saved_model EXPORT --images PHOTOS --output_dir OUT
-    python -m official_nasfpn.detect --saved_model EXPORT --output_dir OUT a.jpg 'b/*.png' c.mp4
+    nasfpn detect --saved_model EXPORT --images PHOTOS --output_dir OUT
+    nasfpn detect --saved_model EXPORT --output_dir OUT a.jpg 'b/*.png' c.mp4
 
 Boxes are in pixels of the upright image: an EXIF orientation is applied, as `prepare_data` does.
 With --annotations the images that the COCO JSON knows are taken, with its ids, and the AP is

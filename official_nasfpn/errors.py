@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -13,22 +14,37 @@ class UserError(Exception):
 def run_program(main: Callable[[list[str]], object]) -> None:
   """Runs an absl program; a `UserError` ends it with one clear line and exit code 1.
 
+  So does a dependency that is missing, and a TensorFlow of another version.
+
   Args:
     main: takes the arguments that are not flags. A program without positional arguments refuses
       them through `refuse_positional_arguments`.
   """
+
+  # It raises what this module defines.
+  from official_nasfpn.installation import check_tensorflow, missing_dependency
 
   def guarded(argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
       # Libraries log every loop at level INFO, through the middle of the progress bars.
       logging.set_verbosity(logging.WARNING)
     try:
+      check_tensorflow()
       main(argv)
     except UserError as error:
-      print(f"error: {error}", file=sys.stderr)
-      sys.exit(1)
+      exit_with(error)
+    except ModuleNotFoundError as error:
+      if missing := missing_dependency(error):
+        exit_with(missing)
+      raise
 
   app.run(guarded)
+
+
+def exit_with(error: UserError) -> NoReturn:
+  """Ends the process as every program does that a person has to mend something for."""
+  print(f"error: {error}", file=sys.stderr)
+  sys.exit(1)
 
 
 def refuse_positional_arguments(argv: list[str]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from absl import flags
 
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.installation import install_command, require
 
 FLAGS = flags.FLAGS
 
@@ -49,6 +50,7 @@ flags.mark_flags_as_required(["model_dir", "output_dir"])
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
+  _require_packages()
   import tensorflow as tf
 
   from official_nasfpn.training.run_folder import RunFolder
@@ -63,6 +65,14 @@ def main(argv: list[str]) -> None:
     from official_nasfpn.serving.export.check import check_export
 
     print(check_export(path, folder).table())
+
+
+def _require_packages() -> None:
+  if FLAGS.format == "onnx":
+    require("--format onnx", "tf2onnx", "onnx")
+  runtime = {"onnx": "onnxruntime", "tflite": "ai_edge_litert"}.get(FLAGS.format)
+  if FLAGS.check and runtime:
+    require(f"--check of --format {FLAGS.format}", runtime)
 
 
 def _export_saved_model(folder, output_dir: Path) -> Path:
@@ -84,7 +94,8 @@ def _export_saved_model(folder, output_dir: Path) -> Path:
     )
   if not export.has_warm_up:
     print(
-      "  Without warm-up requests for TensorFlow Serving: tensorflow-serving-api is not installed."
+      "  Without warm-up requests for TensorFlow Serving, which need the package "
+      f"tensorflow-serving-api: {install_command('serving')}."
     )
   return export.path
 

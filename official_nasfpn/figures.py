@@ -1,9 +1,9 @@
 """Draws the paper's figures with our models beside the published ones.
 
-    python -m official_nasfpn.figures --figure capacity --runs RUNS --output capacity.png
-    python -m official_nasfpn.figures --figure accuracy --runs RUNS --output accuracy.png
-    python -m official_nasfpn.figures --figure exits --runs RUNS --output exits.png
-    python -m official_nasfpn.figures --figure search --search_dir SEARCH --output search.png
+    nasfpn figures --figure capacity --runs RUNS --output capacity.png
+    nasfpn figures --figure accuracy --runs RUNS --output accuracy.png
+    nasfpn figures --figure exits --runs RUNS --output exits.png
+    nasfpn figures --figure search --search_dir SEARCH --output search.png
 
 `capacity` is Figure 8, AP over multiply-adds; `accuracy` Figure 9, AP over latency, multiply-adds
 and parameters; `exits` AP over latency, one point for each exit of an anytime detector; `search`

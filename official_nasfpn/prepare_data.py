@@ -1,7 +1,7 @@
 """Turns COCO JSON and images, or the embedded shapes, into the TFRecords that training reads.
 
-python -m official_nasfpn.prepare_data --annotations my.json --images images/ --output_dir data/mine
-python -m official_nasfpn.prepare_data --synthetic --output_dir data/shapes
+nasfpn prepare --annotations my.json --images images/ --output_dir data/mine
+nasfpn prepare --synthetic --output_dir data/shapes
 """
 
 import os

@@ -1,6 +1,6 @@
 """The main job in one command: prepare, search, train, evaluate, export, detect.
 
-    ./scripts/quickstart.sh [--output_dir DIR] [--annotations JSON --images DIR]
+    nasfpn quickstart [--output_dir DIR] [--annotations JSON --images DIR]
 
 Every step is one of the project's programs, started as a user would start it, and leaves a file
 that shows it is done: the same command resumes what was interrupted and repeats nothing.
@@ -24,6 +24,7 @@ from official_nasfpn.data.report import Report
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.progress import duration, progress_bar
+from official_nasfpn.recipes import recipes_folder
 
 FLAGS = flags.FLAGS
 
@@ -35,7 +36,6 @@ flags.DEFINE_multi_string(
   "gin_param", [], "Binding for the search and the training, such as `Training.epochs = 20`."
 )
 
-_RECIPES = Path(__file__).resolve().parent.parent / "gin"
 _NUM_WORKERS = 2
 _NUM_PICTURES = 12
 
@@ -100,11 +100,11 @@ def main(argv: list[str]) -> None:
   start = time.monotonic()
   request = _request()
   paths = Paths(Path(FLAGS.output_dir).resolve())
+  steps = _steps(request, paths)
   if request.annotations and not (paths.data / "dataset.json").is_file():
     # What cannot be prepared shall not claim the folder, which belongs to one request.
     read_coco_json(request.annotations, Report())
   with _claimed(paths.output_dir, request):
-    steps = _steps(request, paths)
     for number, step in enumerate(steps, start=1):
       _run(step, f"[{number}/{len(steps) + 1}]")
     measuring = f"[{len(steps) + 1}/{len(steps) + 1}] Measure"
@@ -142,6 +142,7 @@ def _steps(request: Request, paths: Paths) -> list[Step]:
   # The training would not know what a Search.num_trials is.
   training_bindings = [b for b in bindings if not b.startswith("--gin_param=Search")]
   data = f"Input.data_dir = {str(paths.data)!r}"
+  recipes = recipes_folder()
   return [
     Step(
       "Prepare the data",
@@ -153,7 +154,7 @@ def _steps(request: Request, paths: Paths) -> list[Step]:
       "Search the pyramid",
       "search",
       [
-        f"--gin_file={_RECIPES / 'quickstart_search.gin'}",
+        f"--gin_file={recipes / 'quickstart_search.gin'}",
         f"--gin_param={data}",
         f"--gin_param=Search.seed = {request.seed}",
         f"--gin_param=Training.seed = {request.seed}",
@@ -167,7 +168,7 @@ def _steps(request: Request, paths: Paths) -> list[Step]:
       "Train and evaluate the architecture that was found",
       "train",
       [
-        f"--gin_file={_RECIPES / 'quickstart.gin'}",
+        f"--gin_file={recipes / 'quickstart.gin'}",
         f"--gin_file={paths.search / 'best_architecture.gin'}",
         f"--gin_param={data}",
         f"--gin_param=Training.seed = {request.seed}",

@@ -1,4 +1,4 @@
-"""Writes a search as one HTML file: `python -m official_nasfpn.report --search_dir DIR`.
+"""Writes a search as one HTML file: `nasfpn report --search_dir DIR`.
 
 While the search runs or when it has ended. The file needs nothing else, and no network.
 """

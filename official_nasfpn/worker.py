@@ -1,7 +1,7 @@
 """Evaluates the trials of a search, one after the other, until it is stopped.
 
-    python -m official_nasfpn.worker --store postgresql://user@host/name
-    python -m official_nasfpn.worker --search_dir SEARCH
+    nasfpn worker --store postgresql://user@host/name
+    nasfpn worker --search_dir SEARCH
 
 The first is for any machine that reaches the database and has the data where the recipe says; the
 second for the machine of the search. A search starts workers on its own machine itself; it may be

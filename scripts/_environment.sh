@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: makes .venv hold exactly what requirements.lock pins, and sets
-# $repository and $venv_python.
+# Sourced by the scripts beside it: makes .venv hold exactly what requirements.lock pins, and this
+# checkout, so that the command nasfpn is there; sets $repository and $venv_python.
 #
 # .venv/lock serialises calls at the same time, and marks a folder that these scripts may empty.
 # .venv/installed says what is installed. It is written last, so that an interrupted installation
-# is none, and the next call starts it afresh.
+# is none, and the next call starts it afresh. .venv/project says the same of this checkout.
 
 repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="$repository/.venv"
@@ -130,9 +130,30 @@ install() {
   echo "$expected" > "$venv/installed"
 }
 
+# What .venv/project says where this checkout is installed: it may have been moved, or its command
+# lines and version changed.
+project_fingerprint() {
+  echo "$repository"
+  cat "$repository/pyproject.toml" "$repository/official_nasfpn/__init__.py" | sha256sum
+}
+
+has_project() {
+  [[ "$(cat "$venv/project" 2> /dev/null)" == "$(project_fingerprint)" ]]
+}
+
+# Installs this checkout as it is: what is changed in it needs no other installation.
+install_project() {
+  if ! "$venv_python" -m pip install --no-deps --no-build-isolation --no-index --no-input \
+    --disable-pip-version-check --editable "$repository" &>> "$install_log"; then
+    tail -n 15 "$install_log" >&2
+    fail "This checkout could not be installed into $venv; the whole log is $install_log."
+  fi
+  project_fingerprint > "$venv/project"
+}
+
 ensure_environment() {
   local python
-  if is_up_to_date; then
+  if is_up_to_date && has_project; then
     return
   fi
   python="$(find_python)"
@@ -148,6 +169,9 @@ ensure_environment() {
   fi
   if ! is_up_to_date; then
     install "$python"
+  fi
+  if ! has_project; then
+    install_project
   fi
   # What the caller starts must not hold the lock.
   exec 9>&-

@@ -23,6 +23,35 @@ BASH = shutil.which("bash")
 # Says how it was called, for scripts that forward their arguments to a module.
 ECHO = "import os, sys\nprint(__package__, *sys.argv[1:], sep='|')\nprint('cwd', os.getcwd())\n"
 
+# Builds what pyproject.toml describes, as setuptools does, which is not in the small lock.
+BACKEND = """
+import os, zipfile
+
+FILES = {
+  "METADATA": "Metadata-Version: 2.1\\nName: official_nasfpn\\nVersion: 1.0",
+  "WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any",
+  "entry_points.txt": "[console_scripts]\\nnasfpn = official_nasfpn.cli:main",
+  "RECORD": "",
+}
+
+def build_editable(folder, config_settings=None, metadata_directory=None):
+  name = "official_nasfpn-1.0-py3-none-any.whl"
+  with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
+    wheel.writestr("official_nasfpn.pth", os.getcwd())
+    for file, text in FILES.items():
+      wheel.writestr("official_nasfpn-1.0.dist-info/" + file, text)
+  return name
+"""
+PROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "official-nasfpn"
+version = "1.0"
+"""
+
 
 class SmallRepository:
   """The scripts in a folder of their own, with a lock of two packages that need no network."""
@@ -37,6 +66,10 @@ class SmallRepository:
     self.elsewhere.mkdir()
     package = self.root / "official_nasfpn"
     package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "cli.py").write_text("def main():\n  print(__file__)\n")
+    (self.root / "backend.py").write_text(BACKEND)
+    (self.root / "pyproject.toml").write_text(PROJECT)
     (package / "quickstart.py").write_text(ECHO + "print('path', os.environ['PYTHONPATH'])\n")
     self.pin("1.0")
 
@@ -86,6 +119,17 @@ class SmallRepository:
     process = self.start(script, *arguments, **environment)
     output, messages = process.communicate(timeout=120)
     return process.returncode, output, messages
+
+  def run_command(self):
+    """Runs the project's own command in the folder elsewhere and gives what it prints."""
+    command = subprocess.run(
+      [self.venv / "bin" / "nasfpn"],
+      cwd=self.elsewhere,
+      env={"PATH": os.environ["PATH"]},
+      capture_output=True,
+      text=True,
+    )
+    return (command.stdout + command.stderr).strip()
 
   def installed_version(self):
     """The version of the stand-in that .venv holds."""
@@ -152,6 +196,34 @@ class TestInstalling:
     small, _ = installed
     status, _, messages = small.run("quickstart.sh")
     assert (status, messages) == (0, "")
+
+  @pytest.mark.slow
+  def test_the_checkout_itself_is_installed_with_its_command(self, installed):
+    small, _ = installed
+    assert small.run_command() == str(small.root / "official_nasfpn" / "cli.py")
+
+  @pytest.mark.slow
+  def test_the_command_follows_a_checkout_that_is_moved_or_changed(self, installed, fresh):
+    shutil.copytree(installed[0].venv, fresh.venv, symlinks=True)
+    assert fresh.run_command() == str(installed[0].root / "official_nasfpn" / "cli.py")
+    assert fresh.run("quickstart.sh")[0] == 0
+    assert fresh.run_command() == str(fresh.root / "official_nasfpn" / "cli.py")
+    assert fresh.installed_version() == "1.0"
+
+    (fresh.venv / "bin" / "nasfpn").unlink()
+    with (fresh.root / "pyproject.toml").open("a") as project:
+      project.write("# Other commands.\n")
+    assert fresh.run("quickstart.sh")[0] == 0
+    assert fresh.run_command() == str(fresh.root / "official_nasfpn" / "cli.py")
+
+  @pytest.mark.slow
+  def test_a_checkout_that_cannot_be_installed_shows_the_end_of_the_log(self, installed, fresh):
+    shutil.copytree(installed[0].venv, fresh.venv, symlinks=True)
+    (fresh.root / "backend.py").write_text("raise ValueError('a broken backend')\n")
+    status, output, messages = fresh.run("quickstart.sh")
+    assert (status, output) == (1, "")
+    assert "a broken backend" in messages
+    assert str(fresh.venv / "install.log") in messages.splitlines()[-1]
 
   @pytest.mark.slow
   def test_changed_lock_is_installed_and_repaired_after_a_kill(self, installed, fresh):

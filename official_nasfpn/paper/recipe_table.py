@@ -8,9 +8,9 @@ from pathlib import Path
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.closed_form import total_size
 from official_nasfpn.paper.published import TABLE_1, PublishedModel
+from official_nasfpn.recipes import recipes_folder
 from official_nasfpn.training.experiment import load_experiment
 
-RECIPES = Path(__file__).resolve().parents[2] / "gin" / "paper"
 # The published detectors have the 90 classes of COCO's numbering.
 _NUM_CLASSES = 90
 
@@ -62,11 +62,16 @@ def published_models(name: str) -> tuple[PublishedModel, ...]:
   return rows
 
 
+def recipe_file(row: PublishedModel) -> Path:
+  """Returns the recipe of a row."""
+  return recipes_folder() / "paper" / f"{row.recipe}.gin"
+
+
 def compare(rows: Iterable[PublishedModel]) -> list[Comparison]:
   """Counts the detector of each recipe."""
   comparisons = []
   for row in rows:
-    config = load_experiment([RECIPES / f"{row.recipe}.gin"]).detector
+    config = load_experiment([recipe_file(row)]).detector
     size = total_size(config, _NUM_CLASSES)
     comparisons.append(Comparison(row, size.parameters / 1e6, 2 * size.multiply_adds / 1e9))
   return comparisons

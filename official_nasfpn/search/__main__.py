@@ -1,4 +1,4 @@
-"""Searches for a feature pyramid: `python -m official_nasfpn.search --gin_file R --search_dir D`.
+"""Searches for a feature pyramid: `nasfpn search --gin_file R --search_dir D`.
 
 The same command continues a search that was interrupted, and shows the result of one that is
 finished; `--search_dir D --status` shows at any time what has been found.
@@ -19,6 +19,7 @@ from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.configuration import Stored
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
+from official_nasfpn.search.algorithms.making import check_algorithm
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import begun_store, run_search
 from official_nasfpn.search.planning import plan_of
@@ -126,6 +127,8 @@ def main(argv: list[str]) -> None:
     _print_measured_plan(proxy_recipe, config, space)
     return
   recipe = _as_text(proxy_recipe, config, space)
+  check_algorithm(config)
+  store_url = without_password(parse_server(_STORE.value)) if _STORE.value else None
   make_launcher = _launcher_maker(search_dir)
 
   def reread(stored: Stored) -> str:
@@ -136,9 +139,7 @@ def main(argv: list[str]) -> None:
   try:
     with storage.exclusive(search_dir):
       settle_recipe(recipe, search_dir, reread)
-      storage.settle_store(
-        search_dir, without_password(parse_server(_STORE.value)) if _STORE.value else None
-      )
+      storage.settle_store(search_dir, store_url)
       events = EventLog(search_dir / "events")
 
       def write_events(store: TrialStore) -> None:

@@ -5,8 +5,10 @@ import pytest
 from official_nasfpn.errors import UserError
 from official_nasfpn.paper import recipe_table
 from official_nasfpn.paper.published import TABLE_1
+from official_nasfpn.recipes import recipes_folder
 from official_nasfpn.training.experiment import load_experiment
 
+RECIPES = recipes_folder() / "paper"
 # Within these, in per cent, ours agree with the published parameters and FLOPs.
 RESNET, OTHERS = 0.5, 1.0
 # Rows where one of the two differs more, with what it is; their remark says why.
@@ -47,19 +49,19 @@ def test_the_table_says_all_of_it(comparisons):
 
 
 def test_every_row_has_a_recipe_and_every_recipe_a_row():
-  files = {file.stem for file in recipe_table.RECIPES.glob("*.gin")} - {"proxy_search"}
+  files = {file.stem for file in RECIPES.glob("*.gin")} - {"proxy_search"}
   assert files == {row.recipe for row in TABLE_1}
 
 
 @pytest.mark.parametrize("row", TABLE_1, ids=lambda row: row.recipe)
 def test_a_recipe_says_what_it_is_and_agrees_with_its_row(row):
-  text = (recipe_table.RECIPES / f"{row.recipe}.gin").read_text()
+  text = (RECIPES / f"{row.recipe}.gin").read_text()
   head = text[: text.index("\n\n")]
   assert f"--gin_file gin/paper/{row.recipe}.gin" in head
   assert f"Published AP: {row.test_dev_ap}" in head
   assert "Meant for" in head
   assert "Not measured by us" in head
-  experiment = load_experiment([recipe_table.RECIPES / f"{row.recipe}.gin"])
+  experiment = load_experiment([RECIPES / f"{row.recipe}.gin"])
   assert experiment.detector.image_size == (row.image_side, row.image_side)
   assert experiment.detector.sync_batch_norm
   assert experiment.training.batch_size == 64
@@ -77,7 +79,7 @@ def test_a_recipe_says_what_it_is_and_agrees_with_its_row(row):
   ],
 )
 def test_schedules_are_the_paper_s(recipe, schedule, epochs, decay_epochs):
-  training = load_experiment([recipe_table.RECIPES / f"{recipe}.gin"]).training
+  training = load_experiment([RECIPES / f"{recipe}.gin"]).training
   assert (training.schedule, training.epochs) == (schedule, epochs)
   assert decay_epochs in (None, training.decay_epochs)
 

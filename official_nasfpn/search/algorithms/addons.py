@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-from official_nasfpn.errors import UserError
+from official_nasfpn.installation import require
 
 # tensorflow-addons 0.23 looks for Keras 2 where Keras 3 is installed nowadays.
 _ALIASES = {
@@ -23,6 +23,15 @@ _NOTICES = (
 )
 
 
+def require_addons() -> None:
+  """Raises a `UserError` where tensorflow-addons is not installed."""
+  require(
+    "Search.cell = 'layer_norm_lstm'",
+    "tensorflow_addons",
+    otherwise="It exists up to Python 3.11, on x86-64; Search.cell = 'lstm' needs nothing.",
+  )
+
+
 def layer_norm_lstm_cell(units: int, **arguments: object):
   """Returns a `tensorflow_addons.rnn.LayerNormLSTMCell`.
 
@@ -33,16 +42,11 @@ def layer_norm_lstm_cell(units: int, **arguments: object):
   Raises:
     UserError: tensorflow-addons is not installed.
   """
+  require_addons()
   with _keras_2_names(), warnings.catch_warnings():
     for notice in _NOTICES:
       warnings.filterwarnings("ignore", message=notice)
-    try:
-      from tensorflow_addons.rnn import LayerNormLSTMCell
-    except ModuleNotFoundError as error:
-      raise UserError(
-        "Search.cell = 'layer_norm_lstm' needs tensorflow-addons, which exists up to Python 3.11: "
-        "pip install tensorflow-addons==0.23.0. Search.cell = 'lstm' needs nothing."
-      ) from error
+    from tensorflow_addons.rnn import LayerNormLSTMCell
   return LayerNormLSTMCell(units, **arguments)
 
 

@@ -1,10 +1,17 @@
 """From settings to the algorithm that they name."""
 
 from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.search.algorithms.addons import require_addons
 from official_nasfpn.search.algorithms.algorithm import SearchAlgorithm
 from official_nasfpn.search.algorithms.evolution import Evolution
 from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.config import SearchConfig
+
+
+def check_algorithm(config: SearchConfig) -> None:
+  """Raises a `UserError` where a package is missing that the algorithm of `config` needs."""
+  if config.algorithm == "ppo" and config.cell == "layer_norm_lstm":
+    require_addons()
 
 
 def make_algorithm(config: SearchConfig, space: SearchSpace) -> SearchAlgorithm:

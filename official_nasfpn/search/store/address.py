@@ -7,6 +7,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.installation import require
 
 # libpq's modes, without `allow`. Without any: encrypted where the server can, unverified.
 _TLS_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
@@ -23,7 +24,7 @@ def parse_url(url: str | Path | sa.URL) -> sa.URL:
       a person has given. What this function or `server_in_file` has returned stays as it is.
 
   Raises:
-    UserError: it is no address of a database that can hold a store.
+    UserError: it is no address of a database that can hold a store, or its driver is missing.
   """
   if isinstance(url, Path):
     return sa.URL.create("sqlite", database=str(url))
@@ -41,6 +42,7 @@ def parse_url(url: str | Path | sa.URL) -> sa.URL:
     return url
   if backend not in ("postgresql", "postgres"):
     raise UserError(f"--store: a trial store is in SQLite or PostgreSQL, not in {backend}.")
+  require("A trial store in PostgreSQL", "pg8000")
   url = url.set(drivername="postgresql+pg8000")
   if not url.username:
     raise UserError("--store: there is no user in it; write postgresql://user@host:5432/database.")

@@ -17,7 +17,11 @@ from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.launcher import Launcher
 from official_nasfpn.search.workers.local_launcher import LocalLauncher
 from official_nasfpn.search.workers.no_launcher import NoLauncher
-from official_nasfpn.search.workers.ray_launcher import RayLauncher, WorkerResources
+from official_nasfpn.search.workers.ray_launcher import (
+  RayLauncher,
+  WorkerResources,
+  require_ray,
+)
 
 LAUNCHERS = ("local", "ray", "none")
 
@@ -60,10 +64,11 @@ def launcher_maker(
     program: arguments of Python, before those flags, that start a worker.
 
   Raises:
-    UserError: the flags do not go together.
+    UserError: the flags do not go together, or the launcher needs what is not installed.
   """
   _refuse_flags_of_other_launchers(flags)
   if flags.launcher == "ray":
+    require_ray()
     resources = WorkerResources(
       cpus=1.0 if flags.worker_cpus is None else flags.worker_cpus,
       gpus=flags.worker_gpus or 0.0,

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 import official_nasfpn
 from official_nasfpn.errors import UserError
+from official_nasfpn.installation import require
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers import ray_actor
@@ -277,17 +278,19 @@ class RayLauncher:
     tqdm.write(line, file=sys.stderr)
 
 
+def require_ray() -> None:
+  """Raises a `UserError` where Ray is not installed."""
+  require("--launcher ray", "ray")
+
+
 def _connect(address: str | None, namespace: str) -> ModuleType:
   """Returns Ray, connected to a cluster; none is ever started."""
   # Read when Ray is imported. Its C++ part would warn once a second instead of giving up.
   os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
   os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
-  try:
-    import ray
-  except ImportError:
-    raise UserError(
-      "--launcher ray needs Ray, which is not installed: pip install -r requirements-ray.txt."
-    ) from None
+  require_ray()
+  import ray
+
   address = address or os.environ.get("RAY_ADDRESS") or "auto"
   if address == "local":
     raise UserError("--ray_address: name a cluster that is running (HOST:PORT), or leave it out.")

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.installation import require
 from official_nasfpn.serving.client.transport import PASSING, Failing, Failure, Transport
 
 _URL_FORMS = "http://host:8501/v1/models/NAME for REST or grpc://host:8500/NAME for gRPC"
@@ -82,7 +83,7 @@ class DetectionClient:
         shortened by up to a half at random lest many clients come back at once.
 
     Raises:
-      UserError: `url` is neither, or gRPC lacks a package.
+      UserError: `url` is neither, or a package is missing.
     """
     self.url = url
     self._transport = _connect(url)
@@ -278,16 +279,18 @@ def _connect(url: str) -> Transport:
     raise UserError(f"{url!r} is not the address of a model: that is {_URL_FORMS}.")
   version = int(path["version"]) if path["version"] else None
   if not is_grpc:
+    require("A client over REST", "requests")
     from official_nasfpn.serving.client.rest_transport import RestTransport
 
     server = f"{parts.scheme}://{parts.netloc}{path['prefix']}"
     return RestTransport(server, path["name"], version)
-  try:
-    from official_nasfpn.serving.client.grpc_transport import GrpcTransport
-  except ImportError as error:
-    raise UserError(
-      f"gRPC needs a package that is not installed ({error}): `pip install "
-      "tensorflow-serving-api`, or use REST, which does not."
-    ) from error
+  require(
+    "A client over gRPC",
+    "grpc",
+    "tensorflow_serving",
+    otherwise="Over REST, http://..., it does not.",
+  )
+  from official_nasfpn.serving.client.grpc_transport import GrpcTransport
+
   server = parts.netloc if parts.port else f"{parts.netloc}:8500"
   return GrpcTransport(server, urllib.parse.unquote(path["name"]), version)

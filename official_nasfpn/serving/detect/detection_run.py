@@ -37,8 +37,16 @@ from official_nasfpn.serving.detect.video_detection import (
   results_file,
   summarize_video,
 )
-from official_nasfpn.serving.detect.video_files import BrokenVideoError, is_video
-from official_nasfpn.serving.detectors.loading import ExportedDetector, load_detector
+from official_nasfpn.serving.detect.video_files import (
+  BrokenVideoError,
+  is_video,
+  require_opencv,
+)
+from official_nasfpn.serving.detectors.loading import (
+  ExportedDetector,
+  load_detector,
+  require_runtime,
+)
 
 
 def run_detection(
@@ -52,13 +60,17 @@ def run_detection(
     batch_size: images sent to the detector together.
 
   Raises:
-    UserError: the SavedModel or the annotations are not usable, no image or video is, the detector
-      has no such exit, `output_dir` holds something else, or the disk is full.
+    UserError: the SavedModel or the annotations are not usable, no image or video is, a package is
+      missing, the detector has no such exit, `output_dir` holds something else, or the disk is
+      full.
   """
   if request.compare and not request.annotations:
     raise UserError("Nothing to compare with: give --annotations, a COCO JSON of the images.")
   truth = GroundTruth(request.annotations) if request.annotations else None
   images, videos = _inputs(request, truth)
+  require_runtime(request.saved_model)
+  if videos:
+    require_opencv()
   if holds_answer(output_dir, request, batch_size):
     return read_summary(output_dir, request.score_threshold)
   detector = load_detector(request.saved_model)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from official_nasfpn.data.image_encoding import EncodedImage
 from official_nasfpn.errors import UserError
+from official_nasfpn.installation import require
 
 # Files with these names are taken for videos, wherever they are given.
 VIDEO_SUFFIXES = frozenset(
@@ -182,7 +183,13 @@ def is_video(path: Path) -> bool:
   return path.suffix.lower() in VIDEO_SUFFIXES
 
 
+def require_opencv() -> None:
+  """Raises a `UserError` where OpenCV is not installed."""
+  require("Detecting in videos", "cv2")
+
+
 def _opencv() -> ModuleType:
+  require_opencv()
   # FFmpeg and OpenCV would write their own words about a broken video between ours.
   os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
   import cv2

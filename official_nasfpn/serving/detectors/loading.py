@@ -3,11 +3,14 @@
 import hashlib
 from pathlib import Path
 
+from official_nasfpn.installation import require
 from official_nasfpn.serving.detectors.export_folder import find_saved_model
 from official_nasfpn.serving.detectors.file_detector import FileDetector
 from official_nasfpn.serving.detectors.saved_detector import SavedDetector
 
 ExportedDetector = SavedDetector | FileDetector
+
+_RUNTIMES = {"model.onnx": "onnxruntime", "model.tflite": "ai_edge_litert"}
 
 
 def load_detector(path: str | Path) -> ExportedDetector:
@@ -30,6 +33,20 @@ def load_detector(path: str | Path) -> ExportedDetector:
 
     return TfliteDetector(path)
   return SavedDetector(path)
+
+
+def require_runtime(path: Path) -> None:
+  """Refuses an export that nothing installed can run; it is not loaded.
+
+  Args:
+    path: its folder.
+
+  Raises:
+    UserError: a package is missing.
+  """
+  for file, runtime in _RUNTIMES.items():
+    if (path / file).is_file():
+      require(f"The export {path}", runtime)
 
 
 def fingerprint(path: Path) -> str:

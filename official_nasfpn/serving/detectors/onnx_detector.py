@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.installation import require
 from official_nasfpn.serving.detectors.file_detector import FileDetector
 
 
@@ -21,13 +22,10 @@ class OnnxDetector(FileDetector):
     Raises:
       UserError: ONNX Runtime is not installed, or the export is damaged.
     """
+    require(f"The export {path}", "onnxruntime")
     super().__init__(path)
-    try:
-      import onnxruntime
-    except ImportError as error:
-      raise UserError(
-        f"{self.path} needs ONNX Runtime, which is not installed: pip install onnxruntime."
-      ) from error
+    import onnxruntime
+
     try:
       self._session = onnxruntime.InferenceSession(self.path / "model.onnx")
     # Its errors have no public base class but this.

@@ -11,6 +11,7 @@ import tensorflow as tf
 from official_nasfpn.configuration import read_stored
 from official_nasfpn.data.preprocessing import fit_pixels
 from official_nasfpn.errors import UserError
+from official_nasfpn.installation import require
 from official_nasfpn.modeling.anchors import flat_anchors
 from official_nasfpn.modeling.detections import detect_boxes
 from official_nasfpn.serving.detectors.file_detector import FileDetector
@@ -30,13 +31,10 @@ class TfliteDetector(FileDetector):
     Raises:
       UserError: LiteRT is not installed, or the export is damaged.
     """
+    require(f"The export {path}", "ai_edge_litert")
     super().__init__(path)
-    try:
-      from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-      raise UserError(
-        f"{self.path} needs LiteRT, which is not installed: pip install ai-edge-litert."
-      ) from error
+    from ai_edge_litert.interpreter import Interpreter
+
     self._config = load_experiment([read_stored(self.path / "config.gin")]).detector
     self._is_integer = self.record["precision"] == "int8"
     try:

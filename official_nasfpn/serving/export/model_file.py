@@ -27,7 +27,7 @@ from official_nasfpn.disk import disk_errors
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.detector import Detector
 from official_nasfpn.progress import progress_bar
-from official_nasfpn.serving.export.onnx_file import to_onnx
+from official_nasfpn.serving.export.onnx_file import require_onnx, to_onnx
 from official_nasfpn.serving.export.record import RECORD_FILE, export_record, is_exported
 from official_nasfpn.serving.export.restore import restore_detector
 from official_nasfpn.serving.export.stored_images import stored_images
@@ -68,15 +68,17 @@ def export_file(folder: RunFolder, output_dir: Path, file_format: FileFormat) ->
     False if `output_dir` held this very export already.
 
   Raises:
-    UserError: the folder is no run or has no checkpoint, the checkpoint does not fit the settings,
-      there is no such exit or precision, the data is not there, `output_dir` holds something else,
-      or it cannot be written.
+    UserError: a package is missing, the folder is no run or has no checkpoint, the checkpoint does
+      not fit the settings, there is no such exit or precision, the data is not there, `output_dir`
+      holds something else, or it cannot be written.
   """
   if file_format.name == "onnx" and file_format.precision != "float32":
     raise UserError(
       f"ONNX models are exported in float32; --precision {file_format.precision} is for "
       "--format tflite."
     )
+  if file_format.name == "onnx":
+    require_onnx()
   experiment, label_map = folder.load()
   # Neither format knows bfloat16.
   training = dataclasses.replace(experiment.training, compute_dtype="float32")

@@ -4,7 +4,7 @@ import logging
 
 import tensorflow as tf
 
-from official_nasfpn.errors import UserError
+from official_nasfpn.installation import require
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.detector import Detector
 from official_nasfpn.serving.export.portable import detect_in_pixels
@@ -12,6 +12,11 @@ from official_nasfpn.serving.export.portable import detect_in_pixels
 # Of 2022: NonMaxSuppression and Resize mean what TensorFlow means by them, and every runtime of
 # the last years reads it.
 _OPSET = 17
+
+
+def require_onnx() -> None:
+  """Raises a `UserError` where what makes ONNX files is not installed."""
+  require("--format onnx", "tf2onnx", "onnx")
 
 
 def to_onnx(detector: Detector, config: DetectorConfig, exit_number: int) -> bytes:
@@ -24,16 +29,9 @@ def to_onnx(detector: Detector, config: DetectorConfig, exit_number: int) -> byt
 
   Returns:
     The file: uint8 images [batch, height, width, 3] of any one size to what `portable` says.
-
-  Raises:
-    UserError: tf2onnx is not installed.
   """
-  try:
-    import tf2onnx
-  except ImportError as error:
-    raise UserError(
-      "--format onnx needs tf2onnx, which is not installed: pip install tf2onnx onnx."
-    ) from error
+  import tf2onnx
+
   logging.getLogger("tf2onnx").setLevel(logging.ERROR)
   function = detect_in_pixels(detector, config, exit_number)
   with tf.device("CPU:0"):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from official_nasfpn.installation import is_installed
+
 WARM_UP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 
 
@@ -23,10 +25,10 @@ def write_warm_up_requests(
   Returns:
     False if `tensorflow-serving-api`, which knows how they are written, is not installed.
   """
-  try:
-    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-  except ImportError:
+  if not is_installed("tensorflow_serving"):
     return False
+  from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
   path = saved_model / WARM_UP_FILE
   path.parent.mkdir()
   with tf.io.TFRecordWriter(str(path)) as writer:

@@ -55,5 +55,5 @@ def test_it_says_what_to_do_where_it_is_not_installed(monkeypatch):
   # What Python itself puts there for a module that must not be imported.
   monkeypatch.setitem(sys.modules, "tensorflow_addons", None)
   monkeypatch.setitem(sys.modules, "tensorflow_addons.rnn", None)
-  with warnings.catch_warnings(), pytest.raises(UserError, match=r"pip install tensorflow-addons"):
+  with warnings.catch_warnings(), pytest.raises(UserError, match=r"official-nasfpn\[addons\]"):
     layer_norm_lstm_cell(4)

@@ -255,7 +255,7 @@ def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path):
 def test_without_ray_the_installation_is_named(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "ray", None)
   store = TrialStore(tmp_path / "search.db")
-  with pytest.raises(UserError, match=r"pip install -r requirements-ray\.txt"):
+  with pytest.raises(UserError, match=r"pip install 'official-nasfpn\[ray\]'"):
     RayLauncher(store, tmp_path, [])
   store.close()
 

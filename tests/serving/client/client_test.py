@@ -453,8 +453,8 @@ def test_grpc_says_what_it_lacks():
     DetectionClient("grpc://localhost:8500/cells")
   """
   line = _run(code)
-  assert "UserError: gRPC needs a package that is not installed" in line
-  assert "`pip install tensorflow-serving-api`" in line
+  assert "UserError: A client over gRPC needs the package tensorflow-serving-api" in line
+  assert "pip install 'official-nasfpn[serving]'" in line
 
 
 @pytest.mark.parametrize(

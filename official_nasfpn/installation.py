@@ -1,0 +1,108 @@
+"""What must be installed beside this package, and what to say where it is not.
+
+The core needs the dependencies of `pyproject.toml` alone. What more there is to do needs one of its
+extras, and says which before any work is done.
+"""
+
+import importlib.metadata
+import importlib.util
+import sys
+from typing import NamedTuple
+
+from official_nasfpn.errors import UserError
+
+DISTRIBUTION = "official-nasfpn"
+# As in pyproject.toml. Model Garden 2.20 refuses both what is older and what is newer.
+TENSORFLOW = "2.20"
+_TENSORFLOW_DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu")
+
+
+class _Extra(NamedTuple):
+  """What brings a module.
+
+  Attributes:
+    package: as pip names it.
+    extra: of this project.
+  """
+
+  package: str
+  extra: str
+
+
+_BROUGHT_BY = {
+  "ai_edge_litert": _Extra("ai-edge-litert", "tflite"),
+  "cv2": _Extra("opencv-python-headless", "video"),
+  "grpc": _Extra("grpcio", "serving"),
+  "onnx": _Extra("onnx", "onnx"),
+  "onnxruntime": _Extra("onnxruntime", "onnx"),
+  "pg8000": _Extra("pg8000", "postgres"),
+  "ray": _Extra("ray", "ray"),
+  "requests": _Extra("requests", "serving"),
+  "tensorflow_addons": _Extra("tensorflow-addons", "addons"),
+  "tensorflow_serving": _Extra("tensorflow-serving-api", "serving"),
+  "tf2onnx": _Extra("tf2onnx", "onnx"),
+}
+
+
+def require(what: str, *modules: str, otherwise: str = "") -> None:
+  """Refuses what needs a package that is not installed. Nothing is imported.
+
+  Args:
+    what: what the user asked for, the subject of the sentence.
+    *modules: that it imports; each is one that an extra brings.
+    otherwise: a sentence: how to do without.
+
+  Raises:
+    UserError: one of them is missing.
+  """
+  for module in modules:
+    if not is_installed(module):
+      package, extra = _BROUGHT_BY[module]
+      advice = f"{what} needs the package {package}: {install_command(extra)}."
+      raise UserError(f"{advice} {otherwise}".strip())
+
+
+def install_command(extra: str) -> str:
+  """Returns the command that installs an extra."""
+  return f"pip install '{DISTRIBUTION}[{extra}]'"
+
+
+def is_installed(module: str) -> bool:
+  """Returns whether a top-level module can be imported."""
+  if sys.modules.get(module):
+    return True
+  try:
+    spec = importlib.util.find_spec(module)
+  except ImportError:
+    return False
+  # Any folder of that name, an output folder `onnx` for instance, would pass for a package.
+  return spec is not None and spec.origin is not None
+
+
+def check_tensorflow() -> None:
+  """Refuses a TensorFlow that Model Garden does not work with; imports nothing.
+
+  Raises:
+    UserError: it is too old or too new.
+  """
+  for distribution in _TENSORFLOW_DISTRIBUTIONS:
+    try:
+      version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+    if version.split(".")[:2] != TENSORFLOW.split("."):
+      raise UserError(
+        f"official_nasfpn needs TensorFlow {TENSORFLOW}, and {version} is installed: "
+        f"pip install 'tensorflow=={TENSORFLOW}.*'."
+      )
+    return
+
+
+def missing_dependency(error: ModuleNotFoundError) -> UserError | None:
+  """Returns what to say where a dependency of the core is not installed; else None."""
+  module = (error.name or "").partition(".")[0]
+  if not module or is_installed(module):
+    return None
+  return UserError(
+    f"The package {module} is not installed: pip install {DISTRIBUTION} brings all that is needed."
+  )
