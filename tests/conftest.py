@@ -1,5 +1,6 @@
 """What tests of several rooms share; two CPU devices, so that distributed training runs here."""
 
+import collections
 import gc
 import os
 import subprocess
@@ -16,6 +17,12 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 # What XLA makes of a train step is compared in numbers, not in speed: compiling it well takes long.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
+def pytest_collection_modifyitems(items):
+  """Puts files with the most slow tests first, so that no process is left with one at the end."""
+  slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+  items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)

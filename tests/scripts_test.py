@@ -20,6 +20,8 @@ REPOSITORY = Path(__file__).parents[1]
 SCRIPTS = sorted([*REPOSITORY.glob("scripts/*.sh"), REPOSITORY / ".ci/run"])
 BASH = shutil.which("bash")
 
+PYTEST = "pytest|-n|3|--dist|loadfile|--no-loadscope-reorder"
+
 # Says how it was called, for scripts that forward their arguments to a module.
 ECHO = "import os, sys\nprint(__package__, *sys.argv[1:], sep='|')\nprint('cwd', os.getcwd())\n"
 
@@ -343,13 +345,13 @@ class TestForwarding:
     small, _ = installed
     status, output, _ = small.run("test.sh", "-k", "a b")
     assert status == 0
-    assert output.splitlines() == ["pytest|-n|2|--dist|loadfile|-k|a b", f"cwd {small.root}"]
+    assert output.splitlines() == [f"{PYTEST}|-k|a b", f"cwd {small.root}"]
 
   def test_style_is_checked_first_when_all_tests_run(self, installed):
     small, _ = installed
     _, output, _ = small.run("test.sh")
     calls = output.splitlines()[::2]
-    assert calls == ["ruff|check", "ruff|format|--check", "pytest|-n|2|--dist|loadfile"]
+    assert calls == ["ruff|check", "ruff|format|--check", PYTEST]
 
   @pytest.mark.parametrize("argument", ["-n0", "--numprocesses=4", "--pdb"])
   def test_workers_are_the_callers_choice(self, installed, argument):
