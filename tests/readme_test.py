@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -62,9 +63,11 @@ def home(tmp_path_factory):
   """A folder with what the README's reader has: annotated images, and photos."""
   folder = tmp_path_factory.mktemp("a reader's home")
   for name, number in (("train", 16), ("val", 6)):
+    (folder / "made" / name).mkdir(parents=True)
     write_shapes_dataset(folder / "made" / name, ShapesConfig(number, 96), seed=number)
     (folder / "made" / name / "images").rename(folder / name)
     (folder / "made" / name / "annotations.json").rename(folder / f"{name}.json")
+  shutil.copy(folder / "train.json", folder / "instances_train.json")
   (folder / "photos").mkdir()
   for path in sorted((folder / "val").iterdir())[:2]:
     (folder / "photos" / path.name).write_bytes(path.read_bytes())
