@@ -117,6 +117,24 @@ def test_bindings_of_the_search_are_not_given_to_the_training(tmp_path):
     assert "--gin_param=Training.epochs = 2" in steps[program].arguments
 
 
+@pytest.mark.parametrize("reward", [0.0, 0.25])
+def test_an_architecture_is_called_the_best_where_something_was_learnt(tmp_path, capsys, reward):
+  summary = {
+    "best_architecture": "hash",
+    "trial": 1,
+    "reward": reward,
+    "AP": 0.0,
+    "AP50": None,
+    "parameters": 1,
+    "multiply_adds": 1,
+    "latency_ms": 1.0,
+  }
+  quickstart._show(summary, quickstart.Paths(tmp_path))
+  printed = capsys.readouterr().out
+  assert ("  best architecture " in printed) == (reward > 0)
+  assert ("Nothing was learnt: no trial found an object" in printed) == (reward == 0)
+
+
 class Job:
   """A quickstart in processes of its own, to be killed or waited for."""
 

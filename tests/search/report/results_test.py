@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,23 @@ class TestNothingLearnt:
     # Whoever goes on has a pyramid all the same.
     assert from_gin(text) == CATALOG["fpn_like"]
     assert json.loads((tmp_path / "result.json").read_text())["nothing_learnt"] is True
+
+  def test_training_takes_an_architecture_with_a_warning(self, trials, tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "search.db")) as database, database:
+      database.execute("UPDATE trials SET reward = 0 WHERE number = 1")
+    code = (
+      "import sys; from official_nasfpn import train; "
+      "train._architecture_binding(sys.argv[1], None)"
+    )
+    for rank, warned in ((1, False), (2, True)):
+      process = subprocess.run(
+        [sys.executable, "-c", code, f"{tmp_path}#{rank}"],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+      )
+      assert ("#2: trial 1 found no object (its reward is 0)" in process.stderr) == warned
 
   def test_one_reward_above_0_is_something(self, zeros, tmp_path):
     zeros[0] = dataclasses.replace(zeros[0], reward=1e-6)
