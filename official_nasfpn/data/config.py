@@ -11,7 +11,7 @@ class InputConfig:
   """What is read and how it is augmented.
 
   Attributes:
-    data_dir: the folder that `prepare_data` wrote.
+    data_dir: the folder that `nasfpn prepare` wrote.
     train_parts: parts of the dataset to train on. Full training uses train and holdout; a proxy
       trial uses train alone and is rewarded on holdout.
     evaluation_part: the part that evaluation reads.
