@@ -25,7 +25,7 @@ Training.epochs = 0.1
     (["--gin_file=gin/quickstart.gin", "--data_dir=tests"], "tests' holds no prepared dataset"),
     (
       ["--gin_file=gin/quickstart.gin", "--data_dir=missing"],
-      "missing' does not exist. Make it with `nasfpn prepare --annotations FILE.json --images ",
+      "missing' holds no prepared dataset (no such folder). Make it with `nasfpn prepare ",
     ),
     (
       ["--gin_file=gin/quickstart.gin", "--gin_param=Detector.num_filter = 3"],
@@ -109,8 +109,8 @@ def test_a_dry_run_without_data_assumes_that_of_coco(data, tmp_path, run_program
   printed = {line[0]: line[1] for line in lines if len(line) == 2}
   assert printed["model"] == "R-10, 1 @ 16 at 128 x 128 pixels, 80 classes"
   assert printed["data"] == "118,287 images to train on, 5,000 to evaluate on"
-  # A tenth of an epoch, 2 images at a time.
-  assert printed["steps"] == "5,914 of 2 images, 0.1 epochs"
+  # A tenth of an epoch, 2 images at a time, rounded up: 118,287 / 20.
+  assert printed["steps"] == "5,915 of 2 images, 0.1 epochs"
   assert "118,287 images (as COCO train2017 has) and 80 classes" in result.stdout
   folder = "data/missing" if data else "DATA"
   assert "nasfpn prepare --annotations instances_train2017.json" in result.stdout

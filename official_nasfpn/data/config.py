@@ -11,7 +11,7 @@ class InputConfig:
   """What is read and how it is augmented.
 
   Attributes:
-    data_dir: the folder that `prepare_data` wrote.
+    data_dir: the folder that `nasfpn prepare` wrote.
     train_parts: parts of the dataset to train on. Full training uses train and holdout; a proxy
       trial uses train alone and is rewarded on holdout, whatever stands here. With 'val' among
       them all images are trained on, and none is left to evaluate on.

@@ -114,11 +114,9 @@ class DatasetInfo:
     data_dir = Path(data_dir)
     path = data_dir / "dataset.json"
     if not path.is_file():
-      found = (
-        "holds no prepared dataset (no dataset.json)" if data_dir.is_dir() else "does not exist"
-      )
+      missing = "no dataset.json" if data_dir.is_dir() else "no such folder"
       raise UserError(
-        f"The data folder {str(data_dir)!r} {found}. Make it with "
+        f"{str(data_dir)!r} holds no prepared dataset ({missing}). Make it with "
         f"`nasfpn prepare --annotations FILE.json --images FOLDER --output_dir {data_dir}`."
       )
     try:

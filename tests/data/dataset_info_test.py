@@ -76,5 +76,5 @@ def test_other_format_version_is_refused(data_dir):
 
 
 def test_other_folders_are_told_how_to_become_one(tmp_path):
-  with pytest.raises(UserError, match=r"holds no prepared dataset.*prepare_data"):
+  with pytest.raises(UserError, match=r"holds no prepared dataset.*nasfpn prepare"):
     DatasetInfo.load(tmp_path)
