@@ -68,12 +68,8 @@ def main(argv: list[str]) -> None:
   experiment, dataset = experiment_lib.open_dataset(
     experiment_lib.load_experiment(gin_files, gin_params)
   )
-  if experiment.input.evaluates_what_it_learns and FLAGS.mode != "train":
-    print(
-      f"Input.train_parts holds {experiment.input.evaluation_part!r}, which is evaluated on: the "
-      "AP is of images that were trained on, and says nothing about others.",
-      flush=True,
-    )
+  if FLAGS.mode != "train" and (note := experiment.input.note()):
+    print(note, flush=True)
   if FLAGS.dry_run:
     _print_plan(experiment, dataset)
     return
