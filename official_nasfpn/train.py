@@ -85,12 +85,8 @@ def main(argv: list[str]) -> None:
     _print_plan(experiment, None)
     return
   experiment, dataset = experiment_lib.open_dataset(experiment)
-  if experiment.input.evaluates_what_it_learns and FLAGS.mode != "train":
-    print(
-      f"Input.train_parts holds {experiment.input.evaluation_part!r}, which is evaluated on: the "
-      "AP is of images that were trained on, and says nothing about others.",
-      flush=True,
-    )
+  if FLAGS.mode != "train" and (note := experiment.input.note()):
+    print(note, flush=True)
   if FLAGS.dry_run:
     _print_plan(experiment, dataset)
     return

@@ -37,7 +37,11 @@ class InputConfig:
     if self.scale_min > self.scale_max:
       raise ValueError(f"scale_min {self.scale_min} is greater than scale_max {self.scale_max}")
 
-  @property
-  def evaluates_what_it_learns(self) -> bool:
-    """Whether an AP would be of images that were trained on."""
-    return self.evaluation_part in self.train_parts
+  def note(self) -> str | None:
+    """Returns what a person should know before an evaluation; None if there is nothing."""
+    if self.evaluation_part not in self.train_parts:
+      return None
+    return (
+      f"Input.train_parts holds {self.evaluation_part!r}, which is evaluated on: the AP is of "
+      "images that were trained on, and says nothing about others."
+    )

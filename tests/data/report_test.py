@@ -54,8 +54,8 @@ def test_every_part_says_what_it_is_for_and_how_all_images_can_be_learnt():
   configuration.parse(gin_params=[binding])
   everything = configuration.from_bindings(InputConfig)
   assert everything.train_parts == PARTS
-  assert everything.evaluates_what_it_learns
-  assert not InputConfig().evaluates_what_it_learns
+  assert "the AP is of images that were trained on" in everything.note()
+  assert InputConfig().note() is None
 
 
 def test_a_validation_part_that_was_given_is_not_explained():
