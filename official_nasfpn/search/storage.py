@@ -48,6 +48,11 @@ def new_store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa
   """Like `store_place`, where there need be no search yet."""
   there = _server(search_dir)
   if confirmed is None:
+    if there is None and database_path(search_dir).is_symlink():
+      raise UserError(
+        f"{database_path(search_dir)} is a symbolic link; the database of a search is a file of "
+        "its own. Move it there."
+      )
     return there or database_path(search_dir)
   given = parse_server(confirmed)
   if there is None:

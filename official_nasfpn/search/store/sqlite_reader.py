@@ -1,4 +1,4 @@
-"""A file of SQLite that is read and left as it is: nothing is created, locked or written beside it.
+"""A file of SQLite that is read and left as it is: nothing is created or written.
 
 So a search can be read where nobody may write, and while it runs. SQLite itself would create two
 files beside a database in WAL mode, `-wal` and `-shm`, as soon as anybody reads it; every process

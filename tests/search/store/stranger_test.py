@@ -169,6 +169,16 @@ def test_a_search_in_sqlite_has_no_address(tmp_path):
   assert read_trials(tmp_path) == []
 
 
+def test_a_database_that_is_a_link_is_not_followed(tmp_path):
+  (tmp_path / "mine").mkdir()
+  with contextlib.closing(TrialStore(storage.database_path(tmp_path / "mine"))) as store:
+    store.create()
+  storage.database_path(tmp_path).symlink_to(storage.database_path(tmp_path / "mine"))
+  for place in (read_trials, storage.store_place, storage.new_store_place):
+    with pytest.raises(UserError, match=r"search\.db is a symbolic link"):
+      place(tmp_path)
+
+
 def test_a_file_that_is_no_database_is_named(tmp_path):
   storage.database_path(tmp_path).write_bytes(b"no database at all" * 100)
   with pytest.raises(UserError, match=r"search\.db cannot be read: file is not a database"):
