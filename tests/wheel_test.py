@@ -142,6 +142,8 @@ def test_an_installed_wheel_prepares_describes_and_trains(wheel, tmp_path):
   assert "R-10, 1 @ 16 with nas_fpn at 128 x 128 pixels, 3 classes" in described
   settings = (
     "Detector.image_size = (128, 128)",
+    "Detector.architecture = 'fpn'",
+    "Detector.head_num_convs = 1",
     "Detector.num_filters = 8",
     "Detector.num_repeats = 1",
     "Training.batch_size = 2",
