@@ -175,11 +175,6 @@ class TestMissingExtras:
     ("arguments", "hidden", "said"),
     [
       (
-        ["search", "--gin_file=gin/quickstart_search.gin", "--launcher=ray"],
-        "ray",
-        advice("--launcher ray", "ray", "ray"),
-      ),
-      (
         ["search", "--gin_file=gin/quickstart_search.gin", "--store=postgresql://me@host/a"],
         "pg8000",
         advice("A trial store in PostgreSQL", "pg8000", "postgres"),

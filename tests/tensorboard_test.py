@@ -80,6 +80,7 @@ def ask():
 
 @pytest.mark.slow
 def test_it_serves_the_curve_of_a_search_and_the_pictures_of_a_training(ask, shapes_data, tmp_path):
+  (tmp_path / "search").mkdir()
   write_curve(tmp_path / "search", [0.25, 0.5])
   write_pictures(tmp_path / "run", shapes_data, step=7)
   get = ask(tmp_path)
@@ -97,6 +98,10 @@ def test_it_serves_the_curve_of_a_search_and_the_pictures_of_a_training(ask, sha
   assert len(others) == 3
   (picture,) = rows("images/images", run="run/validation", tag=tag, sample=0)
   assert picture["step"] == 7
-  with Image.open(io.BytesIO(get(f"data/plugin/images/{picture['query']}"))) as image:
+  with Image.open(
+    io.BytesIO(get(f"data/plugin/images/individualImage?{picture['query']}"))
+  ) as image:
     assert image.format == "PNG"
-    assert image.size == (picture["width"], picture["height"])
+    # Two panels, each as large as pictures of a training are drawn.
+    assert image.width > 2 * 512
+    assert image.height > 500
