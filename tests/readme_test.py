@@ -193,9 +193,11 @@ def _run_elsewhere(name, flags, home, running, request):
     running["search"] = _start(name, [*flags, *_bindings(settings)], home)
     _wait_for(lambda: "nasfpn worker" in running["search"].stderr, running["search"])
     return
-  worker = running["worker"] = _start(name, flags, home)
+  running["worker"] = _start(name, flags, home)
   _finish(running.pop("search"))
-  assert worker.wait(PATIENCE) == 0, worker.stderr
+  # The search might get more trials.
+  assert running["worker"].poll() is None
+  running.pop("worker").kill()
   assert (home / "runs elsewhere" / "best_architecture.gin").is_file()
 
 
