@@ -12,9 +12,11 @@ import functools
 import multiprocessing
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -58,6 +60,7 @@ class ProgramProcess:
     new_session: bool = False,
   ):
     self._output = Path(tempfile.mkdtemp(prefix="program-"))
+    weakref.finalize(self, shutil.rmtree, self._output, ignore_errors=True)
     call = _Call(
       module,
       tuple(map(str, arguments)),
@@ -69,6 +72,7 @@ class ProgramProcess:
     self._process = _fork_server().Process(target=_run, args=(call,))
     self._process.start()
     self.pid = self._process.pid
+    # Else Python would wait for it when the tests end.
     atexit.register(self.kill)
 
   @property
@@ -103,6 +107,7 @@ class ProgramProcess:
       self.kill()
       self._process.join()
       raise subprocess.TimeoutExpired(self._output.name, timeout, self.stdout, self.stderr)
+    atexit.unregister(self.kill)
     return self._process.exitcode
 
 
