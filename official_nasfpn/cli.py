@@ -51,6 +51,7 @@ PROGRAMS = (
   Program("describe", "what a detector costs, and a drawing of its pyramid", "describe"),
   Program("figures", "the paper's figures with your runs in them", "figures"),
   Program("recipes", "the recipes that come with this package", "recipes"),
+  Program("settings", "every setting that a recipe may bind", "settings_list", ("settings_list",)),
 )
 
 

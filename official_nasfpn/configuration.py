@@ -125,7 +125,7 @@ def parse(
 
   Args:
     gin_files: recipes, as `recipes.find_recipe` takes them, and stored texts. An `include` in a
-      recipe is looked up beside that file, then from the current directory.
+      recipe is looked up beside that file, then as a recipe that is named here.
     gin_params: single bindings such as `Detector.num_filters = 64`.
     checks: for names of files that are stored texts wherever a recipe or a user finds them: takes
       such a text and what to call it, and raises a `UserError` if it is not what it should be.
@@ -333,14 +333,16 @@ def _bind_recipe(
     return
 
   def include(statement: config_parser.IncludeStatement) -> None:
-    for folder in (real_path.parent, Path.cwd()):
-      if _is_file(folder / statement.filename):
-        _bind_recipe(folder / statement.filename, macros, checks, (*above, real_path))
-        return
-    raise UserError(
-      f"{real_path} includes {statement.filename!r}, which is neither beside it nor in "
-      f"{Path.cwd()}."
-    )
+    included = real_path.parent / statement.filename
+    if not _is_file(included):
+      try:
+        included = find_recipe(statement.filename)
+      except (UserError, OSError) as error:
+        raise UserError(
+          f"{real_path} includes {statement.filename!r}, which is neither beside it nor in "
+          f"{Path.cwd()}, nor a recipe of this package."
+        ) from error
+    _bind_recipe(included, macros, checks, (*above, real_path))
 
   _bind_text(text, str(path), macros, include)
 

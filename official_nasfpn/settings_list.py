@@ -1,6 +1,6 @@
 """Every setting that a recipe may bind, from the classes that check them; needs no TensorFlow.
 
-python -m official_nasfpn.settings_list > docs/settings.md
+nasfpn settings > docs/settings.md
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ _COLUMNS = 100
 _HEAD = """\
 # Settings
 
-<!-- Written by `python -m official_nasfpn.settings_list > docs/settings.md`; do not edit. -->
+<!-- Written by `nasfpn settings > docs/settings.md`; do not edit. -->
 
 What a recipe or `--gin_param` may bind, as `Training.epochs = 20`. `nasfpn train --list_settings`
 and `nasfpn search --list_settings` print the same. What does not fit is refused in one sentence.

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from official_nasfpn.cli import PROGRAMS as PROGRAMS_OF_NASFPN
+
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "official_nasfpn"
 # Sub-commands of `nasfpn` that are not called as their module is.
-MODULE_OF = {"prepare": "prepare_data", "search": "search/__main__"}
+MODULE_OF = {program.name: program.module.replace(".", "/") for program in PROGRAMS_OF_NASFPN}
 
 
 def _is_program(file):
@@ -44,15 +46,16 @@ def _flags(file):
 def _commands(text):
   """Returns the commands in a text, as lists of words, over all lines that they take."""
   joined = re.sub(r" *\\\n *", " ", text)
-  starts = re.finditer(r"(?:^ *|`)((?:nasfpn|python -m|\./scripts)\b[^\n`]*)", joined, re.MULTILINE)
+  starts = re.finditer(
+    r"(?:^ *|`)((?:nasfpn(?= \w)|python -m|\./scripts)\b[^\n`]*)", joined, re.MULTILINE
+  )
   return [shlex.split(match.group(1)) for match in starts]
 
 
 def _program_of(words):
   """Returns the file that a command runs, and the rest of its words; no file for a script."""
   if words[0] == "nasfpn":
-    module = MODULE_OF.get(words[1], words[1])
-    return BY_NAME[f"official_nasfpn/{module}"], words[2:]
+    return BY_NAME[f"official_nasfpn/{MODULE_OF[words[1]]}"], words[2:]
   if words[0] == "python":
     name = words[2].replace(".", "/")
     return BY_NAME.get(name) or BY_NAME[f"{name}/__main__"], words[3:]

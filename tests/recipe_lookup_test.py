@@ -42,6 +42,16 @@ def test_what_recipes_include_is_found_too(folder):
   assert folder.is_dir()
 
 
+def test_a_recipe_of_the_user_s_may_include_one_of_the_package(folder, tmp_path):
+  mine = tmp_path / "mine.gin"
+  mine.write_text("include 'gin/paper/fpn_r101_1024.gin'\nTraining.epochs = 3\n")
+  experiment = load_experiment([mine])
+  assert (experiment.detector.backbone, experiment.training.epochs) == ("R-101", 3)
+  mine.write_text("include 'gin/paper/fpn_r101_102.gin'\n")
+  with pytest.raises(UserError, match=r"nor a recipe of this package\.$"):
+    load_experiment([mine])
+
+
 def test_a_file_of_the_user_s_goes_first(folder, tmp_path):
   (tmp_path / "gin").mkdir()
   (tmp_path / "gin" / "bccd_search.gin").write_text("Training.epochs = 3\n")

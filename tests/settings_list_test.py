@@ -63,7 +63,7 @@ def test_defaults_are_bindings_that_recipes_take(listed):
 
 def test_the_page_is_fresh():
   assert DOCUMENTATION.read_text(encoding="utf-8") == settings_list.as_markdown() + "\n", (
-    "run: python -m official_nasfpn.settings_list > docs/settings.md"
+    "run: nasfpn settings > docs/settings.md"
   )
 
 

@@ -14,7 +14,7 @@ _RUNTIMES = {"model.onnx": "onnxruntime", "model.tflite": "ai_edge_litert"}
 
 
 def load_detector(path: str | Path) -> ExportedDetector:
-  """Loads what `python -m official_nasfpn.export` wrote.
+  """Loads what `nasfpn export` wrote.
 
   Args:
     path: its folder.

@@ -29,7 +29,7 @@ class SavedDetector:
     """Loads a SavedModel.
 
     Args:
-      path: folder that `python -m official_nasfpn.export` wrote, or one of the numbered in it.
+      path: folder that `nasfpn export` wrote, or one of the numbered in it.
 
     Raises:
       UserError: it is no such folder, or it is damaged.
