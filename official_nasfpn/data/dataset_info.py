@@ -6,6 +6,7 @@ val) its TFRecord shards and its annotations as COCO JSON, `{part}.json`.
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,8 @@ class DatasetInfo:
       missing = "no dataset.json" if data_dir.is_dir() else "no such folder"
       raise UserError(
         f"{str(data_dir)!r} holds no prepared dataset ({missing}). Make it with "
-        f"`nasfpn prepare --annotations FILE.json --images FOLDER --output_dir {data_dir}`."
+        "`nasfpn prepare --annotations FILE.json --images FOLDER --output_dir "
+        f"{shlex.quote(str(data_dir))}`."
       )
     try:
       content = json.loads(path.read_text(encoding="utf-8"))

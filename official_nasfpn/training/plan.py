@@ -1,6 +1,7 @@
 """What a recipe would do, without doing it: steps, learning rates, cost, memory."""
 
 import dataclasses
+import shlex
 
 import tensorflow as tf
 import tf_keras
@@ -129,7 +130,7 @@ def assume_coco(experiment: Experiment) -> DataFigures:
     f"({of_images}) and {num_classes} classes ({of_classes}) are assumed. The data is made by\n"
     "  nasfpn prepare --annotations instances_train2017.json --images train2017 "
     "--val_annotations instances_val2017.json --val_images val2017 "
-    f"--output_dir {data_dir or 'DATA'}",
+    f"--output_dir {shlex.quote(data_dir) if data_dir else 'DATA'}",
   )
 
 
