@@ -84,6 +84,9 @@ def train(
       max_to_keep=config.checkpoints_to_keep,
       step_counter=trainer.global_step,
       checkpoint_interval=steps_of(config.checkpoint_epochs, config, num_images),
+      # Only the chief's folder has a checkpoint to count the interval from. Machines that do not
+      # save at the same steps would wait for one another for ever.
+      last_checkpoint_step=first_step,
     )
 
     def now() -> int:
