@@ -11,10 +11,10 @@ import pytest
 from tests.program_process import REPOSITORY, ProgramProcess
 
 PROGRAM_SECONDS = 400
+# Some 2 GB of graphs.
+MANY_OBJECTS = 5_000_000
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
-# Test processes share the cores: a second thread in each would wait more than it computes.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 # What XLA makes of a train step is compared in numbers, not in speed: compiling it well takes long.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
@@ -36,11 +36,21 @@ def _two_devices():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _rare_collections():
-  # Graphs are millions of objects that the collector would look through again and again.
+def _no_collections_on_the_way():
+  # Graphs are millions of objects, which the collector would look through again and again: a fifth
+  # of the time of all tests.
   gc.collect()
   gc.freeze()
-  gc.set_threshold(200_000, 20, 20)
+  gc.disable()
+
+
+@pytest.fixture(autouse=True)
+def _garbage_goes_when_there_is_much():
+  yield
+  if gc.get_count()[0] > MANY_OBJECTS:
+    gc.collect()
+    # What is left is there for other tests, too, and need not be looked at again.
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -65,7 +65,8 @@ class ProgramProcess:
       module,
       tuple(map(str, arguments)),
       str(cwd),
-      {**os.environ, **(environment or {})},
+      # Processes of tests share the cores: a second thread would wait more than it computes.
+      {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", **(environment or {})},
       str(self._output),
       new_session,
     )

@@ -68,12 +68,12 @@ def launcher_maker(
   """
   _refuse_flags_of_other_launchers(flags)
   if flags.launcher == "ray":
-    require_ray()
     resources = WorkerResources(
       cpus=1.0 if flags.worker_cpus is None else flags.worker_cpus,
       gpus=flags.worker_gpus or 0.0,
       custom=dict(map(_parse_resource, flags.worker_resources)),
     )
+    require_ray()
     return functools.partial(
       RayLauncher,
       search_dir=search_dir,

@@ -1,6 +1,7 @@
 """A server that dies and comes back, answers that are lost, clocks that differ: with PostgreSQL."""
 
 import contextlib
+import gc
 import multiprocessing
 import signal
 import subprocess
@@ -213,6 +214,7 @@ class TestLostAnswers:
       assert (counts.sampled, counts.done, counts.failed) == (2 * update, update, update)
     assert {(t.attempt, t.deaths) for t in store.trials()} == {(1, 0)}
     assert store.latest_snapshot() == (update, b"state")
+    gc.collect()
 
 
 class TestClocks:
