@@ -19,10 +19,25 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
+# Each of these takes minutes.
+LONGEST_FILES = (
+  "readme_test.py",
+  "multi_worker_test.py",
+  "consumers_test.py",
+  "ray_launcher_test.py",
+  "shared_proxy_test.py",
+  "model_file_test.py",
+  "quickstart_test.py",
+  "runner_test.py",
+  "proxy_check_test.py",
+  "postgres_faults_test.py",
+)
+
+
 def pytest_collection_modifyitems(items):
-  """Puts files with the most slow tests first, so that no process is left with one at the end."""
+  """Puts the longest files first, so that no process is left with one at the end."""
   slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
-  items.sort(key=lambda item: -slow[item.path])
+  items.sort(key=lambda item: (item.path.name not in LONGEST_FILES, -slow[item.path]))
 
 
 @pytest.fixture(scope="session", autouse=True)
