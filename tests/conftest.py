@@ -11,8 +11,8 @@ import pytest
 from tests.program_process import REPOSITORY, ProgramProcess
 
 PROGRAM_SECONDS = 400
-# Some 2 GB of graphs.
-MANY_OBJECTS = 5_000_000
+# Some hundreds of megabytes of graphs.
+MANY_OBJECTS = 2_000_000
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 # What XLA makes of a train step is compared in numbers, not in speed: compiling it well takes long.
