@@ -1,8 +1,11 @@
 """The train program: what it says to bad input, on its way, and to a full disk."""
 
 import json
+import shlex
 
 import pytest
+
+from tests.program_process import REPOSITORY
 
 TINY = """
 Detector.backbone = 'R-10'
@@ -112,8 +115,8 @@ def test_a_dry_run_without_data_assumes_that_of_coco(tmp_path, run_program):
   assert printed["steps"] == "5,915 of 2 images, 0.1 epochs"
   assert "118,287 images (as COCO train2017 has) and 80 classes" in result.stdout
   assert "nasfpn prepare --annotations instances_train2017.json" in result.stdout
-  # A folder with a space is quoted.
-  assert result.stdout.splitlines()[-2].rstrip("'").endswith("data/missing")
+  missing = shlex.quote(str(REPOSITORY / "data" / "missing"))
+  assert result.stdout.splitlines()[-2].endswith(f"--output_dir {missing}")
   assert "estimate its memory" in result.stderr
 
 
