@@ -18,6 +18,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.report import found
 from official_nasfpn.search.store.trial_store import Trial, TrialStore
+from tests.program_process import ProgramProcess
 
 SEARCH = Path(__file__).with_name("closed_form_search.py")
 ROOT = SEARCH.parents[3]
@@ -26,7 +27,7 @@ ROOT = SEARCH.parents[3]
 # Generous: what is measured in tests is that things happen, on machines that may be busy.
 PATIENCE_SECONDS = 240
 
-_started: list[subprocess.Popen] = []
+_started: list[ProgramProcess] = []
 
 
 @pytest.fixture(autouse=True)
@@ -36,27 +37,30 @@ def _end_of_what_was_started():
     kill(_started.pop())
 
 
-def start_search(search_dir: Path, *arguments: str, worker: str = "") -> subprocess.Popen:
-  command = [sys.executable, str(SEARCH), str(search_dir), *arguments, f"--worker={worker}"]
-  process = subprocess.Popen(
-    command, cwd=ROOT, env=_environment(), stderr=subprocess.PIPE, text=True, errors="replace"
+def start_search(search_dir: Path, *arguments: str, worker: str = "") -> ProgramProcess:
+  process = ProgramProcess(
+    "tests.search.workers.closed_form_search",
+    [search_dir, *arguments, f"--worker={worker}"],
+    environment=_environment(),
   )
   _started.append(process)
   return process
 
 
-def run_search(search_dir: Path, *arguments: str, worker: str = "") -> str:
-  """Runs a search to its end and returns what it printed; it must end well."""
-  process = start_search(search_dir, *arguments, worker=worker)
-  printed = process.communicate(timeout=PATIENCE_SECONDS)[1]
-  assert process.returncode == 0, printed
-  return printed
+def end_of(search: ProgramProcess) -> tuple[int, str]:
+  """Waits for the end of a search; returns its exit code and what it printed as messages."""
+  return search.wait(PATIENCE_SECONDS), search.stderr
 
 
-def kill(process: subprocess.Popen) -> None:
+def run_search(search_dir: Path, *arguments: str, worker: str = "") -> None:
+  """Runs a search to its end; it must end well."""
+  code, printed = end_of(start_search(search_dir, *arguments, worker=worker))
+  assert code == 0, printed
+
+
+def kill(process: ProgramProcess) -> None:
   process.kill()
-  process.wait()
-  process.stderr.close()
+  process.wait(PATIENCE_SECONDS)
 
 
 def read_trials(search_dir: Path) -> list[Trial]:
@@ -202,8 +206,8 @@ def test_the_learning_controller_goes_on_as_if_nothing_had_happened(tmp_path):
   wait_for(lambda: sum(trial.is_finished for trial in read_trials(disturbed)) >= 8)
   kill(controller)
   run_search(disturbed, *arguments)
-  _, printed = undisturbed.communicate(timeout=PATIENCE_SECONDS)
-  assert undisturbed.returncode == 0, printed
+  code, printed = end_of(undisturbed)
+  assert code == 0, printed
 
   same = [outcome(trial) for trial in read_trials(tmp_path / "undisturbed")]
   assert [outcome(trial) for trial in read_trials(disturbed)] == same
@@ -226,8 +230,8 @@ def test_workers_stop_when_the_controller_is_killed_and_their_trials_are_free_at
 def test_an_interrupted_search_leaves_no_worker_behind(tmp_path):
   controller = start_search(tmp_path, worker="--seconds=30")
   wait_for(lambda: len(evaluations(tmp_path)) == 2)
-  controller.send_signal(signal.SIGINT)
-  assert "KeyboardInterrupt" in controller.communicate(timeout=PATIENCE_SECONDS)[1]
+  os.kill(controller.pid, signal.SIGINT)
+  assert "KeyboardInterrupt" in end_of(controller)[1]
   assert worker_pids(tmp_path) == []
   assert {trial.state for trial in read_trials(tmp_path)} <= {"queued", "reused"}
 
@@ -236,8 +240,8 @@ def test_a_second_controller_is_refused(tmp_path):
   controller = start_search(tmp_path, worker="--seconds=30")
   wait_for(lambda: len(evaluations(tmp_path)) == 2)
   second = start_search(tmp_path)
-  printed = second.communicate(timeout=PATIENCE_SECONDS)[1]
-  assert second.returncode == 1
+  code, printed = end_of(second)
+  assert code == 1
   assert f"error: Another search, process {controller.pid}, is running in {tmp_path}." in printed
   kill(controller)
 
@@ -307,16 +311,16 @@ def test_workers_are_replaced_after_a_number_of_trials(tmp_path):
 
 def test_workers_that_cannot_start_end_the_search_with_their_words(tmp_path):
   search = start_search(tmp_path, worker="--no_such_option")
-  printed = search.communicate(timeout=PATIENCE_SECONDS)[1]
-  assert search.returncode == 1
+  code, printed = end_of(search)
+  assert code == 1
   assert "ended 3 times (exit code 2) without taking a trial" in printed
   assert "unrecognized arguments: --no_such_option" in printed
 
 
 def test_a_full_disk_during_an_evaluation_is_not_held_against_the_trial(tmp_path):
   search = start_search(tmp_path, worker="--faults=2:disk --seconds=0.2")
-  printed = search.communicate(timeout=PATIENCE_SECONDS)[1]
-  assert search.returncode == 1
+  code, printed = end_of(search)
+  assert code == 1
   assert "No space left on device" in printed
   assert "Traceback" not in printed
   run_search(tmp_path)
@@ -326,8 +330,8 @@ def test_a_full_disk_during_an_evaluation_is_not_held_against_the_trial(tmp_path
 def test_a_search_directory_that_cannot_be_made_is_named(tmp_path):
   (tmp_path / "file").touch()
   search = start_search(tmp_path / "file" / "search")
-  printed = search.communicate(timeout=PATIENCE_SECONDS)[1]
-  assert search.returncode == 1
+  code, printed = end_of(search)
+  assert code == 1
   assert printed.startswith(f"error: {tmp_path / 'file' / 'search'} cannot be")
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -16,10 +17,11 @@ import pytest
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.ray_launcher import RayLauncher, WorkerResources
+from tests.program_process import ProgramProcess
 from tests.search.workers.fault_tolerance_test import (
-  PATIENCE_SECONDS,
   ROOT,
   _end_of_what_was_started,  # noqa: F401, a fixture
+  end_of,
   evaluations,
   kill,
   outcome,
@@ -123,9 +125,9 @@ def assert_ends_like(search_dir: Path, other: Path) -> None:
   wait_for(lambda: worker_pids(search_dir) == [])
 
 
-def finish(search: subprocess.Popen) -> str:
-  printed = search.communicate(timeout=PATIENCE_SECONDS)[1]
-  assert search.returncode == 0, printed
+def finish(search: ProgramProcess) -> str:
+  code, printed = end_of(search)
+  assert code == 0, printed
   return printed
 
 
@@ -205,8 +207,8 @@ def test_a_killed_controller_takes_its_workers_along_and_continues(cluster, undi
 def test_an_interrupted_search_leaves_no_worker_behind(cluster, tmp_path):
   search = start_search(tmp_path, *ARGUMENTS, *on(cluster), worker="--seconds=60")
   wait_for(lambda: len(evaluations(tmp_path)) == 2)
-  search.send_signal(signal.SIGINT)
-  search.communicate(timeout=PATIENCE_SECONDS)
+  os.kill(search.pid, signal.SIGINT)
+  end_of(search)
   wait_for(lambda: worker_pids(tmp_path) == [])
   assert {trial.state for trial in read_trials(tmp_path)} <= {"queued", "reused"}
 
@@ -215,8 +217,8 @@ def test_an_interrupted_search_leaves_no_worker_behind(cluster, tmp_path):
 @pytest.mark.slow
 def test_workers_that_cannot_start_end_the_search_with_their_words(cluster, tmp_path):
   search = start_search(tmp_path, *on(cluster), worker="--no_such_option")
-  printed = search.communicate(timeout=PATIENCE_SECONDS)[1]
-  assert search.returncode == 1
+  code, printed = end_of(search)
+  assert code == 1
   assert "error: Every worker ends 3 times in a row." in printed
   assert "unrecognized arguments: --no_such_option" in printed
 
@@ -225,7 +227,8 @@ def test_workers_that_cannot_start_end_the_search_with_their_words(cluster, tmp_
 @pytest.mark.slow
 def test_a_search_waits_for_a_node_with_room(cluster, tmp_path):
   search = start_search(tmp_path, *on(cluster), "--worker_gpus=1")
-  line = next(line for line in search.stderr if "No node" in line)
+  wait_for(lambda: re.search("No node.*\n", search.stderr))
+  line = next(line for line in search.stderr.splitlines() if "No node" in line)
   assert "No node of the cluster has room for a worker (1 CPU, 1 GPU): waiting" in line
   assert search.poll() is None
 
@@ -235,8 +238,8 @@ def test_a_search_waits_for_a_node_with_room(cluster, tmp_path):
 def test_a_wrong_token_is_named(cluster, tmp_path, monkeypatch):
   monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
   search = start_search(tmp_path, *on(cluster))
-  printed = search.communicate(timeout=PATIENCE_SECONDS)[1]
-  assert search.returncode == 1
+  code, printed = end_of(search)
+  assert code == 1
   assert f"error: No Ray cluster could be joined at {cluster.address}" in printed
   assert "RAY_AUTH_TOKEN" in printed
   assert "Traceback" not in printed
