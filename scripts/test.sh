@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
 # Runs the tests, three files at a time, as many of them wait for something:
-#   scripts/test.sh [pytest arguments, with paths relative to the repository]
-# Without arguments it checks style first and then runs all of them.
+#   scripts/test.sh [--all] [pytest arguments, with paths relative to the repository]
+# Without arguments it checks style first and then runs all of them but a few that need minutes each,
+# which --all adds.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
 
 cd "$repository"
 
+leave_out=(-m "not minutes")
+if [[ "${1:-}" == --all ]]; then
+  shift
+  leave_out=()
+fi
 if [[ $# -eq 0 ]]; then
   "$venv_python" -m ruff check
   "$venv_python" -m ruff format --check
+  set -- "${leave_out[@]}"
 fi
 
 # In the order of tests/conftest.py, which begins with what takes long.

@@ -22,15 +22,15 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Each of these takes minutes.
 LONGEST_FILES = (
   "readme_test.py",
-  "multi_worker_test.py",
   "consumers_test.py",
   "ray_launcher_test.py",
   "shared_proxy_test.py",
   "model_file_test.py",
-  "quickstart_test.py",
   "runner_test.py",
-  "proxy_check_test.py",
+  "multi_worker_test.py",
   "postgres_faults_test.py",
+  "outage_test.py",
+  "wired_pyramid_test.py",
 )
 
 

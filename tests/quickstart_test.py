@@ -175,6 +175,7 @@ def _states(out):
   return {step.program: step.done.stat().st_mtime_ns for step in steps if step.done.is_file()}
 
 
+@pytest.mark.minutes
 @pytest.mark.slow
 def test_a_killed_job_goes_on_and_repeats_nothing_that_was_done(tmp_path):
   (tmp_path / "mine").mkdir()

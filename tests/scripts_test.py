@@ -351,7 +351,14 @@ class TestForwarding:
     small, _ = installed
     _, output, _ = small.run("test.sh")
     calls = output.splitlines()[::2]
-    assert calls == ["ruff|check", "ruff|format|--check", PYTEST]
+    assert calls == ["ruff|check", "ruff|format|--check", f"{PYTEST}|-m|not minutes"]
+
+  def test_all_of_them_are_run_on_demand(self, installed):
+    small, _ = installed
+    _, output, _ = small.run("test.sh", "--all")
+    assert output.splitlines()[::2] == ["ruff|check", "ruff|format|--check", PYTEST]
+    _, output, _ = small.run("test.sh", "--all", "-n0")
+    assert output.splitlines()[0] == "pytest|-n0"
 
   @pytest.mark.parametrize("argument", ["-n0", "--numprocesses=4", "--pdb"])
   def test_workers_are_the_callers_choice(self, installed, argument):

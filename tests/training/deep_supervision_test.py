@@ -1,6 +1,7 @@
 """Deep supervision: every exit learns, every exit is reported, and the last one loses nothing."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -26,6 +27,8 @@ def ordinary(shapes_data):
     DetectorConfig(
       backbone="R-10",
       backbone_width=0.25,
+      # As few operations as three repeats can have.
+      architecture="fpn",
       num_filters=16,
       num_repeats=3,
       head_num_convs=1,
@@ -47,24 +50,34 @@ def anytime(experiment, exit_heads="separate", **training):
   )
 
 
-def one_step(experiment, head_weights=None):
-  """Returns the losses of a train step, the last head's weights before it and all after it."""
-  experiment, dataset = open_dataset(experiment)
-  task = DetectionTask(experiment, dataset)
-  model = task.build_model()
-  if head_weights:
+@pytest.fixture(scope="module")
+def one_step(ordinary):
+  """Returns a function that takes a train step, each kind once.
+
+  It takes settings of `anytime` and gives the losses of the step and the model after it. Every
+  model begins with the last head of the first.
+  """
+  head_weights = []
+
+  @functools.cache
+  def step(exit_heads="last", exit_loss_weights=None):
+    settings = anytime(ordinary, exit_heads, exit_loss_weights=exit_loss_weights)
+    experiment, dataset = open_dataset(settings)
+    task = DetectionTask(experiment, dataset)
+    model = task.build_model()
+    head_weights[:] = head_weights or model.head.get_weights()
     model.head.set_weights(head_weights)
-  before = model.head.get_weights()
-  optimizer = build_optimizer(experiment.training, dataset.num_images(("train",)))
-  metrics = task.build_metrics()
-  batch = next(iter(task.build_inputs(training=True)))
-  tf.function(lambda: task.train_step(batch, model, optimizer, metrics))()
-  losses = {metric.name: float(metric.result()) for metric in metrics}
-  return losses, before, model
+    optimizer = build_optimizer(experiment.training, dataset.num_images(("train",)))
+    metrics = task.build_metrics()
+    batch = next(iter(task.build_inputs(training=True)))
+    tf.function(lambda: task.train_step(batch, model, optimizer, metrics))()
+    return {metric.name: float(metric.result()) for metric in metrics}, model
+
+  return step
 
 
-def test_the_loss_is_the_weighted_sum_over_the_exits(ordinary):
-  losses, _, _ = one_step(anytime(ordinary, exit_loss_weights=(0.5, 2.0, 1.0)))
+def test_the_loss_is_the_weighted_sum_over_the_exits(one_step):
+  losses, _ = one_step("separate", (0.5, 2.0, 1.0))
   exits = [
     losses["exit_1/class_loss"] + losses["exit_1/box_loss"],
     losses["exit_2/class_loss"] + losses["exit_2/box_loss"],
@@ -72,16 +85,14 @@ def test_the_loss_is_the_weighted_sum_over_the_exits(ordinary):
   ]
   expected = 0.5 * exits[0] + 2.0 * exits[1] + exits[2] + losses["weight_decay"]
   assert losses["total_loss"] == pytest.approx(expected, rel=1e-5)
-  unweighted, _, _ = one_step(anytime(ordinary))
+  unweighted, _ = one_step("separate")
   expected = sum(exits) + losses["weight_decay"]
   assert unweighted["total_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_weights_of_zero_are_the_ordinary_training(ordinary):
-  expected, head_weights, model = one_step(ordinary)
-  losses, _, supervised = one_step(
-    anytime(ordinary, exit_loss_weights=(0.0, 0.0, 1.0)), head_weights
-  )
+def test_weights_of_zero_are_the_ordinary_training(one_step):
+  expected, model = one_step()
+  losses, supervised = one_step("separate", (0.0, 0.0, 1.0))
   assert losses["class_loss"] == expected["class_loss"]
   assert losses["box_loss"] == expected["box_loss"]
   for part in ("backbone", "pyramid", "head"):
@@ -91,10 +102,9 @@ def test_weights_of_zero_are_the_ordinary_training(ordinary):
 
 
 @pytest.mark.parametrize("exit_heads", ["shared", "separate"])
-def test_every_exit_learns(ordinary, exit_heads):
-  experiment = anytime(ordinary, exit_heads)
-  _, _, model = one_step(experiment)
-  _, _, frozen = one_step(anytime(ordinary, exit_heads, exit_loss_weights=(0.0, 0.0, 1.0)))
+def test_every_exit_learns(one_step, exit_heads):
+  _, model = one_step(exit_heads)
+  _, frozen = one_step(exit_heads, (0.0, 0.0, 1.0))
   for early, unsupervised in zip(model.early_heads, frozen.early_heads, strict=True):
     biases = [v for v in early.trainable_variables if "scores/bias" in v.name]
     others = [v for v in unsupervised.trainable_variables if "scores/bias" in v.name]

@@ -5,6 +5,7 @@ import re
 import pytest
 
 
+@pytest.mark.minutes
 @pytest.mark.slow
 def test_each_proxy_trains_in_a_process_of_its_own_and_is_counted(recipe, shapes_data, run_program):
   arguments = ["--minutes=0.001", f"--gin_file={recipe}", f"--data_dir={shapes_data}"]

@@ -26,6 +26,7 @@ def lines(path):
   return path.read_text().splitlines() if path.exists() else []
 
 
+@pytest.mark.minutes
 @pytest.mark.slow
 def test_a_check_that_is_killed_goes_on_and_ends_in_figures(recipe, tmp_path, run_program):
   output_dir = tmp_path / "check"

@@ -126,6 +126,7 @@ def test_a_search_with_two_workers_warms_up_once(recipe, tmp_path, run_program):
   assert evaluate(SPACE.decode(trial.choices), tmp_path, OutsideASearch()).reward == trial.reward
 
 
+@pytest.mark.minutes
 @pytest.mark.slow
 def test_memory_does_not_grow(recipe, tmp_path):
   code = f"""

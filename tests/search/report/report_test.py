@@ -252,6 +252,7 @@ def test_a_drawing_in_the_report_has_every_layer():
   assert 'aria-label="NAS-FPN"' in svg
 
 
+@pytest.mark.minutes
 @pytest.mark.slow
 def test_25_000_trials_give_a_bounded_file_in_bounded_memory(tmp_path):
   long_search(tmp_path, 25_000)
