@@ -30,6 +30,9 @@ _IMPORTED_ONCE = (
   "orbit",
   "official.core.base_trainer",
   "official.vision.modeling.backbones.resnet",
+  "pydantic.dataclasses",
+  "sqlalchemy.dialects.postgresql.pg8000",
+  "sqlalchemy.dialects.sqlite",
 )
 
 
