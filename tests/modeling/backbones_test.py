@@ -1,6 +1,6 @@
 """Every backbone keeps the same contract."""
 
-import functools
+import contextlib
 
 import numpy as np
 import pytest
@@ -60,15 +60,20 @@ def short(narrow):
   name, backbone = narrow
   if name != "AmoebaNet-D":
     return name, backbone, build_narrow
-  build = functools.partial(_with_one_normal_cell_per_stage, build_narrow)
+
+  def build(name):
+    with _one_normal_cell_per_stage():
+      return build_narrow(name)
+
   return name, build(name), build
 
 
-def _with_one_normal_cell_per_stage(build, *arguments):
+@contextlib.contextmanager
+def _one_normal_cell_per_stage():
   with pytest.MonkeyPatch.context() as patch:
     for module in (amoebanet, backbone_size):
       patch.setattr(module, "NORMAL_CELLS_PER_STAGE", 1)
-    return build(*arguments)
+    yield
 
 
 @pytest.fixture
@@ -109,10 +114,8 @@ def test_size_in_closed_form(narrow):
 
 @pytest.mark.parametrize("name", ["R-10", "MobileNetV2", "AmoebaNet-D"])
 def test_size_in_closed_form_where_sides_are_rounded_up(name):
-  def check():
+  with _one_normal_cell_per_stage():
     _agrees_with_the_closed_form(name, build_backbone(name, (45, 83), width=0.3), 0.3)
-
-  _with_one_normal_cell_per_stage(check)
 
 
 def test_width_scales_every_layer(narrow, published):

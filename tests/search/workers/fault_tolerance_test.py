@@ -52,10 +52,16 @@ def end_of(search: ProgramProcess) -> tuple[int, str]:
   return search.wait(PATIENCE_SECONDS), search.stderr
 
 
+def finish(search: ProgramProcess) -> str:
+  """Waits for the end of a search, which must be a good one; returns what it printed."""
+  code, printed = end_of(search)
+  assert code == 0, printed
+  return printed
+
+
 def run_search(search_dir: Path, *arguments: str, worker: str = "") -> None:
   """Runs a search to its end; it must end well."""
-  code, printed = end_of(start_search(search_dir, *arguments, worker=worker))
-  assert code == 0, printed
+  finish(start_search(search_dir, *arguments, worker=worker))
 
 
 def kill(process: ProgramProcess) -> None:
@@ -206,8 +212,7 @@ def test_the_learning_controller_goes_on_as_if_nothing_had_happened(tmp_path):
   wait_for(lambda: sum(trial.is_finished for trial in read_trials(disturbed)) >= 8)
   kill(controller)
   run_search(disturbed, *arguments)
-  code, printed = end_of(undisturbed)
-  assert code == 0, printed
+  finish(undisturbed)
 
   same = [outcome(trial) for trial in read_trials(tmp_path / "undisturbed")]
   assert [outcome(trial) for trial in read_trials(disturbed)] == same

@@ -17,12 +17,12 @@ import pytest
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.ray_launcher import RayLauncher, WorkerResources
-from tests.program_process import ProgramProcess
 from tests.search.workers.fault_tolerance_test import (
   ROOT,
   _end_of_what_was_started,  # noqa: F401, a fixture
   end_of,
   evaluations,
+  finish,
   kill,
   outcome,
   read_snapshot,
@@ -123,12 +123,6 @@ def assert_ends_like(search_dir: Path, other: Path) -> None:
     if trial.state != "reused":
       assert 1 <= begun.count(trial.number) <= trial.attempt
   wait_for(lambda: worker_pids(search_dir) == [])
-
-
-def finish(search: ProgramProcess) -> str:
-  code, printed = end_of(search)
-  assert code == 0, printed
-  return printed
 
 
 @needs_ray
