@@ -11,8 +11,8 @@ import pytest
 from tests.program_process import REPOSITORY, ProgramProcess
 
 PROGRAM_SECONDS = 400
-# Some hundreds of megabytes of graphs.
-MANY_OBJECTS = 2_000_000
+# Some tens of megabytes of graphs.
+MANY_OBJECTS = 200_000
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 # What XLA makes of a train step is compared in numbers, not in speed: compiling it well takes long.
@@ -50,13 +50,15 @@ def _two_devices():
     )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_collections_on_the_way():
-  # Graphs are millions of objects, which the collector would look through again and again: a fifth
-  # of the time of all tests.
-  gc.collect()
-  gc.freeze()
+# Graphs are millions of objects in cycles. The collector would look through all of them again and
+# again, a fifth of the time of all tests. Here it looks at what a module's tests leave behind, and
+# soon: memory that has not been touched for minutes may have to be fetched back.
+def pytest_configure():
   gc.disable()
+
+
+def pytest_collection_finish():
+  gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +66,6 @@ def _garbage_goes_when_there_is_much():
   yield
   if gc.get_count()[0] > MANY_OBJECTS:
     gc.collect()
-    # What is left is there for other tests, too, and need not be looked at again.
-    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,6 +73,9 @@ def _graphs_of_a_module_end_with_it():
   yield
   if tf_keras := sys.modules.get("tf_keras"):
     tf_keras.backend.clear_session()
+  gc.collect()
+  # What is left is there for other modules, too.
+  gc.freeze()
 
 
 @pytest.fixture(scope="session")

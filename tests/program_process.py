@@ -37,7 +37,8 @@ _IMPORTED_ONCE = (
 
 
 @functools.cache
-def _fork_server():
+def fork_server() -> multiprocessing.context.BaseContext:
+  """Returns how to start processes of Python that have the large libraries."""
   context = multiprocessing.get_context("forkserver")
   context.set_forkserver_preload(_IMPORTED_ONCE)
   return context
@@ -73,7 +74,7 @@ class ProgramProcess:
       str(self._output),
       new_session,
     )
-    self._process = _fork_server().Process(target=_run, args=(call,))
+    self._process = fork_server().Process(target=_run, args=(call,))
     self._process.start()
     self.pid = self._process.pid
     # Else Python would wait for it when the tests end.

@@ -130,7 +130,7 @@ def _run(words, home, running, request):
       _wait_for(lambda: "[1/6] Prepare the data" in process.stdout, process)
       os.killpg(process.pid, 9)
     case ["./scripts/test.sh"]:
-      command = [sys.executable, "-m", "pytest", "-q", "tests/disk_test.py"]
+      command = [sys.executable, "-m", "pytest", "-q", "tests/progress_test.py"]
       subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
     case ["pip", "install", "."]:
       # wheel_test.py does it, and uses what was installed.

@@ -24,6 +24,7 @@ def experiment(shapes_data):
   return Experiment(
     DetectorConfig(
       backbone="R-10",
+      backbone_width=0.25,
       architecture="fpn",
       num_filters=16,
       num_repeats=1,

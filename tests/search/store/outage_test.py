@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import multiprocessing
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from official_nasfpn.search.store.address import parse_url
 from official_nasfpn.search.store.trial import NewTrial
 from official_nasfpn.search.store.trial_store import TrialStore
 from tests.cutting_relay import cutting_relay
+from tests.program_process import fork_server
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_SECONDS = 240
@@ -141,9 +141,8 @@ class TestRestarts:
   ):
     num_trials, num_workers = 120, 4
     store = open_store()
-    context = multiprocessing.get_context("spawn")
     processes = [
-      context.Process(target=_work, args=(url, num_trials, tmp_path / f"worker-{i}"))
+      fork_server().Process(target=_work, args=(url, num_trials, tmp_path / f"worker-{i}"))
       for i in range(num_workers)
     ]
     for process in processes:

@@ -1,6 +1,5 @@
 """The contract of the trial store, whatever database it is in."""
 
-import multiprocessing
 import threading
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from official_nasfpn.search.recipe import recipe_version
 from official_nasfpn.search.store.address import parse_url
 from official_nasfpn.search.store.trial import Counts, NewTrial, TimelineRow
 from official_nasfpn.search.store.trial_store import TrialStore
+from tests.program_process import fork_server
 
 
 def new_trial(number: int, architecture_hash: str | None = None, update: int = 1) -> NewTrial:
@@ -150,9 +150,8 @@ class TestClaiming:
     store = open_store()
     store.propose([new_trial(number) for number in range(1, 61)])
     # Not fork: the parent's connections are no good in a child.
-    context = multiprocessing.get_context("spawn")
     processes = [
-      context.Process(target=_work_until_none_is_left, args=(place, tmp_path / f"worker-{i}"))
+      fork_server().Process(target=_work_until_none_is_left, args=(place, tmp_path / f"worker-{i}"))
       for i in range(3)
     ]
     for process in processes:

@@ -2,6 +2,7 @@
 
 Further arguments, after the launcher's:
   seconds: that one evaluation takes.
+  until: a file that evaluations wait for, if given.
   faults: what goes wrong, as `trial:kind` separated by commas; see `_FAULTS`.
 """
 
@@ -60,6 +61,7 @@ def main() -> None:
   parser.add_argument("--max_attempts", type=int, default=3)
   parser.add_argument("--trials_per_worker", type=int, default=0)
   parser.add_argument("--seconds", type=float, default=0.0)
+  parser.add_argument("--until", type=Path)
   parser.add_argument("--faults", default="")
   arguments = parser.parse_args()
   faults = dict(fault.split(":") for fault in arguments.faults.split(",") if fault)
@@ -71,6 +73,8 @@ def main() -> None:
       log.write(f"{number} {os.getpid()}\n")
     progress.report(0.5)
     time.sleep(arguments.seconds)
+    while arguments.until and not arguments.until.exists():
+      time.sleep(0.02)
     kind = faults.get(number, "")
     once = kind.startswith("once-")
     if kind and not (once and (trial_dir / "fault").exists()):

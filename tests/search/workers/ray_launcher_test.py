@@ -17,6 +17,7 @@ import pytest
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.ray_launcher import RayLauncher, WorkerResources
+from tests.program_process import ProgramProcess
 from tests.search.workers.fault_tolerance_test import (
   ROOT,
   _end_of_what_was_started,  # noqa: F401, a fixture
@@ -113,6 +114,14 @@ def on(cluster: Cluster) -> tuple[str, ...]:
   return ("--launcher=ray", f"--ray_address={cluster.address}")
 
 
+def start_held_search(search_dir: Path, cluster: Cluster) -> tuple[ProgramProcess, Path]:
+  """Returns a search with a trial on either node, none of which ends before the file is there."""
+  go_on = search_dir / "go_on"
+  search = start_search(search_dir, *ARGUMENTS, LONG_LEASE, *on(cluster), worker=f"--until={go_on}")
+  wait_for(lambda: len(evaluations(search_dir)) == 2)
+  return search, go_on
+
+
 def assert_ends_like(search_dir: Path, other: Path) -> None:
   trials = read_trials(search_dir)
   assert [outcome(trial) for trial in trials] == [outcome(trial) for trial in read_trials(other)]
@@ -140,8 +149,7 @@ def test_an_undisturbed_search_equals_one_on_this_machine(cluster, tmp_path):
 def test_a_killed_process_is_replaced_and_its_trial_is_free_at_once(
   cluster, undisturbed, tmp_path, which
 ):
-  search = start_search(tmp_path, *ARGUMENTS, LONG_LEASE, *on(cluster), worker="--seconds=1.5")
-  wait_for(lambda: len(evaluations(tmp_path)) >= 2)
+  search, go_on = start_held_search(tmp_path, cluster)
   victim = worker_pids(tmp_path)[0]
   environment = Path(f"/proc/{victim}/environ").read_text().split("\0")
   assert {"OMP_NUM_THREADS=1", "TF_NUM_INTRAOP_THREADS=1"} <= set(environment)
@@ -150,6 +158,7 @@ def test_a_killed_process_is_replaced_and_its_trial_is_free_at_once(
   os.kill(victim if which == "worker" else parent, signal.SIGKILL)
   # Whoever was killed: no orphan goes on.
   wait_for(lambda: not Path(f"/proc/{victim}").exists())
+  go_on.touch()
   finish(search)
   assert_ends_like(tmp_path, undisturbed)
   # A reuse shows the attempts of its twin.
@@ -161,19 +170,18 @@ def test_a_killed_process_is_replaced_and_its_trial_is_free_at_once(
 @needs_ray
 @pytest.mark.slow
 def test_the_pool_shrinks_and_grows_with_the_cluster(cluster, undisturbed, tmp_path):
-  search = start_search(tmp_path, *ARGUMENTS, LONG_LEASE, *on(cluster), worker="--seconds=2")
-  wait_for(lambda: len(evaluations(tmp_path)) >= 2)
+  search, go_on = start_held_search(tmp_path, cluster)
   cluster.resize(1)
   wait_for(lambda: len(worker_pids(tmp_path)) == 1)
-  # Its failure is gone again when another worker has evaluated it.
-  wait_for(lambda: any(trial.failure or trial.attempt > 1 for trial in read_trials(tmp_path)))
+  wait_for(lambda: any(trial.failure for trial in read_trials(tmp_path)))
   [survivor] = worker_pids(tmp_path)
   cluster.resize(2)
   wait_for(lambda: len(worker_pids(tmp_path)) == 2)
   assert survivor in worker_pids(tmp_path)
   [newcomer] = set(worker_pids(tmp_path)) - {survivor}
+  wait_for(lambda: f" {newcomer}\n" in (tmp_path / "evaluations.txt").read_text())
+  go_on.touch()
   finish(search)
-  assert f" {newcomer}\n" in (tmp_path / "evaluations.txt").read_text()
   assert_ends_like(tmp_path, undisturbed)
   # The trial was lost, and was not to blame.
   trials = read_trials(tmp_path)
