@@ -51,8 +51,7 @@ def _two_devices():
 
 
 # Graphs are millions of objects in cycles. The collector would look through all of them again and
-# again, a fifth of the time of all tests. Here it looks at what a module's tests leave behind, and
-# soon: memory that has not been touched for minutes may have to be fetched back.
+# again, a fifth of the time of all tests. Here it looks at what a module's tests leave behind.
 def pytest_configure():
   gc.disable()
 

@@ -5,6 +5,7 @@ and 69 % at 512, on processors that an accelerator waits for. The train step doe
 """
 
 import hashlib
+import os
 
 import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
@@ -70,11 +71,11 @@ def train_dataset(
     example_seed = tf.stack([tf.constant(stream, tf.int64), index])
     return _train_example(decoder.decode(record), config, image_size, example_seed)
 
-  return (
+  return without_autotuning(
     records.shuffle(config.shuffle_buffer, seed=stream)
     .repeat()
     .enumerate()
-    .map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    .map(parse, num_parallel_calls=_num_processors(), deterministic=True)
     .batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
     .prefetch(tf.data.AUTOTUNE)
   )
@@ -121,15 +122,33 @@ def evaluation_dataset(
   examples = (
     _read(tf.data.Dataset.from_tensor_slices(paths))
     .shard(num_hosts, host)
-    .map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    .map(parse, num_parallel_calls=_num_processors(), deterministic=True)
   )
   filler = tf.data.Dataset.from_tensors(_filler_row(config, image_size)).repeat()
-  return (
+  return without_autotuning(
     examples.concatenate(filler)
     .take(rows_per_host)
     .batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
     .prefetch(tf.data.AUTOTUNE)
   )
+
+
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+  """Returns the same dataset, whose iterators end at once.
+
+  The thread that tunes a pipeline sleeps for up to a minute, and whoever lets go of the iterator
+  waits for it. In TensorFlow 2.20 it can sleep through being cancelled: it is woken before it can
+  see why (`Model::OptimizeLoop`, `CancellationManager::StartCancel`). On busy processors trainings
+  and evaluations ended with waits of 20 to 60 s. Nothing is left to tune: as many calls as there
+  are processors, and the buffer of batches still grows by itself when it was empty.
+  """
+  options = tf.data.Options()
+  options.autotune.enabled = False
+  return dataset.with_options(options)
+
+
+def _num_processors() -> int:
+  return len(os.sched_getaffinity(0))
 
 
 def _shard_paths(info: DatasetInfo, parts: tuple[str, ...]) -> list[str]:

@@ -224,7 +224,6 @@ def _build_trainer(
     # Created lazily, slots would make TensorFlow trace the train step a second time.
     optimizer._create_all_weights(model.trainable_variables)
 
-  distribute = orbit.utils.make_distributed_dataset
   with strategy.scope():
     return base_trainer.Trainer(
       config_definitions.ExperimentConfig(),
@@ -233,9 +232,19 @@ def _build_trainer(
       optimizer,
       train=train,
       evaluate=evaluate,
-      train_dataset=distribute(strategy, task.build_inputs, True) if train else None,
-      validation_dataset=distribute(strategy, task.build_inputs, False) if evaluate else None,
+      train_dataset=_inputs(task, strategy, training=True) if train else None,
+      validation_dataset=_inputs(task, strategy, training=False) if evaluate else None,
     )
+
+
+def _inputs(task: DetectionTask, strategy: tf.distribute.Strategy, training: bool):
+  """Returns the batches for each replica."""
+  one_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+  if one_device and "CPU" in strategy.extended.worker_devices[0]:
+    # There is nothing to bring them to, and the iterator that would do it has a thread that is
+    # waited for at its end, as `without_autotuning` says.
+    return task.build_inputs(training)
+  return orbit.utils.make_distributed_dataset(strategy, task.build_inputs, training)
 
 
 def _evaluate(

@@ -51,6 +51,14 @@ def test_train_batches_are_static_and_of_the_promised_types(config):
   }
 
 
+def test_nobody_waits_for_a_thread_that_tunes(config):
+  for dataset in (
+    train_dataset(config, (128, 128), 4, 0),
+    evaluation_dataset(config, (128, 128), 4),
+  ):
+    assert dataset.options().autotune.enabled is False
+
+
 def test_one_seed_decides_every_batch(config):
   first = _take(train_dataset(config, SIZE, 8, seed=3), 14)
   _assert_same(first, _take(train_dataset(config, SIZE, 8, seed=3), 14))

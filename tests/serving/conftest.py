@@ -148,7 +148,7 @@ def anytime_detector(anytime_export_dir):
 
 _SMALL = DetectorConfig(
   backbone="R-10",
-  backbone_width=0.25,
+  backbone_width=0.5,
   num_filters=32,
   num_repeats=1,
   head_num_convs=1,
@@ -162,7 +162,6 @@ _TRAINABLE = {
   "NAS-FPNLite": dataclasses.replace(
     _SMALL,
     backbone="MobileNetV2",
-    backbone_width=0.5,
     architecture="nas_fpnlite_ours",
     separable_convolutions=True,
     top_levels="convolution",

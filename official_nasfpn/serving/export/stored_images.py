@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.data.input_pipeline import without_autotuning
 
 
 def stored_images(dataset: DatasetInfo, parts: Sequence[str]) -> Iterator[tuple[int, bytes]]:
@@ -18,6 +19,6 @@ def stored_images(dataset: DatasetInfo, parts: Sequence[str]) -> Iterator[tuple[
     "image/source_id": tf.io.FixedLenFeature([], tf.string),
     "image/encoded": tf.io.FixedLenFeature([], tf.string),
   }
-  for record in tf.data.TFRecordDataset(dataset.shard_paths(parts)):
+  for record in without_autotuning(tf.data.TFRecordDataset(dataset.shard_paths(parts))):
     example = tf.io.parse_single_example(record, features)
     yield int(example["image/source_id"].numpy()), example["image/encoded"].numpy()
