@@ -115,7 +115,8 @@ def _run(words, home, running, request):
   """Runs one command line as far as it can be run here, and checks what it leaves."""
   match words:
     case ["./scripts/quickstart.sh"]:
-      arguments = [*_bindings(TINY_QUICKSTART), "--output_dir=quickstart"]
+      bindings = (*TINY_QUICKSTART, "Search.num_trials = 2", "Search.trials_per_update = 2")
+      arguments = [*_bindings(bindings), "--output_dir=quickstart"]
       printed = _finish(_start("quickstart", arguments, home))
       assert (home / "quickstart" / "pictures.jpg").is_file()
       assert "Done in" in printed
