@@ -237,7 +237,9 @@ def _build_trainer(
     )
 
 
-def _inputs(task: DetectionTask, strategy: tf.distribute.Strategy, training: bool):
+def _inputs(
+  task: DetectionTask, strategy: tf.distribute.Strategy, training: bool
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
   """Returns the batches for each replica."""
   one_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
   if one_device and "CPU" in strategy.extended.worker_devices[0]:
