@@ -23,18 +23,24 @@ from official_nasfpn.architecture.formats import (
   to_gin,
   to_json,
 )
+from official_nasfpn.architecture.merge_ops import MERGE_OPS, MergeOp
 from official_nasfpn.architecture.search_space import Decision, SearchSpace
-from official_nasfpn.architecture.spec import OPS, MergingCell, PyramidSpec
-from official_nasfpn.architecture.wiring import inputs_are_ordered, unconsumed_inputs
+from official_nasfpn.architecture.spec import MergingCell, PyramidSpec
+from official_nasfpn.architecture.wiring import (
+  coarse_and_fine,
+  inputs_are_ordered,
+  unconsumed_inputs,
+)
 
 __all__ = [
   "BASELINES",
   "CATALOG",
-  "OPS",
+  "MERGE_OPS",
   "SEARCHED_FILES",
   "Architecture",
   "Decision",
   "Fpn",
+  "MergeOp",
   "MergingCell",
   "PyramidSpec",
   "SearchSpace",
@@ -42,6 +48,7 @@ __all__ = [
   "architecture_by_name",
   "canonical_form",
   "canonical_hash",
+  "coarse_and_fine",
   "from_gin",
   "from_json",
   "inputs_are_ordered",

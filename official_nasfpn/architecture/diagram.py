@@ -16,6 +16,7 @@ from official_nasfpn.architecture.layout import (
   node_centers,
   place_arrows,
 )
+from official_nasfpn.architecture.merge_ops import MERGE_OPS
 from official_nasfpn.architecture.spec import PyramidSpec
 
 # Lengths are in units of the distance between two rows.
@@ -31,7 +32,6 @@ _INK = "#333333"
 _FAINT = "#8c8c8c"
 _FILLS = {"input": "#e8e8e8", "intermediate": "#cfe2f3", "output": "#fbd9b5"}
 _EDGES = {"input": _FAINT, "intermediate": "#4a7fb0", "output": "#d9761a"}
-_OP_NAMES = {"sum": "sum", "global_pool": "GP"}
 
 # Without these a file would hold its date or the version of a library.
 _METADATA = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
@@ -41,8 +41,8 @@ def draw_pyramid(spec: PyramidSpec, path: str | PathLike[str], title: str | None
   """Draws a pyramid to a file.
 
   Rows are levels, the lowest at the bottom; columns follow the order of building, with the inputs
-  at the left. A node says its op, `sum` or `GP` for global pooling. Dashed arrows lead from layers
-  that nothing has read to the output cell that adds them.
+  at the left. A node says its op by its short name, such as `GP` for global pooling. Dashed arrows
+  lead from layers that nothing has read to the output cell that adds them.
 
   Args:
     spec: the pyramid.
@@ -121,7 +121,7 @@ def _draw_candidate(axes: Axes, spec: PyramidSpec, candidate: int, center: np.nd
     axes.text(x, y, f"C{level}", fontsize=9, **text)
     return
   index = candidate - spec.num_inputs
-  op = _OP_NAMES[spec.cells[index].op]
+  op = MERGE_OPS[spec.cells[index].op].short_name
   if not spec.is_output(index):
     _draw_circle(axes, (x, y), RADIUS, "intermediate")
     axes.text(x, y, op, fontsize=9, **text)

@@ -7,7 +7,8 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from official_nasfpn.architecture.spec import OPS, MergingCell, PyramidSpec
+from official_nasfpn.architecture.merge_ops import MERGE_OPS
+from official_nasfpn.architecture.spec import MergingCell, PyramidSpec
 from official_nasfpn.configuration import configurable, settings
 
 # More architectures than anyone would want to go through one by one.
@@ -46,7 +47,7 @@ class SearchSpace:
     min_level: the lowest level.
     max_level: the highest level.
     num_intermediate_cells: the number of cells before the output cells.
-    ops: the ops to choose from.
+    ops: the ops to choose from, some of `MERGE_OPS`; the default are the paper's.
     intermediate_levels: the levels that intermediate cells may have, which decides most of what a
       pyramid costs; None is all but the lowest.
   """
@@ -54,7 +55,7 @@ class SearchSpace:
   min_level: int = 3
   max_level: int = 7
   num_intermediate_cells: int = 2
-  ops: tuple[str, ...] = OPS
+  ops: tuple[str, ...] = ("sum", "global_pool")
   intermediate_levels: tuple[int, ...] | None = None
 
   def __post_init__(self):
@@ -67,8 +68,8 @@ class SearchSpace:
       raise ValueError(
         f"num_intermediate_cells must not be negative, got {self.num_intermediate_cells}"
       )
-    if not self.ops or len(set(self.ops)) != len(self.ops) or not set(self.ops) <= set(OPS):
-      raise ValueError(f"ops must be some of {', '.join(OPS)}, each once, got {self.ops!r}")
+    if not self.ops or len(set(self.ops)) != len(self.ops) or not set(self.ops) <= set(MERGE_OPS):
+      raise ValueError(f"ops must be some of {', '.join(MERGE_OPS)}, each once, got {self.ops!r}")
     allowed = range(self.min_level + 1, self.max_level + 1)
     levels = self._intermediate_levels
     if not levels or len(set(levels)) != len(levels) or not set(levels) <= set(allowed):

@@ -5,13 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from official_nasfpn.architecture.merge_ops import MERGE_OPS
 from official_nasfpn.configuration import configurable
-
-OPS = ("sum", "global_pool")
-
-# What the authors' released code and Model Garden call the same operation.
-_REFERENCE_OPS = {"global_pool": "attention"}
-_OPS_BY_REFERENCE_NAME = {reference: op for op, reference in _REFERENCE_OPS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +17,7 @@ class MergingCell:
     inputs: two different indices into the candidates: the pyramid's inputs in order of their level,
       then the output of every cell in order.
     level: the level of the new feature layer; its stride is `2**level`.
-    op: one of `OPS`. The reference's name of `global_pool`, `attention`, is accepted too.
+    op: one of `MERGE_OPS`. The reference's name of `global_pool`, `attention`, is accepted too.
   """
 
   inputs: tuple[int, int]
@@ -33,7 +28,7 @@ class MergingCell:
     if isinstance(self.inputs, list):
       object.__setattr__(self, "inputs", tuple(self.inputs))
     if isinstance(self.op, str):
-      object.__setattr__(self, "op", _OPS_BY_REFERENCE_NAME.get(self.op, self.op))
+      object.__setattr__(self, "op", _by_reference_name(self.op))
     if not isinstance(self.inputs, tuple) or len(self.inputs) != 2:
       raise ValueError(f"inputs must be two candidate indices, got {self.inputs!r}")
     for index in self.inputs:
@@ -43,8 +38,8 @@ class MergingCell:
       raise ValueError(f"the two inputs must differ, got {self.inputs}")
     if type(self.level) is not int:
       raise ValueError(f"the level must be an int, got {self.level!r}")
-    if self.op not in OPS:
-      raise ValueError(f"the op must be one of {', '.join(OPS)}, got {self.op!r}")
+    if not isinstance(self.op, str) or self.op not in MERGE_OPS:
+      raise ValueError(f"the op must be one of {', '.join(MERGE_OPS)}, got {self.op!r}")
 
 
 @configurable("PyramidSpec")
@@ -161,7 +156,7 @@ class PyramidSpec:
   def to_block_specs(self) -> tuple[tuple[int, str, tuple[int, int], bool], ...]:
     """Returns the cells in the notation that `from_block_specs` reads."""
     return tuple(
-      (cell.level, _REFERENCE_OPS.get(cell.op, cell.op), cell.inputs, self.is_output(index))
+      (cell.level, _reference_name(cell.op), cell.inputs, self.is_output(index))
       for index, cell in enumerate(self.cells)
     )
 
@@ -207,3 +202,11 @@ class PyramidSpec:
           f"has already; every level needs exactly one output, level {missing[0]} has none"
         )
       first_by_level[level] = index
+
+
+def _reference_name(op: str) -> str:
+  return MERGE_OPS[op].reference_name or op
+
+
+def _by_reference_name(name: str) -> str:
+  return next((op for op in MERGE_OPS if _reference_name(op) == name), name)

@@ -1,5 +1,6 @@
 """The connections that follow from a spec without being written in it."""
 
+from official_nasfpn.architecture.merge_ops import MERGE_OPS
 from official_nasfpn.architecture.spec import MergingCell, PyramidSpec
 
 
@@ -33,11 +34,20 @@ def unconsumed_inputs(spec: PyramidSpec) -> tuple[tuple[int, ...], ...]:
   return tuple(additions)
 
 
+def coarse_and_fine(spec: PyramidSpec, cell: MergingCell) -> tuple[int, int]:
+  """Returns the cell's two inputs, that of the higher level first.
+
+  At equal levels the order is that of the cell.
+  """
+  first, second = cell.inputs
+  return (first, second) if spec.level_of(first) >= spec.level_of(second) else (second, first)
+
+
 def inputs_are_ordered(spec: PyramidSpec, cell: MergingCell) -> bool:
   """Returns whether swapping the cell's two inputs would change what it computes.
 
-  Global pooling takes its gate from the input of the higher level, and from the first input where
-  the levels are equal; so only there the order matters.
+  Where the levels differ, they say which input is the coarse one; so the order matters only at
+  equal levels, and only to an op that is not symmetric.
   """
   first, second = cell.inputs
-  return cell.op == "global_pool" and spec.level_of(first) == spec.level_of(second)
+  return not MERGE_OPS[cell.op].symmetric and spec.level_of(first) == spec.level_of(second)

@@ -10,10 +10,16 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from official_nasfpn.architecture import PyramidSpec, from_json, to_json, unconsumed_inputs
+from official_nasfpn.architecture import (
+  PyramidSpec,
+  coarse_and_fine,
+  from_json,
+  to_json,
+  unconsumed_inputs,
+)
 from official_nasfpn.modeling.config import TopLevels
 from official_nasfpn.modeling.drop_block import Drop, drop_blocks
-from official_nasfpn.modeling.merge_ops import MERGE_OPS
+from official_nasfpn.modeling.merging import MERGE_FUNCTIONS, MergeInput
 from official_nasfpn.modeling.pyramid_stack import PyramidStack
 from official_nasfpn.modeling.resampling import Candidate, max_pool
 
@@ -152,8 +158,11 @@ class OnePyramid(tf_keras.layers.Layer):
     extra_inputs = unconsumed_inputs(self.spec)
     cells = zip(self.spec.cells, extra_inputs, self.cells, strict=True)
     for number, (cell, extra, convolve) in enumerate(cells):
-      first, second = (candidates[index] for index in cell.inputs)
-      merged = MERGE_OPS[cell.op](first, second, cell.level)
+      coarse, fine = (
+        MergeInput(candidates[index].at_level(cell.level), candidates[index].global_max)
+        for index in coarse_and_fine(self.spec, cell)
+      )
+      merged = MERGE_FUNCTIONS[cell.op](coarse, fine)
       for index in extra:
         merged += candidates[index].features
       features = convolve(tf.nn.relu(merged), training=training)

@@ -8,15 +8,21 @@ of a `Wiring`, and one traced function runs any architecture with as many cells.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from official_nasfpn.architecture import PyramidSpec, unconsumed_inputs
+from official_nasfpn.architecture import (
+  MERGE_OPS,
+  PyramidSpec,
+  coarse_and_fine,
+  unconsumed_inputs,
+)
 from official_nasfpn.modeling.drop_block import Drop
 from official_nasfpn.modeling.feature_pyramid import FeaturePyramid, OnePyramid
+from official_nasfpn.modeling.merging import MERGE_FUNCTIONS, MergeInput
 
 # Columns of `Wiring.cells` before those of unconsumed candidates.
 _NUM_COLUMNS = 5
@@ -26,9 +32,9 @@ class Wiring(NamedTuple):
   """An architecture as tensors. Candidates are counted as in its spec.
 
   Attributes:
-    cells: int32 [num_cells, 5 + num_added], for every cell: the candidate that would gate, the
-      other one, for both how many levels the cell lies above them, whether the first does gate, and
-      the unconsumed candidates that are added. The number of candidates stands for none.
+    cells: int32 [num_cells, 5 + num_added], for every cell: the coarse candidate, the fine one, for
+      both how many levels the cell lies above them, the op as its place in `MERGE_OPS`, and the
+      unconsumed candidates that are added. The number of candidates stands for none.
     outputs: int32 [num_levels], the candidates that are the outputs, the lowest level first.
   """
 
@@ -46,12 +52,10 @@ def wiring_of(spec: PyramidSpec) -> Wiring:
   num_added = 1 + spec.num_intermediate_cells
   rows = []
   for cell, added in zip(spec.cells, unconsumed_inputs(spec), strict=True):
-    first, second = cell.inputs
-    if spec.level_of(second) > spec.level_of(first):
-      first, second = second, first
-    steps = [cell.level - spec.level_of(index) for index in (first, second)]
+    inputs = coarse_and_fine(spec, cell)
+    steps = [cell.level - spec.level_of(index) for index in inputs]
     none = [num_candidates] * (num_added - len(added))
-    rows.append([first, second, *steps, int(cell.op == "global_pool"), *added, *none])
+    rows.append([*inputs, *steps, list(MERGE_OPS).index(cell.op), *added, *none])
   outputs = {
     cell.level: spec.num_inputs + spec.num_intermediate_cells + index
     for index, cell in enumerate(spec.output_cells)
@@ -133,11 +137,12 @@ class OneWiredPyramid(OnePyramid):
     cells = tf.convert_to_tensor(wiring.cells)
     for index, convolve in enumerate(self.cells):
       columns = tf.unstack(cells[index])
-      coarse, fine, coarse_steps, fine_steps, gated = columns[:_NUM_COLUMNS]
-      coarse_map, fine_map = candidates.read(coarse), candidates.read(fine)
-      gate = tf.sigmoid(tf.reduce_max(coarse_map, axis=[1, 2], keepdims=True))
-      gate = tf.where(gated > 0, gate, tf.ones_like(gate))
-      merged = resample(coarse_map, coarse_steps) + resample(fine_map, fine_steps) * gate
+      coarse, fine, coarse_steps, fine_steps, op = columns[:_NUM_COLUMNS]
+      merged = merge(
+        op,
+        merge_input(candidates.read(coarse), coarse_steps),
+        merge_input(candidates.read(fine), fine_steps),
+      )
       if self.spec.is_output(index):
         for added in columns[_NUM_COLUMNS:]:
           merged += candidates.read(added)
@@ -149,6 +154,27 @@ class OneWiredPyramid(OnePyramid):
       output = candidates.read(wiring.outputs[index])
       outputs[key] = tf.ensure_shape(output, inputs[key].shape)
     return outputs
+
+
+def merge(op: tf.Tensor, coarse: MergeInput, fine: MergeInput) -> tf.Tensor:
+  """Merges two maps by the op with this place in `MERGE_OPS`, int32 []."""
+  # All are computed: they cost little beside the cell's convolution, and branches cost more.
+  merged, *others = (MERGE_FUNCTIONS[name](coarse, fine) for name in MERGE_OPS)
+  for place, other in enumerate(others, start=1):
+    merged = tf.where(op == place, other, merged)
+  return merged
+
+
+def merge_input(features: tf.Tensor, steps: tf.Tensor) -> MergeInput:
+  """Returns a map as one that a cell merges.
+
+  Args:
+    features: [batch, height, width, channels].
+    steps: int32 [], as for `resample`.
+  """
+  return MergeInput(
+    resample(features, steps), lambda: tf.reduce_max(features, axis=[1, 2], keepdims=True)
+  )
 
 
 def resample(features: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
@@ -177,8 +203,3 @@ def wiring_signature(spec: PyramidSpec) -> Wiring:
   """Returns the shapes of the wirings of a spec's search space, for `tf.function`."""
   wiring = wiring_of(spec)
   return Wiring(*(tf.TensorSpec(part.shape, tf.int32) for part in wiring))
-
-
-def shared_weights(pyramid: FeaturePyramid) -> dict[str, Any]:
-  """Returns a pyramid's variables by a name that does not depend on its kind."""
-  return {variable.name: variable for variable in pyramid.variables}

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.architecture import MERGE_OPS, PyramidSpec
 from official_nasfpn.architecture.layout import (
   RADIUS,
   Arrow,
@@ -24,7 +24,6 @@ _MARGIN = 8
 _LEFT_MARGIN = 50
 # How long and how wide the head of an arrow is.
 _HEAD = (7, 3)
-_OP_NAMES = {"sum": "sum", "global_pool": "GP"}
 
 
 def draw_pyramid_svg(spec: PyramidSpec, label: str) -> Markup:
@@ -99,7 +98,7 @@ def _draw_node(spec: PyramidSpec, candidate: int, place: np.ndarray) -> Markup:
   index = candidate - spec.num_inputs
   if index < 0:
     return node("input", text(f"C{level}", 4))
-  op = _OP_NAMES[spec.cells[index].op]
+  op = MERGE_OPS[spec.cells[index].op].short_name
   if spec.is_output(index):
     return node("output", text(f"P{level}", -0.5), text(op, 8.5, "small"))
   return node("middle", text(op, 4))

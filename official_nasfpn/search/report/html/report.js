@@ -72,7 +72,8 @@
     const cells = [];
     for (let i = 0; i < row[CELLS].length; i += 4) {
       const [first, second, level, op] = row[CELLS].slice(i, i + 4);
-      cells.push({ inputs: [first, second], level, op: data.ops[op] });
+      const [name, shortName] = data.ops[op];
+      cells.push({ inputs: [first, second], level, op: name, shortName });
     }
     return cells;
   }
@@ -182,7 +183,6 @@
   // --- The drawing: drawing.py in this language ---
 
   const UNIT = 40, MARGIN = 8, LEFT_MARGIN = 50, HEAD = [7, 3];
-  const OP_NAMES = { sum: "sum", global_pool: "GP" };
 
   const short = (value) => String(Math.floor(value * 10 + 0.5) / 10);
   const at = ([x, y]) => `${short(x)} ${short(y)}`;
@@ -243,7 +243,7 @@
       drawn("text", { x: short(x), y: short(y + down), class: kind }, content);
     const index = candidate - numInputs;
     if (index < 0) return drawn("g", { class: "input" }, circle, text(`C${level}`, 4));
-    const op = OP_NAMES[cells[index].op];
+    const op = cells[index].shortName;
     if (!isOutput(cells, index)) return drawn("g", { class: "middle" }, circle, text(op, 4));
     return drawn("g", { class: "output" },
       circle, text(`P${level}`, -0.5), text(op, 8.5, "small"));

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from official_nasfpn import architecture
-from official_nasfpn.architecture import OPS, PyramidSpec
+from official_nasfpn.architecture import MERGE_OPS, PyramidSpec
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.report.found import best_trials
@@ -128,7 +128,7 @@ def table_data(rows: Sequence[TrialRow], search: str, algorithm: str) -> Markup:
     "search": search,
     "algorithm": algorithm,
     "levels": levels,
-    "ops": OPS,
+    "ops": [[name, op.short_name] for name, op in MERGE_OPS.items()],
     "rows": [
       [
         row.rank,
@@ -193,8 +193,9 @@ def _cells(spec: PyramidSpec | None) -> list[int] | None:
   """Returns two inputs, level and op of every cell, in one list."""
   if spec is None:
     return None
+  ops = list(MERGE_OPS)
   return [
-    number for cell in spec.cells for number in (*cell.inputs, cell.level, OPS.index(cell.op))
+    number for cell in spec.cells for number in (*cell.inputs, cell.level, ops.index(cell.op))
   ]
 
 

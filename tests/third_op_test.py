@@ -1,0 +1,158 @@
+"""A third merge op, added in the two places that WORKSPACE.md names, goes through everything."""
+
+import random
+
+import matplotlib.image
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from official_nasfpn import configuration
+from official_nasfpn.architecture import (
+  MERGE_OPS,
+  MergeOp,
+  PyramidSpec,
+  SearchSpace,
+  canonical_hash,
+  from_gin,
+  from_json,
+  to_gin,
+  to_json,
+)
+from official_nasfpn.architecture.diagram import draw_pyramid
+from official_nasfpn.modeling.feature_pyramid import FeaturePyramid
+from official_nasfpn.modeling.merging import MERGE_FUNCTIONS
+from official_nasfpn.modeling.wired_pyramid import WiredPyramid, wiring_of
+from official_nasfpn.search import storage
+from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.loop import begun_store, run_search
+from official_nasfpn.search.proxy.proxy_task import make_evaluate, resolved_recipe
+from official_nasfpn.search.report.html.page import write_report
+from official_nasfpn.search.report.results import write_results
+from official_nasfpn.search.workers.trial_worker import run_worker
+
+OPS = ("sum", "global_pool", "difference")
+
+RECIPE = """
+Detector.backbone = 'R-10'
+Detector.backbone_width = 0.25
+Detector.num_repeats = 1
+Detector.num_filters = 8
+Detector.head_num_convs = 1
+Detector.image_size = (128, 128)
+Training.batch_size = 4
+Training.epochs = 0.5
+Training.warmup_epochs = 0
+Training.evaluation_batch_size = 8
+Search.algorithm = 'random'
+Search.num_trials = 1
+Search.trials_per_update = 1
+SearchSpace.num_intermediate_cells = 1
+SearchSpace.ops = ('difference',)
+"""
+
+
+@pytest.fixture(autouse=True)
+def difference(monkeypatch):
+  """Adds the op: what it is, and what it computes."""
+  monkeypatch.setitem(MERGE_OPS, "difference", MergeOp("diff", symmetric=False))
+  monkeypatch.setitem(
+    MERGE_FUNCTIONS,
+    "difference",
+    lambda coarse, fine: fine.at_cell_level - coarse.at_cell_level,
+  )
+
+
+@pytest.fixture
+def space(difference):
+  return SearchSpace(num_intermediate_cells=1, ops=OPS)
+
+
+def spec_of(*inputs_of_first_cells):
+  """Returns a pyramid of differences; its first cells have level 4 and read these candidates."""
+  intermediates = tuple((inputs, 4, "difference") for inputs in inputs_of_first_cells)
+  outputs = tuple(((0, 1), level, "difference") for level in range(3, 8))
+  return PyramidSpec(3, 7, intermediates + outputs)
+
+
+def test_without_it_the_op_is_refused_by_name(monkeypatch):
+  monkeypatch.delitem(MERGE_OPS, "difference")
+  with pytest.raises(ValueError, match="must be one of sum, global_pool, got 'difference'"):
+    spec_of((0, 1))
+  with pytest.raises(ValueError, match="ops must be some of sum, global_pool"):
+    SearchSpace(ops=OPS)
+
+
+def test_it_is_no_part_of_spaces_that_do_not_name_it():
+  assert SearchSpace().ops == ("sum", "global_pool")
+
+
+def test_it_is_written_and_read(space):
+  spec = space.sample(random.Random(0))
+  assert "difference" in to_gin(spec)
+  assert from_gin(to_gin(spec)) == spec == from_json(to_json(spec))
+  assert PyramidSpec.from_block_specs(spec.to_block_specs()) == spec
+
+
+def test_the_order_of_its_inputs_counts_where_the_levels_are_equal():
+  # Candidate 5 is the first cell, of level 4 like candidate 1.
+  assert canonical_hash(spec_of((0, 1), (1, 5))) != canonical_hash(spec_of((0, 1), (5, 1)))
+  assert canonical_hash(spec_of((0, 1))) == canonical_hash(spec_of((1, 0)))
+
+
+def test_one_graph_computes_it_beside_the_others(space):
+  rng = random.Random(1)
+  specs = [space.sample(rng) for _ in range(4)]
+  assert {cell.op for spec in specs for cell in spec.cells} == set(OPS)
+  features = {
+    str(level): tf.random.stateless_normal([1, 128 >> level, 128 >> level, 8], [level, 0])
+    for level in range(3, 8)
+  }
+  wired = WiredPyramid(specs[0], num_repeats=1, num_filters=4)
+  for spec in specs:
+    pyramid = FeaturePyramid(spec, num_repeats=1, num_filters=4)
+    pyramid(features), wired(features)
+    pyramid.set_weights(wired.get_weights())
+    expected, computed = pyramid(features)[-1], wired(features, wiring=wiring_of(spec))[-1]
+    for level, values in expected.items():
+      np.testing.assert_allclose(computed[level], values, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_it_is_searched_trained_drawn_and_reported(tmp_path, shapes_data):
+  recipe = resolved_recipe([], [f"{RECIPE}\nInput.data_dir = {str(shapes_data)!r}"])
+  config = configuration.from_bindings(SearchConfig)
+  space = configuration.from_bindings(SearchSpace)
+  recipe = f"{configuration.to_gin(config, space)}\n{recipe}"
+  storage.recipe_path(tmp_path).write_text(recipe)
+  evaluate = make_evaluate(tmp_path)
+
+  class Here:
+    """Runs one worker in this process, once there is a trial."""
+
+    def __init__(self, store):
+      self.store = store
+
+    def tend(self, unfinished_trials):
+      if self.store.counts().queued:
+        run_worker(self.store, tmp_path, evaluate, "here", recipe, trials_per_worker=1)
+
+    def close(self):
+      pass
+
+  with begun_store(tmp_path, config, recipe) as store:
+    run_search(config, space, tmp_path, store, Here)
+    (trial,) = store.trials()
+  write_results([trial], tmp_path)
+  write_report(tmp_path, tmp_path / "report.html", now=0)
+
+  assert (trial.state, trial.failure) == ("done", None)
+  assert 0 <= trial.reward <= 1
+  best = from_gin((tmp_path / "best_architecture.gin").read_text())
+  assert {cell.op for cell in best.cells} == {"difference"}
+  # A drawing of each cell by Python, and the names that the page's script draws with.
+  page = (tmp_path / "report.html").read_text()
+  assert page.count(">diff</text>") >= best.num_cells
+  assert '["difference","diff"]' in page
+  draw_pyramid(best, tmp_path / "best.png")
+  assert matplotlib.image.imread(tmp_path / "best.png")[..., :3].std() > 0.05
