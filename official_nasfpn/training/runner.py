@@ -73,6 +73,7 @@ def train(
     trainer = _build_trainer(experiment, dataset, strategy, True, evaluate_on_the_way, first_step)
     with strategy.scope():
       if checkpoint:
+        # Orbit does so, too, but only on the chief: the others' managers look into empty folders.
         trainer.checkpoint.restore(checkpoint).expect_partial()
       else:
         trainer.task.initialize(trainer.model)

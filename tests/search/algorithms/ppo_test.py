@@ -222,6 +222,27 @@ def test_a_choice_that_the_policy_has_left_counts_by_how_likely_it_still_is():
   np.testing.assert_allclose(weights[:, 1:], 1, atol=1e-5)
 
 
+def test_an_update_is_weighted_by_how_likely_each_choice_still_is():
+  def gain_of_the_better_one(times_likelier_then):
+    ppo = PPO(SPACE, CONFIG)
+    better, worse = ppo.propose(1, 2)
+    then = tuple(value + np.log(times_likelier_then) for value in better.log_probs)
+    choices = np.array([better.choices])
+
+    def log_prob():
+      scores, _ = ppo.controller.log_probs_and_entropy(choices, ppo.controller.masks(choices))
+      return np.sum(scores)
+
+    before = log_prob()
+    better = dataclasses.replace(better, log_probs=then)
+    ppo.learn(1, [Outcome(better, 1.0), Outcome(worse, 0.0)])
+    return log_prob() - before
+
+  gain = gain_of_the_better_one(1)
+  assert gain > 0
+  assert gain_of_the_better_one(100) < 0.5 * gain
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0, 10, 40])
 def test_it_learns_from_rewards_that_arrive_late(delay):
