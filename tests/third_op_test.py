@@ -1,6 +1,7 @@
 """A third merge op, added in the two places that WORKSPACE.md names, goes through everything."""
 
 import random
+import re
 
 import matplotlib.image
 import numpy as np
@@ -20,8 +21,8 @@ from official_nasfpn.architecture import (
   to_json,
 )
 from official_nasfpn.architecture.diagram import draw_pyramid
+from official_nasfpn.modeling import merging
 from official_nasfpn.modeling.feature_pyramid import FeaturePyramid
-from official_nasfpn.modeling.merging import MERGE_FUNCTIONS
 from official_nasfpn.modeling.wired_pyramid import WiredPyramid, wiring_of
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
@@ -30,6 +31,7 @@ from official_nasfpn.search.proxy.proxy_task import make_evaluate, resolved_reci
 from official_nasfpn.search.report.html.page import write_report
 from official_nasfpn.search.report.results import write_results
 from official_nasfpn.search.workers.trial_worker import run_worker
+from tests.program_process import REPOSITORY
 
 OPS = ("sum", "global_pool", "difference")
 
@@ -54,13 +56,13 @@ SearchSpace.ops = ('difference',)
 
 @pytest.fixture(autouse=True)
 def difference(monkeypatch):
-  """Adds the op: what it is, and what it computes."""
-  monkeypatch.setitem(MERGE_OPS, "difference", MergeOp("diff", symmetric=False))
-  monkeypatch.setitem(
-    MERGE_FUNCTIONS,
-    "difference",
-    lambda coarse, fine: fine.at_cell_level - coarse.at_cell_level,
-  )
+  """Adds the op of the tutorial, with the tutorial's code: what it is, and what it computes."""
+  text = (REPOSITORY / "docs/tutorials/your_own_merge_op.md").read_text(encoding="utf-8")
+  table, function = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+  names = {**vars(merging), "MergeOp": MergeOp}
+  exec(compile(f"{table}\n{function}", "your_own_merge_op.md", "exec"), names)
+  monkeypatch.setitem(MERGE_OPS, "difference", names["MERGE_OPS"]["difference"])
+  monkeypatch.setitem(merging.MERGE_FUNCTIONS, "difference", names["MERGE_FUNCTIONS"]["difference"])
 
 
 @pytest.fixture
