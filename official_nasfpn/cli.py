@@ -3,7 +3,6 @@
 `nasfpn search ...` is `python -m official_nasfpn.search ...`, from any folder.
 """
 
-import difflib
 import importlib
 import os
 import sys
@@ -82,7 +81,9 @@ def _overview() -> str:
 def _program(name: str) -> Program:
   known = {other: program for program in PROGRAMS for other in (program.name, *program.other_names)}
   if name not in known:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    from official_nasfpn.errors import nearest_name
+
+    nearest = nearest_name(name, known)
     sys.exit(
       f"error: There is no command {name!r}. Did you mean nasfpn {nearest}? `nasfpn --help` lists "
       "all."

@@ -11,7 +11,6 @@ binds values to settings and does nothing else.
 """
 
 import dataclasses
-import difflib
 import os
 import pprint
 import re
@@ -27,7 +26,7 @@ import pydantic
 import pydantic.dataclasses
 from gin import config_parser
 
-from official_nasfpn.errors import UserError
+from official_nasfpn.errors import UserError, nearest_name
 from official_nasfpn.recipes import find_recipe
 
 _T = TypeVar("_T")
@@ -472,6 +471,4 @@ def _unknown_name(message: str) -> str:
 
 def _nearest(name: str, known: Mapping[str, str]) -> str:
   """Returns a question that proposes the value in `known` whose key resembles `name` most."""
-  lowered = {key.lower(): value for key, value in known.items()}
-  match = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.0)
-  return f" Did you mean {lowered[match[0]]}?" if match else ""
+  return f" Did you mean {known[nearest_name(name, known)]}?" if known else ""

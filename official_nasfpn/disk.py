@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all, and what a full or unwritable disk is called."""
+"""Files that are there whole or not at all, locks, and what a full or unwritable disk is called."""
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,3 +66,33 @@ def disk_errors(place: Path, advice: str) -> Iterator[None]:
     if problem is None and not isinstance(error, OSError):
       raise
     raise UserError(f"{place} cannot be written: {problem or error}. {advice}") from error
+
+
+class FileLock:
+  """A lock that the system frees when its process ends, however it ends."""
+
+  def __init__(self, path: Path):
+    self._path = path
+    self._file: int | None = None
+
+  def acquire(self) -> bool:
+    """Takes the lock, unless another process has it; returns whether it was taken."""
+    file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      os.close(file)
+      return False
+    os.ftruncate(file, 0)
+    os.write(file, f"{os.getpid()}\n".encode())
+    self._file = file
+    return True
+
+  def release(self) -> None:
+    if self._file is not None:
+      os.close(self._file)
+      self._file = None
+
+  def holder(self) -> str:
+    """Returns the id of the process that took the lock last."""
+    return self._path.read_text(encoding="utf-8").strip()

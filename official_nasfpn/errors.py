@@ -1,7 +1,8 @@
 """The one exception that is meant for a person, and how a program shows it."""
 
+import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -9,6 +10,12 @@ from absl import app, flags, logging
 
 class UserError(Exception):
   """Something the user can mend. The message says what is wrong, where, and what to do."""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+  """Returns which of the known names a person may have meant; there must be one at least."""
+  by_lower_case = {other.lower(): other for other in known}
+  return by_lower_case[difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.0)[0]]
 
 
 def run_program(main: Callable[[list[str]], object]) -> None:

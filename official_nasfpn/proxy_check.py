@@ -15,7 +15,7 @@ from absl import flags
 
 from official_nasfpn import configuration
 from official_nasfpn.architecture import SearchSpace
-from official_nasfpn.disk import disk_errors
+from official_nasfpn.disk import FileLock, disk_errors
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import SearchConfig
 from official_nasfpn.search.proxy import proxy_task
@@ -30,7 +30,6 @@ from official_nasfpn.search.proxy.check_trainings import (
   wanted_trainings,
 )
 from official_nasfpn.search.proxy.config import ProxyConfig
-from official_nasfpn.search.storage import FileLock
 from official_nasfpn.training.experiment import load_experiment, open_dataset
 
 _GIN_FILE = flags.DEFINE_multi_string(

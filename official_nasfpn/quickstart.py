@@ -6,7 +6,6 @@ Every step is one of the project's programs, started as a user would start it, a
 that shows it is done: the same command resumes what was interrupted and repeats nothing.
 """
 
-import fcntl
 import json
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from absl import flags
 from official_nasfpn.data.coco_json import read_coco_json
 from official_nasfpn.data.foreign_formats import refuse_foreign_annotations, refuse_foreign_images
 from official_nasfpn.data.report import Report
-from official_nasfpn.disk import write_text
+from official_nasfpn.disk import FileLock, write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.progress import duration, progress_bar
 from official_nasfpn.recipes import recipes_folder
@@ -305,11 +304,10 @@ def _claimed(output_dir: Path, request: Request):
       "folder."
     )
   output_dir.mkdir(parents=True, exist_ok=True)
-  with (output_dir / "quickstart.lock").open("w") as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise UserError(f"Another quickstart is at work in {output_dir}.") from error
+  lock = FileLock(output_dir / "quickstart.lock")
+  if not lock.acquire():
+    raise UserError(f"Another quickstart is at work in {output_dir}.")
+  try:
     if stored_request.is_file():
       stored = _read_json(stored_request)
       for name, value in asdict(request).items():
@@ -321,6 +319,8 @@ def _claimed(output_dir: Path, request: Request):
     else:
       write_text(stored_request, json.dumps(asdict(request), indent=2) + "\n")
     yield
+  finally:
+    lock.release()
 
 
 def _read_json(path: Path):

@@ -6,12 +6,11 @@ In a checkout they lie in its top-level folder `gin/`; the build puts that folde
 A flag `--gin_file gin/bccd_search.gin` names one wherever there is no such file.
 """
 
-import difflib
 import itertools
 import re
 from pathlib import Path
 
-from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.errors import UserError, nearest_name, refuse_positional_arguments, run_program
 
 _PACKAGE = Path(__file__).resolve().parent
 _FOLDER = "gin"
@@ -66,10 +65,9 @@ def find_recipe(name: str | Path) -> Path:
     return folder / Path(wanted).relative_to(_FOLDER)
   # By the last part first: the folder says little.
   by_stem = {Path(known).stem: known for known in names}
-  nearest = difflib.get_close_matches(path.stem, by_stem, n=1, cutoff=0.0)
   raise UserError(
     f"There is no gin file {str(path)!r}, and no recipe of that name in {folder}. Did you mean "
-    f"{by_stem[nearest[0]]}? `nasfpn recipes` lists them."
+    f"{by_stem[nearest_name(path.stem, by_stem)]}? `nasfpn recipes` lists them."
   )
 
 

@@ -1,13 +1,12 @@
 """Published pyramids by name: those of merging cells as specs, and the baselines."""
 
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from official_nasfpn.architecture.baselines import Fpn, Ssdlite
 from official_nasfpn.architecture.canonical import canonical_hash
 from official_nasfpn.architecture.spec import PyramidSpec
-from official_nasfpn.errors import UserError
+from official_nasfpn.errors import UserError, nearest_name
 
 # The architecture the authors found and released (their Figure 6; tensorflow/tpu, nasfpn.py).
 _NAS_FPN = PyramidSpec.from_block_specs(
@@ -122,7 +121,7 @@ def architecture_by_name(name: str) -> Architecture:
   """
   pyramids = {**CATALOG, **BASELINES}
   if name not in pyramids:
-    nearest = difflib.get_close_matches(name.lower(), pyramids, n=1, cutoff=0.0)[0]
+    nearest = nearest_name(name, pyramids)
     raise UserError(
       f"There is no architecture {name!r} in the catalogue ({', '.join(pyramids)}). "
       f"Did you mean {nearest}?"

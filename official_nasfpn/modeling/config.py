@@ -1,6 +1,5 @@
 """What a detector is made of, as gin binds it (`Detector.num_filters = 256`)."""
 
-import difflib
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -15,6 +14,7 @@ from pydantic import (
 
 from official_nasfpn.architecture import Fpn, PyramidSpec, Ssdlite, resolve_architecture
 from official_nasfpn.configuration import configurable, settings
+from official_nasfpn.errors import nearest_name
 from official_nasfpn.modeling.backbones import BACKBONES, LEVELS
 
 ExitHeads = Literal["last", "shared", "separate"]
@@ -88,8 +88,8 @@ class DetectorConfig:
   @classmethod
   def _check_backbone(cls, backbone: str) -> str:
     if backbone not in BACKBONES:
-      nearest = difflib.get_close_matches(backbone, BACKBONES, n=1, cutoff=0.0)
-      raise ValueError(f"Did you mean {nearest[0]!r}? There are {', '.join(BACKBONES)}.")
+      nearest = nearest_name(backbone, BACKBONES)
+      raise ValueError(f"Did you mean {nearest!r}? There are {', '.join(BACKBONES)}.")
     return backbone
 
   def __post_init__(self) -> None:

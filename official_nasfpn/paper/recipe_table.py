@@ -1,11 +1,10 @@
 """The table of recipes: what we build beside what the paper publishes."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-from official_nasfpn.errors import UserError
+from official_nasfpn.errors import UserError, nearest_name
 from official_nasfpn.modeling.closed_form import total_size
 from official_nasfpn.paper.published import TABLE_1, PublishedModel
 from official_nasfpn.recipes import recipes_folder
@@ -54,7 +53,7 @@ def published_models(name: str) -> tuple[PublishedModel, ...]:
   rows = tuple(row for row in TABLE_1 if row.recipe == Path(name).stem)
   if not rows:
     names = [row.recipe for row in TABLE_1]
-    nearest = difflib.get_close_matches(Path(name).stem, names, n=1, cutoff=0.0)[0]
+    nearest = nearest_name(Path(name).stem, names)
     raise UserError(
       f"--recipe {name!r} is none with published numbers. Did you mean {nearest}? There are all, "
       f"{', '.join(names)}."

@@ -1,7 +1,6 @@
 """The files of a search directory: where they are, how they are written, and who may use them."""
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from official_nasfpn.configuration import Stored, read_stored, read_text
-from official_nasfpn.disk import disk_errors, write_text
+from official_nasfpn.disk import FileLock, disk_errors, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.store.address import (
   is_same_server,
@@ -165,33 +164,3 @@ def exclusive(search_dir: Path) -> Iterator[None]:
       yield
     finally:
       lock.release()
-
-
-class FileLock:
-  """A lock that the system frees when its process ends, however it ends."""
-
-  def __init__(self, path: Path):
-    self._path = path
-    self._file: int | None = None
-
-  def acquire(self) -> bool:
-    """Takes the lock, unless another process has it; returns whether it was taken."""
-    file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      os.close(file)
-      return False
-    os.ftruncate(file, 0)
-    os.write(file, f"{os.getpid()}\n".encode())
-    self._file = file
-    return True
-
-  def release(self) -> None:
-    if self._file is not None:
-      os.close(self._file)
-      self._file = None
-
-  def holder(self) -> str:
-    """Returns the id of the process that took the lock last."""
-    return self._path.read_text(encoding="utf-8").strip()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from official_nasfpn.search.storage import FileLock
+from official_nasfpn.disk import FileLock
 
 _FILE = "weights.npz"
 _FINGERPRINT = "fingerprint"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from official_nasfpn.disk import FileLock
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import TrialStore
@@ -126,7 +127,7 @@ class LocalLauncher:
 
   def _wait_until_gone(self, worker: str) -> None:
     """Waits for an earlier search's worker to notice that its controller is gone."""
-    lock = storage.FileLock(storage.worker_lock(self._search_dir, worker))
+    lock = FileLock(storage.worker_lock(self._search_dir, worker))
     deadline = time.monotonic() + _STOP_SECONDS
     while not lock.acquire():
       if time.monotonic() > deadline:

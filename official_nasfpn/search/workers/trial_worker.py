@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from official_nasfpn import architecture
-from official_nasfpn.disk import disk_problem, write_text
+from official_nasfpn.disk import FileLock, disk_problem, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.fingerprint import code_fingerprint
@@ -66,7 +66,7 @@ def run_worker(
       code; or the name is in use.
   """
   storage.worker_lock(work_dir, worker_id).parent.mkdir(parents=True, exist_ok=True)
-  lock = storage.FileLock(storage.worker_lock(work_dir, worker_id))
+  lock = FileLock(storage.worker_lock(work_dir, worker_id))
   if not lock.acquire():
     raise UserError(f"{worker_id} of {work_dir} is already running, as process {lock.holder()}.")
   if parent_pid is not None:
