@@ -31,8 +31,8 @@ def _global_pool(coarse: MergeInput, fine: MergeInput) -> tf.Tensor:
   return coarse.at_cell_level + fine.at_cell_level * tf.sigmoid(coarse.global_max())
 
 
-# By the names of `architecture.MERGE_OPS`. Which of a cell's inputs is the coarse one, its
-# `symmetric` says.
+# By the names of `architecture.MERGE_OPS`. The coarse map comes first: that of the higher level, or
+# at equal levels the cell's first input.
 MERGE_FUNCTIONS: Mapping[str, Callable[[MergeInput, MergeInput], tf.Tensor]] = {
   "sum": _sum,
   "global_pool": _global_pool,
