@@ -7,6 +7,7 @@ of a `Wiring`, and one traced function runs any architecture with as many cells.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -158,10 +159,10 @@ class OneWiredPyramid(OnePyramid):
 
 def merge(op: tf.Tensor, coarse: MergeInput, fine: MergeInput) -> tf.Tensor:
   """Merges two maps by the op with this place in `MERGE_OPS`, int32 []."""
-  # All are computed: they cost little beside the cell's convolution, and branches cost more.
-  merged, *others = (MERGE_FUNCTIONS[name](coarse, fine) for name in MERGE_OPS)
-  for place, other in enumerate(others, start=1):
-    merged = tf.where(op == place, other, merged)
+  # Only the chosen one is computed: another's gradient, times zero, might not be a number.
+  branches = [functools.partial(MERGE_FUNCTIONS[name], coarse, fine) for name in MERGE_OPS]
+  merged = tf.switch_case(op, branches)
+  merged.set_shape([None, None, None, coarse.at_cell_level.shape[-1]])
   return merged
 
 
