@@ -4,9 +4,7 @@ import random
 import re
 
 import matplotlib.image
-import numpy as np
 import pytest
-import tensorflow as tf
 
 from official_nasfpn import configuration
 from official_nasfpn.architecture import (
@@ -22,8 +20,7 @@ from official_nasfpn.architecture import (
 )
 from official_nasfpn.architecture.diagram import draw_pyramid
 from official_nasfpn.modeling import merging
-from official_nasfpn.modeling.feature_pyramid import FeaturePyramid
-from official_nasfpn.modeling.wired_pyramid import WiredPyramid, wiring_of
+from official_nasfpn.modeling.wired_pyramid import WiredPyramid
 from official_nasfpn.search import storage
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import begun_store, run_search
@@ -31,22 +28,21 @@ from official_nasfpn.search.proxy.proxy_task import make_evaluate, resolved_reci
 from official_nasfpn.search.report.html.page import write_report
 from official_nasfpn.search.report.results import write_results
 from official_nasfpn.search.workers.trial_worker import run_worker
+from tests.modeling.wired_pyramid_test import (
+  NORM,
+  assert_parity,
+  backbone_features,
+  random_specs,
+  set_apart,
+  traced,
+)
 from tests.program_process import REPOSITORY
+from tests.search.short_trials import RECIPE
 
 OPS = ("sum", "global_pool", "difference")
 
-RECIPE = """
-Detector.backbone = 'R-10'
-Detector.backbone_width = 0.25
-Detector.num_repeats = 1
-Detector.num_filters = 8
-Detector.head_num_convs = 1
-Detector.image_size = (128, 128)
-Training.batch_size = 4
+DIFFERENCES = """
 Training.epochs = 0.5
-Training.warmup_epochs = 0
-Training.evaluation_batch_size = 8
-Search.algorithm = 'random'
 Search.num_trials = 1
 Search.trials_per_update = 1
 SearchSpace.num_intermediate_cells = 1
@@ -102,27 +98,23 @@ def test_the_order_of_its_inputs_counts_where_the_levels_are_equal():
   assert canonical_hash(spec_of((0, 1))) == canonical_hash(spec_of((1, 0)))
 
 
+@pytest.mark.slow
 def test_one_graph_computes_it_beside_the_others(space):
-  rng = random.Random(1)
-  specs = [space.sample(rng) for _ in range(4)]
+  specs = random_specs(4, space, seed=1)
   assert {cell.op for spec in specs for cell in spec.cells} == set(OPS)
-  features = {
-    str(level): tf.random.stateless_normal([1, 128 >> level, 128 >> level, 8], [level, 0])
-    for level in range(3, 8)
-  }
-  wired = WiredPyramid(specs[0], num_repeats=1, num_filters=4)
+  wired = WiredPyramid(specs[0], 8, 1, **NORM)
+  features = backbone_features(8)
+  wired(features)
+  set_apart(wired)
+  run, traces = traced(wired, features)
   for spec in specs:
-    pyramid = FeaturePyramid(spec, num_repeats=1, num_filters=4)
-    pyramid(features), wired(features)
-    pyramid.set_weights(wired.get_weights())
-    expected, computed = pyramid(features)[-1], wired(features, wiring=wiring_of(spec))[-1]
-    for level, values in expected.items():
-      np.testing.assert_allclose(computed[level], values, rtol=1e-5, atol=1e-6)
+    assert_parity(wired, run, spec, features)
+  assert sorted(traces) == ["infer", "train"]
 
 
 @pytest.mark.slow
 def test_it_is_searched_trained_drawn_and_reported(tmp_path, shapes_data):
-  recipe = resolved_recipe([], [f"{RECIPE}\nInput.data_dir = {str(shapes_data)!r}"])
+  recipe = resolved_recipe([], [RECIPE, DIFFERENCES, f"Input.data_dir = {str(shapes_data)!r}"])
   config = configuration.from_bindings(SearchConfig)
   space = configuration.from_bindings(SearchSpace)
   recipe = f"{configuration.to_gin(config, space)}\n{recipe}"

@@ -38,8 +38,13 @@ class Candidate:
     # Resampling by nearest neighbour or by max pooling does not change the maximum, so it is taken
     # from the map as it came, which is smaller than the one upsampled for a cell.
     if self._global_max is None:
-      self._global_max = tf.reduce_max(self.features, axis=[1, 2], keepdims=True)
+      self._global_max = global_max(self.features)
     return self._global_max
+
+
+def global_max(features: tf.Tensor) -> tf.Tensor:
+  """Returns the largest value of each channel, [batch, 1, 1, channels]."""
+  return tf.reduce_max(features, axis=[1, 2], keepdims=True)
 
 
 def max_pool(features: tf.Tensor, stride: int) -> tf.Tensor:

@@ -24,6 +24,7 @@ from official_nasfpn.architecture import (
 from official_nasfpn.modeling.drop_block import Drop
 from official_nasfpn.modeling.feature_pyramid import FeaturePyramid, OnePyramid
 from official_nasfpn.modeling.merging import MERGE_FUNCTIONS, MergeInput
+from official_nasfpn.modeling.resampling import global_max
 
 # Columns of `Wiring.cells` before those of unconsumed candidates.
 _NUM_COLUMNS = 5
@@ -173,9 +174,7 @@ def merge_input(features: tf.Tensor, steps: tf.Tensor) -> MergeInput:
     features: [batch, height, width, channels].
     steps: int32 [], as for `resample`.
   """
-  return MergeInput(
-    resample(features, steps), lambda: tf.reduce_max(features, axis=[1, 2], keepdims=True)
-  )
+  return MergeInput(resample(features, steps), functools.partial(global_max, features))
 
 
 def resample(features: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:

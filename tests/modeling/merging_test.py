@@ -6,11 +6,12 @@ import tensorflow as tf
 
 from official_nasfpn.architecture import MERGE_OPS
 from official_nasfpn.modeling.merging import MERGE_FUNCTIONS, MergeInput
+from official_nasfpn.modeling.resampling import global_max
 
 
 def random_input(seed, dtype=tf.float32):
   values = tf.cast(tf.random.stateless_normal([2, 4, 6, 3], [seed, 0]), dtype)
-  return MergeInput(values, lambda: tf.reduce_max(values, axis=[1, 2], keepdims=True))
+  return MergeInput(values, lambda: global_max(values))
 
 
 def test_every_op_of_the_table_can_be_computed_and_no_other():
