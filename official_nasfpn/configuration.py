@@ -56,10 +56,15 @@ def configurable(
   """
 
   def register(cls: type[_T]) -> type[_T]:
+    def make(**values: Any) -> _T:
+      # What pydantic raises, gin cannot add to.
+      return build(cls, **values)
+
+    make.__name__ = name
     # external_configurable leaves the class itself alone: only `from_bindings` sees bindings. The
-    # fields are listed because gin cannot see the parameters of pydantic's classes.
+    # fields are listed because gin cannot see them.
     fields = [field.name for field in dataclasses.fields(cls)]
-    gin.external_configurable(cls, name, allowlist=fields)
+    gin.external_configurable(make, name, allowlist=fields)
     _NAMES[cls] = name
     _MOVED.update({f"{name}.{field}": new for field, new in (moved or {}).items()})
     return cls
@@ -202,9 +207,9 @@ def from_bindings(cls: type[_T]) -> _T:
   """
   try:
     bindings = gin.get_bindings(_NAMES[cls])
-  except (TypeError, ValueError, UserError) as error:
-    # A class that a value refers to: gin adds where the binding stands after its own message.
-    raise UserError(f"{_NAMES[cls]}: {_own_message(error)}") from error
+  except UserError as error:
+    # Of a class that a value refers to: gin adds to the message where the binding stands.
+    raise UserError(_own_message(error)) from error
   return build(cls, **bindings)
 
 
