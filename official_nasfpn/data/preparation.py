@@ -1,29 +1,20 @@
-"""From COCO JSON and images, or from drawn shapes, to a prepared data directory.
-
-The directory is written under another name beside its final one and renamed when it is whole, so
-that whatever interrupts the work, half a dataset is never taken for one.
-"""
+"""From COCO JSON and images, or from drawn shapes, to a prepared data directory, whole or none."""
 
 import dataclasses
-import fcntl
-import glob
 import hashlib
 import os
-import secrets
-import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from official_nasfpn import folders
 from official_nasfpn.data.coco_json import AnnotatedImage, CocoDataset, read_coco_json
 from official_nasfpn.data.dataset_info import DatasetInfo, Part, identity_of
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
-from official_nasfpn.disk import disk_errors
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
 
@@ -112,24 +103,22 @@ def prepare_dataset(
 
   if _is_done(output_dir, description, settings):
     return DatasetInfo.load(output_dir), False
-  with (
-    disk_errors(
-      output_dir,
-      "What was written is removed again. Make room or choose another --output_dir.",
-    ),
-    _new_directory(output_dir) as directory,
-  ):
-    if isinstance(source, ShapesConfig):
-      write_shapes_dataset(directory, source, settings.seed)
-      source = CocoSource(directory / "annotations.json", directory / "images")
-      datasets = _read_source(source, report)
-    parts = _split(source, datasets, settings)
-    label_map = datasets[0].label_map
-    written = _write_parts(parts, label_map, directory, settings, num_threads, report)
-    DatasetInfo(
-      directory, label_map, description, dataclasses.asdict(settings), written, report.to_json()
-    ).save()
-    _rename(directory, output_dir, description, settings)
+  try:
+    with folders.whole_folder(output_dir, "--output_dir") as directory:
+      if isinstance(source, ShapesConfig):
+        write_shapes_dataset(directory, source, settings.seed)
+        source = CocoSource(directory / "annotations.json", directory / "images")
+        datasets = _read_source(source, report)
+      parts = _split(source, datasets, settings)
+      label_map = datasets[0].label_map
+      written = _write_parts(parts, label_map, directory, settings, num_threads, report)
+      DatasetInfo(
+        directory, label_map, description, dataclasses.asdict(settings), written, report.to_json()
+      ).save()
+  except UserError:
+    # Another process may have prepared the same dataset meanwhile.
+    if not _is_done(output_dir, description, settings):
+      raise
   return DatasetInfo.load(output_dir), True
 
 
@@ -188,15 +177,8 @@ def _is_done(output_dir: Path, description: Mapping[str, Any], settings: Setting
   Raises:
     UserError: it holds something else, which is never overwritten.
   """
-  if not output_dir.exists():
+  if not folders.is_claimed(output_dir, "dataset.json", "prepared dataset", "--output_dir"):
     return False
-  advice = "Choose another --output_dir, or delete this one."
-  if not output_dir.is_dir():
-    raise UserError(f"{output_dir} is a file. {advice}")
-  if not any(output_dir.iterdir()):
-    return False
-  if not (output_dir / "dataset.json").exists():
-    raise UserError(f"{output_dir} holds files, but no prepared dataset. {advice}")
   info = DatasetInfo.load(output_dir)
   wanted = identity_of(description, dataclasses.asdict(settings))
   present = info.identity
@@ -204,7 +186,8 @@ def _is_done(output_dir: Path, description: Mapping[str, Any], settings: Setting
   if differences:
     raise UserError(
       f"{output_dir} holds a dataset prepared from other input: "
-      f"{', '.join(differences)} differ{'s' if len(differences) == 1 else ''}. {advice}"
+      f"{', '.join(differences)} differ{'s' if len(differences) == 1 else ''}. Choose another "
+      "--output_dir, or delete this one."
     )
   return True
 
@@ -291,52 +274,3 @@ def _write_parts(
 def _default_num_shards(paths: Sequence[Path]) -> int:
   by_size = -(-sum(path.stat().st_size for path in paths) // _SHARD_BYTES)
   return max(by_size, min(_MIN_SHARDS, len(paths)))
-
-
-@contextmanager
-def _new_directory(output_dir: Path) -> Iterator[Path]:
-  """Makes a directory beside `output_dir` and removes it at the end unless it was renamed.
-
-  Directories that killed runs have left behind are removed too: those that nobody holds a lock on.
-  """
-  parent, prefix = output_dir.parent, f".{output_dir.name}.partial-"
-  parent.mkdir(parents=True, exist_ok=True)
-  with ExitStack() as stack:
-    with _lock(parent, wait=True):
-      for abandoned in parent.glob(glob.escape(prefix) + "*"):
-        with _lock(abandoned, wait=False) as locked:
-          if locked:
-            shutil.rmtree(abandoned, ignore_errors=True)
-      directory = parent / f"{prefix}{secrets.token_hex(4)}"
-      directory.mkdir()
-      stack.enter_context(_lock(directory, wait=False))
-    try:
-      yield directory
-    finally:
-      shutil.rmtree(directory, ignore_errors=True)
-
-
-@contextmanager
-def _lock(directory: Path, wait: bool) -> Iterator[bool]:
-  """Holds a lock on a directory; yields False if another process has it or locks do not work."""
-  descriptor = os.open(directory, os.O_RDONLY)
-  try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    locked = True
-  except OSError:
-    locked = False
-  try:
-    yield locked
-  finally:
-    os.close(descriptor)
-
-
-def _rename(
-  directory: Path, output_dir: Path, description: Mapping[str, Any], settings: Settings
-) -> None:
-  try:
-    directory.rename(output_dir)
-  except OSError:
-    # Another process may have prepared the same dataset meanwhile; anything else is an error.
-    if not _is_done(output_dir, description, settings):
-      raise
