@@ -122,7 +122,8 @@ def whole_folder(folder: Path, flag: str, beside: Path | None = None) -> Iterato
 def _remove_abandoned(parent: Path, prefix: str) -> None:
   """Removes unfinished folders that no process has locked: theirs was killed."""
   for path in parent.glob(glob.escape(prefix) + "*"):
-    with _lock(path, wait=False) as locked:
+    # One that has just been finished is not there any more.
+    with contextlib.suppress(FileNotFoundError), _lock(path, wait=False) as locked:
       if locked:
         shutil.rmtree(path, ignore_errors=True)
 
