@@ -2,7 +2,7 @@
 
 Blocks build on one another, as a reader goes through them. A command is what the README says, with
 flags behind it that make it small; what is another program's, or needs what tests do not have, has
-its own line in `_run`.
+its own line in `run_command`.
 """
 
 import contextlib
@@ -29,8 +29,15 @@ from tests.quickstart_test import TINY as TINY_QUICKSTART
 from tests.search.store.postgres_server import PostgresServer
 
 PATIENCE = 400
-TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, flags=re.DOTALL | re.MULTILINE)
+
+
+def blocks_of(page: Path) -> list[tuple[str, str]]:
+  """Returns the language and the text of each block of code on a page."""
+  text = page.read_text(encoding="utf-8")
+  return re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+BLOCKS = blocks_of(REPOSITORY / "README.md")
 
 _DETECTOR = (
   "Detector.backbone = 'R-10'",
@@ -108,10 +115,10 @@ def test_a_block_does_what_it_is_there_for(language, block, home, running, reque
     return
   assert language == "bash", f"say here how a block of {language} is run"
   for words in commands_of(block):
-    _run(words, home, running, request)
+    run_command(words, home, running, request)
 
 
-def _run(words, home, running, request):
+def run_command(words, home, running, request):
   """Runs one command line as far as it can be run here, and checks what it leaves."""
   match words:
     case ["./scripts/quickstart.sh"]:
@@ -125,9 +132,9 @@ def _run(words, home, running, request):
       process = _start("quickstart", flags, home)
       _wait_for((home / "runs" / "mine" / "data" / "dataset.json").is_file, process)
       os.killpg(process.pid, 9)
-    case ["nasfpn", "quickstart"]:
+    case ["nasfpn", "quickstart", *flags]:
       # As the first one does, which was run to its end.
-      process = _start("quickstart", ["--output_dir=installed"], home)
+      process = _start("quickstart", flags or ["--output_dir=installed"], home)
       _wait_for(lambda: "[1/6] Prepare the data" in process.stdout, process)
       os.killpg(process.pid, 9)
     case ["./scripts/test.sh"]:
