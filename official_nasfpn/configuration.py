@@ -31,6 +31,8 @@ from official_nasfpn.recipes import find_recipe
 
 _T = TypeVar("_T")
 _NAMES: dict[type, str] = {}
+# Settings that recipes once bound under another name: {"Search.cell": "PPO.cell"}.
+_MOVED: dict[str, str] = {}
 
 # Texts of settings have a few thousand; what is much larger would only keep a parser busy.
 MAX_BYTES = 1 << 16
@@ -51,8 +53,15 @@ else:
   )
 
 
-def configurable(name: str) -> Callable[[type[_T]], type[_T]]:
-  """Makes a frozen dataclass bindable in gin as `name.field = value`."""
+def configurable(
+  name: str, moved: Mapping[str, str] | None = None
+) -> Callable[[type[_T]], type[_T]]:
+  """Makes a frozen dataclass bindable in gin as `name.field = value`.
+
+  Args:
+    name: of the class in recipes.
+    moved: fields that the class had once, and what recipes bind instead.
+  """
 
   def register(cls: type[_T]) -> type[_T]:
     # external_configurable leaves the class itself alone: only `from_bindings` sees bindings. The
@@ -60,6 +69,7 @@ def configurable(name: str) -> Callable[[type[_T]], type[_T]]:
     fields = [field.name for field in dataclasses.fields(cls)]
     gin.external_configurable(cls, name, allowlist=fields)
     _NAMES[cls] = name
+    _MOVED.update({f"{name}.{field}": new for field, new in (moved or {}).items()})
     return cls
 
   return register
@@ -167,6 +177,31 @@ def stored_bindings(stored: Stored) -> dict[str, Any]:
   }
 
 
+def read_settings(
+  classes: Sequence[type],
+  gin_files: Sequence[str | Path | Stored] = (),
+  gin_params: Sequence[str] = (),
+  checks: Mapping[str, Callable[[str, str], object]] | None = None,
+) -> list[Any]:
+  """Returns an instance of each class with what recipes bind; gin is left without bindings.
+
+  Args:
+    classes: `@configurable` classes.
+    gin_files: as those of `parse`.
+    gin_params: likewise.
+    checks: likewise.
+
+  Raises:
+    UserError: as `parse` and `from_bindings` do.
+  """
+  try:
+    parse(gin_files, gin_params, checks)
+    return [from_bindings(cls) for cls in classes]
+  finally:
+    # Nothing can come to depend on what was read last.
+    gin.clear_config()
+
+
 def from_bindings(cls: type[_T]) -> _T:
   """Returns an instance of a `@configurable` class with the current bindings.
 
@@ -227,7 +262,7 @@ def to_gin(*configs: Any) -> str:
 
   for config in configs:
     write(config)
-  return "\n\n".join("\n".join(lines) for lines in sections.values()) + "\n"
+  return "\n\n".join("\n".join(lines) for lines in sections.values() if lines) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -471,6 +506,8 @@ def _unknown_name(message: str) -> str:
   pattern = r"Configurable '(.+?)' doesn't (?:have a parameter named|include kwarg) '(.+?)'"
   if match := re.match(pattern, first):
     name, unknown = match.groups()
+    if new := _MOVED.get(f"{name}.{unknown}"):
+      return f"{name} has no setting {unknown!r} any more: it is {new} now."
     known = dataclasses.fields(classes[name]) if name in classes else ()
     fields = {field.name: f"{name}.{field.name}" for field in known}
     return f"{name} has no setting {unknown!r}." + _nearest(unknown, fields)

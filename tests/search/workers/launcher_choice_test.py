@@ -9,8 +9,8 @@ import pytest
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 from official_nasfpn.search.workers import no_launcher
+from official_nasfpn.search.workers.launchers import LauncherFlags, launcher_maker, worker_flags
 from official_nasfpn.search.workers.local_launcher import LocalLauncher
-from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker, worker_flags
 from official_nasfpn.search.workers.no_launcher import NoLauncher
 
 
