@@ -211,7 +211,10 @@ def from_bindings(cls: type[_T]) -> _T:
   try:
     bindings = gin.get_bindings(_NAMES[cls])
   except (TypeError, ValueError, UserError) as error:
-    # A class that a value refers to: gin adds where the binding stands after its own message.
+    # Of a class that a value refers to.
+    if refusal := _refusal_behind(error):
+      raise UserError(_sentences_of(refusal.title, refusal)) from error
+    # gin adds where the binding stands after its own message.
     raise UserError(f"{_NAMES[cls]}: {_own_message(error)}") from error
   return build(cls, **bindings)
 
@@ -226,10 +229,20 @@ def build(cls: type[_T], **values: Any) -> _T:
   try:
     return cls(**values)
   except pydantic.ValidationError as error:
-    mistakes = (_sentence_of(name, details) for details in error.errors(include_url=False))
-    raise UserError(" ".join(mistakes)) from error
+    raise UserError(_sentences_of(name, error)) from error
   except (TypeError, ValueError, UserError) as error:
     raise UserError(f"{name}: {error}") from error
+
+
+def _refusal_behind(error: BaseException | None) -> pydantic.ValidationError | None:
+  """Returns what pydantic said before gin, which cannot copy such an exception, failed as well."""
+  while error is not None and not isinstance(error, pydantic.ValidationError):
+    error = error.__context__
+  return error
+
+
+def _sentences_of(name: str, error: pydantic.ValidationError) -> str:
+  return " ".join(_sentence_of(name, details) for details in error.errors(include_url=False))
 
 
 def to_gin(*configs: Any) -> str:

@@ -18,6 +18,8 @@ from tests.readme_test import blocks_of, commands_of, run_command
 
 FOLDER = REPOSITORY / "docs" / "tutorials"
 PAGES = (REPOSITORY / "README.md", *sorted(FOLDER.glob("*.md")))
+# Files that a tutorial has its reader write.
+TO_BE_WRITTEN = ("official_nasfpn/search/algorithms/local_search.py",)
 DATASET = blocks_of(FOLDER / "your_own_dataset.md")
 
 
@@ -98,7 +100,7 @@ def test_files_that_are_named_are_there(page):
   for name in re.findall(
     r"(?<![\w/.])(?:\./)?((?:scripts|tests|official_nasfpn)/[\w/.]+\.\w+)", text
   ):
-    assert (REPOSITORY / name).is_file(), name
+    assert (REPOSITORY / name).is_file() or name in TO_BE_WRITTEN, name
   for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
     assert (page.parent / target).exists(), target
 
