@@ -26,7 +26,7 @@ from official_nasfpn.search.proxy.check_architectures import read_rewards
 from official_nasfpn.search.proxy.check_trainings import Recipe, TrainingsFile
 from official_nasfpn.search.proxy.rank_correlation import kendall, spearman
 from official_nasfpn.search.recipe import read_recipe
-from official_nasfpn.search.workers.evaluation import OutsideASearch
+from official_nasfpn.search.workers.evaluation import NullProgress
 from official_nasfpn.training.experiment import load_experiment, open_dataset
 
 _GIN_FILE = flags.DEFINE_multi_string("gin_file", None, "The search's recipe.", required=True)
@@ -84,7 +84,7 @@ def _work(mode: str) -> None:
       recipe.proxy, recipe.space, recipe.experiment, recipe.dataset, directory / "warm_state"
     )
     while time.monotonic() - start < 60 * _MINUTES.value:
-      evaluate(recipe.space.sample(rng), directory, OutsideASearch())
+      evaluate(recipe.space.sample(rng), directory, NullProgress())
       ends.append((time.monotonic() - start, time.process_time() - cpu_start))
   wall, cpu = ends[-1]
   # After the first trial nothing is made any more that later ones do not make again.

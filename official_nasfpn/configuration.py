@@ -64,10 +64,15 @@ def configurable(
   """
 
   def register(cls: type[_T]) -> type[_T]:
+    def make(**values: Any) -> _T:
+      # What pydantic raises, gin cannot add to.
+      return build(cls, **values)
+
+    make.__name__ = name
     # external_configurable leaves the class itself alone: only `from_bindings` sees bindings. The
-    # fields are listed because gin cannot see the parameters of pydantic's classes.
+    # fields are listed because gin cannot see them.
     fields = [field.name for field in dataclasses.fields(cls)]
-    gin.external_configurable(cls, name, allowlist=fields)
+    gin.external_configurable(make, name, allowlist=fields)
     _NAMES[cls] = name
     _MOVED.update({f"{name}.{field}": new for field, new in (moved or {}).items()})
     return cls
@@ -210,12 +215,9 @@ def from_bindings(cls: type[_T]) -> _T:
   """
   try:
     bindings = gin.get_bindings(_NAMES[cls])
-  except (TypeError, ValueError, UserError) as error:
-    # Of a class that a value refers to.
-    if refusal := _refusal_behind(error):
-      raise UserError(_sentences_of(refusal.title, refusal)) from error
-    # gin adds where the binding stands after its own message.
-    raise UserError(f"{_NAMES[cls]}: {_own_message(error)}") from error
+  except UserError as error:
+    # Of a class that a value refers to: gin adds to the message where the binding stands.
+    raise UserError(_own_message(error)) from error
   return build(cls, **bindings)
 
 
@@ -229,20 +231,10 @@ def build(cls: type[_T], **values: Any) -> _T:
   try:
     return cls(**values)
   except pydantic.ValidationError as error:
-    raise UserError(_sentences_of(name, error)) from error
+    mistakes = (_sentence_of(name, details) for details in error.errors(include_url=False))
+    raise UserError(" ".join(mistakes)) from error
   except (TypeError, ValueError, UserError) as error:
     raise UserError(f"{name}: {error}") from error
-
-
-def _refusal_behind(error: BaseException | None) -> pydantic.ValidationError | None:
-  """Returns what pydantic said before gin, which cannot copy such an exception, failed as well."""
-  while error is not None and not isinstance(error, pydantic.ValidationError):
-    error = error.__context__
-  return error
-
-
-def _sentences_of(name: str, error: pydantic.ValidationError) -> str:
-  return " ".join(_sentence_of(name, details) for details in error.errors(include_url=False))
 
 
 def to_gin(*configs: Any) -> str:

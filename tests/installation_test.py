@@ -145,12 +145,12 @@ class TestMissingExtras:
     assert parse_url("sqlite:///search.db").database == "search.db"
 
   def test_workers_on_ray(self, hide, tmp_path):
-    from official_nasfpn.search.workers.launchers import LauncherFlags, launcher_maker
+    from official_nasfpn.search.workers.launchers import LauncherConfig, launcher_maker
 
     hide("ray")
-    said = refusal(lambda: launcher_maker(LauncherFlags("ray"), tmp_path, ()))
+    said = refusal(lambda: launcher_maker(LauncherConfig("ray"), tmp_path, ()))
     assert said == advice("--launcher ray", "ray", "ray")
-    assert launcher_maker(LauncherFlags("local"), tmp_path, ())
+    assert launcher_maker(LauncherConfig("local"), tmp_path, ())
 
   def test_the_layer_normalised_cell(self, hide):
     from official_nasfpn.search.algorithms.algorithms import ALGORITHMS

@@ -19,7 +19,10 @@ from tests.readme_test import blocks_of, commands_of, run_command
 FOLDER = REPOSITORY / "docs" / "tutorials"
 PAGES = (REPOSITORY / "README.md", *sorted(FOLDER.glob("*.md")))
 # Files that a tutorial has its reader write.
-TO_BE_WRITTEN = ("official_nasfpn/search/algorithms/local_search.py",)
+TO_BE_WRITTEN = (
+  "official_nasfpn/search/algorithms/reinforce.py",
+  "official_nasfpn/search/algorithms/reinforce_search.py",
+)
 DATASET = blocks_of(FOLDER / "your_own_dataset.md")
 
 

@@ -16,7 +16,7 @@ from official_nasfpn.errors import UserError, refuse_positional_arguments, run_p
 from official_nasfpn.search import storage
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.search import Search, dry_run, measured_plan
-from official_nasfpn.search.workers.launchers import LAUNCHERS, LauncherFlags
+from official_nasfpn.search.workers.launchers import LAUNCHERS, LauncherConfig
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file", [], "A recipe; may be given several times. Default: that of --search_dir."
@@ -36,7 +36,7 @@ _STORE = flags.DEFINE_string(
 _LAUNCHER = flags.DEFINE_enum(
   "launcher",
   "local",
-  LAUNCHERS,
+  list(LAUNCHERS),
   "What keeps workers running: this machine; a Ray cluster; or nothing, when a batch system or a "
   "person starts `nasfpn worker` wherever it is to run.",
 )
@@ -132,8 +132,8 @@ def _gin_files() -> list[str | Path | Stored]:
   return [storage.stored_recipe(search_dir)]
 
 
-def _launcher() -> LauncherFlags:
-  return LauncherFlags(
+def _launcher() -> LauncherConfig:
+  return LauncherConfig(
     _LAUNCHER.value,
     _NUM_WORKERS.value,
     _RAY_ADDRESS.value,

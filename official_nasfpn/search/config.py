@@ -75,8 +75,9 @@ class SearchConfig:
   def __post_init__(self):
     if isinstance(self.algorithm, type) or not isinstance(self.algorithm, AlgorithmSettings):
       known = [f"@{cls.__name__}()" for cls in ALGORITHMS]
+      value = f"@{self.algorithm.__name__}" if callable(self.algorithm) else repr(self.algorithm)
       raise ValueError(
-        f"algorithm = {self.algorithm!r} is no search algorithm: write {', '.join(known[:-1])} or "
+        f"algorithm = {value} is no search algorithm: write {', '.join(known[:-1])} or "
         f"{known[-1]}, without quotation marks"
       )
     if 0 < self.trials_in_flight < self.trials_per_update:

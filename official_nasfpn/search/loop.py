@@ -92,10 +92,10 @@ def run_search(
     with progress_bar(config.num_trials, "search", "trial", initial=counts.finished) as bar:
       try:
         # Workers take a while to start, and so does the algorithm: let them do it together.
-        launcher.tend(config.num_trials - counts.finished)
+        launcher.poll(config.num_trials - counts.finished)
         pause, shown = 0.0, -1.0
         while not loop.is_over(counts := loop.step()):
-          launcher.tend(config.num_trials - counts.finished)
+          launcher.poll(config.num_trials - counts.finished)
           store.release_expired()
           pause = min(1.5 * pause + _SHORTEST_PAUSE_SECONDS / 2, _LONGEST_PAUSE_SECONDS)
           if (done := counts.finished + store.running_progress()) != shown:

@@ -23,7 +23,7 @@ from official_nasfpn.search.report.results import results_table, write_results
 from official_nasfpn.search.store.address import parse_server, without_password
 from official_nasfpn.search.store.trial_store import Trial, TrialStore
 from official_nasfpn.search.workers.launchers import (
-  LauncherFlags,
+  LauncherConfig,
   launcher_maker,
   worker_flags,
 )
@@ -80,7 +80,7 @@ class Search:
     """
     return self._recipe or read_recipe([storage.stored_recipe(self.search_dir)])
 
-  def run(self, workers: LauncherFlags | int = 1) -> list[Trial]:
+  def run(self, workers: LauncherConfig | int = 1) -> list[Trial]:
     """Runs the search to its end, from wherever it was left, with a progress bar.
 
     It may be interrupted at any moment; running it again goes on.
@@ -98,10 +98,10 @@ class Search:
     """
     recipe = proxy_task.resolved(self.recipe)
     recipe.search.algorithm.check()
-    flags = LauncherFlags(num_workers=workers) if isinstance(workers, int) else workers
+    config = LauncherConfig(num_workers=workers) if isinstance(workers, int) else workers
     url = without_password(parse_server(self._store)) if self._store else None
-    found_by = worker_flags(flags.launcher, self.search_dir, self._store)
-    make_launcher = launcher_maker(flags, self.search_dir, found_by)
+    found_by = worker_flags(config.launcher, self.search_dir, self._store)
+    make_launcher = launcher_maker(config, self.search_dir, found_by)
     with storage.exclusive(self.search_dir):
       storage.settle_recipe(recipe, self.search_dir)
       storage.settle_store(self.search_dir, url)

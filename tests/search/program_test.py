@@ -6,11 +6,13 @@ import sqlite3
 import pytest
 
 from official_nasfpn.architecture import SearchSpace, from_gin, to_gin
+from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.fingerprint import code_fingerprint
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.events import read_events
+from official_nasfpn.search.search import Search, dry_run
 from official_nasfpn.search.store.trial import NewTrial
 from official_nasfpn.search.store.trial_store import TrialStore
 
@@ -43,9 +45,9 @@ def test_a_search_from_data_to_result(tmp_path, run_program):
   recipe.write_text(RECIPE + f"Input.data_dir = {str(data)!r}\n")
   arguments = ("--gin_file", recipe, "--search_dir", search_dir)
 
-  dry = run_program("search", "--gin_file", recipe, "--dry_run")
-  assert dry.returncode == 0, dry.stderr
-  assert dry.stdout.startswith("2 trials of 1.93e+15 architectures, each like this:\nmodel ")
+  assert dry_run(read_recipe([recipe])).startswith(
+    "2 trials of 1.93e+15 architectures, each like this:\nmodel "
+  )
   assert not search_dir.exists()
 
   first = run_program("search", *arguments)
@@ -65,8 +67,19 @@ def test_a_search_from_data_to_result(tmp_path, run_program):
   assert proxy_task.resolved(there) == there
   assert (there.search.num_trials, there.space) == (2, SearchSpace())
 
-  again = run_program("search", "--search_dir", search_dir)
-  assert (again.returncode, again.stdout) == (0, first.stdout)
+  # From Python a search is the same.
+  search = Search(search_dir)
+  assert search.run() == search.trials() == trials
+  assert f"{search.table()}\n" == first.stdout
+  assert search.recipe == there
+  found = search.best()
+  assert (found.architecture, found.reward) == (best, max(trial.reward for trial in trials))
+  assert search.best(2).reward == min(trial.reward for trial in trials)
+  with pytest.raises(UserError, match="there is no rank 3; 2 trials have a reward"):
+    search.best(3)
+  assert search.write_report().read_text().startswith("<!doctype html>")
+  with pytest.raises(UserError, match=r"Detector.num_filters: 8 there, 16 now"):
+    Search(search_dir, read_recipe([recipe], ["Detector.num_filters = 16"])).run()
 
   other = run_program("search", *arguments, "--gin_param", "Detector.num_filters=16")
   assert other.returncode == 1

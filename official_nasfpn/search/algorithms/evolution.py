@@ -51,7 +51,8 @@ class EvolutionSearch:
 
   def propose(self, update: int, count: int) -> list[Proposal]:
     rng = random.Random(f"{self._seed}/{update}")
-    num_missing = self._population_size - len(self._population)
+    # Before the first rewards there is no parent, even if the population is smaller than `count`.
+    num_missing = self._population_size - len(self._population) if self._population else count
     return [
       self._proposal(self._draw(rng) if index < num_missing else self._child(rng))
       for index in range(count)

@@ -1,5 +1,6 @@
 """The settings of PPO, the paper's algorithm; `ppo_search` has what it does."""
 
+import contextlib
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -54,7 +55,15 @@ class PPO:
       require_addons()
 
   def make(self, space: SearchSpace, seed: int) -> SearchAlgorithm:
-    # Here, because TensorFlow is a matter of seconds and hundreds of megabytes.
+    # Importing TensorFlow takes seconds and hundreds of megabytes.
+    import tensorflow as tf
+
     from official_nasfpn.search.algorithms.ppo_search import PPOSearch
 
-    return PPOSearch(space, self, seed)
+    # The GPUs are the workers', and TensorFlow would take all of their memory.
+    with contextlib.suppress(RuntimeError):  # This process uses them already.
+      for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+    # The network is small.
+    with tf.device("CPU"):
+      return PPOSearch(space, self, seed)

@@ -57,7 +57,8 @@ class PPOSearch:
 
   def propose(self, update: int, count: int) -> list[Proposal]:
     rng = np.random.default_rng([self._seed, update])
-    choices, log_probs = self.controller.sample(rng, count)
+    with tf.device("CPU"):
+      choices, log_probs = self.controller.sample(rng, count)
     return [
       Proposal(tuple(c), tuple(p))
       for c, p in zip(choices.tolist(), log_probs.tolist(), strict=True)
@@ -81,10 +82,11 @@ class PPOSearch:
     masks = self.controller.masks(choices)
     sampled = np.array([outcome.proposal.log_probs for outcome in batch], np.float32)
     advantages = np.array([(outcome.reward - baseline) / scale for outcome in batch], np.float32)
-    proximal, weights = self._proximal(choices, masks, sampled)
-    weighted = weights * advantages[:, np.newaxis]
-    for _ in range(self._config.epochs_per_update):
-      measured = self._step(choices, masks, proximal, weighted)
+    with tf.device("CPU"):
+      proximal, weights = self._proximal(choices, masks, sampled)
+      weighted = weights * advantages[:, np.newaxis]
+      for _ in range(self._config.epochs_per_update):
+        measured = self._step(choices, masks, proximal, weighted)
     return {"baseline": baseline, **{k: float(v) for k, v in measured.items()}}
 
   def state(self) -> bytes:

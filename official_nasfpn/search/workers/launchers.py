@@ -1,4 +1,4 @@
-"""The launcher that the flags of a search name."""
+"""The table of launchers: what keeps the workers of a search running."""
 
 import dataclasses
 import functools
@@ -6,11 +6,10 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import sqlalchemy as sa
 
-from official_nasfpn.errors import UserError
+from official_nasfpn.errors import UserError, nearest_name
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.address import parse_server, without_password
 from official_nasfpn.search.store.trial_store import TrialStore
@@ -23,25 +22,24 @@ from official_nasfpn.search.workers.ray_launcher import (
   require_ray,
 )
 
-LAUNCHERS = ("local", "ray", "none")
-
 MakeLauncher = Callable[[TrialStore], Launcher]
 
 
 @dataclasses.dataclass(frozen=True)
-class LauncherFlags:
-  """What the flags of a search say about its workers; None where a flag was not given.
+class LauncherConfig:
+  """What keeps the workers of a search running, and how; None leaves the choice to the launcher.
 
   Attributes:
-    launcher: one of `LAUNCHERS`.
-    num_workers: at the same time.
-    ray_address: of a Ray cluster.
-    worker_cpus: that one worker takes of the cluster.
-    worker_gpus: likewise.
-    worker_resources: likewise, any others, each as `NAME=AMOUNT`.
+    launcher: one of `LAUNCHERS`: this machine; a Ray cluster; or nothing, when a batch system or a
+      person starts workers.
+    num_workers: at the same time. Default: one on this machine; on a cluster, as many as fit.
+    ray_address: of a Ray cluster, `HOST:PORT`.
+    worker_cpus: CPUs of the cluster that one worker takes.
+    worker_gpus: GPUs of the cluster that one worker takes, or the part of one.
+    worker_resources: any other resources that one worker takes, each as `NAME=AMOUNT`.
   """
 
-  launcher: Literal["local", "ray", "none"] = "local"
+  launcher: str = "local"
   num_workers: int | None = None
   ray_address: str | None = None
   worker_cpus: float | None = None
@@ -50,7 +48,7 @@ class LauncherFlags:
 
 
 def launcher_maker(
-  flags: LauncherFlags,
+  config: LauncherConfig,
   search_dir: Path,
   worker_flags: Sequence[str],
   program: Sequence[str] = ("-m", "official_nasfpn.worker"),
@@ -58,38 +56,69 @@ def launcher_maker(
   """Returns what makes the launcher, given the trial store.
 
   Args:
-    flags: of the search.
+    config: which launcher, and how.
     search_dir: of the search.
     worker_flags: of a worker that finds the search from wherever it runs.
     program: arguments of Python, before those flags, that start a worker.
 
   Raises:
-    UserError: the flags do not go together, or the launcher needs what is not installed.
+    UserError: there is no such launcher, its settings do not go together, or it needs what is not
+      installed.
   """
-  _refuse_flags_of_other_launchers(flags)
-  if flags.launcher == "ray":
-    resources = WorkerResources(
-      cpus=1.0 if flags.worker_cpus is None else flags.worker_cpus,
-      gpus=flags.worker_gpus or 0.0,
-      custom=dict(map(_parse_resource, flags.worker_resources)),
-    )
-    require_ray()
-    return functools.partial(
-      RayLauncher,
-      search_dir=search_dir,
-      arguments=[*program, *worker_flags],
-      address=flags.ray_address,
-      num_workers=flags.num_workers,
-      resources=resources,
-    )
-  if flags.launcher == "none":
-    return functools.partial(NoLauncher, command=shlex.join(["nasfpn", "worker", *worker_flags]))
+  if config.launcher not in LAUNCHERS:
+    nearest = nearest_name(config.launcher, LAUNCHERS)
+    raise UserError(f"There is no launcher {config.launcher!r}. Did you mean {nearest!r}?")
+  if config.launcher != "ray":
+    _refuse_settings_of_ray(config)
+  return LAUNCHERS[config.launcher](config, search_dir, [*program], [*worker_flags])
+
+
+def _local(
+  config: LauncherConfig, search_dir: Path, program: list[str], worker_flags: list[str]
+) -> MakeLauncher:
   return functools.partial(
     LocalLauncher,
     search_dir=search_dir,
     command=[sys.executable, *program, *worker_flags],
-    num_workers=flags.num_workers or 1,
+    num_workers=1 if config.num_workers is None else config.num_workers,
   )
+
+
+def _ray(
+  config: LauncherConfig, search_dir: Path, program: list[str], worker_flags: list[str]
+) -> MakeLauncher:
+  resources = WorkerResources(
+    cpus=1.0 if config.worker_cpus is None else config.worker_cpus,
+    gpus=config.worker_gpus or 0.0,
+    custom=dict(map(_parse_resource, config.worker_resources)),
+  )
+  require_ray()
+  return functools.partial(
+    RayLauncher,
+    search_dir=search_dir,
+    arguments=[*program, *worker_flags],
+    address=config.ray_address,
+    num_workers=config.num_workers,
+    resources=resources,
+  )
+
+
+def _none(
+  config: LauncherConfig, search_dir: Path, program: list[str], worker_flags: list[str]
+) -> MakeLauncher:
+  del search_dir, program
+  if config.num_workers is not None:
+    raise UserError("--num_workers: --launcher=none starts no workers.")
+  return functools.partial(NoLauncher, command=shlex.join(["nasfpn", "worker", *worker_flags]))
+
+
+# Each takes the configuration, the search directory, the arguments of Python that start a worker
+# here, and the flags of a worker anywhere.
+LAUNCHERS: dict[str, Callable[[LauncherConfig, Path, list[str], list[str]], MakeLauncher]] = {
+  "local": _local,
+  "ray": _ray,
+  "none": _none,
+}
 
 
 def worker_flags(launcher: str, search_dir: Path, store: str | None) -> list[str]:
@@ -119,14 +148,11 @@ def _shown(url: sa.URL) -> str:
   return without_password(url.set(drivername="postgresql"))
 
 
-def _refuse_flags_of_other_launchers(flags: LauncherFlags) -> None:
-  if flags.launcher != "ray":
-    for name in ("ray_address", "worker_cpus", "worker_gpus", "worker_resources"):
-      if getattr(flags, name) not in (None, ()):
-        flag = name.removesuffix("s") if name == "worker_resources" else name
-        raise UserError(f"--{flag} needs --launcher=ray.")
-  if flags.launcher == "none" and flags.num_workers is not None:
-    raise UserError("--num_workers: --launcher=none starts no workers.")
+def _refuse_settings_of_ray(config: LauncherConfig) -> None:
+  for name in ("ray_address", "worker_cpus", "worker_gpus", "worker_resources"):
+    if getattr(config, name) not in (None, ()):
+      flag = name.removesuffix("s") if name == "worker_resources" else name
+      raise UserError(f"--{flag} needs --launcher=ray.")
 
 
 def _parse_resource(text: str) -> tuple[str, float]:

@@ -14,7 +14,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.recipe import read_recipe
-from official_nasfpn.search.workers.evaluation import OutsideASearch, TrialFailed
+from official_nasfpn.search.workers.evaluation import NullProgress, TrialFailed
 from official_nasfpn.training.experiment import load_experiment
 
 SPACE = SearchSpace()
@@ -125,7 +125,7 @@ def test_a_search_with_two_workers_warms_up_once(recipe, tmp_path, run_program):
   trial = read_trials(search_dir)[3]
   there = read_recipe([search_dir / "recipe.gin"])
   evaluate = proxy_task.make_evaluate(there, search_dir)
-  assert evaluate(SPACE.decode(trial.choices), tmp_path, OutsideASearch()).reward == trial.reward
+  assert evaluate(SPACE.decode(trial.choices), tmp_path, NullProgress()).reward == trial.reward
 
 
 @pytest.mark.minutes
@@ -164,7 +164,7 @@ def test_a_diverging_trial_is_a_bad_architecture(recipe, tmp_path):
     PROXY, SPACE, dataclasses.replace(experiment, training=training), dataset, tmp_path / "hot"
   )
   with pytest.raises(TrialFailed, match="NaN or infinite at train step"):
-    evaluate(specs(1)[0], tmp_path, OutsideASearch())
+    evaluate(specs(1)[0], tmp_path, NullProgress())
 
 
 def test_what_it_cannot_do_is_said(recipe, tmp_path):

@@ -18,7 +18,7 @@ from official_nasfpn.search.loop import begun_store, run_search
 from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.reward import RewardConfig
 from official_nasfpn.search.recipe import SearchRecipe
-from official_nasfpn.search.workers.launchers import LauncherFlags, launcher_maker
+from official_nasfpn.search.workers.launchers import LauncherConfig, launcher_maker
 from official_nasfpn.training.experiment import load_experiment
 
 WORKER = Path(__file__).with_name("closed_form_worker.py")
@@ -53,7 +53,7 @@ def main() -> None:
   )
   space = SearchSpace(min_level=3, max_level=4, num_intermediate_cells=0)
   search_dir = arguments.search_dir
-  launcher_flags = LauncherFlags(
+  launcher_flags = LauncherConfig(
     launcher=arguments.launcher,
     num_workers=arguments.num_workers or (2 if arguments.launcher == "local" else None),
     ray_address=arguments.ray_address,
