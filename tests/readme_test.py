@@ -1,4 +1,4 @@
-"""Every command block of the README is run, in its order, on data and detectors that are tiny.
+"""Every block of the README, and of pages that go on from it, is run on tiny data and detectors.
 
 Blocks build on one another, as a reader goes through them. A command is what the README says, with
 flags behind it that make it small; what is another program's, or needs what tests do not have, has
@@ -29,6 +29,7 @@ from tests.quickstart_test import TINY as TINY_QUICKSTART
 from tests.search.store.postgres_server import PostgresServer
 
 PATIENCE = 400
+CONTINUED = ("export_and_serve", "stop_early", "papers_models")
 
 
 def blocks_of(page: Path) -> list[tuple[str, str]]:
@@ -37,7 +38,9 @@ def blocks_of(page: Path) -> list[tuple[str, str]]:
   return re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
-BLOCKS = blocks_of(REPOSITORY / "README.md")
+# The pages of docs/ begin with what the README's commands have made.
+PAGES = ("README.md", *(f"docs/tutorials/{name}.md" for name in CONTINUED))
+BLOCKS = [block for page in PAGES for block in blocks_of(REPOSITORY / page)]
 
 _DETECTOR = (
   "Detector.backbone = 'R-10'",
@@ -247,7 +250,7 @@ def _run_python(block, running):
   block = re.sub(r"http://localhost:8501/v1/models/\w+", lambda _: _served_at(running), block)
   names = {"__name__": "__main__", **levels}
   with contextlib.redirect_stdout(io.StringIO()) as printed:
-    exec(compile(block, "README.md", "exec"), names)
+    exec(compile(block, "a page", "exec"), names)
   if "DetectionClient" in block:
     found = [line for line in printed.getvalue().splitlines() if line.startswith("photos/")]
     assert len(found) == len(os.listdir("photos"))

@@ -104,8 +104,24 @@ def test_files_that_are_named_are_there(page):
     r"(?<![\w/.])(?:\./)?((?:scripts|tests|official_nasfpn)/[\w/.]+\.\w+)", text
   ):
     assert (REPOSITORY / name).is_file() or name in TO_BE_WRITTEN, name
-  for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+  for target, heading in re.findall(r"\]\((?!https?:)([^)#]+)#?([^)]*)\)", text):
     assert (page.parent / target).exists(), target
+    assert not heading or heading in headings_of(page.parent / target), heading
+
+
+def headings_of(page):
+  """Returns the names by which GitHub knows the headings of a page."""
+  headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+  return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_results_in_the_readme_are_those_of_their_page():
+  readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+  (table,) = re.findall(r"^\| \| here \|.*?\n\n", readme, re.MULTILINE | re.DOTALL)
+  results = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+  numbers = re.findall(r"\d+\.\d+", table)
+  assert len(numbers) >= 12
+  assert [number for number in numbers if number not in results] == []
 
 
 def test_commands_of_clusters_are_those_of_their_scripts():
