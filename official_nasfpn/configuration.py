@@ -19,7 +19,7 @@ import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gin
 import pydantic
@@ -38,11 +38,19 @@ _MOVED: dict[str, str] = {}
 MAX_BYTES = 1 << 16
 _DEEPEST_INCLUDE = 32
 
-# Makes a class a frozen dataclass that refuses values which do not fit its annotations.
-settings = pydantic.dataclasses.dataclass(
-  frozen=True,
-  config=pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True),
-)
+if TYPE_CHECKING:
+  # What type checkers know of it; pydantic's own would not be frozen.
+  from typing_extensions import dataclass_transform
+
+  @dataclass_transform(frozen_default=True)
+  def settings(cls: type[_T]) -> type[_T]: ...
+
+else:
+  # Makes a class a frozen dataclass that refuses values which do not fit its annotations.
+  settings = pydantic.dataclasses.dataclass(
+    frozen=True,
+    config=pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True),
+  )
 
 
 def configurable(
