@@ -18,6 +18,12 @@ _STORE = flags.DEFINE_string(
   "The database that the trials are in, if it asks for a password: PGPASSWORD goes to no other "
   "address than this one.",
 )
+_PROXY_CHECK = flags.DEFINE_string(
+  "proxy_check",
+  None,
+  "Folder of a `nasfpn proxy_check` of the search's recipe: it has measured how far the rewards of "
+  "one architecture differ, and the report says what that leaves of the differences.",
+)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write. Default: report.html in it.")
 
 
@@ -25,7 +31,8 @@ def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   search_dir = Path(_SEARCH_DIR.value)
   output = Path(_OUTPUT.value) if _OUTPUT.value else search_dir / "report.html"
-  write_report(search_dir, output, now=time.time(), store=_STORE.value)
+  check_dir = Path(_PROXY_CHECK.value) if _PROXY_CHECK.value else None
+  write_report(search_dir, output, now=time.time(), store=_STORE.value, check_dir=check_dir)
   print(output)
 
 
