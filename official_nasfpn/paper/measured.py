@@ -88,18 +88,24 @@ class MeasuredModel:
     return self.exits[-1].latency_ms
 
   @property
-  def series(self) -> str:
-    """What the model has in common with those of other numbers of repeats."""
-    config = self.config
+  def parts(self) -> tuple[str, ...]:
+    """What the model has in common with those of other numbers of repeats, part by part."""
+    config, rate = self.config, self.training.drop_block_rate
     width = "" if config.backbone_width == 1 else f" x {config.backbone_width:g}"
-    rate = self.training.drop_block_rate
-    drop_block = f" + DropBlock {rate:g}" if rate else ""
-    exits = f", anytime ({config.exit_heads} heads)" if config.num_exits > 1 else ""
-    name = pyramid_name(config.architecture)
     return (
-      f"{name} {config.backbone}{width} @ {config.num_filters}, {config.image_size[0]}"
-      f"{drop_block}{exits}, {self.training.epochs:g} epochs"
+      pyramid_name(config.architecture),
+      f"{config.backbone}{width}",
+      f"{config.num_filters} filters",
+      f"{config.image_size[0]} pixels",
+      *([f"DropBlock {rate:g}"] if rate else []),
+      *([f"anytime ({config.exit_heads} heads)"] if config.num_exits > 1 else []),
+      f"{self.training.epochs:g} epochs",
     )
+
+  @property
+  def series(self) -> str:
+    """All parts, which name a line of a figure."""
+    return ", ".join(self.parts)
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
