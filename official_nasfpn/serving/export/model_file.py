@@ -7,10 +7,9 @@ What the folder holds stands in `serving/export_folder.py`, what the files take 
 import dataclasses
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
-from official_nasfpn.disk import disk_errors
+from official_nasfpn import folders
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.export.record import export_record, is_exported
 from official_nasfpn.serving.export.restore import restore_detector
@@ -51,11 +50,7 @@ def export_file(
     precision=precision,
     exit=exit_number,
   )
-  if output_dir.exists():
-    if not (output_dir / RECORD_FILE).is_file():
-      raise UserError(
-        f"{output_dir} exists and is not an export of ours. Give --output_dir a new folder."
-      )
+  if folders.is_claimed(output_dir, RECORD_FILE, RECORD_FILE, "--output_dir"):
     if is_exported(output_dir, output_dir / RECORD_FILE, record):
       return False
     raise UserError(
@@ -65,26 +60,10 @@ def export_file(
     calibration_data(experiment)
   detector = restore_detector(experiment, label_map, checkpoint)
   content = format_.load_conversion(precision)(detector, experiment, exit_number)
-  _write(output_dir, format_.model_file, content, record, folder)
+  with folders.whole_folder(output_dir, "--output_dir") as unfinished:
+    (unfinished / format_.model_file).write_bytes(content)
+    shutil.copy(folder.label_map_file, unfinished)
+    shutil.copy(folder.config_file, unfinished)
+    text = json.dumps(record, indent=2) + "\n"
+    (unfinished / RECORD_FILE).write_text(text, encoding="utf-8")
   return True
-
-
-def _write(
-  output_dir: Path, name: str, content: bytes, record: dict[str, object], folder: RunFolder
-) -> None:
-  """Writes under another name and renames when all is there."""
-  output_dir = output_dir.absolute()
-  with disk_errors(output_dir, "Nothing was kept: make room and run the same command again."):
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.partial-", dir=output_dir.parent))
-    try:
-      # mkdtemp's own permissions would keep other users out.
-      export = partial / output_dir.name
-      export.mkdir()
-      (export / name).write_bytes(content)
-      shutil.copy(folder.label_map_file, export)
-      shutil.copy(folder.config_file, export)
-      (export / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-      export.rename(output_dir)
-    finally:
-      shutil.rmtree(partial, ignore_errors=True)

@@ -128,7 +128,7 @@ def test_what_is_there_is_not_overwritten(
 ):
   with pytest.raises(UserError, match="with format 'onnx' instead of 'tflite'"):
     export_detector(run_copy.path, onnx_dir, "tflite")
-  with pytest.raises(UserError, match="is not an export of ours"):
+  with pytest.raises(UserError, match=r"holds files, but no export\.json"):
     export_detector(run_copy.path, export_dir, "onnx")
   for file in run_copy.checkpoints.glob("ckpt-7.*"):
     file.rename(file.with_name(file.name.replace("ckpt-7", "ckpt-9")))
