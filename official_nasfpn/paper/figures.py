@@ -184,13 +184,14 @@ def _finish(axes: Axes, **legend_place) -> None:
 
 
 def _widen(axes: Axes) -> None:
-  """Lets the axes of few or equal points begin at 0 and span something."""
+  """Lets the axes of one or of equal points span something."""
   low, high = axes.get_ylim()
   if high - low < _MIN_SPAN:
     # An AP of 0 stands a little above the edge.
     low = max((low + high - _MIN_SPAN) / 2, -_MIN_SPAN / 20)
     axes.set_ylim(low, low + _MIN_SPAN)
-  axes.set_xlim(0, max(axes.get_xlim()[1], 1.15 * axes.dataLim.xmax))
+  if axes.dataLim.width < 0.1 * axes.dataLim.xmax:
+    axes.set_xlim(0, 1.15 * axes.dataLim.xmax)
 
 
 def _labels(models: Sequence[MeasuredModel]) -> dict[str, str]:
