@@ -3,13 +3,10 @@
 While the search runs or when it has ended. The file needs nothing else, and no network.
 """
 
-import time
-from pathlib import Path
-
 from absl import flags
 
 from official_nasfpn.errors import refuse_positional_arguments, run_program
-from official_nasfpn.search.report.html.page import write_report
+from official_nasfpn.search.search import Search
 
 _SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Of the search.", required=True)
 _STORE = flags.DEFINE_string(
@@ -29,11 +26,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "File to write. Default: report.ht
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
-  search_dir = Path(_SEARCH_DIR.value)
-  output = Path(_OUTPUT.value) if _OUTPUT.value else search_dir / "report.html"
-  check_dir = Path(_PROXY_CHECK.value) if _PROXY_CHECK.value else None
-  write_report(search_dir, output, now=time.time(), store=_STORE.value, check_dir=check_dir)
-  print(output)
+  search = Search(_SEARCH_DIR.value, store=_STORE.value)
+  print(search.write_report(_OUTPUT.value, _PROXY_CHECK.value))
 
 
 if __name__ == "__main__":

@@ -183,12 +183,12 @@ def _exits(
 
 def _latency(run: Path) -> dict[int, float]:
   """Returns the median milliseconds of one image by exit, through an export of the run."""
-  from official_nasfpn.serving import export_run, measure_latency
+  from official_nasfpn.serving import export_detector, measure_latency
 
   folder = RunFolder(run)
   experiment, _ = folder.load()
   with tempfile.TemporaryDirectory() as scratch:
-    export = export_run(folder, Path(scratch) / "saved_model")
+    export = export_detector(run, Path(scratch) / "saved_model")
     if export.exit_latency:
       return {latency.exit: latency.median_ms for latency in export.exit_latency}
     part = experiment.input.evaluation_part

@@ -9,8 +9,9 @@ import numpy as np
 from scipy import stats
 
 from official_nasfpn.search.proxy.rank_correlation import Noise
+from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.report.found import best_trials
-from official_nasfpn.search.report.setup import SearchSetup, largest_entropy
+from official_nasfpn.search.report.setup_in_words import largest_entropy
 from official_nasfpn.search.report.summary import Summary
 from official_nasfpn.search.store.trial_store import Trial
 
@@ -20,13 +21,14 @@ _SIGNIFICANCE = 0.05
 # Of the largest possible entropy.
 _ALMOST_RANDOM = 0.98
 
-_LEARNERS = {"ppo": "The controller", "evolution": "Evolution"}
+# What a person calls who learns; None learns nothing. Others go by their name.
+_LEARNERS = {"PPO": "The controller", "RandomSearch": None}
 
 
 def verdict(
   trials: Sequence[Trial],
   metrics: Mapping[int, Mapping[str, float]],
-  setup: SearchSetup,
+  recipe: SearchRecipe,
   noise: Noise | None,
 ) -> list[str]:
   """Returns what a search has shown, in one to three sentences.
@@ -34,7 +36,7 @@ def verdict(
   Args:
     trials: all of it.
     metrics: what each update's learning measured, by update.
-    setup: what is searched.
+    recipe: of the search.
     noise: of a reward; None where it is unknown.
   """
   if not trials:
@@ -50,22 +52,22 @@ def verdict(
       f"Nothing was learnt: none of {len(ranking)} trials found an object, so no architecture is "
       "better than another."
     ]
-  return [_about_the_best(ranking, noise), *_about_learning(trials, metrics, setup)]
+  return [_about_the_best(ranking, noise), *_about_learning(trials, metrics, recipe)]
 
 
 def next_steps(
-  summary: Summary, setup: SearchSetup, noise: Noise | None, search_dir: Path
+  summary: Summary, recipe: SearchRecipe, noise: Noise | None, search_dir: Path
 ) -> list[tuple[str, str]]:
   """Returns what to do next: pairs of what for, and the command, one a line.
 
   Args:
     summary: of the search.
-    setup: what is searched.
+    recipe: of the search.
     noise: of a reward; None where it is unknown.
     search_dir: as a person would name it.
   """
   place = shlex.quote(str(search_dir))
-  recipe = shlex.quote(str(search_dir / "recipe.gin"))
+  recipe_file = shlex.quote(str(search_dir / "recipe.gin"))
   if summary.status == "running":
     return [("Look again later:", f"nasfpn report --search_dir {place}")]
   if summary.status != "finished":
@@ -74,17 +76,17 @@ def next_steps(
     return [
       (
         "Change the recipe, and see with two trials whether that helps:",
-        f"nasfpn search --gin_file {recipe} --plan",
+        f"nasfpn search --gin_file {recipe_file} --plan",
       )
     ]
   steps = []
   if noise is None:
     check_dir = shlex.quote(str(search_dir / "proxy_check"))
-    target = shlex.quote(f"Training.epochs = {3 * (setup.epochs or 10):g}")
+    target = shlex.quote(f"Training.epochs = {3 * recipe.experiment.training.epochs:g}")
     steps.append(
       (
         "Measure the noise of a reward, and write this report with it:",
-        f"nasfpn proxy_check --gin_file {recipe} --target_gin_param {target} "
+        f"nasfpn proxy_check --gin_file {recipe_file} --target_gin_param {target} "
         f"--output_dir {check_dir}\n"
         f"nasfpn report --search_dir {place} --proxy_check {check_dir}",
       )
@@ -151,9 +153,10 @@ def _about_the_best(ranking: Sequence[Trial], noise: Noise | None) -> str:
 
 
 def _about_learning(
-  trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]], setup: SearchSetup
+  trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]], recipe: SearchRecipe
 ) -> list[str]:
-  learner = _LEARNERS.get(setup.algorithm)
+  name = recipe.search.algorithm_name
+  learner = _LEARNERS.get(name, name)
   if learner is None:
     return []
   # Repeated architectures count: what is sampled shows what has been learnt.
@@ -168,7 +171,7 @@ def _about_learning(
   text = f"{learner} has learnt nothing yet: the median reward went {medians} in the last"
   measured = [update for update in metrics if "entropy" in metrics[update]]
   if measured:
-    share = metrics[max(measured)]["entropy"] / largest_entropy(setup.space)
+    share = metrics[max(measured)]["entropy"] / largest_entropy(recipe.space)
     if share >= _ALMOST_RANDOM:
       text += f", and its choices are almost random (entropy {share:.1%} of the largest)"
   return [f"{text}."]

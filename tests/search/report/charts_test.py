@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
+from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.search.proxy.rank_correlation import Noise
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.html import charts
 from official_nasfpn.search.report.html.chart import HEIGHT, WIDTH, Link, Series, make_chart
 from official_nasfpn.search.report.reward_curve import reward_curve
-from official_nasfpn.search.report.setup import read_setup
 from official_nasfpn.search.report.summary import summarize
 from tests.search.report.searches import eventful_search
 
-SETUP = read_setup({"Search.algorithm": "ppo", "Search.num_trials": 20})
+SPACE = SearchSpace()
 
 
 def places(path):
@@ -37,7 +37,7 @@ def test_curves_of_the_controller_have_their_natural_range():
     update: {"entropy": 1.43021 + 1e-5 * update, "approx_kl": 1e-6 * update, "clipped_share": 0.0}
     for update in range(1, 9)
   }
-  curves = charts.controller_charts(metrics, SETUP, reward_curve([]))
+  curves = charts.controller_charts(metrics, SPACE, reward_curve([]))
   assert [chart.title.split(",")[0] for chart in curves] == [
     "Entropy of a decision", "KL divergence of an update", "Share of clipped ratios",
   ]  # fmt: skip
@@ -50,7 +50,7 @@ def test_curves_of_the_controller_have_their_natural_range():
 
 
 def test_one_update_makes_no_curve():
-  assert charts.controller_charts({1: {"entropy": 1.0}}, SETUP, reward_curve([])) == []
+  assert charts.controller_charts({1: {"entropy": 1.0}}, SPACE, reward_curve([])) == []
 
 
 def test_rewards_begin_at_0_and_those_level_with_the_best_are_marked(trials):

@@ -23,8 +23,8 @@ from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
 from official_nasfpn.search.report.html.page import write_report
 from official_nasfpn.search.report.html.table import trial_rows
 from official_nasfpn.search.report.pareto import pareto_front
-from official_nasfpn.search.report.setup import read_setup
 from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
+from official_nasfpn.search.storage import stored_recipe
 from tests.search.report.searches import WORKER, eventful_search, long_search, new_search
 
 ROOT = Path(__file__).parents[3]
@@ -90,9 +90,9 @@ def test_it_says_what_a_person_asks_first(search_dir):
   assert tile(texts, "trials sampled") == "9 of 20"
   assert "3 trained (1 stopped early), 1 reused, 3 failed, 1 in training, 1 waiting" in texts
   assert tile(texts, "unique architectures") == "8"
-  assert tile(texts, "algorithm") == "ppo"
+  assert tile(texts, "algorithm") == "PPO"
   assert tile(texts, "seed") == "7"
-  assert tile(texts, "dataset") == "data/<i>cells</i>"
+  assert tile(texts, "dataset") == str(Path("data/<i>cells</i>").resolve())
   assert tile(texts, "detector") == "R-10, 2 @ 32"
   assert tile(texts, "image") == "256 x 256 pixels"
   assert any("AP (as COCO counts it" in text and "part holdout" in text for text in texts)
@@ -204,8 +204,8 @@ def test_measured_multiply_adds_count_only_where_all_have_them(tmp_path):
   specs = [CATALOG["nas_fpn"], CATALOG["panet"]]
   store = new_search(tmp_path, num_trials=3, specs=specs)
   store.report_reward(1, store.claim("a").attempt, 0.5, {"multiply_adds": 3_250_000_000})
-  setup = read_setup(read_recipe(tmp_path))
-  measured = trial_rows(store.trials(), setup)
+  recipe = read_recipe([stored_recipe(tmp_path)])
+  measured = trial_rows(store.trials(), recipe)
   assert [row.multiply_adds for row in measured] == [3_250_000_000, None]
   write_report(tmp_path, tmp_path / "report.html", now=0)
   texts = parsed(tmp_path / "report.html").texts
@@ -213,7 +213,7 @@ def test_measured_multiply_adds_count_only_where_all_have_them(tmp_path):
   assert note in texts
   assert "3,250.0" in texts
   store.report_reward(2, store.claim("a").attempt, 0.25)
-  rows = trial_rows(store.trials(), setup)
+  rows = trial_rows(store.trials(), recipe)
   store.close()
   assert [row.multiply_adds for row in rows] == [
     pyramid_multiply_adds(spec, 32, (256, 256)) for spec in specs

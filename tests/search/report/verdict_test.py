@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from official_nasfpn.search.proxy.rank_correlation import Noise
-from official_nasfpn.search.report.setup import read_setup
+from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.summary import summarize
 from official_nasfpn.search.report.verdict import largest_by_chance, next_steps, verdict
 from official_nasfpn.search.store.trial_store import DONE, FAILED, QUEUED, RUNNING, Trial
@@ -16,8 +16,8 @@ from official_nasfpn.search.store.trial_store import DONE, FAILED, QUEUED, RUNNI
 NOISE = Noise(
   within=0.01, between=0.05, seed=0.0, reliability=0.96, num_architectures=6, num_seeds=3
 )
-RECIPE = {"Search.algorithm": "ppo", "Search.num_trials": 60, "Training.epochs": 10.0}
-PPO = read_setup(RECIPE)
+BINDINGS = ("Search.num_trials = 60", "Training.epochs = 10")
+PPO = read_recipe(gin_params=BINDINGS)
 
 
 def trial(number, reward=None, state=DONE, failure=None, lease_expires=None):
@@ -57,8 +57,8 @@ def noisy(count, seed=0, rise=0.0):
   return [0.3 + rise * index / count + rng.gauss(0, NOISE.within) for index in range(count)]
 
 
-def said(trials, metrics=None, setup=PPO, noise=None):
-  return " ".join(verdict(trials, metrics or {}, setup, noise))
+def said(trials, metrics=None, recipe=PPO, noise=None):
+  return " ".join(verdict(trials, metrics or {}, recipe, noise))
 
 
 def test_before_there_is_a_reward():
@@ -122,10 +122,11 @@ def test_a_controller_that_has_learnt_nothing_and_still_draws_at_random():
 def test_other_algorithms_are_judged_by_what_they_are():
   trials = searched(noisy(60))
   evolution, random_search = (
-    read_setup({**RECIPE, "Search.algorithm": name}) for name in ("evolution", "random")
+    read_recipe(gin_params=[*BINDINGS, f"Search.algorithm = @{name}()"])
+    for name in ("Evolution", "RandomSearch")
   )
-  assert "Evolution has learnt nothing yet" in said(trials, setup=evolution)
-  assert "learn" not in said(trials, setup=random_search)
+  assert "Evolution has learnt nothing yet" in said(trials, recipe=evolution)
+  assert "learn" not in said(trials, recipe=random_search)
 
 
 def test_few_rewards_are_no_ground_to_judge_on():
@@ -134,7 +135,7 @@ def test_few_rewards_are_no_ground_to_judge_on():
 
 class TestNextSteps:
   def commands(self, trials, tmp_path, noise=None, now=10.0):
-    summary = summarize(trials, PPO.num_trials, now)
+    summary = summarize(trials, PPO.search.num_trials, now)
     steps = next_steps(summary, PPO, noise, tmp_path)
     return [line for _, command in steps for line in command.splitlines()]
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.search.proxy.rank_correlation import Noise
 from official_nasfpn.search.report.html.chart import Band, Chart, Link, Series, make_chart
 from official_nasfpn.search.report.html.table import TrialRow
 from official_nasfpn.search.report.reward_curve import RewardCurve
-from official_nasfpn.search.report.setup import SearchSetup, largest_entropy
+from official_nasfpn.search.report.setup_in_words import largest_entropy
 from official_nasfpn.search.report.summary import Summary
 from official_nasfpn.search.report.verdict import indistinct_margin
 
@@ -103,13 +104,13 @@ def counts_chart(curve: RewardCurve, summary: Summary) -> Chart | None:
 
 
 def controller_charts(
-  metrics: Mapping[int, Mapping[str, float]], setup: SearchSetup, curve: RewardCurve
+  metrics: Mapping[int, Mapping[str, float]], space: SearchSpace, curve: RewardCurve
 ) -> list[Chart]:
   """Returns a curve of each thing that an algorithm measures of itself, on its natural range.
 
   One update makes no curve.
   """
-  largest = largest_entropy(setup.space)
+  largest = largest_entropy(space)
   curves = {
     "entropy": (f"Entropy of a decision, nats (at most {largest:.2f})", (0.0, 1.04 * largest)),
     "approx_kl": ("KL divergence of an update, nats", (0.0, 0.02)),

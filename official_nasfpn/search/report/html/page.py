@@ -13,7 +13,7 @@ from official_nasfpn.architecture.diagram import legend_entries
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.progress import duration
 from official_nasfpn.search.proxy.rank_correlation import Noise
-from official_nasfpn.search.recipe import read_recipe
+from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.search.report.found import code_version, read_metrics, read_trials
 from official_nasfpn.search.report.html import charts
 from official_nasfpn.search.report.html.chart import HEIGHT, WIDTH
@@ -30,7 +30,7 @@ from official_nasfpn.search.report.noise import read_noise
 from official_nasfpn.search.report.pareto import pareto_front
 from official_nasfpn.search.report.results import bests_so_far, spread
 from official_nasfpn.search.report.reward_curve import reward_curve
-from official_nasfpn.search.report.setup import SearchSetup, read_setup
+from official_nasfpn.search.report.setup_in_words import facts, reward_in_words
 from official_nasfpn.search.report.shares import MIN_ARCHITECTURES, shares_of_the_best
 from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
 from official_nasfpn.search.report.verdict import next_steps, verdict
@@ -61,10 +61,9 @@ def write_report(
     UserError: there is no search, or no such check, or the file cannot be written.
   """
   trials, metrics = read_trials(search_dir, store), read_metrics(search_dir, store)
-  recipe = stored_recipe(search_dir).text
-  setup = read_setup(read_recipe(search_dir))
-  noise = read_noise(check_dir, setup.proxy_mode) if check_dir else None
-  report = render_report(search_dir, trials, metrics, recipe, setup, noise, now)
+  recipe = read_recipe([stored_recipe(search_dir)])
+  noise = read_noise(check_dir, recipe.proxy.mode) if check_dir else None
+  report = render_report(search_dir, trials, metrics, recipe, noise, now)
   with disk_errors(output, "The search is untouched: choose another --output."):
     write_text(output, report)
 
@@ -73,8 +72,7 @@ def render_report(
   search_dir: Path,
   trials: Sequence[Trial],
   metrics: Mapping[int, Mapping[str, float]],
-  recipe: str,
-  setup: SearchSetup,
+  recipe: SearchRecipe,
   noise: Noise | None,
   now: float,
 ) -> str:
@@ -84,13 +82,12 @@ def render_report(
     search_dir: of the search, as commands are to name it.
     trials: all of it.
     metrics: what each update's learning measured, by update.
-    recipe: its text, resolved.
-    setup: what it says.
+    recipe: of the search.
     noise: of a reward; None where it is unknown.
     now: Unix time.
   """
-  summary = summarize(trials, setup.num_trials, now)
-  rows = trial_rows(trials, setup)
+  summary = summarize(trials, recipe.search.num_trials, now)
+  rows = trial_rows(trials, recipe)
   drawn = {row.trial.number: row for row in rows if row.spec is not None}
   costed = [row for row in rows if row.rank is not None and row.multiply_adds is not None]
   front = pareto_front([row.multiply_adds for row in costed], [row.trial.reward for row in costed])
@@ -109,15 +106,16 @@ def render_report(
     policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src '{_hash(script)}'",
     style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
     script=Markup(script),
-    data=Markup(table_data(rows, search, setup.algorithm)),
+    data=Markup(table_data(rows, search, recipe.search.algorithm_name)),
     search=search,
     summary=summary,
-    setup=setup,
-    recipe=recipe,
+    reward=reward_in_words(recipe),
+    facts=list(facts(recipe)),
+    recipe=recipe.to_gin(),
     now=now,
     version=code_version(),
-    verdict=verdict(trials, metrics, setup, noise),
-    next_steps=next_steps(summary, setup, noise, search_dir),
+    verdict=verdict(trials, metrics, recipe, noise),
+    next_steps=next_steps(summary, recipe, noise, search_dir),
     best=best,
     bests=bests,
     reward_chart=charts.reward_chart(curve, summary, noise),
@@ -125,9 +123,9 @@ def render_report(
     of_what=of_what,
     front=[costed[index] for index in front],
     num_ranked=len(ranked),
-    shares=shares_of_the_best(ranked, setup.space),
+    shares=shares_of_the_best(ranked, recipe.space),
     counts_chart=charts.counts_chart(curve, summary),
-    controller_charts=charts.controller_charts(metrics, setup, curve),
+    controller_charts=charts.controller_charts(metrics, recipe.space, curve),
     rows=rows,
     failures=group_failures(trials),
     workers=cost_by_worker(trials),

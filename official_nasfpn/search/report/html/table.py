@@ -9,8 +9,8 @@ from official_nasfpn import architecture
 from official_nasfpn.architecture import MERGE_OPS, PyramidSpec
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
+from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.report.found import best_trials
-from official_nasfpn.search.report.setup import SearchSetup
 from official_nasfpn.search.report.summary import is_stopped_early
 from official_nasfpn.search.store.trial_store import Trial
 
@@ -73,16 +73,17 @@ class TrialRow:
     }
 
 
-def trial_rows(trials: Sequence[Trial], setup: SearchSetup) -> list[TrialRow]:
+def trial_rows(trials: Sequence[Trial], recipe: SearchRecipe) -> list[TrialRow]:
   """Returns the rows by rank, then those without one by number.
 
   Args:
     trials: all of a search.
-    setup: of the search; the detector's width and image size decide what a pyramid costs.
+    recipe: of the search; the detector's width and image size decide what a pyramid costs.
   """
   ranks = {trial.number: rank for rank, trial in enumerate(best_trials(trials), start=1)}
   measured = costs_detector(trials)
-  width, image_size, separable = setup.num_filters, setup.image_size, setup.separable
+  detector = recipe.experiment.detector
+  width, separable = detector.num_filters, detector.separable_convolutions
   rows = []
   with progress_bar(len(trials), "read", "trial") as bar:
     for trial in trials:
@@ -90,9 +91,11 @@ def trial_rows(trials: Sequence[Trial], setup: SearchSetup) -> list[TrialRow]:
       multiply_adds = parameters = None
       if measured:
         multiply_adds = _multiply_adds(trial)
-      elif spec and width and image_size:
-        multiply_adds = architecture.pyramid_multiply_adds(spec, width, image_size, separable)
-      if spec and width:
+      elif spec:
+        multiply_adds = architecture.pyramid_multiply_adds(
+          spec, width, detector.image_size, separable
+        )
+      if spec:
         parameters = architecture.pyramid_parameters(spec, width, separable)
       rows.append(TrialRow(trial, ranks.get(trial.number), spec, multiply_adds, parameters))
       bar.update()

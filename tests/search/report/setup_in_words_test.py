@@ -9,43 +9,50 @@ import pytest
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.proxy.rank_correlation import Noise
+from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.noise import read_noise
-from official_nasfpn.search.report.setup import largest_entropy, read_setup
+from official_nasfpn.search.report.setup_in_words import facts, largest_entropy, reward_in_words
 
-RECIPE = {
-  "Search.algorithm": "evolution",
-  "Search.num_trials": 40,
-  "SearchSpace.min_level": 3,
-  "SearchSpace.max_level": 6,
-  "SearchSpace.num_intermediate_cells": 11,
-  "SearchSpace.intermediate_levels": (4,),
-}
+BINDINGS = (
+  "Search.algorithm = @Evolution()",
+  "Search.num_trials = 40",
+  "Detector.backbone = 'R-10'",
+  "Detector.num_repeats = 2",
+  "Detector.num_filters = 32",
+)
+
+
+def recipe(*bindings: str):
+  return read_recipe(gin_params=[*BINDINGS, *bindings])
 
 
 def test_a_recipe_says_what_is_searched():
-  setup = read_setup({**RECIPE, "Detector.num_filters": 32, "Training.epochs": 10.0})
-  assert (setup.algorithm, setup.num_trials, setup.proxy_mode) == ("evolution", 40, "plain")
-  assert setup.space == SearchSpace(3, 6, 11, intermediate_levels=(4,))
-  assert (setup.num_filters, setup.image_size, setup.epochs) == (32, None, 10)
+  said = dict(facts(recipe("Training.epochs = 10", "Training.batch_size = 4")))
+  assert (said["algorithm"], said["seed"]) == ("Evolution", "0")
+  assert said["detector"] == "R-10, 2 @ 32"
+  assert said["a trial"] == "10 epochs in batches of 4"
+  assert "dataset" not in said
+  half = dict(facts(recipe("Detector.backbone_width = 0.5", "Input.data_dir = '/cells'")))
+  assert (half["detector"], half["dataset"]) == ("R-10 x 0.5, 2 @ 32", "/cells")
+
+
+def test_shared_trials_are_described():
+  said = dict(facts(recipe("Proxy.mode = 'shared'", "Proxy.epochs = 4")))
+  assert said["a trial"] == "4 epochs from weights that all trials share"
 
 
 def test_a_reward_with_a_cost_says_so():
-  assert "to the power" not in read_setup(RECIPE).reward
-  reward = {
-    "Reward.cost": "latency",
-    "Reward.target": 25.0,
-    "Reward.exponent_within": 0.0,
-    "Reward.exponent_beyond": -1.0,
-  }
-  assert read_setup({**RECIPE, **reward}).reward.endswith(
+  assert "to the power" not in reward_in_words(recipe())
+  with_cost = recipe(
+    "Reward.cost = 'latency'",
+    "Reward.target = 25.0",
+    "Reward.exponent_within = 0.0",
+    "Reward.exponent_beyond = -1.0",
+  )
+  assert reward_in_words(with_cost).endswith(
     "times (cost / 25.0 ms) to the power of 0.0 for what costs at most that, and of -1.0 for what "
     "costs more."
   )
-
-
-def test_a_space_that_is_none_is_refused():
-  with pytest.raises(UserError, match="SearchSpace"):
-    read_setup({**RECIPE, "SearchSpace.max_level": 2})
 
 
 @pytest.mark.parametrize("space", [SearchSpace(), SearchSpace(3, 6, 11, intermediate_levels=(4,))])
