@@ -2,6 +2,7 @@
 
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.patches import Circle, FancyArrowPatch
 from official_nasfpn.architecture.layout import (
   RADIUS,
   Arrow,
+  Points,
   arrow_points,
   node_centers,
   place_arrows,
@@ -93,7 +95,7 @@ def _draw_rows(axes: Axes, spec: PyramidSpec, right: float) -> None:
     axes.text(-0.5, row, f"1/{2**level}", ha="right", va="center", fontsize=8, color=_FAINT)
 
 
-def _draw_arrow(axes: Axes, arrow: Arrow, centers: np.ndarray) -> None:
+def _draw_arrow(axes: Axes, arrow: Arrow, centers: Points) -> None:
   node_radius_in_points = RADIUS * _INCHES_PER_UNIT * 72
   axes.add_patch(
     FancyArrowPatch(
@@ -112,10 +114,10 @@ def _draw_arrow(axes: Axes, arrow: Arrow, centers: np.ndarray) -> None:
   )
 
 
-def _draw_candidate(axes: Axes, spec: PyramidSpec, candidate: int, center: np.ndarray) -> None:
+def _draw_candidate(axes: Axes, spec: PyramidSpec, candidate: int, center: Points) -> None:
   x, y = center
   level = spec.level_of(candidate)
-  text = {"ha": "center", "va": "center", "color": _INK, "zorder": 3}
+  text: dict[str, Any] = {"ha": "center", "va": "center", "color": _INK, "zorder": 3}
   if candidate < spec.num_inputs:
     _draw_circle(axes, (x, y), RADIUS, "input")
     axes.text(x, y, f"C{level}", fontsize=9, **text)
@@ -141,7 +143,7 @@ def _draw_circle(axes: Axes, center: tuple[float, float], radius: float, kind: s
 
 
 def _draw_legend(axes: Axes, y: float) -> None:
-  text = {"va": "center", "fontsize": 8, "color": _INK}
+  text: dict[str, Any] = {"va": "center", "fontsize": 8, "color": _INK}
   for x, kind in ((-RADIUS + 0.1, "input"), (0.7, "intermediate"), (2.15, "output")):
     _draw_circle(axes, (x, y), 0.1, kind)
     axes.text(x + 0.18, y, kind, **text)
