@@ -1,5 +1,6 @@
 """Every recipe of `gin/` says what it says it does."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,15 @@ def read(path):
 @pytest.mark.parametrize(
   "path", sorted(FOLDER.rglob("*.gin")), ids=lambda path: str(path.relative_to(FOLDER))
 )
-def test_a_recipe_is_read(path):
+def test_a_recipe_says_how_to_run_it_and_can_be_stored(path):
   experiment, *_ = read(path)
-  assert experiment.detector.image_size
-  # Its beginning tells a person how to use it.
-  assert path.read_text().startswith("# ")
+  lines = path.read_text(encoding="utf-8").splitlines()
+  comment = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+  name = path.relative_to(FOLDER.parent)
+  assert f"--gin_file {name}" in comment or "python -m benchmarks." in comment
+  # Nothing is lost on the way into a run folder.
+  stored = configuration.Stored(experiment.to_gin(), "config.gin")
+  assert load_experiment([stored]) == experiment
 
 
 def test_the_shared_search_differs_in_how_trials_are_trained_alone():

@@ -5,25 +5,41 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
+import matplotlib.image
 import numpy as np
 import pytest
 
 import official_nasfpn
 from official_nasfpn.architecture import CATALOG, SearchSpace, diagram, layout, unconsumed_inputs
 
+BEGINNINGS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
-@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+
+@pytest.mark.parametrize("suffix", BEGINNINGS)
 def test_a_drawing_is_the_same_every_time(tmp_path, suffix):
   files = [tmp_path / f"{name}.{suffix}" for name in ("first", "second")]
   for file in files:
     diagram.draw_pyramid(CATALOG["nas_fpn"], file, title="NAS-FPN")
   assert files[0].read_bytes() == files[1].read_bytes()
-  assert files[0].stat().st_size > 4000
+  assert files[0].read_bytes().startswith(BEGINNINGS[suffix])
+
+
+def test_every_layer_has_a_disk_of_its_kind(tmp_path):
+  spec = CATALOG["nas_fpn"]
+  diagram.draw_pyramid(spec, tmp_path / "drawing.png")
+  pixels = np.rint(255 * matplotlib.image.imread(tmp_path / "drawing.png")[..., :3])
+  # In pixels, at 200 to an inch: the disk of a layer, and the small one in the legend.
+  disk, small = (np.pi * (radius * 0.8 * 200) ** 2 for radius in (layout.RADIUS, 0.1))
+  counts = {"input": spec.num_inputs, "intermediate": 2, "output": 5}
+  for kind, count in counts.items():
+    fill = [int(diagram._FILLS[kind][at : at + 2], 16) for at in (1, 3, 5)]
+    area = (pixels == fill).all(axis=-1).sum()
+    # Text and edges cover some 10 to 25 %; one of five disks is 20 %.
+    assert 0.75 < area / (count * disk + small) < 0.9, kind
 
 
 def test_a_drawing_says_every_layer_and_its_title(tmp_path, monkeypatch):
-  import matplotlib
-
   monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")  # letters stay letters
   diagram.draw_pyramid(CATALOG["nas_fpn"], tmp_path / "drawing.svg", title="Found in trial 12")
   svg = (tmp_path / "drawing.svg").read_text()
