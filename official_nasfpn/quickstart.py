@@ -17,6 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
+from official_nasfpn import folders
 from official_nasfpn.data.coco_json import read_coco_json
 from official_nasfpn.data.foreign_formats import refuse_foreign_annotations, refuse_foreign_images
 from official_nasfpn.data.report import Report
@@ -186,7 +187,7 @@ def _steps(request: Request, paths: Paths) -> list[Step]:
       "Detect in the validation images",
       "detect",
       [
-        f"--saved_model={paths.saved_model}",
+        f"--export_dir={paths.saved_model}",
         f"--images={images}",
         f"--annotations={paths.data / 'val.json'}",
         f"--output_dir={paths.detections}",
@@ -218,9 +219,8 @@ def _run(step: Step, number: str) -> None:
 
 def _measure(paths: Paths) -> dict:
   """Collects every figure of the table, measures the export's latency, joins some pictures."""
-  from PIL import Image
-
   from official_nasfpn.data.drawing import contact_sheet
+  from official_nasfpn.data.image_encoding import open_image
   from official_nasfpn.modeling.closed_form import detector_size
   from official_nasfpn.modeling.layer_sizes import Size
   from official_nasfpn.serving.detectors.latency import measure_latency
@@ -236,7 +236,7 @@ def _measure(paths: Paths) -> dict:
     bar.update()
     latency = measure_latency(paths.saved_model, [row["file"] for row in shown])
     bar.update()
-    pictures = [Image.open(paths.detections / row["picture"]) for row in shown]
+    pictures = [open_image((paths.detections / row["picture"]).read_bytes()) for row in shown]
     contact_sheet(pictures).save(paths.pictures, quality=92)
     bar.update()
   return {
@@ -296,28 +296,20 @@ def _show(summary: dict, paths: Paths) -> None:
 
 @contextmanager
 def _claimed(output_dir: Path, request: Request):
-  """Makes `output_dir` this request's own while the block runs."""
-  stored_request = output_dir / "quickstart.json"
-  if output_dir.is_dir() and any(output_dir.iterdir()) and not stored_request.is_file():
-    raise UserError(
-      f"{output_dir} is not empty and was not made by the quickstart. Give --output_dir a new "
-      "folder."
-    )
-  output_dir.mkdir(parents=True, exist_ok=True)
+  """Claims `output_dir` for a request, and keeps others out of it while the block runs."""
+  text = json.dumps(asdict(request), indent=2) + "\n"
+  if not folders.claim(output_dir, "quickstart.json", text, "quickstart", "--output_dir"):
+    stored = _read_json(output_dir / "quickstart.json")
+    for name, value in asdict(request).items():
+      if stored.get(name) != value:
+        raise UserError(
+          f"{output_dir} belongs to a quickstart with --{name}={stored.get(name)}, not {value}. "
+          "Give --output_dir a new folder."
+        )
   lock = FileLock(output_dir / "quickstart.lock")
   if not lock.acquire():
     raise UserError(f"Another quickstart is at work in {output_dir}.")
   try:
-    if stored_request.is_file():
-      stored = _read_json(stored_request)
-      for name, value in asdict(request).items():
-        if stored.get(name) != value:
-          raise UserError(
-            f"{output_dir} belongs to a quickstart with --{name}={stored.get(name)}, not {value}. "
-            "Give --output_dir a new folder."
-          )
-    else:
-      write_text(stored_request, json.dumps(asdict(request), indent=2) + "\n")
     yield
   finally:
     lock.release()

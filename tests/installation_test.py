@@ -81,11 +81,10 @@ class TestMissingExtras:
     assert installation.is_installed("onnx")
 
   def test_onnx_export_before_a_checkpoint_is_looked_for(self, hide, tmp_path):
-    from official_nasfpn.serving.export.model_file import FileFormat, export_file
-    from official_nasfpn.training.run_folder import RunFolder
+    from official_nasfpn.serving import export_detector
 
     hide("tf2onnx")
-    said = refusal(lambda: export_file(RunFolder(tmp_path), tmp_path / "a", FileFormat("onnx")))
+    said = refusal(lambda: export_detector(tmp_path, tmp_path / "a", "onnx"))
     assert said == advice("--format onnx", "tf2onnx", "onnx")
 
   @pytest.mark.parametrize(
@@ -98,14 +97,14 @@ class TestMissingExtras:
   def test_an_export_whose_runtime_is_missing(self, hide, tmp_path, file, module, package, extra):
     from official_nasfpn.serving.detect.detection_folder import DetectionRequest
     from official_nasfpn.serving.detect.detection_run import run_detection
-    from official_nasfpn.serving.detectors.loading import load_detector
+    from official_nasfpn.serving.detectors.detector import Detector
 
     export = tmp_path / "export"
     export.mkdir()
     (export / file).touch()
     hide(module)
     expected = advice(f"The export {export}", package, extra)
-    assert refusal(lambda: load_detector(export)) == expected
+    assert refusal(lambda: Detector(export)) == expected
     request = DetectionRequest(export, (tmp_path / "image.jpg",))
     assert refusal(lambda: run_detection(request, tmp_path / "out")) == expected
     assert not (tmp_path / "out").exists()
@@ -145,23 +144,23 @@ class TestMissingExtras:
     assert parse_url("sqlite:///search.db").database == "search.db"
 
   def test_workers_on_ray(self, hide, tmp_path):
-    from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker
+    from official_nasfpn.search.workers.launchers import LauncherConfig, launcher_maker
 
     hide("ray")
-    said = refusal(lambda: launcher_maker(LauncherFlags("ray"), tmp_path, ()))
+    said = refusal(lambda: launcher_maker(LauncherConfig("ray"), tmp_path, ()))
     assert said == advice("--launcher ray", "ray", "ray")
-    assert launcher_maker(LauncherFlags("local"), tmp_path, ())
+    assert launcher_maker(LauncherConfig("local"), tmp_path, ())
 
   def test_the_layer_normalised_cell(self, hide):
-    from official_nasfpn.search.algorithms.making import check_algorithm
-    from official_nasfpn.search.config import SearchConfig
+    from official_nasfpn.search.algorithms.algorithms import ALGORITHMS
+    from official_nasfpn.search.algorithms.ppo import PPO
 
     hide("tensorflow_addons")
-    said = refusal(lambda: check_algorithm(SearchConfig(cell="layer_norm_lstm")))
-    what = "Search.cell = 'layer_norm_lstm'"
+    said = refusal(PPO(cell="layer_norm_lstm").check)
+    what = "PPO.cell = 'layer_norm_lstm'"
     assert said.startswith(advice(what, "tensorflow-addons", "addons"))
-    check_algorithm(SearchConfig(cell="lstm"))
-    check_algorithm(SearchConfig(cell="layer_norm_lstm", algorithm="random"))
+    for algorithm in ALGORITHMS:
+      algorithm().check()
 
   def test_warm_up_requests_are_left_out(self, hide, tmp_path):
     from official_nasfpn.serving.export.warm_up import write_warm_up_requests

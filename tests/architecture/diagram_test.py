@@ -29,14 +29,15 @@ def test_every_layer_has_a_disk_of_its_kind(tmp_path):
   spec = CATALOG["nas_fpn"]
   diagram.draw_pyramid(spec, tmp_path / "drawing.png")
   pixels = np.rint(255 * matplotlib.image.imread(tmp_path / "drawing.png")[..., :3])
-  # In pixels, at 200 to an inch: the disk of a layer, and the small one in the legend.
-  disk, small = (np.pi * (radius * 0.8 * 200) ** 2 for radius in (layout.RADIUS, 0.1))
+  # Areas in pixels, at 200 to an inch: a layer's disk, and the legend's mark of 8 points.
+  disk = np.pi * (layout.RADIUS * 0.8 * 200) ** 2
+  mark = np.pi * (4 / 72 * 200) ** 2
   counts = {"input": spec.num_inputs, "intermediate": 2, "output": 5}
   for kind, count in counts.items():
     fill = [int(diagram._FILLS[kind][at : at + 2], 16) for at in (1, 3, 5)]
     area = (pixels == fill).all(axis=-1).sum()
     # Text and edges cover some 10 to 25 %; one of five disks is 20 %.
-    assert 0.75 < area / (count * disk + small) < 0.9, kind
+    assert 0.75 < area / (count * disk + mark) < 0.9, kind
 
 
 def test_a_drawing_says_every_layer_and_its_title(tmp_path, monkeypatch):
