@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,6 +16,7 @@ from matplotlib.patches import Circle, FancyArrowPatch
 from official_nasfpn.architecture.layout import (
   RADIUS,
   Arrow,
+  Points,
   arrow_points,
   node_centers,
   place_arrows,
@@ -121,8 +123,8 @@ def _figure_of(panels: Sequence[tuple[str | None, PyramidSpec]], num_columns: in
   legend_height = num_lines * _LEGEND_LINE + _MARGIN
   total_height = num_rows * height + legend_height
 
-  size = np.array([total_width, total_height]) * _INCHES_PER_UNIT
-  figure = Figure(figsize=size, dpi=min(200, int(_MAX_PIXELS / size.max())))
+  size = total_width * _INCHES_PER_UNIT, total_height * _INCHES_PER_UNIT
+  figure = Figure(figsize=size, dpi=min(200, int(_MAX_PIXELS / max(size))))
   axes = figure.add_axes((0, 0, 1, 1))
   axes.set_axis_off()
   axes.set_xlim(0, total_width)
@@ -141,7 +143,7 @@ def _figure_of(panels: Sequence[tuple[str | None, PyramidSpec]], num_columns: in
   return figure
 
 
-def _layout(spec: PyramidSpec) -> tuple[np.ndarray, list[Arrow], float, float]:
+def _layout(spec: PyramidSpec) -> tuple[Points, list[Arrow], float, float]:
   """Returns where nodes and arrows of a pyramid are, and its lowest and highest point."""
   centers = node_centers(spec)
   arrows = place_arrows(spec, centers)
@@ -152,7 +154,7 @@ def _layout(spec: PyramidSpec) -> tuple[np.ndarray, list[Arrow], float, float]:
   return centers, arrows, rows.min(), rows.max()
 
 
-def _draw(axes: Axes, spec: PyramidSpec, centers: np.ndarray, arrows: Sequence[Arrow]) -> None:
+def _draw(axes: Axes, spec: PyramidSpec, centers: Points, arrows: Sequence[Arrow]) -> None:
   for level, (x, y) in zip(spec.levels, centers[: spec.num_inputs], strict=True):
     axes.plot((x, centers[-1, 0]), (y, y), color="#eeeeee", linewidth=1, zorder=0)
     axes.text(x - 0.5, y, f"1/{2**level}", ha="right", va="center", fontsize=8, color=_FAINT)
@@ -162,7 +164,7 @@ def _draw(axes: Axes, spec: PyramidSpec, centers: np.ndarray, arrows: Sequence[A
     _draw_candidate(axes, spec, candidate, center)
 
 
-def _draw_arrow(axes: Axes, arrow: Arrow, centers: np.ndarray) -> None:
+def _draw_arrow(axes: Axes, arrow: Arrow, centers: Points) -> None:
   node_radius_in_points = RADIUS * _INCHES_PER_UNIT * 72
   axes.add_patch(
     FancyArrowPatch(
@@ -181,10 +183,10 @@ def _draw_arrow(axes: Axes, arrow: Arrow, centers: np.ndarray) -> None:
   )
 
 
-def _draw_candidate(axes: Axes, spec: PyramidSpec, candidate: int, center: np.ndarray) -> None:
+def _draw_candidate(axes: Axes, spec: PyramidSpec, candidate: int, center: Points) -> None:
   x, y = center
   level = spec.level_of(candidate)
-  text = {"ha": "center", "va": "center", "color": _INK, "zorder": 3}
+  text: dict[str, Any] = {"ha": "center", "va": "center", "color": _INK, "zorder": 3}
   if candidate < spec.num_inputs:
     _draw_circle(axes, (x, y), "input")
     axes.text(x, y, f"C{level}", fontsize=9, **text)

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture import SEARCHED_FILES, Ssdlite, from_gin, names_a_file
+from official_nasfpn.architecture import SEARCHED_FILES, from_gin, names_a_file
 from official_nasfpn.configuration import Stored
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.modeling.pyramids import pyramid_kind
 from official_nasfpn.training.config import TrainingConfig
 
 
@@ -24,10 +25,11 @@ class Experiment:
   training: TrainingConfig
 
   def __post_init__(self):
-    if self.training.drop_block_rate and isinstance(self.detector.architecture, Ssdlite):
+    architecture = self.detector.architecture
+    if self.training.drop_block_rate and not pyramid_kind(architecture).drops_blocks:
       raise UserError(
-        f"Training.drop_block_rate = {self.training.drop_block_rate}: an Ssdlite has no merging "
-        "cells for DropBlock to drop from. Leave it out."
+        f"Training.drop_block_rate = {self.training.drop_block_rate}: DropBlock does not work on "
+        f"{type(architecture).__name__}. Leave it out."
       )
     weights = self.training.exit_loss_weights
     if weights is not None and len(weights) != self.detector.num_exits:

@@ -22,13 +22,16 @@ from official_nasfpn.architecture import (
   unconsumed_inputs,
 )
 
+BEGINNINGS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
-@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+
+@pytest.mark.parametrize("suffix", BEGINNINGS)
 def test_a_drawing_is_the_same_every_time(tmp_path, suffix):
   files = [tmp_path / f"{name}.{suffix}" for name in ("first", "second")]
   for file in files:
     diagram.draw_pyramid(CATALOG["nas_fpn"], file, title="NAS-FPN")
   assert files[0].read_bytes() == files[1].read_bytes()
+  assert files[0].read_bytes().startswith(BEGINNINGS[suffix])
 
 
 def test_a_picture_has_the_nodes_where_they_are(tmp_path):
