@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from official_nasfpn.errors import UserError
@@ -53,6 +54,26 @@ def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
       raise UserError("--distribution_strategy=tpu needs --tpu: its name, address or `local`.")
     return distribute_utils.get_distribution_strategy(name, tpu_address=tpu)
   raise UserError(f"Unknown --distribution_strategy {name!r}; choose one of {STRATEGIES}.")
+
+
+def distribute_batches(
+  strategy: tf.distribute.Strategy, build: Callable[..., tf.data.Dataset]
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+  """Returns batches for each replica.
+
+  Args:
+    strategy: the replicas.
+    build: returns global batches; takes as `input_context` the share of them that a host reads.
+  """
+  import orbit
+  import tensorflow as tf
+
+  one_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+  if one_device and "CPU" in strategy.extended.worker_devices[0]:
+    # There is nothing to bring them to, and the iterator that would do it has a thread that is
+    # waited for at its end, as `without_autotuning` says.
+    return build()
+  return orbit.utils.make_distributed_dataset(strategy, build)
 
 
 def is_chief() -> bool:
