@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from official_nasfpn.configuration import Stored, read_stored, read_text
 from official_nasfpn.disk import FileLock, disk_errors, write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.search.recipe import SearchRecipe, check_continues, read_recipe
 from official_nasfpn.search.store.address import (
   is_same_server,
   parse_server,
@@ -120,6 +121,28 @@ def stored_recipe(search_dir: Path) -> Stored:
     raise UserError(f"There is no search in {search_dir}: it has no {path.name}.")
   # The report shows it whole, so it must be the search's own.
   return read_stored(path, follows_links=False)
+
+
+def settle_recipe(recipe: SearchRecipe, search_dir: Path) -> None:
+  """Writes `recipe.gin`, or checks that the search which is there already has the same recipe.
+
+  Args:
+    recipe: of the search.
+    search_dir: of the search; it exists.
+
+  Raises:
+    UserError: the directory holds another search; the message names what differs.
+  """
+  path = recipe_path(search_dir)
+  if path.exists():
+    check_continues(
+      read_recipe([stored_recipe(search_dir)]), recipe, str(search_dir), "--search_dir"
+    )
+  elif any(not entry.name.startswith(".") for entry in search_dir.iterdir()):
+    raise UserError(f"{search_dir} holds files but no search; choose another --search_dir.")
+  text = recipe.to_gin()
+  if not path.exists() or path.read_text(encoding="utf-8") != text:
+    write_text(path, text)
 
 
 def trial_dir(search_dir: Path, number: int) -> Path:
