@@ -21,7 +21,7 @@ from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.narration import Narration, model_name, where_and_how
 from official_nasfpn.training.number_format import number_format, settled_compute_dtype
 from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps_of
-from official_nasfpn.training.run_folder import RunFolder
+from official_nasfpn.training.run_folder import RunFolder, step_of
 from official_nasfpn.training.strategies import distribute_batches, is_chief
 from official_nasfpn.training.task import DetectionTask
 from official_nasfpn.training.validation_pictures import ValidationPictures
@@ -55,7 +55,7 @@ def train(
   num_images = dataset.num_images(experiment.input.train_parts)
   total = num_steps(config, num_images)
   checkpoint = tf.train.latest_checkpoint(str(folder.checkpoints))
-  first_step = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
+  first_step = step_of(checkpoint) if checkpoint else 0
   if first_step >= total:
     if is_chief():
       say(f"{folder.path} is trained to its last step, {first_step:,}; nothing is left to train")

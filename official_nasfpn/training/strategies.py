@@ -15,6 +15,27 @@ if TYPE_CHECKING:  # Who the chief is can be told without TensorFlow.
 STRATEGIES = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
 
+def check_strategy(name: str, tpu: str | None = None) -> None:
+  """Raises what `build_strategy` would, without importing TensorFlow.
+
+  Args:
+    name: one of `STRATEGIES`.
+    tpu: name or address of the TPU, or `local`.
+
+  Raises:
+    UserError: the name is unknown, or what the strategy needs is missing.
+  """
+  if name not in STRATEGIES:
+    raise UserError(f"Unknown --distribution_strategy {name!r}; choose one of {STRATEGIES}.")
+  if name == "multi_worker_mirrored" and "TF_CONFIG" not in os.environ:
+    raise UserError(
+      "--distribution_strategy=multi_worker_mirrored reads the cluster from the environment "
+      "variable TF_CONFIG, which is not set."
+    )
+  if name == "tpu" and not tpu:
+    raise UserError("--distribution_strategy=tpu needs --tpu: its name, address or `local`.")
+
+
 def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
   """Returns the distribution strategy of that name.
 
@@ -26,6 +47,7 @@ def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
   Raises:
     UserError: the name is unknown, or what the strategy needs is missing.
   """
+  check_strategy(name, tpu)
   import tensorflow as tf
   from official.common import distribute_utils
 
@@ -43,17 +65,8 @@ def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
       cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
   if name == "multi_worker_mirrored":
-    if "TF_CONFIG" not in os.environ:
-      raise UserError(
-        "--distribution_strategy=multi_worker_mirrored reads the cluster from the environment "
-        "variable TF_CONFIG, which is not set."
-      )
     return distribute_utils.get_distribution_strategy(name, num_gpus=num_gpus)
-  if name == "tpu":
-    if not tpu:
-      raise UserError("--distribution_strategy=tpu needs --tpu: its name, address or `local`.")
-    return distribute_utils.get_distribution_strategy(name, tpu_address=tpu)
-  raise UserError(f"Unknown --distribution_strategy {name!r}; choose one of {STRATEGIES}.")
+  return distribute_utils.get_distribution_strategy(name, tpu_address=tpu)
 
 
 def distribute_batches(
