@@ -7,6 +7,7 @@ from pathlib import Path
 from official_nasfpn.configuration import Stored, stored_bindings
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.folders import claim
 from official_nasfpn.search import storage
 
 _NUM_TRIALS = "Search.num_trials"
@@ -31,10 +32,7 @@ def settle_recipe(
     UserError: the directory holds another search; the message names what differs.
   """
   path = storage.recipe_path(search_dir)
-  if not path.exists():
-    if any(not entry.name.startswith(".") for entry in search_dir.iterdir()):
-      raise UserError(f"{search_dir} holds files but no search; choose another --search_dir.")
-    write_text(path, recipe)
+  if claim(search_dir, path.name, recipe, "search", "--search_dir"):
     return
   there = storage.stored_recipe(search_dir)
   stored = _bindings(there.text, there.where)
