@@ -20,16 +20,13 @@ from pathlib import Path
 
 from absl import flags
 
-from official_nasfpn import configuration
-from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import refuse_positional_arguments, run_program
-from official_nasfpn.search import SearchConfig
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.proxy.check_architectures import read_rewards
 from official_nasfpn.search.proxy.check_trainings import Recipe, TrainingsFile
-from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.rank_correlation import kendall, spearman
-from official_nasfpn.search.workers.evaluation import OutsideASearch
+from official_nasfpn.search.recipe import read_recipe
+from official_nasfpn.search.workers.evaluation import NullProgress
 from official_nasfpn.training.experiment import load_experiment, open_dataset
 
 _GIN_FILE = flags.DEFINE_multi_string("gin_file", None, "The search's recipe.", required=True)
@@ -63,10 +60,9 @@ def main(argv: list[str]) -> None:
 
 def _proxy_recipe(mode: str) -> Recipe:
   params = [*_GIN_PARAM.value, f"Input.data_dir = {_DATA_DIR.value!r}", f"Proxy.mode = {mode!r}"]
-  experiment, dataset = proxy_task.open_on_holdout(load_experiment(_GIN_FILE.value, params))
-  configuration.from_bindings(SearchConfig)
-  proxy, space = (configuration.from_bindings(each) for each in (ProxyConfig, SearchSpace))
-  return Recipe("proxy", experiment, dataset, proxy, space)
+  recipe = read_recipe(_GIN_FILE.value, params)
+  experiment, dataset = proxy_task.open_on_holdout(recipe.experiment)
+  return Recipe("proxy", experiment, dataset, recipe.proxy, recipe.space)
 
 
 def _target_recipe() -> Recipe:
@@ -88,7 +84,7 @@ def _work(mode: str) -> None:
       recipe.proxy, recipe.space, recipe.experiment, recipe.dataset, directory / "warm_state"
     )
     while time.monotonic() - start < 60 * _MINUTES.value:
-      evaluate(recipe.space.sample(rng), directory, OutsideASearch())
+      evaluate(recipe.space.sample(rng), directory, NullProgress())
       ends.append((time.monotonic() - start, time.process_time() - cpu_start))
   wall, cpu = ends[-1]
   # After the first trial nothing is made any more that later ones do not make again.

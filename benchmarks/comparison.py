@@ -6,19 +6,20 @@ reward of the architecture that it would return, the one with the best noisy rew
 """
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from official_nasfpn import configuration
 from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_hash
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.algorithms.algorithm import Outcome, SearchAlgorithm
-from official_nasfpn.search.algorithms.making import make_algorithm
-from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.training.experiment import load_experiment
+from official_nasfpn.search.algorithms.evolution import Evolution
+from official_nasfpn.search.algorithms.ppo import PPO
+from official_nasfpn.search.algorithms.random_search import RandomSearch
+from official_nasfpn.search.recipe import read_recipe
 
 RANDOM = "random search"
 
@@ -107,8 +108,8 @@ def search(
 def baselines(space: SearchSpace) -> dict[str, Callable]:
   """Returns functions that make evolution or random search with a seed."""
   return {
-    "evolution": _maker(SearchConfig(algorithm="evolution"), space),
-    RANDOM: _maker(SearchConfig(algorithm="random"), space),
+    "evolution": functools.partial(Evolution().make, space),
+    RANDOM: functools.partial(RandomSearch().make, space),
   }
 
 
@@ -118,7 +119,7 @@ def ppo_of_recipes(
   """Returns functions that make PPO with a seed.
 
   Args:
-    named_recipes: each a name, `=`, and the recipe whose `Search` settings are taken.
+    named_recipes: each a name, `=`, and the recipe whose `PPO` settings are taken.
     space: that is searched.
     gin_params: bindings that change every recipe.
 
@@ -130,15 +131,11 @@ def ppo_of_recipes(
     name, equals, recipe = named.rpartition("=")
     if not equals:
       raise UserError(f"--ppo {named!r} has no =; write NAME=RECIPE.")
-    # Reads the whole recipe, so that what it says of the detector is known to gin too.
-    load_experiment([recipe], gin_params)
-    config = configuration.from_bindings(SearchConfig)
-    makers[name] = _maker(dataclasses.replace(config, algorithm="ppo"), space)
+    algorithm = read_recipe([recipe], gin_params).search.algorithm
+    if not isinstance(algorithm, PPO):
+      raise UserError(f"--ppo {named!r}: the recipe searches by another algorithm.")
+    makers[name] = functools.partial(algorithm.make, space)
   return makers
-
-
-def _maker(config: SearchConfig, space: SearchSpace) -> Callable:
-  return lambda seed: make_algorithm(dataclasses.replace(config, seed=seed), space)
 
 
 def table(runs: Mapping[str, Sequence[Run]]) -> str:

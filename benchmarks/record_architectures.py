@@ -12,17 +12,15 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks.recorded_architectures import Recorded, read_table, table_text
-from official_nasfpn import configuration
 from official_nasfpn.architecture import SearchSpace, canonical_hash
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
-from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.reward import RewardConfig
+from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.store.trial_store import DONE
-from official_nasfpn.training.experiment import load_experiment
 
 _SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Of the search.", required=True)
 _TABLE = flags.DEFINE_string("table", None, "A CSV file; it need not exist yet.", required=True)
@@ -48,18 +46,14 @@ def trained_architectures(search_dir: Path) -> list[Recorded]:
     UserError: there is no search, or it is not of the paper's space.
   """
   trials = read_trials(search_dir)
-  load_experiment([storage.stored_recipe(search_dir)])
-  seed = configuration.from_bindings(SearchConfig).seed
-  if configuration.from_bindings(SearchSpace) != SearchSpace():
+  recipe = read_recipe([storage.stored_recipe(search_dir)])
+  if recipe.space != SearchSpace():
     raise UserError(f"{search_dir} does not search the paper's space, which the table is of.")
-  if (configuration.from_bindings(ProxyConfig), configuration.from_bindings(RewardConfig)) != (
-    ProxyConfig(),
-    RewardConfig(),
-  ):
+  if (recipe.proxy, recipe.reward) != (ProxyConfig(), RewardConfig()):
     raise UserError(f"{search_dir} rewards something else than the AP of plain trainings.")
   return [
     Recorded(
-      seed,
+      recipe.search.seed,
       trial.number,
       canonical_hash(SearchSpace().decode(trial.choices)),
       trial.reward,

@@ -5,7 +5,7 @@
 Two rewards, each exact and with the noise of a training. What the columns mean, and how a search is
 judged, stands in `comparison.py`. PPO takes its settings from recipes:
 
-    python -m benchmarks.search_algorithms --ppo NAME=RECIPE --gin_param "Search.replay_best = 0"
+    python -m benchmarks.search_algorithms --ppo NAME=RECIPE --gin_param "PPO.replay_best = 0"
 
 `--delay` is the number of updates that are sampled before the rewards of one arrive, as with a pool
 of many workers.

@@ -31,14 +31,25 @@ from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec, SearchSpace
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
+from official_nasfpn.search.algorithms.evolution import Evolution
+from official_nasfpn.search.algorithms.ppo import PPO
+from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import SearchLoop
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.trial_worker import pause_seconds
 
+_ALGORITHMS = {
+  # Without noise in the rewards, PPO would soon sample nothing new, and workers would train
+  # nothing.
+  "ppo": PPO(entropy_weight=0.02),
+  "evolution": Evolution(population_size=100, tournament_size=25),
+  "random": RandomSearch(),
+}
+
 _NUM_WORKERS = flags.DEFINE_multi_integer("num_workers", [100, 1000, 5000], "Sizes of the pool.")
 _NUM_TRIALS = flags.DEFINE_integer("num_trials", 25_000, "Of each search.")
-_ALGORITHM = flags.DEFINE_enum("algorithm", "ppo", ["ppo", "evolution", "random"], "Who proposes.")
+_ALGORITHM = flags.DEFINE_enum("algorithm", "ppo", list(_ALGORITHMS), "Who proposes.")
 _TRIAL_SECONDS = flags.DEFINE_float("trial_seconds", 3600.0, "The median of a trial.")
 _PREEMPTED = flags.DEFINE_float("preempted", 0.1, "Share of attempts that a worker is taken from.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the pool and of the search.")
@@ -59,8 +70,6 @@ _POLL_SECONDS = 60.0
 # So many workers stay at the end, when everything is proposed, for what others lose. All others
 # leave as soon as they find no trial.
 _STAYING_SHARE = 0.02
-# Without noise in the rewards, PPO would soon sample nothing new, and workers would train nothing.
-_ENTROPY_WEIGHT = 0.02
 # The first workers are there at once, the last after so long.
 _ARRIVAL_SECONDS = 600.0
 
@@ -82,7 +91,7 @@ class Settings:
   def search(self) -> SearchConfig:
     """Returns the settings of the search."""
     return SearchConfig(
-      algorithm=self.algorithm,
+      algorithm=_ALGORITHMS[self.algorithm],
       num_trials=self.num_trials,
       trials_per_update=_TRIALS_PER_UPDATE,
       # Some are always waiting for the lease of a worker that was taken away.
@@ -90,9 +99,6 @@ class Settings:
       seed=self.seed,
       lease_seconds=_LEASE_SECONDS,
       max_attempts=20,
-      entropy_weight=_ENTROPY_WEIGHT,
-      population_size=100,
-      tournament_size=25,
     )
 
 

@@ -19,7 +19,7 @@ import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gin
 import pydantic
@@ -31,27 +31,50 @@ from official_nasfpn.recipes import find_recipe
 
 _T = TypeVar("_T")
 _NAMES: dict[type, str] = {}
+# Settings that recipes once bound under another name: {"Search.cell": "PPO.cell"}.
+_MOVED: dict[str, str] = {}
 
 # Texts of settings have a few thousand; what is much larger would only keep a parser busy.
 MAX_BYTES = 1 << 16
 _DEEPEST_INCLUDE = 32
 
-# Makes a class a frozen dataclass that refuses values which do not fit its annotations.
-settings = pydantic.dataclasses.dataclass(
-  frozen=True,
-  config=pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True),
-)
+if TYPE_CHECKING:
+  # What type checkers know of it; pydantic's own would not be frozen.
+  from typing_extensions import dataclass_transform
+
+  @dataclass_transform(frozen_default=True)
+  def settings(cls: type[_T]) -> type[_T]: ...
+
+else:
+  # Makes a class a frozen dataclass that refuses values which do not fit its annotations.
+  settings = pydantic.dataclasses.dataclass(
+    frozen=True,
+    config=pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True),
+  )
 
 
-def configurable(name: str) -> Callable[[type[_T]], type[_T]]:
-  """Makes a frozen dataclass bindable in gin as `name.field = value`."""
+def configurable(
+  name: str, moved: Mapping[str, str] | None = None
+) -> Callable[[type[_T]], type[_T]]:
+  """Makes a frozen dataclass bindable in gin as `name.field = value`.
+
+  Args:
+    name: of the class in recipes.
+    moved: fields that the class had once, and what recipes bind instead.
+  """
 
   def register(cls: type[_T]) -> type[_T]:
+    def make(**values: Any) -> _T:
+      # What pydantic raises, gin cannot add to.
+      return build(cls, **values)
+
+    make.__name__ = name
     # external_configurable leaves the class itself alone: only `from_bindings` sees bindings. The
-    # fields are listed because gin cannot see the parameters of pydantic's classes.
+    # fields are listed because gin cannot see them.
     fields = [field.name for field in dataclasses.fields(cls)]
-    gin.external_configurable(cls, name, allowlist=fields)
+    gin.external_configurable(make, name, allowlist=fields)
     _NAMES[cls] = name
+    _MOVED.update({f"{name}.{field}": new for field, new in (moved or {}).items()})
     return cls
 
   return register
@@ -159,6 +182,31 @@ def stored_bindings(stored: Stored) -> dict[str, Any]:
   }
 
 
+def read_settings(
+  classes: Sequence[type],
+  gin_files: Sequence[str | Path | Stored] = (),
+  gin_params: Sequence[str] = (),
+  checks: Mapping[str, Callable[[str, str], object]] | None = None,
+) -> list[Any]:
+  """Returns an instance of each class with what recipes bind; gin is left without bindings.
+
+  Args:
+    classes: `@configurable` classes.
+    gin_files: as those of `parse`.
+    gin_params: likewise.
+    checks: likewise.
+
+  Raises:
+    UserError: as `parse` and `from_bindings` do.
+  """
+  try:
+    parse(gin_files, gin_params, checks)
+    return [from_bindings(cls) for cls in classes]
+  finally:
+    # Nothing can come to depend on what was read last.
+    gin.clear_config()
+
+
 def from_bindings(cls: type[_T]) -> _T:
   """Returns an instance of a `@configurable` class with the current bindings.
 
@@ -167,9 +215,9 @@ def from_bindings(cls: type[_T]) -> _T:
   """
   try:
     bindings = gin.get_bindings(_NAMES[cls])
-  except (TypeError, ValueError, UserError) as error:
-    # A class that a value refers to: gin adds where the binding stands after its own message.
-    raise UserError(f"{_NAMES[cls]}: {_own_message(error)}") from error
+  except UserError as error:
+    # Of a class that a value refers to: gin adds to the message where the binding stands.
+    raise UserError(_own_message(error)) from error
   return build(cls, **bindings)
 
 
@@ -219,7 +267,7 @@ def to_gin(*configs: Any) -> str:
 
   for config in configs:
     write(config)
-  return "\n\n".join("\n".join(lines) for lines in sections.values()) + "\n"
+  return "\n\n".join("\n".join(lines) for lines in sections.values() if lines) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -463,6 +511,8 @@ def _unknown_name(message: str) -> str:
   pattern = r"Configurable '(.+?)' doesn't (?:have a parameter named|include kwarg) '(.+?)'"
   if match := re.match(pattern, first):
     name, unknown = match.groups()
+    if new := _MOVED.get(f"{name}.{unknown}"):
+      return f"{name} has no setting {unknown!r} any more: it is {new} now."
     known = dataclasses.fields(classes[name]) if name in classes else ()
     fields = {field.name: f"{name}.{field.name}" for field in known}
     return f"{name} has no setting {unknown!r}." + _nearest(unknown, fields)

@@ -13,11 +13,8 @@ from pathlib import Path
 
 from absl import flags
 
-from official_nasfpn import configuration
-from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.disk import FileLock, disk_errors
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
-from official_nasfpn.search import SearchConfig
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.proxy.check_architectures import choose_architectures, read_rewards
 from official_nasfpn.search.proxy.check_report import make_report, write_report
@@ -29,7 +26,7 @@ from official_nasfpn.search.proxy.check_trainings import (
   TrainingsFile,
   wanted_trainings,
 )
-from official_nasfpn.search.proxy.config import ProxyConfig
+from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.training.experiment import load_experiment, open_dataset
 
 _GIN_FILE = flags.DEFINE_multi_string(
@@ -132,18 +129,16 @@ def _recipes() -> tuple[Recipe, Recipe]:
   params = [*_GIN_PARAM.value]
   if _DATA_DIR.value:
     params.append(f"Input.data_dir = {str(Path(_DATA_DIR.value).resolve())!r}")
-  experiment, dataset = proxy_task.open_on_holdout(load_experiment(_GIN_FILE.value, params))
-  # Read, so that a mistake in the search's own settings shows here too.
-  configuration.from_bindings(SearchConfig)
-  space = configuration.from_bindings(SearchSpace)
-  proxy = Recipe("proxy", experiment, dataset, configuration.from_bindings(ProxyConfig), space)
+  recipe = read_recipe(_GIN_FILE.value, params)
+  experiment, dataset = proxy_task.open_on_holdout(recipe.experiment)
+  proxy = Recipe("proxy", experiment, dataset, recipe.proxy, recipe.space)
   target_experiment, _ = open_dataset(
     load_experiment(
       [*_GIN_FILE.value, *_TARGET_GIN_FILE.value], [*params, *_TARGET_GIN_PARAM.value]
     )
   )
   plain = dataclasses.replace(proxy.proxy, mode="plain")
-  return proxy, Recipe("target", target_experiment, dataset, plain, space)
+  return proxy, Recipe("target", target_experiment, dataset, plain, recipe.space)
 
 
 if __name__ == "__main__":

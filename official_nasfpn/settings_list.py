@@ -15,6 +15,7 @@ from typing import Any
 
 from official_nasfpn.configuration import configured_name
 from official_nasfpn.errors import refuse_positional_arguments, run_program
+from official_nasfpn.search.algorithms.algorithms import ALGORITHMS
 
 # By module, so that nothing is imported before it is listed.
 TRAINING = (
@@ -27,6 +28,7 @@ TRAINING = (
 )
 SEARCH = (
   ("official_nasfpn.search.config", "SearchConfig"),
+  *((cls.__module__, cls.__name__) for cls in ALGORITHMS),
   ("official_nasfpn.architecture", "SearchSpace"),
   ("official_nasfpn.search.proxy.config", "ProxyConfig"),
   ("official_nasfpn.search.proxy.reward", "RewardConfig"),
@@ -118,12 +120,16 @@ def _group(cls: type) -> Group:
     Setting(
       f"{name}.{field.name}",
       _type_in_words(hints[field.name]),
-      repr(field.default),
+      _as_gin(field.default),
       meanings[field.name],
     )
     for field in dataclasses.fields(cls)
   )
   return Group(name, docstring.splitlines()[0], settings)
+
+
+def _as_gin(value: Any) -> str:
+  return f"@{configured_name(type(value))}()" if dataclasses.is_dataclass(value) else repr(value)
 
 
 def _meanings(docstring: str) -> dict[str, str]:

@@ -19,14 +19,12 @@ from pathlib import Path
 import sqlalchemy as sa
 from absl import flags
 
-from official_nasfpn import configuration
 from official_nasfpn.configuration import Stored
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
-from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy import proxy_task
-from official_nasfpn.search.recipe import recipe_version
+from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.search.store.address import parse_server
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers import early_stopping
@@ -80,17 +78,16 @@ def main(argv: list[str]) -> None:
 
 def _work(place: Path | sa.URL, work_dir: Path) -> int:
   recipe = _recipe_of(place)
-  configuration.parse([Stored(recipe, "The recipe in the trial store")])
-  config = configuration.from_bindings(SearchConfig)
+  config = recipe.search
   _settle_work_dir(work_dir, recipe)
   store = TrialStore(place, config.lease_seconds, config.max_attempts, keeps_connection=False)
   try:
     return run_worker(
       store,
       work_dir,
-      proxy_task.make_evaluate(work_dir),
+      proxy_task.make_evaluate(recipe, work_dir),
       worker_id=_WORKER_ID.value or _unique_name(),
-      recipe=recipe,
+      recipe_version=recipe.version,
       trials_per_worker=config.trials_per_worker,
       parent_pid=_PARENT_PID.value,
       is_hopeless=functools.partial(
@@ -103,20 +100,20 @@ def _work(place: Path | sa.URL, work_dir: Path) -> int:
     store.close()
 
 
-def _recipe_of(place: Path | sa.URL) -> str:
+def _recipe_of(place: Path | sa.URL) -> SearchRecipe:
   store = TrialStore(place)
   try:
-    return store.recipe()
+    return read_recipe([Stored(store.recipe(), "The recipe in the trial store")])
   finally:
     store.close()
 
 
-def _settle_work_dir(work_dir: Path, recipe: str) -> None:
+def _settle_work_dir(work_dir: Path, recipe: SearchRecipe) -> None:
   """Puts the recipe where trials are evaluated, unless that is a place of another search."""
   path = storage.recipe_path(work_dir)
   if not path.is_file():
-    write_text(path, recipe)
-  elif recipe_version(storage.stored_recipe(work_dir).text) != recipe_version(recipe):
+    write_text(path, recipe.to_gin())
+  elif read_recipe([storage.stored_recipe(work_dir)]).version != recipe.version:
     raise UserError(f"{work_dir} holds the files of another search; choose another --work_dir.")
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the tests, three files at a time, as many of them wait for something:
 #   scripts/test.sh [--all] [pytest arguments, with paths relative to the repository]
-# Without arguments it checks style first and then runs all of them but a few that need minutes each,
-# which --all adds.
+# Without arguments it checks style and types first and then runs all of them but a few that need
+# minutes each, which --all adds.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
 
@@ -16,6 +16,7 @@ fi
 if [[ $# -eq 0 ]]; then
   "$venv_python" -m ruff check
   "$venv_python" -m ruff format --check
+  "$venv_python" -m mypy
   set -- "${leave_out[@]}"
 fi
 

@@ -33,7 +33,7 @@ def _docstring(file):
   return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
 
 
-def _flags(file):
+def flags_of(file):
   """Returns the names of the flags that a program defines itself."""
   calls = [
     node
@@ -72,7 +72,7 @@ def test_commands_in_the_help_are_right(name):
     if program is None:
       continue
     named = {argument[2:].partition("=")[0] for argument in arguments if argument[:2] == "--"}
-    assert named <= _flags(program), f"{words} has flags that {program.name} does not take"
+    assert named <= flags_of(program), f"{words} has flags that {program.name} does not take"
     for recipe in re.findall(r"\bgin/\S+\.gin", " ".join(arguments)):
       assert (REPOSITORY / recipe).is_file(), f"{words} names {recipe}, which is not there"
 

@@ -145,23 +145,23 @@ class TestMissingExtras:
     assert parse_url("sqlite:///search.db").database == "search.db"
 
   def test_workers_on_ray(self, hide, tmp_path):
-    from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker
+    from official_nasfpn.search.workers.launchers import LauncherConfig, launcher_maker
 
     hide("ray")
-    said = refusal(lambda: launcher_maker(LauncherFlags("ray"), tmp_path, ()))
+    said = refusal(lambda: launcher_maker(LauncherConfig("ray"), tmp_path, ()))
     assert said == advice("--launcher ray", "ray", "ray")
-    assert launcher_maker(LauncherFlags("local"), tmp_path, ())
+    assert launcher_maker(LauncherConfig("local"), tmp_path, ())
 
   def test_the_layer_normalised_cell(self, hide):
-    from official_nasfpn.search.algorithms.making import check_algorithm
-    from official_nasfpn.search.config import SearchConfig
+    from official_nasfpn.search.algorithms.algorithms import ALGORITHMS
+    from official_nasfpn.search.algorithms.ppo import PPO
 
     hide("tensorflow_addons")
-    said = refusal(lambda: check_algorithm(SearchConfig(cell="layer_norm_lstm")))
-    what = "Search.cell = 'layer_norm_lstm'"
+    said = refusal(PPO(cell="layer_norm_lstm").check)
+    what = "PPO.cell = 'layer_norm_lstm'"
     assert said.startswith(advice(what, "tensorflow-addons", "addons"))
-    check_algorithm(SearchConfig(cell="lstm"))
-    check_algorithm(SearchConfig(cell="layer_norm_lstm", algorithm="random"))
+    for algorithm in ALGORITHMS:
+      algorithm().check()
 
   def test_warm_up_requests_are_left_out(self, hide, tmp_path):
     from official_nasfpn.serving.export.warm_up import write_warm_up_requests

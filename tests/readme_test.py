@@ -1,8 +1,8 @@
-"""Every command block of the README is run, in its order, on data and detectors that are tiny.
+"""Every block of the README, and of pages that go on from it, is run on tiny data and detectors.
 
 Blocks build on one another, as a reader goes through them. A command is what the README says, with
 flags behind it that make it small; what is another program's, or needs what tests do not have, has
-its own line in `_run`.
+its own line in `run_command`.
 """
 
 import contextlib
@@ -29,8 +29,18 @@ from tests.quickstart_test import TINY as TINY_QUICKSTART
 from tests.search.store.postgres_server import PostgresServer
 
 PATIENCE = 400
-TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, flags=re.DOTALL | re.MULTILINE)
+CONTINUED = ("export_and_serve", "stop_early", "papers_models")
+
+
+def blocks_of(page: Path) -> list[tuple[str, str]]:
+  """Returns the language and the text of each block of code on a page."""
+  text = page.read_text(encoding="utf-8")
+  return re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+# The pages of docs/ begin with what the README's commands have made.
+PAGES = ("README.md", *(f"docs/tutorials/{name}.md" for name in CONTINUED))
+BLOCKS = [block for page in PAGES for block in blocks_of(REPOSITORY / page)]
 
 _DETECTOR = (
   "Detector.backbone = 'R-10'",
@@ -108,10 +118,10 @@ def test_a_block_does_what_it_is_there_for(language, block, home, running, reque
     return
   assert language == "bash", f"say here how a block of {language} is run"
   for words in commands_of(block):
-    _run(words, home, running, request)
+    run_command(words, home, running, request)
 
 
-def _run(words, home, running, request):
+def run_command(words, home, running, request):
   """Runs one command line as far as it can be run here, and checks what it leaves."""
   match words:
     case ["./scripts/quickstart.sh"]:
@@ -125,9 +135,9 @@ def _run(words, home, running, request):
       process = _start("quickstart", flags, home)
       _wait_for((home / "runs" / "mine" / "data" / "dataset.json").is_file, process)
       os.killpg(process.pid, 9)
-    case ["nasfpn", "quickstart"]:
+    case ["nasfpn", "quickstart", *flags]:
       # As the first one does, which was run to its end.
-      process = _start("quickstart", ["--output_dir=installed"], home)
+      process = _start("quickstart", flags or ["--output_dir=installed"], home)
       _wait_for(lambda: "[1/6] Prepare the data" in process.stdout, process)
       os.killpg(process.pid, 9)
     case ["./scripts/test.sh"]:
@@ -240,7 +250,7 @@ def _run_python(block, running):
   block = re.sub(r"http://localhost:8501/v1/models/\w+", lambda _: _served_at(running), block)
   names = {"__name__": "__main__", **levels}
   with contextlib.redirect_stdout(io.StringIO()) as printed:
-    exec(compile(block, "README.md", "exec"), names)
+    exec(compile(block, "a page", "exec"), names)
   if "DetectionClient" in block:
     found = [line for line in printed.getvalue().splitlines() if line.startswith("photos/")]
     assert len(found) == len(os.listdir("photos"))

@@ -21,6 +21,7 @@ SCRIPTS = sorted([*REPOSITORY.glob("scripts/*.sh"), REPOSITORY / ".ci/run"])
 BASH = shutil.which("bash")
 
 PYTEST = "pytest|-n|3|--dist|loadfile|--no-loadscope-reorder"
+CHECKS = ("ruff|check", "ruff|format|--check", "mypy")
 
 # Says how it was called, for scripts that forward their arguments to a module.
 ECHO = "import os, sys\nprint(__package__, *sys.argv[1:], sep='|')\nprint('cwd', os.getcwd())\n"
@@ -77,7 +78,7 @@ class SmallRepository:
 
   def pin(self, version, corrupt=False):
     """Locks stand-ins for one build tool and, at this version, for the tests' tools."""
-    modules = {f"{name}/__main__.py": ECHO for name in ("pytest", "ruff")}
+    modules = {f"{name}/__main__.py": ECHO for name in ("pytest", "ruff", "mypy")}
     lock = self.build("wheel", "1.0", {}) + self.build("pytest", version, modules)
     if corrupt:
       lock = lock.replace("sha256:", "sha256:0000")[:-5] + "\n"
@@ -347,16 +348,16 @@ class TestForwarding:
     assert status == 0
     assert output.splitlines() == [f"{PYTEST}|-k|a b", f"cwd {small.root}"]
 
-  def test_style_is_checked_first_when_all_tests_run(self, installed):
+  def test_style_and_types_are_checked_first_when_all_tests_run(self, installed):
     small, _ = installed
     _, output, _ = small.run("test.sh")
     calls = output.splitlines()[::2]
-    assert calls == ["ruff|check", "ruff|format|--check", f"{PYTEST}|-m|not minutes"]
+    assert calls == [*CHECKS, f"{PYTEST}|-m|not minutes"]
 
   def test_all_of_them_are_run_on_demand(self, installed):
     small, _ = installed
     _, output, _ = small.run("test.sh", "--all")
-    assert output.splitlines()[::2] == ["ruff|check", "ruff|format|--check", PYTEST]
+    assert output.splitlines()[::2] == [*CHECKS, PYTEST]
     _, output, _ = small.run("test.sh", "--all", "-n0")
     assert output.splitlines()[0] == "pytest|-n0"
 

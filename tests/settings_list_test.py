@@ -42,6 +42,8 @@ def test_every_setting_of_every_class_is_listed(listed):
     ("Detector.architecture", "PyramidSpec or Fpn or Ssdlite", "'nas_fpn'", "catalogue name"),
     ("PyramidSpec.cells", "tuple of (MergingCell)", "()", "in which they are built"),
     ("Search.early_stopping_shares", "tuple of (float > 0 and < 1)", "(0.34, 0.67)", "compared"),
+    ("Search.algorithm", "PPO or Evolution or RandomSearch", "@PPO()", "of its own"),
+    ("Evolution.tournament_size", "int > 0", "10", "becomes a parent"),
     ("Reward.target", "float > 0 or None", "None", "multiply-adds"),
   ],
 )

@@ -6,7 +6,6 @@ import re
 import matplotlib.image
 import pytest
 
-from official_nasfpn import configuration
 from official_nasfpn.architecture import (
   MERGE_OPS,
   MergeOp,
@@ -21,13 +20,10 @@ from official_nasfpn.architecture import (
 from official_nasfpn.architecture.diagram import draw_pyramid
 from official_nasfpn.modeling import merging
 from official_nasfpn.modeling.wired_pyramid import WiredPyramid
-from official_nasfpn.search import storage
-from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.loop import begun_store, run_search
-from official_nasfpn.search.proxy.proxy_task import make_evaluate, resolved_recipe
+from official_nasfpn.search.proxy.proxy_task import make_evaluate, resolved
+from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.html.page import write_report
 from official_nasfpn.search.report.results import write_results
-from official_nasfpn.search.workers.trial_worker import run_worker
 from tests.modeling.wired_pyramid_test import (
   NORM,
   assert_parity,
@@ -37,6 +33,7 @@ from tests.modeling.wired_pyramid_test import (
   traced,
 )
 from tests.program_process import REPOSITORY
+from tests.search.one_process import search_in_one_process
 from tests.search.short_trials import RECIPE
 
 OPS = ("sum", "global_pool", "difference")
@@ -114,29 +111,12 @@ def test_one_graph_computes_it_beside_the_others(space):
 
 @pytest.mark.slow
 def test_it_is_searched_trained_drawn_and_reported(tmp_path, shapes_data):
-  recipe = resolved_recipe([], [RECIPE, DIFFERENCES, f"Input.data_dir = {str(shapes_data)!r}"])
-  config = configuration.from_bindings(SearchConfig)
-  space = configuration.from_bindings(SearchSpace)
-  recipe = f"{configuration.to_gin(config, space)}\n{recipe}"
-  storage.recipe_path(tmp_path).write_text(recipe)
-  evaluate = make_evaluate(tmp_path)
+  recipe = resolved(
+    read_recipe([], [RECIPE, DIFFERENCES, f"Input.data_dir = {str(shapes_data)!r}"])
+  )
+  evaluate = make_evaluate(recipe, tmp_path)
 
-  class Here:
-    """Runs one worker in this process, once there is a trial."""
-
-    def __init__(self, store):
-      self.store = store
-
-    def tend(self, unfinished_trials):
-      if self.store.counts().queued:
-        run_worker(self.store, tmp_path, evaluate, "here", recipe, trials_per_worker=1)
-
-    def close(self):
-      pass
-
-  with begun_store(tmp_path, config, recipe) as store:
-    run_search(config, space, tmp_path, store, Here)
-    (trial,) = store.trials()
+  (trial,) = search_in_one_process(recipe, tmp_path, evaluate)
   write_results([trial], tmp_path)
   write_report(tmp_path, tmp_path / "report.html", now=0)
 

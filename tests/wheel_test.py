@@ -16,8 +16,9 @@ import official_nasfpn
 ROOT = Path(__file__).parents[1]
 # What a release holds: the repository, without what is made in it.
 TOP_LEVEL = (
-  *(".ci", "benchmarks", "docs", "gin", "official_nasfpn", "scripts", "tests"),
+  *(".ci", ".github", "benchmarks", "docs", "gin", "official_nasfpn", "scripts", "tests"),
   *("LICENSE", "MANIFEST.in", "README.md", "WORKSPACE.md", "pyproject.toml", "setup.py"),
+  ".pre-commit-config.yaml",
   *("requirements.txt", "requirements.lock", "requirements-ray.txt", "requirements-ray.lock"),
 )
 
@@ -106,6 +107,8 @@ def test_the_wheel_holds_the_package_its_recipes_and_nothing_else(checkout, whee
   package = {f"official_nasfpn/{name}" for name in files_in(checkout / "official_nasfpn")}
   recipes = {f"official_nasfpn/gin/{name}" for name in files_in(checkout / "gin")}
   assert names == package | recipes
+  # Without it type checkers take an installed package for one without types.
+  assert "official_nasfpn/py.typed" in names
   assert any(name.endswith("/licenses/LICENSE") for name in metadata)
 
 

@@ -4,40 +4,19 @@ The same command continues a search that was interrupted, and shows the result o
 finished; `--search_dir D --status` shows at any time what has been found.
 """
 
-import dataclasses
 import os
-import random
 import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from official_nasfpn import configuration, settings_list
-from official_nasfpn.architecture import SearchSpace
+from official_nasfpn import settings_list
 from official_nasfpn.configuration import Stored
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage
-from official_nasfpn.search.algorithms.making import check_algorithm
-from official_nasfpn.search.config import SearchConfig
-from official_nasfpn.search.loop import begun_store, run_search
-from official_nasfpn.search.planning import plan_of
-from official_nasfpn.search.proxy import proxy_task
-from official_nasfpn.search.recipe import settle_recipe
-from official_nasfpn.search.report.events import EventLog
-from official_nasfpn.search.report.found import read_trials
-from official_nasfpn.search.report.results import results_table, write_results
-from official_nasfpn.search.store.address import parse_server, without_password
-from official_nasfpn.search.store.trial_store import TrialStore
-from official_nasfpn.search.workers.local_launcher import LocalLauncher
-from official_nasfpn.search.workers.making import (
-  LAUNCHERS,
-  LauncherFlags,
-  MakeLauncher,
-  launcher_maker,
-  worker_flags,
-)
+from official_nasfpn.search.recipe import read_recipe
+from official_nasfpn.search.search import Search, dry_run, measured_plan
+from official_nasfpn.search.workers.launchers import LAUNCHERS, LauncherConfig
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file", [], "A recipe; may be given several times. Default: that of --search_dir."
@@ -57,7 +36,7 @@ _STORE = flags.DEFINE_string(
 _LAUNCHER = flags.DEFINE_enum(
   "launcher",
   "local",
-  LAUNCHERS,
+  list(LAUNCHERS),
   "What keeps workers running: this machine; a Ray cluster; or nothing, when a batch system or a "
   "person starts `nasfpn worker` wherever it is to run.",
 )
@@ -115,88 +94,46 @@ def main(argv: list[str]) -> None:
   if _LIST_SETTINGS.value:
     print(settings_list.as_text((*settings_list.SEARCH, *settings_list.TRAINING)))
     return
-  search_dir = Path(_SEARCH_DIR.value) if _SEARCH_DIR.value else None
   if _STATUS.value:
-    print(results_table(read_trials(search_dir, _STORE.value), search_dir, _TOP_K.value))
+    print(Search(_SEARCH_DIR.value, store=_STORE.value).table(_TOP_K.value))
     return
-  proxy_recipe, config, space = _read_recipe(_gin_files(search_dir), _GIN_PARAM.value)
+  recipe = read_recipe(_gin_files(), _GIN_PARAM.value)
   if _DRY_RUN.value:
-    _print_plan(proxy_recipe, config, space)
+    print(f"{dry_run(recipe)}\nA dry run: nothing was trained and nothing written.")
     return
   if _PLAN.value:
-    _print_measured_plan(proxy_recipe, config, space)
+    num_workers = _NUM_WORKERS.value or 1
+    # What is on other machines cannot be measured here.
+    num_measuring = num_workers if _LAUNCHER.value == "local" else 1
+    print(measured_plan(recipe, num_workers, num_measuring).as_text())
     return
-  recipe = _as_text(proxy_recipe, config, space)
-  check_algorithm(config)
-  store_url = without_password(parse_server(_STORE.value)) if _STORE.value else None
-  make_launcher = _launcher_maker(search_dir)
-
-  def reread(stored: Stored) -> str:
-    return _as_text(*_read_recipe([stored]))
-
+  search = Search(_SEARCH_DIR.value, recipe, _STORE.value)
   # The controller's network is small, and the cores are the workers'.
   os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
   try:
-    with storage.exclusive(search_dir):
-      settle_recipe(recipe, search_dir, reread)
-      storage.settle_store(search_dir, store_url)
-      events = EventLog(search_dir / "events")
-
-      def write_events(store: TrialStore) -> None:
-        with storage.search_disk_errors(search_dir):
-          events.write(store.trials(), store.metrics())
-
-      def reread_text(text: str) -> str:
-        return reread(Stored(text, "The recipe in the trial store"))
-
-      with begun_store(search_dir, config, recipe, reread_text, _STORE.value) as store:
-        run_search(
-          config,
-          space,
-          search_dir,
-          store,
-          make_launcher,
-          on_update=lambda update, metrics: write_events(store),
-        )
-        # A process that was killed may have learnt the last update without leaving its point.
-        write_events(store)
-        trials = store.trials()
-      write_results(trials, search_dir)
+    search.run(_launcher())
   except KeyboardInterrupt:
     print(
       "\nStopped. Nothing that was finished is lost: the same command continues.", file=sys.stderr
     )
     sys.exit(130)
-  print(results_table(trials, search_dir, _TOP_K.value))
+  print(search.table(_TOP_K.value))
 
 
-def _gin_files(search_dir: Path | None) -> list[str | Path | Stored]:
+def _gin_files() -> list[str | Path | Stored]:
   """Returns the recipes to read: those that are given, or that of the search to continue."""
   if _GIN_FILE.value:
     return [*_GIN_FILE.value]
-  if search_dir is None:
+  if _SEARCH_DIR.value is None:
     raise UserError("--gin_file is needed: without --search_dir there is no search to continue.")
+  search_dir = Path(_SEARCH_DIR.value)
   if not storage.recipe_path(search_dir).is_file():
     raise UserError(f"--gin_file is needed: {search_dir} holds no search to continue.")
   return [storage.stored_recipe(search_dir)]
 
 
-def _read_recipe(
-  gin_files: Sequence[str | Path | Stored], gin_params: Sequence[str] = ()
-) -> tuple[str, SearchConfig, SearchSpace]:
-  """Returns the resolved recipe of the proxy task and the settings of the search itself."""
-  proxy_recipe = proxy_task.resolved_recipe(gin_files, gin_params)
-  config = configuration.from_bindings(SearchConfig)
-  space = configuration.from_bindings(SearchSpace)
-  return proxy_recipe, config, space
-
-
-def _as_text(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> str:
-  return f"{configuration.to_gin(config, space)}\n{proxy_recipe}"
-
-
-def _launcher_maker(search_dir: Path) -> MakeLauncher:
-  launcher_flags = LauncherFlags(
+def _launcher() -> LauncherConfig:
+  return LauncherConfig(
     _LAUNCHER.value,
     _NUM_WORKERS.value,
     _RAY_ADDRESS.value,
@@ -204,48 +141,6 @@ def _launcher_maker(search_dir: Path) -> MakeLauncher:
     _WORKER_GPUS.value,
     tuple(_WORKER_RESOURCE.value),
   )
-  found_by = worker_flags(_LAUNCHER.value, search_dir, _STORE.value)
-  return launcher_maker(launcher_flags, search_dir, found_by)
-
-
-def _print_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> None:
-  spec = space.sample(random.Random(config.seed))
-  print(
-    f"{config.num_trials:,} trials of {space.size_unordered:.2e} architectures, each like this:"
-  )
-  print(proxy_task.plan_of_a_trial(proxy_recipe, spec))
-  print("A dry run: nothing was trained and nothing written.")
-
-
-def _print_measured_plan(proxy_recipe: str, config: SearchConfig, space: SearchSpace) -> None:
-  num_workers = _NUM_WORKERS.value or 1
-  # What is on other machines cannot be measured here.
-  num_measuring = num_workers if _LAUNCHER.value == "local" else 1
-  measured = dataclasses.replace(
-    config,
-    algorithm="random",
-    num_trials=2 * num_measuring,
-    trials_per_update=2 * num_measuring,
-    trials_in_flight=0,
-    trials_per_worker=0,
-    early_stopping_quantile=0.0,
-  )
-  with tempfile.TemporaryDirectory() as folder:
-    search_dir = Path(folder) / "plan"
-    recipe = _as_text(proxy_recipe, measured, space)
-    worker = (sys.executable, "-m", "official_nasfpn.worker", f"--search_dir={search_dir}")
-    with storage.exclusive(search_dir):
-      settle_recipe(recipe, search_dir)
-      with begun_store(search_dir, measured, recipe) as store:
-        run_search(
-          measured,
-          space,
-          search_dir,
-          store,
-          lambda store: LocalLauncher(store, search_dir, worker, num_measuring),
-        )
-        trials = store.trials()
-  print(plan_of(trials, config, num_workers).as_text())
 
 
 if __name__ == "__main__":

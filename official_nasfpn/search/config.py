@@ -1,20 +1,46 @@
 """The settings of an architecture search, as recipes bind them (`Search.num_trials = 24`)."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SkipValidation
 
 from official_nasfpn.configuration import configurable, settings
+from official_nasfpn.search.algorithms.algorithm import AlgorithmSettings
+from official_nasfpn.search.algorithms.algorithms import ALGORITHMS, Algorithm
+from official_nasfpn.search.algorithms.ppo import PPO
+
+# Settings of algorithms were settings of the search once.
+MOVED = {
+  **{
+    name: f"PPO.{name}"
+    for name in (
+      "learning_rate",
+      "clip_ratio",
+      "epochs_per_update",
+      "entropy_weight",
+      "baseline_decay",
+      "scale_advantages",
+      "replay_best",
+      "objective",
+      "max_importance_weight",
+      "hidden_units",
+      "cell",
+    )
+  },
+  "population_size": "Evolution.population_size",
+  "tournament_size": "Evolution.tournament_size",
+}
 
 
-@configurable("Search")
+@configurable("Search", moved=MOVED)
 @settings
 class SearchConfig:
   """What is searched with, and for how long.
 
   Attributes:
-    algorithm: `ppo`, the paper's controller; `evolution`, regularised evolution (Real et al. 2019);
-      or `random`, uniform sampling of the search space.
+    algorithm: `@PPO()`, the paper's controller; `@Evolution()`, regularised evolution (Real et al.
+      2019); or `@RandomSearch()`, uniform sampling of the search space. Each has settings of its
+      own, such as `PPO.learning_rate`.
     num_trials: architectures to sample. May be raised later to continue a finished search.
     trials_per_update: architectures sampled together, evaluated in parallel and learnt from
       together; 20 in NASNet (Zoph et al. 2018, A.3).
@@ -32,31 +58,9 @@ class SearchConfig:
       this quantile of what others had there: 0.5 is the median rule, 0 stops none.
     early_stopping_shares: of a trial's training, in (0, 1), at which it is evaluated and compared.
     early_stopping_min_trials: that others have been there, before any is stopped.
-    learning_rate: of Adam (NASNet A.2).
-    clip_ratio: PPO's epsilon (Schulman et al. 2017, equation 7 and table 3).
-    epochs_per_update: gradient steps on one batch of trials. No NAS paper states its number; with
-      the paper's learning rate, 10 keep the ratio within the clip range and learn about twice as
-      fast as 4 (closed-form rewards on the paper's space).
-    entropy_weight: of the entropy bonus (NASNet A.2).
-    baseline_decay: the share of the old value that the moving average of rewards keeps at each
-      trial (NASNet A.2).
-    scale_advantages: divides the distance of a reward from the baseline by its moving root mean
-      square, so that `entropy_weight` means the same for rewards of any size. NASNet does not.
-    replay_best: so many of the best architectures so far are learnt from again at every update. The
-      policy gradient of NASNet moves towards what is good on average; a search wants the best one.
-    objective: of PPO. `decoupled` (Hilton et al. 2021) limits the step from the policy at the time
-      of learning and weighs what an older policy has sampled, which matters when rewards arrive
-      many updates late; `clipped` (Schulman et al. 2017) measures both from the policy that has
-      sampled. They are the same where an update is learnt from before the next one is sampled.
-    max_importance_weight: of a choice that is likelier now than when it was sampled (`decoupled`).
-    hidden_units: of the controller's LSTM (NASNet A.2).
-    cell: `lstm`, or `layer_norm_lstm` from tensorflow-addons.
-    population_size: members of the population of `evolution`; 100 in the paper, of a search of
-      20,000 trials.
-    tournament_size: members of which the best becomes a parent; a quarter of the population there.
   """
 
-  algorithm: Literal["ppo", "evolution", "random"] = "ppo"
+  algorithm: SkipValidation[Algorithm] = PPO()
   num_trials: PositiveInt = 100
   trials_per_update: PositiveInt = 20
   trials_in_flight: NonNegativeInt = 0
@@ -67,21 +71,15 @@ class SearchConfig:
   early_stopping_quantile: Annotated[float, Field(ge=0, lt=1)] = 0.0
   early_stopping_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.34, 0.67)
   early_stopping_min_trials: PositiveInt = 10
-  learning_rate: PositiveFloat = 0.00035
-  clip_ratio: PositiveFloat = 0.2
-  epochs_per_update: PositiveInt = 10
-  entropy_weight: NonNegativeFloat = 0.00001
-  baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
-  scale_advantages: bool = False
-  replay_best: NonNegativeInt = 0
-  objective: Literal["decoupled", "clipped"] = "decoupled"
-  max_importance_weight: PositiveFloat = 1.0
-  hidden_units: PositiveInt = 100
-  cell: Literal["lstm", "layer_norm_lstm"] = "lstm"
-  population_size: PositiveInt = 40
-  tournament_size: PositiveInt = 10
 
   def __post_init__(self):
+    if isinstance(self.algorithm, type) or not isinstance(self.algorithm, AlgorithmSettings):
+      known = [f"@{cls.__name__}()" for cls in ALGORITHMS]
+      value = f"@{self.algorithm.__name__}" if callable(self.algorithm) else repr(self.algorithm)
+      raise ValueError(
+        f"algorithm = {value} is no search algorithm: write {', '.join(known[:-1])} or "
+        f"{known[-1]}, without quotation marks"
+      )
     if 0 < self.trials_in_flight < self.trials_per_update:
       raise ValueError(
         f"trials_in_flight = {self.trials_in_flight} is less than trials_per_update = "

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_hash
+from official_nasfpn.configuration import Stored, configured_name
 from official_nasfpn.disk import write_text
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal, SearchAlgorithm
-from official_nasfpn.search.algorithms.making import make_algorithm
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.fingerprint import code_fingerprint
+from official_nasfpn.search.recipe import SearchRecipe, check_continues, read_recipe
 from official_nasfpn.search.store.trial_store import Counts, NewTrial, Trial, TrialStore
 from official_nasfpn.search.workers.launcher import Launcher
 
@@ -34,30 +35,27 @@ OnUpdate = Callable[[int, Mapping[str, float]], None]
 
 @contextlib.contextmanager
 def begun_store(
-  search_dir: Path,
-  config: SearchConfig,
-  recipe: str,
-  resolve: Callable[[str], str] | None = None,
-  url: str | None = None,
+  search_dir: Path, recipe: SearchRecipe, url: str | None = None
 ) -> Iterator[TrialStore]:
   """Opens the trial store of a search for its controller, and keeps other controllers out.
 
   Args:
     search_dir: of the search; the caller holds `storage.exclusive(search_dir)`.
-    config: of the search.
-    recipe: resolved gin text, for the workers.
-    resolve: see `TrialStore.begin`.
+    recipe: of the search.
     url: of the database, perhaps with a password; default: where `storage.store_place` says.
 
   Raises:
     UserError: the store holds another search, or another controller is at work.
   """
   place = url or storage.new_store_place(search_dir)
-  store = TrialStore(place, config.lease_seconds, config.max_attempts)
+  store = TrialStore(place, recipe.search.lease_seconds, recipe.search.max_attempts)
   try:
     with store.exclusive():
       store.create()
-      store.begin(recipe, code_fingerprint(), resolve)
+      if (there := store.begun_recipe()) is not None:
+        stored = Stored(there, f"The recipe in {store.name}")
+        check_continues(read_recipe([stored]), recipe, store.name, "--store")
+      store.begin(recipe.to_gin(), recipe.version, code_fingerprint())
       yield store
   finally:
     store.close()
@@ -94,10 +92,10 @@ def run_search(
     with progress_bar(config.num_trials, "search", "trial", initial=counts.finished) as bar:
       try:
         # Workers take a while to start, and so does the algorithm: let them do it together.
-        launcher.tend(config.num_trials - counts.finished)
+        launcher.poll(config.num_trials - counts.finished)
         pause, shown = 0.0, -1.0
         while not loop.is_over(counts := loop.step()):
-          launcher.tend(config.num_trials - counts.finished)
+          launcher.poll(config.num_trials - counts.finished)
           store.release_expired()
           pause = min(1.5 * pause + _SHORTEST_PAUSE_SECONDS / 2, _LONGEST_PAUSE_SECONDS)
           if (done := counts.finished + store.running_progress()) != shown:
@@ -206,7 +204,7 @@ class SearchLoop:
   def _restored_algorithm(self) -> SearchAlgorithm:
     """Returns the algorithm in the state after the last update that was learnt from."""
     if self._algorithm is None:
-      self._algorithm = make_algorithm(self._config, self._space)
+      self._algorithm = self._config.algorithm.make(self._space, self._config.seed)
       learnt, snapshot = self._store.latest_snapshot()
       if learnt:
         self._algorithm.restore(snapshot)
@@ -226,7 +224,7 @@ class SearchLoop:
   def _architecture_text(self, number: int, update: int, spec: PyramidSpec) -> str:
     return (
       f"# Search {self._search_dir.name}, trial {number}, update {update}, "
-      f"algorithm {self._config.algorithm}.\n{architecture.to_gin(spec)}"
+      f"algorithm {configured_name(type(self._config.algorithm))}.\n{architecture.to_gin(spec)}"
     )
 
   def _write_architecture(self, number: int, text: str) -> None:

@@ -1,87 +1,128 @@
-"""The recipe that a search directory belongs to, and what may change when it is continued."""
+"""The recipe of a search: everything that fixes it, and what may change when it is continued."""
 
+import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
+from official_nasfpn import configuration
+from official_nasfpn.architecture import PyramidSpec, SearchSpace
 from official_nasfpn.configuration import Stored, stored_bindings
-from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
-from official_nasfpn.folders import claim
-from official_nasfpn.search import storage
+from official_nasfpn.search.config import MOVED, SearchConfig
+from official_nasfpn.search.proxy.config import ProxyConfig
+from official_nasfpn.search.proxy.reward import RewardConfig
+from official_nasfpn.training.experiment import Experiment, read_with_experiment
 
 _NUM_TRIALS = "Search.num_trials"
 # How the work is done, not what is computed.
 _FREE = ("Search.lease_seconds", "Search.max_attempts", "Search.trials_per_worker")
+# How stored recipes named algorithms before these had settings of their own.
+_FORMER_ALGORITHMS = {"ppo": "@PPO()", "evolution": "@Evolution()", "random": "@RandomSearch()"}
+# By reference, so that a recipe which binds `PPO.learning_rate` alone means this algorithm's.
+_DEFAULTS = Stored("Search.algorithm = @PPO()", "the default")
 
 
-def settle_recipe(
-  recipe: str, search_dir: Path, resolve: Callable[[Stored], str] | None = None
-) -> None:
-  """Writes `recipe.gin`, or checks that a search which is there already has the same recipe.
+@dataclasses.dataclass(frozen=True)
+class SearchRecipe:
+  """Everything that fixes a search.
+
+  Attributes:
+    experiment: what a trial trains and is evaluated on; each trial has its own architecture.
+    proxy: how a trial is trained.
+    reward: what a trial is rewarded for.
+    search: the algorithm, and the number of trials.
+    space: the search space.
+  """
+
+  experiment: Experiment
+  proxy: ProxyConfig
+  reward: RewardConfig
+  search: SearchConfig
+  space: SearchSpace
+
+  def __post_init__(self):
+    if self.proxy.mode == "shared" and self.search.early_stopping_quantile:
+      raise UserError(
+        "Search.early_stopping_quantile stops trials of Proxy.mode = 'plain'; those of 'shared' "
+        "are too short to be stopped. Leave one of the two out."
+      )
+
+  def to_gin(self) -> str:
+    """Returns every setting as gin text; `read_recipe` reads it back."""
+    settings = configuration.to_gin(self.search, self.space)
+    return (
+      f"{settings}\n{self.experiment.to_gin()}\n{configuration.to_gin(self.proxy, self.reward)}"
+    )
+
+  @property
+  def version(self) -> str:
+    """A short name of what the recipe computes; what may change in a search is left out."""
+    counting = [
+      f"{key} = {value!r}\n"
+      for key, value in sorted(self._bindings().items())
+      if key not in (*_FREE, _NUM_TRIALS)
+    ]
+    return hashlib.sha256("".join(counting).encode()).hexdigest()[:12]
+
+  def differences(self, other: "SearchRecipe") -> dict[str, tuple[object, object]]:
+    """Returns the settings in which two recipes differ: each with its value here and there."""
+    here, there = self._bindings(), other._bindings()
+    return {
+      key: (here.get(key), there.get(key))
+      for key in sorted(here.keys() | there.keys())
+      if here.get(key) != there.get(key)
+    }
+
+  def with_architecture(self, spec: PyramidSpec) -> "SearchRecipe":
+    """Returns the recipe with the pyramid of one trial."""
+    detector = dataclasses.replace(self.experiment.detector, architecture=spec)
+    return dataclasses.replace(
+      self, experiment=dataclasses.replace(self.experiment, detector=detector)
+    )
+
+  def _bindings(self) -> dict[str, object]:
+    return stored_bindings(Stored(self.to_gin(), "the recipe"))
+
+
+def read_recipe(
+  gin_files: Sequence[str | Path | Stored] = (), gin_params: Sequence[str] = ()
+) -> SearchRecipe:
+  """Reads the recipe of a search.
+
+  Args:
+    gin_files: recipes, such as `gin/bccd_search.gin`, and stored recipes. A stored one may be from
+      before algorithms had settings of their own.
+    gin_params: single bindings that come after them, such as `Search.num_trials = 24`.
+
+  Raises:
+    UserError: a file, a name or a value is wrong, or a stored recipe does more than bind values.
+  """
+  current = [_current_spelling(file) if isinstance(file, Stored) else file for file in gin_files]
+  experiment, settings = read_with_experiment(
+    [_DEFAULTS, *current], gin_params, (ProxyConfig, RewardConfig, SearchConfig, SearchSpace)
+  )
+  return SearchRecipe(experiment, *settings)
+
+
+def check_continues(there: SearchRecipe, recipe: SearchRecipe, place: str, flag: str) -> None:
+  """Checks that a search may be continued with a recipe.
 
   The number of trials may have been raised, and how workers are kept may be another.
 
   Args:
-    recipe: resolved gin text.
-    search_dir: of the search; it exists.
-    resolve: reads a recipe and writes every setting of it, so that a search from before a setting
-      was added has its default; without it the recipe there is taken as it is.
-
-  Raises:
-    UserError: the directory holds another search; the message names what differs.
-  """
-  path = storage.recipe_path(search_dir)
-  if claim(search_dir, path.name, recipe, "search", "--search_dir"):
-    return
-  there = storage.stored_recipe(search_dir)
-  stored = _bindings(there.text, there.where)
-  old = _bindings(resolve(there), there.where) if resolve else stored
-  new = _bindings(recipe, "the recipe")
-  _check_continues(old, new, str(search_dir), "--search_dir")
-  if stored != new:
-    write_text(path, recipe)
-
-
-def check_continues(
-  old_recipe: str, recipe: str, store: str, resolve: Callable[[str], str] | None = None
-) -> None:
-  """Checks that the search in a trial store may be continued with a recipe.
-
-  Args:
-    old_recipe: resolved gin text, of the search that is there.
-    recipe: resolved gin text.
-    store: what people call it.
-    resolve: as that of `settle_recipe`, from text to text.
+    there: the recipe of the search.
+    recipe: what it is to be continued with.
+    place: what people call the place of the search.
+    flag: names that place.
 
   Raises:
     UserError: it is another search; the message names what differs.
   """
-  old = _bindings(old_recipe, store)
-  if resolve:
-    old = _bindings(resolve(old_recipe), store)
-  _check_continues(old, _bindings(recipe, "the recipe"), store, "--store")
-
-
-def recipe_version(recipe: str) -> str:
-  """Returns a short name of what a recipe computes: what may change in a search is left out.
-
-  Args:
-    recipe: resolved gin text.
-  """
-  counting = [
-    f"{key} = {value!r}\n"
-    for key, value in sorted(_bindings(recipe, "the recipe").items())
-    if key not in (*_FREE, _NUM_TRIALS)
-  ]
-  return hashlib.sha256("".join(counting).encode()).hexdigest()[:12]
-
-
-def _check_continues(old: dict[str, object], new: dict[str, object], place: str, flag: str) -> None:
   differing = [
-    f"  {key}: {old.get(key, '(none)')} there, {new.get(key, '(none)')} now"
-    for key in sorted(old.keys() | new.keys())
-    if old.get(key) != new.get(key) and not _may_change(key, old, new)
+    f"  {key}: {_shown(old)} there, {_shown(new)} now"
+    for key, (old, new) in there.differences(recipe).items()
+    if key not in _FREE and not (key == _NUM_TRIALS and old <= new)
   ]
   if differing:
     raise UserError(
@@ -90,22 +131,23 @@ def _check_continues(old: dict[str, object], new: dict[str, object], place: str,
     )
 
 
-def _may_change(key: str, old: dict[str, object], new: dict[str, object]) -> bool:
-  return key in _FREE or (key == _NUM_TRIALS and old.get(key, 0) <= new[key])
+def _shown(value: object) -> object:
+  return "(none)" if value is None else value
 
 
-def read_recipe(search_dir: Path) -> dict[str, object]:
-  """Returns the bindings of a search's recipe, such as `Search.num_trials`, as data.
-
-  Args:
-    search_dir: of the search.
-
-  Raises:
-    UserError: there is no recipe, or it is not a resolved one.
-  """
-  stored = storage.stored_recipe(search_dir)
-  return _bindings(stored.text, stored.where)
-
-
-def _bindings(text: str, where: str) -> dict[str, object]:
-  return stored_bindings(Stored(text, f"{where} is not a resolved recipe"))
+def _current_spelling(stored: Stored) -> Stored:
+  """Returns a stored recipe with the present names of its settings."""
+  bindings = stored_bindings(stored)
+  algorithm = bindings.get("Search.algorithm")
+  if algorithm not in _FORMER_ALGORITHMS:
+    return stored
+  lines = []
+  for key, value in bindings.items():
+    # A string that begins so is a reference, as text.
+    text = value if isinstance(value, str) and value.startswith("@") else repr(value)
+    if key == "Search.algorithm":
+      text = _FORMER_ALGORITHMS[algorithm]
+    elif key.startswith("Search."):
+      key = MOVED.get(key.removeprefix("Search."), key)
+    lines.append(f"{key} = {text}")
+  return Stored("\n".join(lines) + "\n", stored.where)

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from official_nasfpn.configuration import Stored, read_stored, read_text
 from official_nasfpn.disk import FileLock, disk_errors, write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.folders import claim
+from official_nasfpn.search.recipe import SearchRecipe, check_continues, read_recipe
 from official_nasfpn.search.store.address import (
   is_same_server,
   parse_server,
@@ -120,6 +122,25 @@ def stored_recipe(search_dir: Path) -> Stored:
     raise UserError(f"There is no search in {search_dir}: it has no {path.name}.")
   # The report shows it whole, so it must be the search's own.
   return read_stored(path, follows_links=False)
+
+
+def settle_recipe(recipe: SearchRecipe, search_dir: Path) -> None:
+  """Writes `recipe.gin`, or checks that the search which is there already has the same recipe.
+
+  Args:
+    recipe: of the search.
+    search_dir: of the search; it exists.
+
+  Raises:
+    UserError: the directory holds another search; the message names what differs.
+  """
+  path, text = recipe_path(search_dir), recipe.to_gin()
+  if claim(search_dir, path.name, text, "search", "--search_dir"):
+    return
+  there = stored_recipe(search_dir)
+  check_continues(read_recipe([there]), recipe, str(search_dir), "--search_dir")
+  if there.text != text:
+    write_text(path, text)
 
 
 def trial_dir(search_dir: Path, number: int) -> Path:

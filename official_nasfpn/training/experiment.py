@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from official_nasfpn import configuration
 from official_nasfpn.architecture import SEARCHED_FILES, Ssdlite, from_gin, names_a_file
@@ -52,15 +53,36 @@ def load_experiment(
   Raises:
     UserError: a file, a name or a value is wrong, or what is stored does more than that.
   """
+  return read_with_experiment(gin_files, gin_params)[0]
+
+
+def read_with_experiment(
+  gin_files: Sequence[str | Path | Stored],
+  gin_params: Sequence[str],
+  classes: Sequence[type] = (),
+) -> tuple[Experiment, list[Any]]:
+  """Reads an experiment like `load_experiment`, and settings that the same recipes bind.
+
+  Args:
+    gin_files: recipes and stored settings.
+    gin_params: single bindings.
+    classes: `@configurable` classes of which an instance is wanted, too.
+
+  Raises:
+    UserError: as `load_experiment` does.
+  """
   for source in gin_files:
     if isinstance(source, Stored):
       _refuse_architecture_file(source)
-  configuration.parse(gin_files, gin_params, dict.fromkeys(SEARCHED_FILES, from_gin))
-  detector = configuration.from_bindings(DetectorConfig)
-  data = configuration.from_bindings(InputConfig)
+  detector, data, training, *others = configuration.read_settings(
+    (DetectorConfig, InputConfig, TrainingConfig, *classes),
+    gin_files,
+    gin_params,
+    dict.fromkeys(SEARCHED_FILES, from_gin),
+  )
   if data.data_dir:
     data = dataclasses.replace(data, data_dir=str(Path(data.data_dir).resolve()))
-  return Experiment(detector, data, configuration.from_bindings(TrainingConfig))
+  return Experiment(detector, data, training), others
 
 
 def _refuse_architecture_file(stored: Stored) -> None:

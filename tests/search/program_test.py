@@ -5,13 +5,14 @@ import sqlite3
 
 import pytest
 
-from official_nasfpn import configuration
 from official_nasfpn.architecture import SearchSpace, from_gin, to_gin
+from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
-from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.fingerprint import code_fingerprint
 from official_nasfpn.search.proxy import proxy_task
+from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.events import read_events
+from official_nasfpn.search.search import Search, dry_run
 from official_nasfpn.search.store.trial import NewTrial
 from official_nasfpn.search.store.trial_store import TrialStore
 
@@ -27,7 +28,7 @@ Training.batch_size = 4
 Training.epochs = 1
 Training.warmup_epochs = 0
 Training.evaluation_batch_size = 4
-Search.algorithm = 'random'
+Search.algorithm = @RandomSearch()
 Search.num_trials = 2
 Search.trials_per_update = 2
 """
@@ -44,9 +45,9 @@ def test_a_search_from_data_to_result(tmp_path, run_program):
   recipe.write_text(RECIPE + f"Input.data_dir = {str(data)!r}\n")
   arguments = ("--gin_file", recipe, "--search_dir", search_dir)
 
-  dry = run_program("search", "--gin_file", recipe, "--dry_run")
-  assert dry.returncode == 0, dry.stderr
-  assert dry.stdout.startswith("2 trials of 1.93e+15 architectures, each like this:\nmodel ")
+  assert dry_run(read_recipe([recipe])).startswith(
+    "2 trials of 1.93e+15 architectures, each like this:\nmodel "
+  )
   assert not search_dir.exists()
 
   first = run_program("search", *arguments)
@@ -61,13 +62,24 @@ def test_a_search_from_data_to_result(tmp_path, run_program):
   # One update, one point, though nothing of this algorithm needs TensorFlow.
   assert [event.step for event in read_events(search_dir / "events")] == [1]
   # The recipe there is resolved: it reads back as it is, with every setting of the search.
-  proxy_recipe = proxy_task.resolved_recipe([search_dir / "recipe.gin"], [])
-  assert (search_dir / "recipe.gin").read_text().endswith(proxy_recipe)
-  assert configuration.from_bindings(SearchConfig).num_trials == 2
-  assert configuration.from_bindings(SearchSpace) == SearchSpace()
+  there = read_recipe([search_dir / "recipe.gin"])
+  assert (search_dir / "recipe.gin").read_text() == there.to_gin()
+  assert proxy_task.resolved(there) == there
+  assert (there.search.num_trials, there.space) == (2, SearchSpace())
 
-  again = run_program("search", "--search_dir", search_dir)
-  assert (again.returncode, again.stdout) == (0, first.stdout)
+  # From Python a search is the same.
+  search = Search(search_dir)
+  assert search.run() == search.trials() == trials
+  assert f"{search.table()}\n" == first.stdout
+  assert search.recipe == there
+  found = search.best()
+  assert (found.architecture, found.reward) == (best, max(trial.reward for trial in trials))
+  assert search.best(2).reward == min(trial.reward for trial in trials)
+  with pytest.raises(UserError, match="there is no rank 3; 2 trials have a reward"):
+    search.best(3)
+  assert search.write_report().read_text().startswith("<!doctype html>")
+  with pytest.raises(UserError, match=r"Detector.num_filters: 8 there, 16 now"):
+    Search(search_dir, read_recipe([recipe], ["Detector.num_filters = 16"])).run()
 
   other = run_program("search", *arguments, "--gin_param", "Detector.num_filters=16")
   assert other.returncode == 1
@@ -110,7 +122,9 @@ def test_a_search_in_postgresql_whose_worker_shares_nothing_but_the_database(
   best = store.best(1)[0]
   spec = from_gin(best.architecture)
   store.propose([NewTrial(3, 2, (), (), "another", to_gin(spec))])
-  store.begin(recipe_there.replace("trials_per_worker = 0", "trials_per_worker = 1"), CODE)
+  version = read_recipe([search_dir / "recipe.gin"]).version
+  once = recipe_there.replace("trials_per_worker = 0", "trials_per_worker = 1")
+  store.begin(once, version, CODE)
   worker = run_program("worker", "--store", url)
   assert worker.returncode == 0, worker.stderr
   assert "trial 3, attempt 1: reward" in worker.stdout
@@ -118,7 +132,7 @@ def test_a_search_in_postgresql_whose_worker_shares_nothing_but_the_database(
   assert (trial.state, trial.metrics["AP"]) == ("done", trial.reward)
   # The same architecture, recipe and seed, in a folder that is gone now.
   assert trial.reward == pytest.approx(best.reward, abs=0.05)
-  store.begin(recipe_there, "other code")
+  store.begin(recipe_there, version, "other code")
   store.close()
   refused = run_program("worker", "--store", url)
   assert refused.returncode == 1
@@ -146,7 +160,7 @@ def test_the_recipe_in_a_store_is_data(run_program, tmp_path):
   search_dir.mkdir()
   store = TrialStore(storage.database_path(search_dir))
   store.create()
-  store.begin("Search.seed = 1\n", CODE)
+  store.begin("Search.seed = 1\n", "1", CODE)
   store.close()
   with contextlib.closing(sqlite3.connect(storage.database_path(search_dir))) as database, database:
     database.execute("UPDATE search SET recipe = ?", (f"include {str(secret)!r}\n",))

@@ -18,5 +18,5 @@ Training.warmup_epochs = 0
 Training.evaluation_batch_size = 8
 Proxy.warmup_epochs = 2
 Proxy.epochs = 0.5
-Search.algorithm = 'random'
+Search.algorithm = @RandomSearch()
 """

@@ -9,10 +9,10 @@ import tf_keras
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import DetectorConfig
-from official_nasfpn.search.recipe import recipe_version
+from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.training import number_format as number_format_lib
 from official_nasfpn.training.config import TrainingConfig
-from official_nasfpn.training.experiment import Experiment, load_experiment
+from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.number_format import (
   has_bfloat16_units,
   number_format,
@@ -119,9 +119,9 @@ def test_what_is_kept_does_not_depend_on_the_machine(tmp_path, monkeypatch):
   for cpu_info in (EPYC_2, SAPPHIRE_RAPIDS):
     (tmp_path / "cpuinfo").write_text(cpu_info)
     monkeypatch.setattr(number_format_lib, "_CPU_INFO", tmp_path / "cpuinfo")
-    text = load_experiment(["gin/paper/proxy_search.gin"]).to_gin()
-    assert "Training.compute_dtype = 'auto'" in text
-    versions.add(recipe_version(text))
+    recipe = read_recipe(["gin/paper/proxy_search.gin"])
+    assert "Training.compute_dtype = 'auto'" in recipe.to_gin()
+    versions.add(recipe.version)
   assert len(versions) == 1
 
 

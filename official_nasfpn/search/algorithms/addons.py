@@ -26,9 +26,9 @@ _NOTICES = (
 def require_addons() -> None:
   """Raises a `UserError` where tensorflow-addons is not installed."""
   require(
-    "Search.cell = 'layer_norm_lstm'",
+    "PPO.cell = 'layer_norm_lstm'",
     "tensorflow_addons",
-    otherwise="It exists up to Python 3.11, on x86-64; Search.cell = 'lstm' needs nothing.",
+    otherwise="It exists up to Python 3.11, on x86-64; PPO.cell = 'lstm' needs nothing.",
   )
 
 

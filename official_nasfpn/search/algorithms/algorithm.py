@@ -1,8 +1,14 @@
-"""What every search algorithm offers, and what it is told: the seam between loop and algorithm."""
+"""What every search algorithm offers, and what it is told: the seam between loop and algorithm.
+
+An algorithm has two parts: its settings, a frozen dataclass that recipes bind (`@PPO()`), and what
+they `make`, which proposes and learns.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from official_nasfpn.architecture import SearchSpace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,4 +58,22 @@ class SearchAlgorithm(Protocol):
 
   def restore(self, state: bytes) -> None:
     """Goes back to a state returned by an instance made with the same settings."""
+    ...
+
+
+@runtime_checkable
+class AlgorithmSettings(Protocol):
+  """The settings of one kind of search algorithm, as `Search.algorithm` holds them."""
+
+  def check(self) -> None:
+    """Raises a `UserError` where a package is missing that the algorithm needs."""
+    ...
+
+  def make(self, space: SearchSpace, seed: int) -> SearchAlgorithm:
+    """Returns the algorithm in its first state.
+
+    Args:
+      space: the search space.
+      seed: of everything that the algorithm draws.
+    """
     ...

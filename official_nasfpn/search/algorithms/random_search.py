@@ -5,10 +5,23 @@ import random
 from collections.abc import Mapping, Sequence
 
 from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.configuration import configurable, settings
 from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal
 
 
+@configurable("RandomSearch")
+@settings
 class RandomSearch:
+  """Uniform sampling of the search space. It has no settings."""
+
+  def check(self) -> None:
+    pass
+
+  def make(self, space: SearchSpace, seed: int) -> "UniformSearch":
+    return UniformSearch(space, seed)
+
+
+class UniformSearch:
   """Samples the search space uniformly and learns nothing."""
 
   def __init__(self, space: SearchSpace, seed: int):

@@ -11,7 +11,7 @@ from official_nasfpn.architecture import canonical_hash
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.proxy.check_trainings import Recipe, Result, Training, TrainingsFile
-from official_nasfpn.search.workers.evaluation import OutsideASearch, TrialFailed
+from official_nasfpn.search.workers.evaluation import NullProgress, TrialFailed
 
 # TensorFlow keeps about 100 MB of every plain training; a process ends before that matters.
 _TRAININGS_PER_PROCESS = 8
@@ -121,7 +121,7 @@ def _train_chunk(
     directory.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     try:
-      ap = evaluate(spec, directory, OutsideASearch()).reward
+      ap = evaluate(spec, directory, NullProgress()).reward
     except TrialFailed as error:
       if not error.diverged:
         raise

@@ -11,17 +11,14 @@ import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from official_nasfpn import configuration
 from official_nasfpn.architecture import PyramidSpec, SearchSpace
-from official_nasfpn.configuration import Stored
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
-from official_nasfpn.search import storage
-from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.cost import latency_of, multiply_adds_of
 from official_nasfpn.search.proxy.reward import RewardConfig, reward_of
+from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.workers.evaluation import (
   Evaluate,
   Evaluation,
@@ -29,39 +26,31 @@ from official_nasfpn.search.workers.evaluation import (
   TrialProgress,
 )
 from official_nasfpn.training.coco_evaluation import EvaluationResult
-from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
+from official_nasfpn.training.experiment import Experiment, open_dataset
 
 
-def resolved_recipe(gin_files: Sequence[str | Path | Stored], gin_params: Sequence[str]) -> str:
-  """Reads the recipe of a search and returns the proxy experiment in it, every setting resolved.
+def resolved(recipe: SearchRecipe) -> SearchRecipe:
+  """Returns a recipe with what its data decides: the classes, and the images that give the reward.
 
   Raises:
-    UserError: a setting is wrong, or the data is missing, damaged or without a holdout part.
+    UserError: the data is missing, damaged or without a holdout part.
   """
-  experiment, _ = open_on_holdout(load_experiment(gin_files, gin_params))
-  proxy = configuration.from_bindings(ProxyConfig)
-  reward = configuration.from_bindings(RewardConfig)
-  if proxy.mode == "shared" and configuration.from_bindings(SearchConfig).early_stopping_quantile:
-    raise UserError(
-      "Search.early_stopping_quantile stops trials of Proxy.mode = 'plain'; those of 'shared' are "
-      "too short to be stopped. Leave one of the two out."
-    )
-  return f"{experiment.to_gin()}\n{configuration.to_gin(proxy, reward)}"
+  experiment, _ = open_on_holdout(recipe.experiment)
+  return dataclasses.replace(recipe, experiment=experiment)
 
 
-def plan_of_a_trial(recipe: str, spec: PyramidSpec) -> str:
+def plan_of_a_trial(recipe: SearchRecipe, spec: PyramidSpec) -> str:
   """Returns what one trial would do and cost, as text; builds its detector and trains nothing.
 
   Args:
-    recipe: the proxy experiment, from `resolved_recipe`.
+    recipe: of the search.
     spec: an architecture of the search.
   """
   from official_nasfpn.training.plan import count_data, make_plan
 
-  experiment, dataset = open_on_holdout(load_experiment(gin_params=[recipe]))
-  experiment = with_architecture(experiment, spec)
+  experiment, dataset = open_on_holdout(recipe.with_architecture(spec).experiment)
   plan = make_plan(experiment, count_data(experiment, dataset)).as_text()
-  proxy = configuration.from_bindings(ProxyConfig)
+  proxy = recipe.proxy
   if proxy.mode == "plain":
     return plan
   return (
@@ -71,26 +60,27 @@ def plan_of_a_trial(recipe: str, spec: PyramidSpec) -> str:
   )
 
 
-def make_evaluate(search_dir: Path) -> Evaluate:
+def make_evaluate(recipe: SearchRecipe, work_dir: Path) -> Evaluate:
   """Returns the function that trains one architecture on the proxy task of a search.
 
   Args:
-    search_dir: holds `recipe.gin`, as the search resolved it.
+    recipe: of the search.
+    work_dir: where weights that all trials share are kept.
 
   Returns:
     Trains a pyramid, and rewards its AP on the held-out images, in [0, 1], or what
     `reward.RewardConfig` makes of it.
   """
-  experiment, dataset = open_on_holdout(load_experiment([storage.stored_recipe(search_dir)]))
-  config = configuration.from_bindings(SearchConfig)
+  experiment, dataset = open_on_holdout(recipe.experiment)
+  search = recipe.search
   return evaluation_by(
-    configuration.from_bindings(ProxyConfig),
-    configuration.from_bindings(SearchSpace),
+    recipe.proxy,
+    recipe.space,
     experiment,
     dataset,
-    search_dir / "warm_state",
-    configuration.from_bindings(RewardConfig),
-    stops=config.early_stopping_shares if config.early_stopping_quantile else (),
+    work_dir / "warm_state",
+    recipe.reward,
+    stops=search.early_stopping_shares if search.early_stopping_quantile else (),
   )
 
 

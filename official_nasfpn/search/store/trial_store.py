@@ -24,7 +24,6 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.recipe import check_continues, recipe_version
 from official_nasfpn.search.store import schema
 from official_nasfpn.search.store.database import Database
 from official_nasfpn.search.store.schema import measurements as _measurements
@@ -121,39 +120,35 @@ class TrialStore:
     """Raises a `UserError` when the store was written by another version of this program."""
     self._database.read(lambda connection: schema.check_version(connection, self.name))
 
-  def begin(
-    self, recipe: str, code_version: str, resolve: Callable[[str], str] | None = None
-  ) -> None:
+  def begin(self, recipe: str, recipe_version: str, code_version: str) -> None:
     """Says what workers are to evaluate, and with which code; a controller does so at each start.
 
     Args:
-      recipe: resolved gin text.
+      recipe: kept for the workers; the store does not read it.
+      recipe_version: names what the recipe computes.
       code_version: of this process, from `code_fingerprint`.
-      resolve: reads a recipe and writes every setting of it, so that a search from before a setting
-        was added has its default.
-
-    Raises:
-      UserError: the store holds a search with another recipe.
     """
 
     def transaction(connection: sa.Connection) -> None:
-      old = connection.scalar(sa.select(_search.c.recipe))
-      values = {
-        "recipe": recipe,
-        "recipe_version": recipe_version(recipe),
-        "code_version": code_version,
-        "begun_at": self._database.now(),
-      }
-      if old is None:
-        connection.execute(_search.insert().values(id=1, **values))
-      else:
-        check_continues(old, recipe, self.name, resolve)
-        connection.execute(_search.update().values(**values))
+      is_new = connection.scalar(sa.select(_search.c.id)) is None
+      statement = _search.insert().values(id=1) if is_new else _search.update()
+      connection.execute(
+        statement.values(
+          recipe=recipe,
+          recipe_version=recipe_version,
+          code_version=code_version,
+          begun_at=self._database.now(),
+        )
+      )
 
     self._database.write(transaction)
 
+  def begun_recipe(self) -> str | None:
+    """Returns the recipe that a controller has begun with; None before the first."""
+    return self._database.read(lambda connection: connection.scalar(sa.select(_search.c.recipe)))
+
   def recipe(self) -> str:
-    """Returns the resolved recipe of the search, as gin text.
+    """Returns the recipe of the search.
 
     Raises:
       UserError: no controller has begun a search here.

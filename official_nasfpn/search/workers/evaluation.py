@@ -13,7 +13,7 @@ class Evaluation:
   """What came of a trial.
 
   Attributes:
-    reward: that the search is told.
+    reward: what the search learns from.
     metrics: what else was measured, for people: `AP`, `multiply_adds`, `latency_ms`, and
       `stopped_at`, the share of the training after which a hopeless trial was stopped.
   """
@@ -30,16 +30,16 @@ class TrialProgress(Protocol):
     ...
 
   def is_hopeless(self, share: float, reward: float) -> bool:
-    """Returns whether the trial is to stop, as those go on that were better at the same share.
+    """Returns whether the trial is to stop, because others were better at the same share.
 
     Args:
       share: of the training that is done, in (0, 1); the same for all trials.
-      reward: that the trial would get now.
+      reward: what the trial would get now.
     """
     ...
 
 
-class OutsideASearch:
+class NullProgress:
   """The progress of a trial that nobody follows, and that no other is compared with."""
 
   def report(self, share: float) -> None:

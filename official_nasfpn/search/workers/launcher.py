@@ -6,8 +6,8 @@ from typing import Protocol
 class Launcher(Protocol):
   """Provides workers for a search."""
 
-  def tend(self, unfinished_trials: int) -> None:
-    """Keeps enough workers running for so many trials; called a few times a second."""
+  def poll(self, unfinished_trials: int) -> None:
+    """Keeps enough workers running for the unfinished trials; called a few times a second."""
     ...
 
   def close(self) -> None:

@@ -61,7 +61,7 @@ class LocalLauncher:
       self._wait_until_gone(worker)
       self._store.release(worker, "the search was stopped", is_death=False)
 
-  def tend(self, unfinished_trials: int) -> None:
+  def poll(self, unfinished_trials: int) -> None:
     """Takes back what dead workers were running, and starts workers while trials are left.
 
     Raises:

@@ -29,16 +29,16 @@ class NoLauncher:
     self._store = store
     self.command = command
     self._shortest_quiet = self._quiet = quiet_seconds
-    self._tended_at = self._quiet_since = time.monotonic()
+    self._polled_at = self._quiet_since = time.monotonic()
     self._was_seen = False
     self._has_told = False
 
-  def tend(self, unfinished_trials: int) -> None:
+  def poll(self, unfinished_trials: int) -> None:
     """Prints the command: at once, and again whenever no worker has been seen for a while."""
     now = time.monotonic()
-    if unfinished_trials == 0 or now - self._tended_at > _PAUSE_SECONDS:
+    if unfinished_trials == 0 or now - self._polled_at > _PAUSE_SECONDS:
       self._quiet_since = now
-    self._tended_at = now
+    self._polled_at = now
     if self._store.running_workers():
       self._quiet_since = now
       self._quiet = self._shortest_quiet

@@ -123,7 +123,7 @@ class RayLauncher:
     )
     self._end_earlier_actors()
 
-  def tend(self, unfinished_trials: int) -> None:
+  def poll(self, unfinished_trials: int) -> None:
     """Takes back what lost workers were running, and starts workers while trials are left.
 
     Raises:

@@ -18,7 +18,6 @@ from official_nasfpn.disk import FileLock, disk_problem, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.fingerprint import code_fingerprint
-from official_nasfpn.search.recipe import recipe_version
 from official_nasfpn.search.store.trial import Trial
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.evaluation import Evaluate, TrialFailed
@@ -40,7 +39,7 @@ def run_worker(
   work_dir: Path,
   evaluate: Evaluate,
   worker_id: str,
-  recipe: str = "",
+  recipe_version: str,
   trials_per_worker: int = 0,
   parent_pid: int | None = None,
   is_hopeless: IsHopeless = lambda reward, others: False,
@@ -52,7 +51,7 @@ def run_worker(
     work_dir: where the trials' files go: the search directory, or any other.
     evaluate: trains an architecture and returns its reward.
     worker_id: the worker's name; one process at a time may use it.
-    recipe: that `evaluate` follows, as resolved gin text.
+    recipe_version: of the recipe that `evaluate` follows.
     trials_per_worker: end after so many trials; 0 for no end.
     parent_pid: end, whatever the worker is doing, when this process is not the parent any more.
     is_hopeless: given what a trial would be rewarded with now, and what others had at the same
@@ -73,7 +72,7 @@ def run_worker(
     threading.Thread(target=_end_with_parent, args=(parent_pid,), daemon=True).start()
   heartbeat = _Heartbeat(store)
   try:
-    store.join(worker_id, recipe_version(recipe), code_fingerprint())
+    store.join(worker_id, recipe_version, code_fingerprint())
     heartbeat.start()
     trials_done = 0
     idle_since = time.monotonic()

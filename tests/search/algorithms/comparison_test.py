@@ -47,23 +47,23 @@ def test_a_repeated_architecture_costs_nothing_and_a_search_of_repeats_ends():
   of_few = run(Repeating(7))
   assert of_few.num_trained == 7
   assert len(of_few.sampled) == 80
-  of_random = run(RandomSearch(SPACE, 0))
+  of_random = run(RandomSearch().make(SPACE, 0))
   assert of_random.num_trained == len(of_random.sampled) == 40
 
 
 def test_without_noise_the_best_is_returned():
-  result = run(RandomSearch(SPACE, 0))
+  result = run(RandomSearch().make(SPACE, 0))
   assert list(result.returned) == sorted(result.returned)
   assert result.returned[-1] == result.best == max(result.sampled)
 
 
 def test_noise_changes_what_is_returned_but_not_its_true_reward():
-  exact, noisy = run(RandomSearch(SPACE, 0)), run(RandomSearch(SPACE, 0), noise=10.0)
+  exact, noisy = run(RandomSearch().make(SPACE, 0)), run(RandomSearch().make(SPACE, 0), noise=10.0)
   assert noisy.sampled == exact.sampled
   assert noisy.best == exact.best
   assert noisy.returned[-1] in exact.sampled
   assert noisy.returned != exact.returned
-  assert run(RandomSearch(SPACE, 0), noise=10.0) == noisy
+  assert run(RandomSearch().make(SPACE, 0), noise=10.0) == noisy
 
 
 @pytest.mark.parametrize("delay", [0, 1, 3])
@@ -74,8 +74,8 @@ def test_rewards_arrive_late_and_in_order(delay):
 
 
 def test_better_runs_are_told_from_worse_and_equal_ones_are_not():
-  evolved = [run(Evolution(SPACE, s, 20, 5), num_trained=150) for s in range(6)]
-  drawn = [run(RandomSearch(SPACE, s), num_trained=150) for s in range(6)]
+  evolved = [run(Evolution(20, 5).make(SPACE, s), num_trained=150) for s in range(6)]
+  drawn = [run(RandomSearch().make(SPACE, s), num_trained=150) for s in range(6)]
   # Six against six, all better: 2 / (12 choose 6).
   assert comparison.p_value(evolved, drawn) < 0.05
   assert comparison.p_value(drawn, drawn) == 1
@@ -86,7 +86,7 @@ def test_better_runs_are_told_from_worse_and_equal_ones_are_not():
 
 
 def test_a_figure_is_drawn_of_runs_that_ended_early_too(tmp_path):
-  runs = {"few": [run(Repeating(7))], comparison.RANDOM: [run(RandomSearch(SPACE, 0))]}
+  runs = {"few": [run(Repeating(7))], comparison.RANDOM: [run(RandomSearch().make(SPACE, 0))]}
   comparison.draw({"one": runs, "two": runs, "three": runs}, tmp_path / "figure.png")
   assert (tmp_path / "figure.png").stat().st_size > 1000
 

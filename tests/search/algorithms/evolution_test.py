@@ -30,7 +30,7 @@ def run(algorithm, num_updates, batch=10):
 
 
 def evolution(seed=0, population_size=20, tournament_size=5):
-  return Evolution(SPACE, seed, population_size, tournament_size)
+  return Evolution(population_size, tournament_size).make(SPACE, seed)
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -59,7 +59,7 @@ def test_any_decision_with_a_choice_may_change_and_most_of_the_parent_stays():
 def test_the_first_are_drawn_uniformly_until_the_population_is_full():
   search = evolution(population_size=12)
   drawn = [proposal.choices for proposal in search.propose(1, 10)]
-  assert drawn == [proposal.choices for proposal in RandomSearch(SPACE, 0).propose(1, 10)]
+  assert drawn == [proposal.choices for proposal in RandomSearch().make(SPACE, 0).propose(1, 10)]
   search.learn(1, [Outcome(proposal, 0.0) for proposal in search.propose(1, 10)])
   children = [proposal.choices for proposal in search.propose(2, 10)][2:]
 
@@ -105,6 +105,6 @@ def test_it_goes_on_from_its_state_as_if_nothing_had_happened():
 
 def test_it_finds_better_ones_than_random_search():
   late = [sum(run(evolution(seed), 30)[-50:]) / 50 for seed in range(3)]
-  by_chance = [sum(run(RandomSearch(SPACE, seed), 30)[-50:]) / 50 for seed in range(3)]
+  by_chance = [sum(run(RandomSearch().make(SPACE, seed), 30)[-50:]) / 50 for seed in range(3)]
   assert min(late) > 0.85
   assert max(by_chance) < 0.65

@@ -10,10 +10,10 @@ from official_nasfpn.architecture import PyramidSpec, SearchSpace
 from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal
 from official_nasfpn.search.algorithms.ppo import PPO
 from official_nasfpn.search.algorithms.random_search import RandomSearch
-from official_nasfpn.search.config import SearchConfig
 
 SPACE = SearchSpace(min_level=3, max_level=5, num_intermediate_cells=1)
-CONFIG = SearchConfig(hidden_units=16, learning_rate=0.01, epochs_per_update=4, seed=1)
+CONFIG = PPO(hidden_units=16, learning_rate=0.01, epochs_per_update=4)
+SEED = 1
 
 
 def reward_of(proposal: Proposal) -> float:
@@ -31,7 +31,7 @@ def outcomes_of(proposals) -> list[Outcome]:
 
 
 def test_the_policy_has_not_changed_at_the_first_step():
-  ppo = PPO(SPACE, SearchConfig(hidden_units=16, epochs_per_update=1))
+  ppo = PPO(hidden_units=16, epochs_per_update=1).make(SPACE, 0)
   metrics = ppo.learn(1, outcomes_of(ppo.propose(1, 8)))
   assert metrics["clipped_share"] == 0
   assert metrics["approx_kl"] == pytest.approx(0, abs=1e-6)
@@ -40,7 +40,7 @@ def test_the_policy_has_not_changed_at_the_first_step():
 
 
 def test_a_good_architecture_becomes_more_likely_and_a_bad_one_less():
-  ppo = PPO(SPACE, CONFIG)
+  ppo = CONFIG.make(SPACE, SEED)
   good, bad = ppo.propose(1, 2)
   choices = np.array([good.choices, bad.choices])
   masks = ppo.controller.masks(choices)
@@ -52,20 +52,18 @@ def test_a_good_architecture_becomes_more_likely_and_a_bad_one_less():
 
 
 def test_the_ratio_is_held_near_the_clip_range():
-  proposals = PPO(SPACE, CONFIG).propose(1, 8)
+  proposals = CONFIG.make(SPACE, SEED).propose(1, 8)
   outcomes = outcomes_of(proposals)
 
   def last_kl(clip_ratio):
-    config = SearchConfig(
-      hidden_units=16, learning_rate=0.01, epochs_per_update=20, clip_ratio=clip_ratio, seed=1
-    )
-    return PPO(SPACE, config).learn(1, outcomes)["approx_kl"]
+    config = PPO(hidden_units=16, learning_rate=0.01, epochs_per_update=20, clip_ratio=clip_ratio)
+    return config.make(SPACE, SEED).learn(1, outcomes)["approx_kl"]
 
   assert last_kl(0.2) < 0.5 * last_kl(1000.0)
 
 
 def test_the_baseline_is_a_moving_average_of_the_rewards():
-  ppo = PPO(SPACE, CONFIG)
+  ppo = CONFIG.make(SPACE, SEED)
   proposals = ppo.propose(1, 2)
   assert ppo.learn(1, [Outcome(proposals[0], 0.2), Outcome(proposals[1], 0.4)])[
     "baseline"
@@ -75,7 +73,7 @@ def test_the_baseline_is_a_moving_average_of_the_rewards():
 
 
 def test_an_update_without_any_reward_changes_nothing():
-  ppo = PPO(SPACE, CONFIG)
+  ppo = CONFIG.make(SPACE, SEED)
   before = ppo.state()
   assert ppo.learn(1, []) == {}
   assert ppo.state() == before
@@ -85,11 +83,11 @@ def test_an_update_without_any_reward_changes_nothing():
 def test_a_restored_controller_is_the_same_to_the_last_bit(cell):
   if cell == "layer_norm_lstm" and find_spec("tensorflow_addons") is None:
     pytest.skip("tensorflow-addons is not installed")
-  config = SearchConfig(hidden_units=8, learning_rate=0.01, cell=cell)
-  ppo = PPO(SPACE, config)
+  config = PPO(hidden_units=8, learning_rate=0.01, cell=cell)
+  ppo = config.make(SPACE, SEED)
   for update in (1, 2):
     ppo.learn(update, outcomes_of(ppo.propose(update, 6)))
-  restored = PPO(SPACE, config)
+  restored = config.make(SPACE, SEED)
   restored.restore(ppo.state())
   for update in (3, 4):
     assert restored.propose(update, 6) == ppo.propose(update, 6)
@@ -99,37 +97,37 @@ def test_a_restored_controller_is_the_same_to_the_last_bit(cell):
 
 
 def test_the_state_is_data():
-  state = PPO(SPACE, CONFIG).state()
+  state = CONFIG.make(SPACE, SEED).state()
   assert state.startswith(b"PK")
   assert b"pickle" not in state
 
 
 def test_proposals_depend_on_seed_and_update_alone():
-  ppo = PPO(SPACE, CONFIG)
+  ppo = CONFIG.make(SPACE, SEED)
   assert ppo.propose(5, 4) == ppo.propose(5, 4)
   assert ppo.propose(5, 4) != ppo.propose(6, 4)
-  assert PPO(SPACE, CONFIG).propose(5, 4) == ppo.propose(5, 4)
+  assert CONFIG.make(SPACE, SEED).propose(5, 4) == ppo.propose(5, 4)
 
 
 @pytest.mark.slow
 def test_it_learns_where_random_search_does_not():
   """The mean reward of the last 10 of 40 updates of 10 trials each."""
-  config = SearchConfig(hidden_units=32, learning_rate=0.005, seed=0)
+  config = PPO(hidden_units=32, learning_rate=0.005)
   late_mean = {}
-  for algorithm in (PPO(SPACE, config), RandomSearch(SPACE, seed=0)):
+  for algorithm in (config.make(SPACE, seed=0), RandomSearch().make(SPACE, seed=0)):
     means = []
     for update in range(1, 41):
       outcomes = outcomes_of(algorithm.propose(update, 10))
       algorithm.learn(update, outcomes)
       means.append(np.mean([outcome.reward for outcome in outcomes]))
-    late_mean[type(algorithm)] = np.mean(means[-10:])
-  assert late_mean[RandomSearch] < 0.4
-  assert late_mean[PPO] > 0.8
+    late_mean[type(algorithm).__name__] = np.mean(means[-10:])
+  assert late_mean["UniformSearch"] < 0.4
+  assert late_mean["PPOSearch"] > 0.8
 
 
-def searched(config: SearchConfig, num_updates: int, factor: float = 1.0):
+def searched(config: PPO, num_updates: int, factor: float = 1.0):
   """Returns the last proposals of a search whose rewards are multiplied by a factor."""
-  ppo = PPO(SPACE, config)
+  ppo = config.make(SPACE, SEED)
   for update in range(1, num_updates + 1):
     proposals = ppo.propose(update, 8)
     ppo.learn(update, [Outcome(p, factor * reward_of(p)) for p in proposals])
@@ -149,7 +147,7 @@ def test_with_scaled_advantages_the_size_of_rewards_does_not_matter():
 
 
 def test_equal_rewards_are_no_division_by_zero():
-  ppo = PPO(SPACE, dataclasses.replace(CONFIG, scale_advantages=True))
+  ppo = dataclasses.replace(CONFIG, scale_advantages=True).make(SPACE, SEED)
   for update in (1, 2):
     metrics = ppo.learn(update, [Outcome(p, 0.5) for p in ppo.propose(update, 4)])
     assert metrics["baseline"] == 0.5
@@ -162,7 +160,7 @@ def test_the_entropy_bonus_keeps_the_controller_from_repeating_itself():
 
   def num_different(entropy_weight):
     config = dataclasses.replace(CONFIG, scale_advantages=True, entropy_weight=entropy_weight)
-    ppo, last = PPO(SPACE, config), []
+    ppo, last = config.make(SPACE, SEED), []
     for update in range(1, 61):
       outcomes = outcomes_of(ppo.propose(update, 8))
       ppo.learn(update, outcomes)
@@ -174,7 +172,7 @@ def test_the_entropy_bonus_keeps_the_controller_from_repeating_itself():
 
 def test_the_best_are_learnt_from_again_and_kept_in_the_state():
   config = dataclasses.replace(CONFIG, replay_best=2, scale_advantages=True)
-  ppo = PPO(SPACE, config)
+  ppo = config.make(SPACE, SEED)
   proposals = ppo.propose(1, 6)
   rewards = (0.1, 0.9, 0.2, 0.8, 0.3, 0.4)
   ppo.learn(1, [Outcome(p, r) for p, r in zip(proposals, rewards, strict=True)])
@@ -185,9 +183,9 @@ def test_the_best_are_learnt_from_again_and_kept_in_the_state():
     return np.sum(of.controller.log_probs_and_entropy(best, masks)[0], axis=1)
 
   before = log_prob(ppo)
-  restored, forgetful = PPO(SPACE, config), PPO(SPACE, CONFIG)
+  restored, forgetful = config.make(SPACE, SEED), CONFIG.make(SPACE, SEED)
   restored.restore(ppo.state())
-  forgetful.restore(PPO(SPACE, CONFIG).state())
+  forgetful.restore(CONFIG.make(SPACE, SEED).state())
   # Neither good nor bad, so that nothing else is learnt from.
   neutral = [Outcome(ppo.propose(2, 1)[0], ppo._baseline)]
   assert ppo.learn(2, neutral) == restored.learn(2, neutral)
@@ -198,7 +196,7 @@ def test_the_best_are_learnt_from_again_and_kept_in_the_state():
 def test_a_result_that_is_not_late_is_learnt_from_alike_by_both_objectives():
   states = []
   for objective in ("decoupled", "clipped"):
-    ppo = PPO(SPACE, dataclasses.replace(CONFIG, objective=objective))
+    ppo = dataclasses.replace(CONFIG, objective=objective).make(SPACE, SEED)
     outcomes = outcomes_of(ppo.propose(1, 8))
     metrics = ppo.learn(1, outcomes)
     choices = np.array([outcome.proposal.choices for outcome in outcomes])
@@ -209,7 +207,7 @@ def test_a_result_that_is_not_late_is_learnt_from_alike_by_both_objectives():
 
 
 def test_a_choice_that_the_policy_has_left_counts_by_how_likely_it_still_is():
-  ppo = PPO(SPACE, CONFIG)
+  ppo = CONFIG.make(SPACE, SEED)
   proposals = ppo.propose(1, 4)
   choices = np.array([proposal.choices for proposal in proposals])
   masks = ppo.controller.masks(choices)
@@ -224,7 +222,7 @@ def test_a_choice_that_the_policy_has_left_counts_by_how_likely_it_still_is():
 
 def test_an_update_is_weighted_by_how_likely_each_choice_still_is():
   def gain_of_the_better_one(times_likelier_then):
-    ppo = PPO(SPACE, CONFIG)
+    ppo = CONFIG.make(SPACE, SEED)
     better, worse = ppo.propose(1, 2)
     then = tuple(value + np.log(times_likelier_then) for value in better.log_probs)
     choices = np.array([better.choices])
@@ -250,7 +248,7 @@ def test_it_learns_from_rewards_that_arrive_late(delay):
   config = dataclasses.replace(
     CONFIG, learning_rate=0.005, scale_advantages=True, entropy_weight=0.05
   )
-  ppo, waiting, means = PPO(SPACE, config), [], []
+  ppo, waiting, means = config.make(SPACE, SEED), [], []
   for update in range(1, 61 + delay):
     waiting.append((update, outcomes_of(ppo.propose(update, 8))))
     means.append(np.mean([outcome.reward for outcome in waiting[-1][1]]))

@@ -13,7 +13,8 @@ from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.proxy.config import ProxyConfig
-from official_nasfpn.search.workers.evaluation import OutsideASearch, TrialFailed
+from official_nasfpn.search.recipe import read_recipe
+from official_nasfpn.search.workers.evaluation import NullProgress, TrialFailed
 from official_nasfpn.training.experiment import load_experiment
 
 SPACE = SearchSpace()
@@ -90,9 +91,8 @@ def loss_after_training(shared, spec):
   from official_nasfpn.modeling.wired_pyramid import Wiring, wiring_of
 
   rewards_of(shared, [spec])
-  return float(
-    shared._train_step(shared._batches[0], Wiring(*map(tf.constant, wiring_of(spec))))[0]
-  )
+  losses = shared._train_step(shared._batches[0], Wiring(*map(tf.constant, wiring_of(spec))))
+  return float(losses["total_loss"])
 
 
 @pytest.mark.slow
@@ -122,8 +122,9 @@ def test_a_search_with_two_workers_warms_up_once(recipe, tmp_path, run_program):
   from official_nasfpn.search.report.found import read_trials
 
   trial = read_trials(search_dir)[3]
-  evaluate = proxy_task.make_evaluate(search_dir)
-  assert evaluate(SPACE.decode(trial.choices), tmp_path, OutsideASearch()).reward == trial.reward
+  there = read_recipe([search_dir / "recipe.gin"])
+  evaluate = proxy_task.make_evaluate(there, search_dir)
+  assert evaluate(SPACE.decode(trial.choices), tmp_path, NullProgress()).reward == trial.reward
 
 
 @pytest.mark.minutes
@@ -162,7 +163,7 @@ def test_a_diverging_trial_is_a_bad_architecture(recipe, tmp_path):
     PROXY, SPACE, dataclasses.replace(experiment, training=training), dataset, tmp_path / "hot"
   )
   with pytest.raises(TrialFailed, match="NaN or infinite at train step"):
-    evaluate(specs(1)[0], tmp_path, OutsideASearch())
+    evaluate(specs(1)[0], tmp_path, NullProgress())
 
 
 def test_what_it_cannot_do_is_said(recipe, tmp_path):
@@ -179,13 +180,7 @@ def test_too_much_memory_is_said_before_it_is_taken(recipe, tmp_path):
 
 
 def test_the_recipe_says_how_trials_are_evaluated_and_rewarded(recipe):
-  assert "Proxy.mode = 'plain'" in proxy_task.resolved_recipe([recipe], [])
-  shared = proxy_task.resolved_recipe([recipe], ["Proxy.mode = 'shared'"])
+  assert "Proxy.mode = 'plain'" in read_recipe([recipe]).to_gin()
+  shared = read_recipe([recipe], ["Proxy.mode = 'shared'"]).to_gin()
   assert "Proxy.warmup_epochs = 2.0" in shared
   assert "Reward.cost = 'none'" in shared
-
-
-def test_short_trials_are_not_stopped(recipe):
-  params = ["Proxy.mode = 'shared'", "Search.early_stopping_quantile = 0.5"]
-  with pytest.raises(UserError, match="Leave one of the two out"):
-    proxy_task.resolved_recipe([recipe], params)

@@ -1,6 +1,5 @@
 """The curves of a search: one point an update, for every algorithm, however often it is stopped."""
 
-import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -8,15 +7,21 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from official_nasfpn import configuration
 from official_nasfpn.architecture import CATALOG, SearchSpace, to_gin
 from official_nasfpn.search import storage
+from official_nasfpn.search.algorithms.evolution import Evolution
+from official_nasfpn.search.algorithms.ppo import PPO
+from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import begun_store, run_search
+from official_nasfpn.search.proxy.config import ProxyConfig
+from official_nasfpn.search.proxy.reward import RewardConfig
+from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.report.events import EventLog, read_events
 from official_nasfpn.search.report.found import read_metrics, read_trials
 from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 from official_nasfpn.search.workers.local_launcher import LocalLauncher
+from official_nasfpn.training.experiment import load_experiment
 
 ROOT = Path(__file__).parents[3]
 WORKER = ROOT / "tests" / "search" / "workers" / "closed_form_worker.py"
@@ -30,7 +35,7 @@ ALWAYS = {
   "trials/failed",
   "cost/worker_hours",
 }
-PPO = {"controller/entropy", "controller/approx_kl", "controller/clipped_share"}
+CONTROLLER = {"controller/entropy", "controller/approx_kl", "controller/clipped_share"}
 
 
 def curves(events_dir: Path) -> dict[str, list[tuple[int, float]]]:
@@ -44,11 +49,11 @@ def curves(events_dir: Path) -> dict[str, list[tuple[int, float]]]:
 
 def search(search_dir: Path, **settings) -> None:
   """Searches from wherever it was left, as the program does."""
-  config = SearchConfig(trials_per_update=4, hidden_units=8, population_size=6, **settings)
+  config = SearchConfig(trials_per_update=4, **settings)
   log = EventLog(search_dir / "events")
   command = [sys.executable, str(WORKER), f"--search_dir={search_dir}"]
-  recipe = configuration.to_gin(dataclasses.replace(config, num_trials=1), SPACE)
-  with storage.exclusive(search_dir), begun_store(search_dir, config, recipe) as store:
+  recipe = SearchRecipe(load_experiment(), ProxyConfig(), RewardConfig(), config, SPACE)
+  with storage.exclusive(search_dir), begun_store(search_dir, recipe) as store:
     run_search(
       config,
       SPACE,
@@ -60,13 +65,18 @@ def search(search_dir: Path, **settings) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["ppo", "evolution", "random"])
+@pytest.mark.parametrize(
+  "algorithm",
+  [PPO(hidden_units=8), Evolution(population_size=6), RandomSearch()],
+  ids=lambda algorithm: type(algorithm).__name__,
+)
 def test_one_point_an_update_also_when_it_is_continued(algorithm, tmp_path, monkeypatch):
   monkeypatch.setenv("PYTHONPATH", str(ROOT))
   search(tmp_path, algorithm=algorithm, num_trials=8)
   search(tmp_path, algorithm=algorithm, num_trials=16)
   found = curves(tmp_path / "events")
-  assert (PPO if algorithm == "ppo" else ALWAYS) | ALWAYS <= found.keys()
+  own = CONTROLLER if isinstance(algorithm, PPO) else set()
+  assert own | ALWAYS <= found.keys()
   for tag in found.keys() - {"cost/trials_per_hour"}:
     assert [step for step, _ in found[tag]] == [1, 2, 3, 4], tag
   trials = read_trials(tmp_path)

@@ -24,6 +24,7 @@ from official_nasfpn.search.report.html.page import write_report
 from official_nasfpn.search.report.html.table import trial_rows
 from official_nasfpn.search.report.pareto import pareto_front
 from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
+from official_nasfpn.search.storage import stored_recipe
 from tests.search.report.searches import WORKER, eventful_search, long_search, new_search
 
 ROOT = Path(__file__).parents[3]
@@ -93,7 +94,7 @@ def test_it_says_what_a_person_asks_first(search_dir):
   assert tile(texts, "stopped early") == "1"
   assert tile(texts, "reused") == "1"
   assert tile(texts, "failed") == "3"
-  assert "ppo" in texts
+  assert "PPO" in texts
   assert "stopped" in texts  # The lease of the running trial is long over.
   assert "Entropy of a decision, nats" in texts
   assert "Search.num_trials = 20" in report.read_text()
@@ -200,7 +201,7 @@ def test_measured_multiply_adds_count_only_where_all_have_them(tmp_path):
   specs = [CATALOG["nas_fpn"], CATALOG["panet"]]
   store = new_search(tmp_path, num_trials=3, specs=specs)
   store.report_reward(1, store.claim("a").attempt, 0.5, {"multiply_adds": 3_250_000_000})
-  recipe = read_recipe(tmp_path)
+  recipe = read_recipe([stored_recipe(tmp_path)])
   measured = trial_rows(store.trials(), recipe)
   assert [row.multiply_adds for row in measured] == [3_250_000_000, None]
   write_report(tmp_path, tmp_path / "report.html", now=0)

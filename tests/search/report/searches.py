@@ -15,7 +15,7 @@ WORKER = '<img src=x onerror="alert(1)">&amp;'
 REASON = "<script>alert(1)</script> NaN at step {}"
 
 _RECIPE = """
-Search.algorithm = 'ppo'
+Search.algorithm = @PPO()
 Search.num_trials = {num_trials}
 
 Detector.num_filters = 32

@@ -97,7 +97,7 @@ def test_every_trial_is_kept(store):
 
 def test_the_search_goes_on(store, path):
   store.create()
-  store.begin("", "code")
+  store.begin("", "1", "code")
   # The worker that ran while the store was migrated is not disturbed.
   assert store.renew(4, 1, 0.75)
   assert store.claim("another").number == 5

@@ -208,7 +208,7 @@ class TestLostAnswers:
       assert through_a_cut(lambda cut: cut.claim("a")).number == first + 1
       assert through_a_cut(lambda cut, n=first: cut.report_failure(n + 1, 1, "NaN"))
       through_a_cut(lambda cut, u=update: cut.mark_learnt(u, [2 * u], b"state", {"entropy": u}))
-      through_a_cut(lambda cut: cut.begin("", "code"))
+      through_a_cut(lambda cut: cut.begin("", "1", "code"))
       counts = through_a_cut(lambda cut: cut.counts())
       assert (counts.sampled, counts.done, counts.failed) == (2 * update, update, update)
     assert {(t.attempt, t.deaths) for t in store.trials()} == {(1, 0)}

@@ -68,7 +68,7 @@ def stranger(request, monkeypatch):
 
 @pytest.fixture
 def search_dir(tmp_path, stranger):
-  (tmp_path / "recipe.gin").write_text("Search.num_trials = 3\nSearch.algorithm = 'ppo'\n")
+  (tmp_path / "recipe.gin").write_text("Search.num_trials = 3\nSearch.algorithm = @PPO()\n")
   (tmp_path / "store.txt").write_text(f"postgresql+pg8000://{stranger.address}\n")
   return tmp_path
 

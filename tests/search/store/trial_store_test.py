@@ -8,7 +8,6 @@ import pytest
 import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.recipe import recipe_version
 from official_nasfpn.search.store.address import parse_url
 from official_nasfpn.search.store.trial import Counts, NewTrial, TimelineRow
 from official_nasfpn.search.store.trial_store import TrialStore
@@ -349,12 +348,13 @@ class TestJoining:
   """Workers evaluate what the search asks for, with the code that the search has."""
 
   RECIPE = "Search.num_trials = 24\nDetector.num_filters = 8\n"
+  BEGUN = (RECIPE, "recipe 1", "code 1")
 
   def test_a_worker_reads_what_the_controller_began(self, open_store):
-    open_store().begin(self.RECIPE, "code 1")
+    open_store().begin(*self.BEGUN)
     store = open_store()
     assert store.recipe() == self.RECIPE
-    store.join("a", recipe_version(store.recipe()), "code 1")
+    store.join("a", "recipe 1", "code 1")
     store.propose([new_trial(1)])
     assert store.claim("a").number == 1
 
@@ -369,69 +369,49 @@ class TestJoining:
 
   def test_another_version_of_the_code_is_refused(self, open_store):
     store = open_store()
-    store.begin(self.RECIPE, "code 1")
+    store.begin(*self.BEGUN)
     message = r"a does not have the code of the search in .*: version code 2 here, code 1 there"
     with pytest.raises(UserError, match=message):
-      store.join("a", recipe_version(self.RECIPE), "code 2")
+      store.join("a", "recipe 1", "code 2")
 
   def test_another_recipe_is_refused(self, open_store):
     store = open_store()
-    store.begin(self.RECIPE, "code 1")
-    here, there = (recipe_version(text) for text in ("", self.RECIPE))
-    message = f"a does not have the recipe of the search in .*: version {here} here, {there} there"
+    store.begin(*self.BEGUN)
+    message = "not have the recipe of the search in .*: version recipe 2 here, recipe 1 there"
     with pytest.raises(UserError, match=message):
-      store.join("a", here, "code 1")
+      store.join("a", "recipe 2", "code 1")
 
-  def test_a_worker_of_the_running_search_is_refused_by_no_setting_that_may_change(
-    self, open_store
-  ):
+  def test_a_recipe_that_computes_the_same_ends_no_worker(self, open_store):
     store = open_store()
-    store.begin(self.RECIPE, "code 1")
-    store.join("a", recipe_version(self.RECIPE), "code 1")
-    store.begin(
-      self.RECIPE.replace("24", "48")
-      + "Search.lease_seconds = 5.0\nSearch.max_attempts = 9\nSearch.trials_per_worker = 1\n",
-      "code 1",
-    )
+    store.begin(*self.BEGUN)
+    store.join("a", "recipe 1", "code 1")
+    store.begin(self.RECIPE.replace("24", "48"), "recipe 1", "code 1")
     assert store.claim("a") is None
+    assert store.recipe() == self.RECIPE.replace("24", "48")
 
   def test_a_controller_with_other_code_ends_the_workers_with_the_old_one(self, open_store):
     store = open_store()
-    store.begin(self.RECIPE, "code 1")
+    store.begin(*self.BEGUN)
     store.propose([new_trial(1)])
-    store.join("a", recipe_version(self.RECIPE), "code 1")
-    open_store().begin(self.RECIPE, "code 2")
+    store.join("a", "recipe 1", "code 1")
+    open_store().begin(self.RECIPE, "recipe 1", "code 2")
     with pytest.raises(UserError, match="code 1 here, code 2 there"):
       store.claim("a")
     assert store.trials()[0].state == "queued"
 
-  def test_a_store_belongs_to_one_recipe(self, open_store):
+  def test_what_was_begun_with_is_known(self, open_store):
     store = open_store()
-    store.begin(self.RECIPE, "code 1")
-    with pytest.raises(
-      UserError, match=r"another --store.*\n  Detector.num_filters: 8 there, 16 now"
-    ):
-      store.begin(self.RECIPE.replace("8", "16"), "code 1")
-    with pytest.raises(UserError, match=r"Search.num_trials: 24 there, 12 now"):
-      store.begin(self.RECIPE.replace("24", "12"), "code 1")
-    assert store.recipe() == self.RECIPE
-
-  def test_a_setting_that_is_new_has_its_default_in_an_older_search(self, open_store):
-    store = open_store()
-    store.begin(self.RECIPE, "code 1")
-    new = self.RECIPE + "Search.new_setting = 3\n"
-    with pytest.raises(UserError, match=r"new_setting: \(none\) there, 3 now"):
-      store.begin(new, "code 2")
-    store.begin(new, "code 2", lambda text: text + "Search.new_setting = 3\n")
-    assert store.recipe() == new
+    assert store.begun_recipe() is None
+    store.begin(*self.BEGUN)
+    assert open_store().begun_recipe() == self.RECIPE
 
   def test_what_an_earlier_process_of_the_name_ran_is_free_again(self, open_store):
     store = open_store()
-    store.begin(self.RECIPE, "code 1")
+    store.begin(*self.BEGUN)
     store.propose([new_trial(1), new_trial(2)])
     store.claim("a")
     store.claim("b")
-    open_store().join("a", recipe_version(self.RECIPE), "code 1")
+    open_store().join("a", "recipe 1", "code 1")
     first, second = store.trials()
     assert (first.state, first.deaths, second.state) == ("queued", 1, "running")
     assert open_store().claim("a").attempt == 2

@@ -7,13 +7,19 @@ import signal
 import sys
 from pathlib import Path
 
-from official_nasfpn import configuration
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
+from official_nasfpn.search.algorithms.evolution import Evolution
+from official_nasfpn.search.algorithms.ppo import PPO
+from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.loop import begun_store, run_search
-from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker
+from official_nasfpn.search.proxy.config import ProxyConfig
+from official_nasfpn.search.proxy.reward import RewardConfig
+from official_nasfpn.search.recipe import SearchRecipe
+from official_nasfpn.search.workers.launchers import LauncherConfig, launcher_maker
+from official_nasfpn.training.experiment import load_experiment
 
 WORKER = Path(__file__).with_name("closed_form_worker.py")
 
@@ -33,18 +39,21 @@ def main() -> None:
   parser.add_argument("--store")
   parser.add_argument("--worker", default="", help="Further arguments of the worker.")
   arguments = parser.parse_args()
+  algorithms = {
+    "ppo": PPO(learning_rate=0.01, hidden_units=8),
+    "evolution": Evolution(),
+    "random": RandomSearch(),
+  }
   config = SearchConfig(
-    algorithm=arguments.algorithm,
+    algorithm=algorithms[arguments.algorithm],
     num_trials=arguments.num_trials,
     trials_per_update=arguments.trials_per_update,
     trials_in_flight=arguments.trials_in_flight,
     lease_seconds=arguments.lease_seconds,
-    learning_rate=0.01,
-    hidden_units=8,
   )
   space = SearchSpace(min_level=3, max_level=4, num_intermediate_cells=0)
   search_dir = arguments.search_dir
-  launcher_flags = LauncherFlags(
+  launcher_flags = LauncherConfig(
     launcher=arguments.launcher,
     num_workers=arguments.num_workers or (2 if arguments.launcher == "local" else None),
     ray_address=arguments.ray_address,
@@ -56,10 +65,16 @@ def main() -> None:
   ]
   make_launcher = launcher_maker(launcher_flags, search_dir, worker_arguments, [str(WORKER)])
   # Without their number: a test may continue with fewer trials, which the program refuses.
-  recipe = configuration.to_gin(dataclasses.replace(config, num_trials=1), space)
+  recipe = SearchRecipe(
+    load_experiment(),
+    ProxyConfig(),
+    RewardConfig(),
+    dataclasses.replace(config, num_trials=1),
+    space,
+  )
   with storage.exclusive(search_dir), storage.search_disk_errors(search_dir):
     storage.settle_store(search_dir, arguments.store)
-    with begun_store(search_dir, config, recipe) as store:
+    with begun_store(search_dir, recipe) as store:
       run_search(config, space, search_dir, store, make_launcher)
 
 

@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 
 from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.configuration import Stored
 from official_nasfpn.search import storage
+from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.evaluation import Evaluation, TrialFailed
 from official_nasfpn.search.workers.trial_worker import run_worker
@@ -91,13 +93,14 @@ def main() -> None:
     arguments.max_attempts,
     keeps_connection=False,
   )
+  recipe = read_recipe([Stored(store.recipe(), "the store")])
   sys.exit(
     run_worker(
       store,
       arguments.search_dir,
       evaluate,
       arguments.worker_id,
-      recipe=store.recipe(),
+      recipe_version=recipe.version,
       trials_per_worker=arguments.trials_per_worker,
       parent_pid=arguments.parent_pid,
     )

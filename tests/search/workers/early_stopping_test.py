@@ -50,7 +50,7 @@ def test_a_worker_stops_what_others_have_left_behind(tmp_path):
   values = [0.4, 0.5, 0.6, 0.1, 0.7, 0.3, 0.65]
   store = TrialStore(tmp_path / "search.db")
   store.create()
-  store.begin("Search.seed = 0\n", code_fingerprint())
+  store.begin("", "1", code_fingerprint())
   rng = random.Random(0)
   for number in range(1, len(values) + 1):
     spec = SearchSpace().sample(rng)
@@ -67,7 +67,7 @@ def test_a_worker_stops_what_others_have_left_behind(tmp_path):
     tmp_path,
     evaluate,
     "worker-0",
-    recipe="Search.seed = 0\n",
+    recipe_version="1",
     trials_per_worker=len(values),
     is_hopeless=functools.partial(is_hopeless, quantile=0.5, min_others=3),
   )

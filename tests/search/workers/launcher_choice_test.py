@@ -9,8 +9,8 @@ import pytest
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 from official_nasfpn.search.workers import no_launcher
+from official_nasfpn.search.workers.launchers import LauncherConfig, launcher_maker, worker_flags
 from official_nasfpn.search.workers.local_launcher import LocalLauncher
-from official_nasfpn.search.workers.making import LauncherFlags, launcher_maker, worker_flags
 from official_nasfpn.search.workers.no_launcher import NoLauncher
 
 
@@ -25,14 +25,14 @@ def store(tmp_path):
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
-    (LauncherFlags(ray_address="10.0.0.1:6379"), "--ray_address needs --launcher=ray"),
-    (LauncherFlags("none", worker_gpus=1.0), "--worker_gpus needs --launcher=ray"),
-    (LauncherFlags(worker_resources=("TPU=1",)), "--worker_resource needs --launcher=ray"),
-    (LauncherFlags("none", num_workers=2), "--launcher=none starts no workers"),
-    (LauncherFlags("ray", worker_resources=("TPU",)), "write NAME=AMOUNT"),
-    (LauncherFlags("ray", worker_resources=("TPU=nan",)), "write NAME=AMOUNT"),
-    (LauncherFlags("ray", worker_resources=("TPU=-1",)), "write NAME=AMOUNT"),
-    (LauncherFlags("ray", worker_resources=("GPU=1",)), "write --worker_gpus=1"),
+    (LauncherConfig(ray_address="10.0.0.1:6379"), "--ray_address needs --launcher=ray"),
+    (LauncherConfig("none", worker_gpus=1.0), "--worker_gpus needs --launcher=ray"),
+    (LauncherConfig(worker_resources=("TPU=1",)), "--worker_resource needs --launcher=ray"),
+    (LauncherConfig("none", num_workers=2), "--launcher=none starts no workers"),
+    (LauncherConfig("ray", worker_resources=("TPU",)), "write NAME=AMOUNT"),
+    (LauncherConfig("ray", worker_resources=("TPU=nan",)), "write NAME=AMOUNT"),
+    (LauncherConfig("ray", worker_resources=("TPU=-1",)), "write NAME=AMOUNT"),
+    (LauncherConfig("ray", worker_resources=("GPU=1",)), "write --worker_gpus=1"),
   ],
 )
 def test_flags_that_mean_nothing_are_refused(tmp_path, flags, message):
@@ -70,17 +70,17 @@ def test_workers_are_told_where_the_trials_are(
 
 
 def test_workers_on_this_machine_are_the_default(tmp_path, store):
-  launcher = launcher_maker(LauncherFlags(), tmp_path, [], ["-c", "pass"])(store)
+  launcher = launcher_maker(LauncherConfig(), tmp_path, [], ["-c", "pass"])(store)
   assert isinstance(launcher, LocalLauncher)
   launcher.close()
 
 
 def test_a_command_that_starts_a_worker_is_printed_at_once(tmp_path, store, capsys):
   flag = "--store=postgresql://me@host/it's mine"
-  launcher = launcher_maker(LauncherFlags("none"), tmp_path, [flag])(store)
+  launcher = launcher_maker(LauncherConfig("none"), tmp_path, [flag])(store)
   assert isinstance(launcher, NoLauncher)
   for _ in range(3):
-    launcher.tend(1)
+    launcher.poll(1)
   printed = capsys.readouterr().err
   assert printed.startswith("The search waits for workers. This starts one: nasfpn worker ")
   assert printed.count("\n") == 1
@@ -106,7 +106,7 @@ def test_the_command_is_printed_again_while_no_worker_comes(store, capsys, monke
   printed = {}
   for second in range(400):
     now = 1000.0 + second
-    launcher.tend(1)
+    launcher.poll(1)
     if text := capsys.readouterr().err:
       printed[second] = text
   assert list(printed) == [0, 60, 180]
@@ -121,18 +121,18 @@ def test_the_command_is_printed_once_for_each_time_without_workers(store, capsys
   launcher = NoLauncher(store, "start me", quiet_seconds=20.0)
   for _ in range(30):
     now += 1.0
-    launcher.tend(1)
+    launcher.poll(1)
   # A worker is at work.
   assert capsys.readouterr().err == ""
   assert store.report_reward(trial.number, trial.attempt, 0.5)
   for _ in range(25):
     now += 1.0
-    launcher.tend(1)
+    launcher.poll(1)
   assert capsys.readouterr().err.count("start me") == 1
 
 
 def test_a_finished_search_needs_no_worker(store, capsys):
   launcher = NoLauncher(store, "start me", quiet_seconds=0.05)
   for _ in range(3):
-    launcher.tend(0)
+    launcher.poll(0)
   assert capsys.readouterr().err == ""

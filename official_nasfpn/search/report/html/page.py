@@ -6,8 +6,9 @@ import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from official_nasfpn.configuration import configured_name
 from official_nasfpn.disk import disk_errors, write_text
-from official_nasfpn.search.recipe import read_recipe
+from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.search.report.found import code_version, read_metrics, read_trials
 from official_nasfpn.search.report.html import sections
 from official_nasfpn.search.report.html.markup import element, join
@@ -34,11 +35,10 @@ def write_report(search_dir: Path, output: Path, now: float, store: str | None =
   trials, metrics, recipe = (
     read_trials(search_dir, store),
     read_metrics(search_dir, store),
-    read_recipe(search_dir),
+    read_recipe([stored_recipe(search_dir)]),
   )
-  recipe_text = stored_recipe(search_dir).text
   name = search_dir.resolve().name
-  report = render_report(name, trials, metrics, recipe_text, recipe, now)
+  report = render_report(name, trials, metrics, recipe, now)
   with disk_errors(output, "The search is untouched: choose another --output."):
     write_text(output, report)
 
@@ -47,8 +47,7 @@ def render_report(
   search: str,
   trials: Sequence[Trial],
   metrics: Mapping[int, Mapping[str, float]],
-  recipe_text: str,
-  recipe: Mapping[str, object],
+  recipe: SearchRecipe,
   now: float,
 ) -> str:
   """Returns the report of a search, complete in itself.
@@ -57,12 +56,11 @@ def render_report(
     search: its name.
     trials: all of it.
     metrics: what each update's learning measured, by update.
-    recipe_text: the resolved recipe.
-    recipe: its bindings.
+    recipe: of the search.
     now: Unix time.
   """
-  algorithm = str(recipe["Search.algorithm"])
-  summary = summarize(trials, int(recipe["Search.num_trials"]), now)
+  algorithm = configured_name(type(recipe.search.algorithm))
+  summary = summarize(trials, recipe.search.num_trials, now)
   rows = trial_rows(trials, recipe)
   specs = {row.trial.number: row for row in rows if row.spec is not None}
   script = (_HERE / "report.js").read_text(encoding="utf-8")
@@ -85,7 +83,7 @@ def render_report(
     table=draw_table(rows),
     failures=sections.failures(trials),
     workers=sections.workers(trials),
-    recipe=join(recipe_text),
+    recipe=join(recipe.to_gin()),
     version=join(code_version()),
     data=table_data(rows, search, algorithm),
     script=script,

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import MERGE_OPS, PyramidSpec
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
+from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.report.found import best_trials
 from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
 from official_nasfpn.search.report.html.markup import NOTHING, Markup, element, join
@@ -53,18 +54,17 @@ class TrialRow:
   parameters: int | None
 
 
-def trial_rows(trials: Sequence[Trial], recipe: Mapping[str, object]) -> list[TrialRow]:
+def trial_rows(trials: Sequence[Trial], recipe: SearchRecipe) -> list[TrialRow]:
   """Returns the rows by rank, then those without one by number.
 
   Args:
     trials: all of a search.
-    recipe: its bindings, of which the detector's width and image size decide what a pyramid costs.
+    recipe: of the search; the detector's width and image size decide what a pyramid costs.
   """
   ranks = {trial.number: rank for rank, trial in enumerate(best_trials(trials), start=1)}
   measured = costs_detector(trials)
-  width = recipe.get("Detector.num_filters")
-  image_size = recipe.get("Detector.image_size")
-  separable = bool(recipe.get("Detector.separable_convolutions"))
+  detector = recipe.experiment.detector
+  width, separable = detector.num_filters, detector.separable_convolutions
   rows = []
   with progress_bar(len(trials), "read", "trial") as bar:
     for trial in trials:
@@ -72,9 +72,11 @@ def trial_rows(trials: Sequence[Trial], recipe: Mapping[str, object]) -> list[Tr
       multiply_adds = parameters = None
       if measured:
         multiply_adds = _multiply_adds(trial)
-      elif spec and width and image_size:
-        multiply_adds = architecture.pyramid_multiply_adds(spec, width, image_size, separable)
-      if spec and width:
+      elif spec:
+        multiply_adds = architecture.pyramid_multiply_adds(
+          spec, width, detector.image_size, separable
+        )
+      if spec:
         parameters = architecture.pyramid_parameters(spec, width, separable)
       rows.append(TrialRow(trial, ranks.get(trial.number), spec, multiply_adds, parameters))
       bar.update()

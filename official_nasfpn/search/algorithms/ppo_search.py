@@ -1,0 +1,192 @@
+"""Proximal policy optimization of the controller (Schulman et al. 2017), as NAS-FPN uses it.
+
+An architecture is an episode and each of its decisions an action; the reward of the architecture
+is the return of all of them.
+
+Rewards may arrive many updates after the policy that sampled them, and the best architectures are
+learnt from again (`PPO.replay_best`). For both, the policy that has sampled is not the one from
+which a step is limited. The decoupled objective (Hilton, Cobbe & Schulman 2021, "Batch size-
+invariance for policy optimization") measures the clipped ratio from the policy at the time of
+learning, and weighs each choice by how much likelier that policy makes it than the one that sampled
+it. The weight is truncated, as in V-trace (Espeholt et al. 2018), which bounds its variance.
+"""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal
+from official_nasfpn.search.algorithms.controller import Controller
+from official_nasfpn.search.algorithms.ppo import PPO
+
+
+class PPOSearch:
+  """Samples architectures from a controller and moves it towards those with good rewards."""
+
+  def __init__(self, space: SearchSpace, config: PPO, seed: int):
+    self._config = config
+    self._seed = seed
+    self.controller = Controller(space, config.hidden_units, config.cell, seed)
+    self._variables = self.controller.trainable_variables
+    self._optimizer = tf_keras.optimizers.Adam(config.learning_rate)
+    self._optimizer.build(self._variables)
+    # The moving averages of rewards and of their squared distances from it; NaN until there is one.
+    self._baseline = float("nan")
+    self._variance = float("nan")
+    self._best: list[Outcome] = []
+    # One trace for every batch size: the last batch of a search may be smaller.
+    num_decisions = len(space.decisions)
+    batch = [None, num_decisions]
+    self._step = tf.function(
+      self._gradient_step,
+      input_signature=[
+        tf.TensorSpec(batch, tf.int64),
+        tf.TensorSpec([*batch, None], tf.bool),
+        tf.TensorSpec(batch, tf.float32),
+        tf.TensorSpec(batch, tf.float32),
+      ],
+    )
+    self._score = tf.function(
+      self.controller.log_probs_and_entropy, input_signature=self._step.input_signature[:2]
+    )
+
+  def propose(self, update: int, count: int) -> list[Proposal]:
+    rng = np.random.default_rng([self._seed, update])
+    with tf.device("CPU"):
+      choices, log_probs = self.controller.sample(rng, count)
+    return [
+      Proposal(tuple(c), tuple(p))
+      for c, p in zip(choices.tolist(), log_probs.tolist(), strict=True)
+    ]
+
+  def learn(self, update: int, outcomes: Sequence[Outcome]) -> Mapping[str, float]:
+    """Takes `epochs_per_update` gradient steps on one batch.
+
+    Returns:
+      `baseline` before the batch (at first the batch's mean); then of the last step: `loss`,
+      `entropy` (mean over decisions, nats), `approx_kl` (of the new policy from the one before,
+      mean over decisions) and `clipped_share` (of decisions whose ratio is outside the clip range).
+    """
+    del update
+    if not outcomes:
+      return {}
+    batch = [*outcomes, *self._best]
+    baseline, scale = self._take_in([outcome.reward for outcome in outcomes])
+    self._remember(outcomes)
+    choices = np.array([outcome.proposal.choices for outcome in batch])
+    masks = self.controller.masks(choices)
+    sampled = np.array([outcome.proposal.log_probs for outcome in batch], np.float32)
+    advantages = np.array([(outcome.reward - baseline) / scale for outcome in batch], np.float32)
+    with tf.device("CPU"):
+      proximal, weights = self._proximal(choices, masks, sampled)
+      weighted = weights * advantages[:, np.newaxis]
+      for _ in range(self._config.epochs_per_update):
+        measured = self._step(choices, masks, proximal, weighted)
+    return {"baseline": baseline, **{k: float(v) for k, v in measured.items()}}
+
+  def state(self) -> bytes:
+    """Returns weights, optimizer slots, averages and the best as an `.npz` archive."""
+    buffer = io.BytesIO()
+    arrays = {f"variable_{i}": v.numpy() for i, v in enumerate(self._all_variables())}
+    np.savez(
+      buffer,
+      baseline=np.float64(self._baseline),
+      variance=np.float64(self._variance),
+      best_choices=np.array([outcome.proposal.choices for outcome in self._best], np.int64),
+      best_log_probs=np.array([outcome.proposal.log_probs for outcome in self._best], np.float64),
+      best_rewards=np.array([outcome.reward for outcome in self._best], np.float64),
+      **arrays,
+    )
+    return buffer.getvalue()
+
+  def restore(self, state: bytes) -> None:
+    with np.load(io.BytesIO(state), allow_pickle=False) as arrays:
+      for index, variable in enumerate(self._all_variables()):
+        variable.assign(arrays[f"variable_{index}"])
+      self._baseline = float(arrays["baseline"])
+      self._variance = float(arrays["variance"])
+      best = [arrays[f"best_{name}"].tolist() for name in ("choices", "log_probs", "rewards")]
+    self._best = [
+      Outcome(Proposal(tuple(choices), tuple(log_probs)), reward)
+      for choices, log_probs, reward in zip(*best, strict=True)
+    ]
+
+  def _take_in(self, rewards: Sequence[float]) -> tuple[float, float]:
+    """Moves the averages on by a batch.
+
+    Returns:
+      The baseline before the batch, and what advantages are divided by.
+    """
+    if math.isnan(self._baseline):
+      # An average that began at 0 would call every early reward good.
+      self._baseline = float(np.mean(rewards))
+      self._variance = float(np.var(rewards))
+    baseline = self._baseline
+    # NASNet A.2: an exponential moving average over the rewards of previous architectures.
+    decay = self._config.baseline_decay
+    for reward in rewards:
+      self._baseline = decay * self._baseline + (1 - decay) * reward
+      self._variance = decay * self._variance + (1 - decay) * (reward - baseline) ** 2
+    # The batch is part of its own scale, so that no advantage can be huge.
+    scale = math.sqrt(self._variance) if self._config.scale_advantages else 1.0
+    return baseline, scale or 1.0
+
+  def _remember(self, outcomes: Sequence[Outcome]) -> None:
+    """Keeps the best different outcomes so far; the earlier of equally good ones."""
+    by_choices = {outcome.proposal.choices: outcome for outcome in (*self._best, *outcomes)}
+    ranked = sorted(by_choices.values(), key=lambda outcome: -outcome.reward)
+    self._best = ranked[: self._config.replay_best]
+
+  def _proximal(
+    self, choices: np.ndarray, masks: np.ndarray, sampled: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the log-probabilities from which the step is limited, and importance weights.
+
+    Args:
+      choices: int64 [B, T].
+      masks: bool [B, T, V].
+      sampled: log-probabilities when the choices were made, float32 [B, T].
+    """
+    if self._config.objective == "clipped":
+      return sampled, np.ones_like(sampled)
+    now = self._score(choices, masks)[0].numpy()
+    return now, np.minimum(np.exp(now - sampled), self._config.max_importance_weight)
+
+  def _all_variables(self) -> list[tf.Variable]:
+    return [*self._variables, *self._optimizer.variables]
+
+  def _gradient_step(
+    self, choices: tf.Tensor, masks: tf.Tensor, proximal: tf.Tensor, advantages: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """Takes one step of Adam on the clipped surrogate objective (equation 7) and the entropy.
+
+    Args:
+      choices: int64 [B, T].
+      masks: bool [B, T, V].
+      proximal: log-probabilities from which the ratio is measured, float32 [B, T].
+      advantages: of each choice, float32 [B, T].
+    """
+    clip_ratio = self._config.clip_ratio
+    with tf.GradientTape() as tape:
+      log_probs, entropies = self.controller.log_probs_and_entropy(choices, masks)
+      log_ratio = log_probs - proximal
+      ratio = tf.exp(log_ratio)
+      clipped = tf.clip_by_value(ratio, 1 - clip_ratio, 1 + clip_ratio)
+      surrogate = tf.reduce_mean(tf.minimum(ratio * advantages, clipped * advantages))
+      entropy = tf.reduce_mean(entropies)
+      loss = -surrogate - self._config.entropy_weight * entropy
+    self._optimizer.apply_gradients(
+      zip(tape.gradient(loss, self._variables), self._variables, strict=True)
+    )
+    return {
+      "loss": loss,
+      "entropy": entropy,
+      # The low-variance estimator k3 of http://joschu.net/blog/kl-approx.html
+      "approx_kl": tf.reduce_mean((ratio - 1) - log_ratio),
+      "clipped_share": tf.reduce_mean(tf.cast(tf.abs(ratio - 1) > clip_ratio, tf.float32)),
+    }

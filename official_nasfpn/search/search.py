@@ -1,0 +1,226 @@
+"""A search as one object: run it, ask what it has found, at any time and as often as you like."""
+
+import dataclasses
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from official_nasfpn import architecture
+from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.errors import UserError
+from official_nasfpn.search import storage
+from official_nasfpn.search.algorithms.random_search import RandomSearch
+from official_nasfpn.search.loop import begun_store, run_search
+from official_nasfpn.search.planning import SearchPlan, plan_of
+from official_nasfpn.search.proxy import proxy_task
+from official_nasfpn.search.recipe import SearchRecipe, read_recipe
+from official_nasfpn.search.report.events import EventLog
+from official_nasfpn.search.report.found import best_trials, read_trials
+from official_nasfpn.search.report.html.page import write_report
+from official_nasfpn.search.report.results import results_table, write_results
+from official_nasfpn.search.store.address import parse_server, without_password
+from official_nasfpn.search.store.trial_store import Trial, TrialStore
+from official_nasfpn.search.workers.launchers import (
+  LauncherConfig,
+  launcher_maker,
+  worker_flags,
+)
+from official_nasfpn.search.workers.local_launcher import LocalLauncher
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundPyramid:
+  """A pyramid that a search has found.
+
+  Attributes:
+    architecture: the pyramid, for `Detector.architecture`.
+    reward: of its trial.
+    trial: its number.
+  """
+
+  architecture: PyramidSpec
+  reward: float
+  trial: int
+
+
+class Search:
+  """A search for a feature pyramid, kept in a directory.
+
+  The directory holds everything: a search that was interrupted goes on where it was, and what it
+  has found can be read at any time, by any process.
+  """
+
+  def __init__(
+    self,
+    search_dir: str | Path,
+    recipe: SearchRecipe | None = None,
+    store: str | None = None,
+  ):
+    """Names a search; nothing is read or written yet.
+
+    Args:
+      search_dir: the directory of the search; `run` creates it.
+      recipe: what to search, from `read_recipe`. Default: that of the search which is there.
+      store: the database of the trials, `postgresql://user@host/name`, where workers on other
+        machines are to evaluate them; the password is in the variable PGPASSWORD. Default: a file
+        in the directory, or the database that the directory names.
+    """
+    self.search_dir = Path(search_dir)
+    self._recipe = recipe
+    self._store = store
+
+  @property
+  def recipe(self) -> SearchRecipe:
+    """The recipe of the search.
+
+    Raises:
+      UserError: none was given, and there is no search in the directory.
+    """
+    return self._recipe or read_recipe([storage.stored_recipe(self.search_dir)])
+
+  def run(self, workers: LauncherConfig | int = 1) -> list[Trial]:
+    """Runs the search to its end, from wherever it was left, with a progress bar.
+
+    It may be interrupted at any moment; running it again goes on.
+
+    Args:
+      workers: how many processes of this machine evaluate trials; or which launcher keeps workers
+        running, and how.
+
+    Returns:
+      All trials, by number.
+
+    Raises:
+      UserError: the recipe or the data is wrong, the directory holds another search, another
+        process is running this one, workers cannot start, or no trial gave a reward.
+    """
+    recipe = proxy_task.resolved(self.recipe)
+    recipe.search.algorithm.check()
+    config = LauncherConfig(num_workers=workers) if isinstance(workers, int) else workers
+    url = without_password(parse_server(self._store)) if self._store else None
+    found_by = worker_flags(config.launcher, self.search_dir, self._store)
+    make_launcher = launcher_maker(config, self.search_dir, found_by)
+    with storage.exclusive(self.search_dir):
+      storage.settle_recipe(recipe, self.search_dir)
+      storage.settle_store(self.search_dir, url)
+      events = EventLog(self.search_dir / "events")
+
+      def write_events(store: TrialStore) -> None:
+        with storage.search_disk_errors(self.search_dir):
+          events.write(store.trials(), store.metrics())
+
+      with begun_store(self.search_dir, recipe, self._store) as store:
+        run_search(
+          recipe.search,
+          recipe.space,
+          self.search_dir,
+          store,
+          make_launcher,
+          on_update=lambda update, metrics: write_events(store),
+        )
+        # A process that was killed may have learnt the last update without leaving its point.
+        write_events(store)
+        trials = store.trials()
+      write_results(trials, self.search_dir)
+    return trials
+
+  def trials(self) -> list[Trial]:
+    """Returns all trials so far, by number; `pandas.DataFrame(search.trials())` is their table.
+
+    Raises:
+      UserError: there is no search, or one of another version of this program.
+    """
+    return read_trials(self.search_dir, self._store)
+
+  def best(self, rank: int = 1) -> FoundPyramid:
+    """Returns the pyramid with the greatest reward so far.
+
+    Args:
+      rank: 2 for the second best, and so on.
+
+    Raises:
+      UserError: there is no search, or fewer trials have a reward.
+    """
+    ranking = best_trials(self.trials())
+    if not 1 <= rank <= len(ranking):
+      raise UserError(
+        f"{self.search_dir}: there is no rank {rank}; {len(ranking)} trials have a reward."
+      )
+    trial = ranking[rank - 1]
+    # Parsed as data: a text in a shared place is never executed.
+    spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
+    return FoundPyramid(spec, trial.reward, trial.number)
+
+  def table(self, num_rows: int = 3) -> str:
+    """Returns what was found so far as text, the best architectures first."""
+    return results_table(self.trials(), self.search_dir, num_rows)
+
+  def write_report(self, output: str | Path | None = None) -> Path:
+    """Writes the search as one HTML file, and returns its path.
+
+    Args:
+      output: the file. Default: `report.html` in the directory.
+
+    Raises:
+      UserError: there is no search, or the file cannot be written.
+    """
+    path = Path(output) if output else self.search_dir / "report.html"
+    write_report(self.search_dir, path, now=time.time(), store=self._store)
+    return path
+
+
+def dry_run(recipe: SearchRecipe) -> str:
+  """Returns how many trials a search would have, and what one would do and cost; trains nothing.
+
+  Raises:
+    UserError: the recipe or its data is wrong.
+  """
+  recipe = proxy_task.resolved(recipe)
+  spec = recipe.space.sample(random.Random(recipe.search.seed))
+  return (
+    f"{recipe.search.num_trials:,} trials of {recipe.space.size_unordered:.2e} architectures, each "
+    f"like this:\n{proxy_task.plan_of_a_trial(recipe, spec)}"
+  )
+
+
+def measured_plan(recipe: SearchRecipe, num_workers: int = 1, num_measuring: int = 1) -> SearchPlan:
+  """Trains two architectures on each worker, and returns what the whole search will cost.
+
+  Args:
+    recipe: of the search.
+    num_workers: of the search.
+    num_measuring: workers of this machine that measure at the same time.
+
+  Raises:
+    UserError: the recipe or its data is wrong, or no trial gave a reward.
+  """
+  recipe = proxy_task.resolved(recipe)
+  measured = dataclasses.replace(
+    recipe,
+    search=dataclasses.replace(
+      recipe.search,
+      algorithm=RandomSearch(),
+      num_trials=2 * num_measuring,
+      trials_per_update=2 * num_measuring,
+      trials_in_flight=0,
+      trials_per_worker=0,
+      early_stopping_quantile=0.0,
+    ),
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    search_dir = Path(folder) / "plan"
+    worker = (sys.executable, "-m", "official_nasfpn.worker", f"--search_dir={search_dir}")
+    with storage.exclusive(search_dir):
+      storage.settle_recipe(measured, search_dir)
+      with begun_store(search_dir, measured) as store:
+        run_search(
+          measured.search,
+          measured.space,
+          search_dir,
+          store,
+          lambda store: LocalLauncher(store, search_dir, worker, num_measuring),
+        )
+        trials = store.trials()
+  return plan_of(trials, recipe.search, num_workers)

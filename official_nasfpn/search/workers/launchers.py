@@ -1,0 +1,168 @@
+"""The table of launchers: what keeps the workers of a search running."""
+
+import dataclasses
+import functools
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from official_nasfpn.errors import UserError, nearest_name
+from official_nasfpn.search import storage
+from official_nasfpn.search.store.address import parse_server, without_password
+from official_nasfpn.search.store.trial_store import TrialStore
+from official_nasfpn.search.workers.launcher import Launcher
+from official_nasfpn.search.workers.local_launcher import LocalLauncher
+from official_nasfpn.search.workers.no_launcher import NoLauncher
+from official_nasfpn.search.workers.ray_launcher import (
+  RayLauncher,
+  WorkerResources,
+  require_ray,
+)
+
+MakeLauncher = Callable[[TrialStore], Launcher]
+
+
+@dataclasses.dataclass(frozen=True)
+class LauncherConfig:
+  """What keeps the workers of a search running, and how; None leaves the choice to the launcher.
+
+  Attributes:
+    launcher: one of `LAUNCHERS`: this machine; a Ray cluster; or nothing, when a batch system or a
+      person starts workers.
+    num_workers: at the same time. Default: one on this machine; on a cluster, as many as fit.
+    ray_address: of a Ray cluster, `HOST:PORT`.
+    worker_cpus: CPUs of the cluster that one worker takes.
+    worker_gpus: GPUs of the cluster that one worker takes, or the part of one.
+    worker_resources: any other resources that one worker takes, each as `NAME=AMOUNT`.
+  """
+
+  launcher: str = "local"
+  num_workers: int | None = None
+  ray_address: str | None = None
+  worker_cpus: float | None = None
+  worker_gpus: float | None = None
+  worker_resources: Sequence[str] = ()
+
+
+def launcher_maker(
+  config: LauncherConfig,
+  search_dir: Path,
+  worker_flags: Sequence[str],
+  program: Sequence[str] = ("-m", "official_nasfpn.worker"),
+) -> MakeLauncher:
+  """Returns what makes the launcher, given the trial store.
+
+  Args:
+    config: which launcher, and how.
+    search_dir: of the search.
+    worker_flags: of a worker that finds the search from wherever it runs.
+    program: arguments of Python, before those flags, that start a worker.
+
+  Raises:
+    UserError: there is no such launcher, its settings do not go together, or it needs what is not
+      installed.
+  """
+  if config.launcher not in LAUNCHERS:
+    nearest = nearest_name(config.launcher, LAUNCHERS)
+    raise UserError(f"There is no launcher {config.launcher!r}. Did you mean {nearest!r}?")
+  if config.launcher != "ray":
+    _refuse_settings_of_ray(config)
+  return LAUNCHERS[config.launcher](config, search_dir, [*program], [*worker_flags])
+
+
+def _local(
+  config: LauncherConfig, search_dir: Path, program: list[str], worker_flags: list[str]
+) -> MakeLauncher:
+  return functools.partial(
+    LocalLauncher,
+    search_dir=search_dir,
+    command=[sys.executable, *program, *worker_flags],
+    num_workers=1 if config.num_workers is None else config.num_workers,
+  )
+
+
+def _ray(
+  config: LauncherConfig, search_dir: Path, program: list[str], worker_flags: list[str]
+) -> MakeLauncher:
+  resources = WorkerResources(
+    cpus=1.0 if config.worker_cpus is None else config.worker_cpus,
+    gpus=config.worker_gpus or 0.0,
+    custom=dict(map(_parse_resource, config.worker_resources)),
+  )
+  require_ray()
+  return functools.partial(
+    RayLauncher,
+    search_dir=search_dir,
+    arguments=[*program, *worker_flags],
+    address=config.ray_address,
+    num_workers=config.num_workers,
+    resources=resources,
+  )
+
+
+def _none(
+  config: LauncherConfig, search_dir: Path, program: list[str], worker_flags: list[str]
+) -> MakeLauncher:
+  del search_dir, program
+  if config.num_workers is not None:
+    raise UserError("--num_workers: --launcher=none starts no workers.")
+  return functools.partial(NoLauncher, command=shlex.join(["nasfpn", "worker", *worker_flags]))
+
+
+# Each takes the configuration, the search directory, the arguments of Python that start a worker
+# here, and the flags of a worker anywhere.
+LAUNCHERS: dict[str, Callable[[LauncherConfig, Path, list[str], list[str]], MakeLauncher]] = {
+  "local": _local,
+  "ray": _ray,
+  "none": _none,
+}
+
+
+def worker_flags(launcher: str, search_dir: Path, store: str | None) -> list[str]:
+  """Returns the flags by which a worker finds the trials; no password is ever among them.
+
+  Args:
+    launcher: one of `LAUNCHERS`.
+    search_dir: of the search.
+    store: the database that a person has given; None for what the directory says.
+
+  Raises:
+    UserError: one of the two names no database.
+  """
+  directory = f"--search_dir={search_dir.resolve()}"
+  if store is not None:
+    # Elsewhere there may be no search directory.
+    elsewhere = [] if launcher != "local" else [directory]
+    return [*elsewhere, f"--store={_shown(parse_server(store))}"]
+  place = storage.new_store_place(search_dir)
+  if launcher == "ray" and not isinstance(place, Path):
+    # Not named by a person: `RayLauncher` passes no password on.
+    return [f"--store={_shown(place)}"]
+  return [directory]
+
+
+def _shown(url: sa.URL) -> str:
+  return without_password(url.set(drivername="postgresql"))
+
+
+def _refuse_settings_of_ray(config: LauncherConfig) -> None:
+  for name in ("ray_address", "worker_cpus", "worker_gpus", "worker_resources"):
+    if getattr(config, name) not in (None, ()):
+      flag = name.removesuffix("s") if name == "worker_resources" else name
+      raise UserError(f"--{flag} needs --launcher=ray.")
+
+
+def _parse_resource(text: str) -> tuple[str, float]:
+  name, _, amount = text.partition("=")
+  try:
+    parsed = float(amount)
+  except ValueError:
+    parsed = 0.0
+  if not name or not 0 < parsed < float("inf"):
+    raise UserError(f"--worker_resource={text}: write NAME=AMOUNT, such as TPU=1.")
+  if name in ("CPU", "GPU"):
+    raise UserError(f"--worker_resource={text}: write --worker_{name.lower()}s={amount}.")
+  return name, parsed
