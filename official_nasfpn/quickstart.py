@@ -31,7 +31,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "runs/quickstart", "Where everything is written.")
 flags.DEFINE_string("annotations", None, "COCO JSON of your own images; default: drawn shapes.")
 flags.DEFINE_string("images", None, "Folder with the images of --annotations.")
-flags.DEFINE_integer("seed", 0, "Of the data's split, the search and the training.")
+flags.DEFINE_integer("seed", 0, "Seed of the data's split, the search and the training.")
 flags.DEFINE_multi_string(
   "gin_param", [], "Binding for the search and the training, such as `Training.epochs = 20`."
 )

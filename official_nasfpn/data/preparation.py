@@ -74,7 +74,7 @@ class _Settings:
 
 @dataclass(frozen=True)
 class _SourcePart:
-  """The images of one part and where they lie."""
+  """The images of one part and their folder."""
 
   images: Sequence[AnnotatedImage]
   images_dir: Path
@@ -109,9 +109,9 @@ def prepare_dataset(
     validation_fraction: share of the images for validation, without `val_annotations`.
     holdout_fraction: share of the training images that a search measures rewards on (paper:
       0.0625).
-    seed: of the split, and of drawn shapes.
+    seed: seeds the split, and the drawing of shapes.
     num_shards: TFRecord files per part; default: by size.
-    num_threads: images worked on at the same time; default: one per processor.
+    num_threads: images processed at the same time; default: one per processor.
 
   Raises:
     UserError: an argument is missing or out of range, the input cannot be used, `output_dir` holds
@@ -145,7 +145,7 @@ def _coco_source(
   val_annotations: str | Path | None,
   val_images: str | Path | None,
 ) -> _Source:
-  """Refuses at a glance what cannot be COCO JSON and images."""
+  """Refuses what is clearly not COCO JSON or a folder of images, without reading it all."""
   if not annotations or not images:
     raise UserError("Give --annotations and --images, or --synthetic for the embedded dataset.")
   if val_images and not val_annotations:
@@ -238,7 +238,7 @@ def _describe(source: _Source, datasets: Sequence[CocoDataset]) -> dict[str, Any
 
 
 def _image_path(images_dir: Path, image: AnnotatedImage) -> Path | None:
-  """Returns the image's file; some JSONs name folders that are left out on disk."""
+  """Returns the image's file; some JSONs name folders that do not exist on disk."""
   for path in (images_dir / image.file_name, images_dir / Path(image.file_name).name):
     if path.is_file():
       return path
@@ -286,7 +286,7 @@ def _split(
 
 
 def _shuffled(images: Sequence[AnnotatedImage], seed: int) -> list[AnnotatedImage]:
-  # By a hash of the id, so that an image's place does not depend on the other images.
+  # By a hash of the id, so that an image's position does not depend on the other images.
   return sorted(images, key=lambda image: hashlib.sha256(f"{seed}/{image.id}".encode()).digest())
 
 

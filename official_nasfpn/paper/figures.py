@@ -18,7 +18,7 @@ from official_nasfpn.paper.published import FIGURE_8, FIGURE_9A, FIGURE_9B, Publ
 _POINT = {"marker": "o", "markersize": 12, "markerfacecolor": "white"}
 _PUBLISHED = {**_POINT, "linestyle": "--", "linewidth": 1.2}
 _OURS = {**_POINT, "linestyle": "-", "linewidth": 1.5, "capsize": 4}
-# Our points may lie anywhere in the axes.
+# Below the axes: our points may lie anywhere in them.
 _BELOW = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
 # The axis of AP spans so many per cent at least: less is next to nothing.
 _MIN_SPAN = 10.0
@@ -28,8 +28,8 @@ def draw_capacity(models: Sequence[MeasuredModel], path: Path) -> None:
   """Draws AP over multiply-adds for repeats, backbones and widths (Figure 8).
 
   Args:
-    models: ours.
-    path: of the image; its ending says which format.
+    models: our models.
+    path: the image file to write; its suffix selects the format.
   """
   capacity_figure(models).savefig(path, dpi=120)
 
@@ -52,8 +52,8 @@ def draw_accuracy(models: Sequence[MeasuredModel], path: Path) -> None:
   """Draws AP over latency, multiply-adds and parameters (Figure 9).
 
   Args:
-    models: ours; the panel of latency has those that have one.
-    path: of the image; its ending says which format.
+    models: our models; the latency panel shows those with a latency.
+    path: the image file to write; its suffix selects the format.
   """
   accuracy_figure(models).savefig(path, dpi=100)
 
@@ -87,11 +87,11 @@ def accuracy_figure(models: Sequence[MeasuredModel]) -> Figure:
 
 
 def draw_exits(models: Sequence[MeasuredModel], path: Path) -> None:
-  """Draws AP over latency, one point for each exit (section 3.2); nothing is published of it.
+  """Draws AP over latency, one point for each exit (section 3.2). The paper publishes no numbers.
 
   Args:
-    models: ours, with latencies; those with one exit are single points.
-    path: of the image; its ending says which format.
+    models: our models, with latencies; those with one exit are single points.
+    path: the image file to write; its suffix selects the format.
   """
   exits_figure(models).savefig(path, dpi=120)
 
@@ -127,8 +127,8 @@ def draw_search(architectures: Sequence[tuple[str, PyramidSpec]], path: Path) ->
   """Draws the architectures that were the best so far in a search (Figure 7), and NAS-FPN.
 
   Args:
-    architectures: title and pyramid, in order.
-    path: of the image; its ending says which format.
+    architectures: a title and a pyramid for each, in order.
+    path: the image file to write; its suffix selects the format.
   """
   draw_pyramids(
     [*architectures, ("published: NAS-FPN, proxy AP 16.8 on COCO", CATALOG["nas_fpn"])], path
