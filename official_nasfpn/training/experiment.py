@@ -29,7 +29,7 @@ class Experiment:
   input: InputConfig
   training: TrainingConfig
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     architecture = self.detector.architecture
     if self.training.drop_block_rate and not pyramid_kind(architecture).drops_blocks:
       raise UserError(
