@@ -29,8 +29,8 @@ def _build_step(experiment, dataset):
 
   task = DetectionTask(experiment, dataset)
   model = task.build_model()
-  optimizer = build_optimizer(experiment.training, dataset.num_images(experiment.input.train_parts))
-  optimizer._create_all_weights(model.trainable_variables)
+  num_images = dataset.num_images(experiment.input.train_parts)
+  optimizer = build_optimizer(experiment.training, num_images, model.trainable_variables)
   metrics = task.build_metrics()
   batch = next(iter(task.build_inputs(training=True)))
   step = tf.function(lambda: task.train_step(batch, model, optimizer, metrics)["loss"])

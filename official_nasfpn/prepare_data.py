@@ -4,19 +4,13 @@ nasfpn prepare --annotations my.json --images images/ --output_dir data/mine
 nasfpn prepare --synthetic --output_dir data/shapes
 """
 
-import os
-from pathlib import Path
-
 from absl import flags
 
-from official_nasfpn.data.foreign_formats import (
-  refuse_foreign_annotations,
-  refuse_foreign_images,
-)
-from official_nasfpn.data.preparation import CocoSource, Settings, prepare_dataset
+from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.report import parts_table, report_table
 from official_nasfpn.data.shapes import ShapesConfig
-from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.errors import refuse_positional_arguments, run_program
 
 _ANNOTATIONS = flags.DEFINE_string("annotations", None, "COCO JSON of the (training) images.")
 _IMAGES = flags.DEFINE_string("images", None, "Folder of the images in --annotations.")
@@ -50,48 +44,26 @@ _NUM_THREADS = flags.DEFINE_integer(
 def main(argv: list[str]) -> None:
   """Prepares a dataset and prints what is in it and what was wrong with it."""
   refuse_positional_arguments(argv)
-  try:
-    settings = Settings(
-      validation_fraction=_VALIDATION_FRACTION.value,
-      holdout_fraction=_HOLDOUT_FRACTION.value,
-      seed=_SEED.value,
-      num_shards=_NUM_SHARDS.value,
-    )
-    source = _source()
-  except ValueError as error:
-    raise UserError(f"{error}.") from error
-  num_threads = _NUM_THREADS.value or os.cpu_count() or 1
-  info, is_new = prepare_dataset(source, _OUTPUT_DIR.value, settings, num_threads)
-  if not is_new:
-    print(f"{info.data_dir} is already prepared from the same input; nothing to do.")
-  print(report_table(info.report))
-  print(parts_table(info))
-  names = [category.name for category in info.label_map.categories]
-  print(f"\n{len(names)} classes: {', '.join(names)}")
-  print(f"Prepared: {info.data_dir}")
-
-
-def _source() -> CocoSource | ShapesConfig:
-  if _SYNTHETIC.value:
-    if _ANNOTATIONS.value or _IMAGES.value or _VAL_ANNOTATIONS.value or _VAL_IMAGES.value:
-      raise UserError("--synthetic draws its own images; give it no annotations or images.")
-    return ShapesConfig(_NUM_IMAGES.value, _IMAGE_SIZE.value)
-  if not _ANNOTATIONS.value or not _IMAGES.value:
-    raise UserError("Give --annotations and --images, or --synthetic for the embedded dataset.")
-  if _VAL_IMAGES.value and not _VAL_ANNOTATIONS.value:
-    raise UserError("--val_images needs --val_annotations.")
-  for flag in (_IMAGES, _VAL_IMAGES):
-    if flag.value:
-      refuse_foreign_images(flag.name, flag.value)
-  for flag in (_ANNOTATIONS, _VAL_ANNOTATIONS):
-    if flag.value:
-      refuse_foreign_annotations(flag.value)
-  return CocoSource(
-    Path(_ANNOTATIONS.value),
-    Path(_IMAGES.value),
-    Path(_VAL_ANNOTATIONS.value) if _VAL_ANNOTATIONS.value else None,
-    Path(_VAL_IMAGES.value) if _VAL_IMAGES.value else None,
+  shapes = ShapesConfig(_NUM_IMAGES.value, _IMAGE_SIZE.value) if _SYNTHETIC.value else None
+  prepared = prepare_dataset(
+    _OUTPUT_DIR.value,
+    _ANNOTATIONS.value,
+    _IMAGES.value,
+    val_annotations=_VAL_ANNOTATIONS.value,
+    val_images=_VAL_IMAGES.value,
+    shapes=shapes,
+    validation_fraction=_VALIDATION_FRACTION.value,
+    holdout_fraction=_HOLDOUT_FRACTION.value,
+    seed=_SEED.value,
+    num_shards=_NUM_SHARDS.value,
+    num_threads=_NUM_THREADS.value,
   )
+  if not prepared.is_new:
+    print(f"{prepared.folder} is already prepared from the same input; nothing to do.")
+  print(report_table(prepared.report))
+  print(parts_table(DatasetInfo.load(prepared.folder)))
+  print(f"\n{len(prepared.classes)} classes: {', '.join(prepared.classes)}")
+  print(f"Prepared: {prepared.folder}")
 
 
 if __name__ == "__main__":

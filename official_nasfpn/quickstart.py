@@ -17,6 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
+from official_nasfpn import folders
 from official_nasfpn.data.coco_json import read_coco_json
 from official_nasfpn.data.foreign_formats import refuse_foreign_annotations, refuse_foreign_images
 from official_nasfpn.data.report import Report
@@ -296,28 +297,20 @@ def _show(summary: dict, paths: Paths) -> None:
 
 @contextmanager
 def _claimed(output_dir: Path, request: Request):
-  """Makes `output_dir` this request's own while the block runs."""
-  stored_request = output_dir / "quickstart.json"
-  if output_dir.is_dir() and any(output_dir.iterdir()) and not stored_request.is_file():
-    raise UserError(
-      f"{output_dir} is not empty and was not made by the quickstart. Give --output_dir a new "
-      "folder."
-    )
-  output_dir.mkdir(parents=True, exist_ok=True)
+  """Claims `output_dir` for a request, and keeps others out of it while the block runs."""
+  text = json.dumps(asdict(request), indent=2) + "\n"
+  if not folders.claim(output_dir, "quickstart.json", text, "quickstart", "--output_dir"):
+    stored = _read_json(output_dir / "quickstart.json")
+    for name, value in asdict(request).items():
+      if stored.get(name) != value:
+        raise UserError(
+          f"{output_dir} belongs to a quickstart with --{name}={stored.get(name)}, not {value}. "
+          "Give --output_dir a new folder."
+        )
   lock = FileLock(output_dir / "quickstart.lock")
   if not lock.acquire():
     raise UserError(f"Another quickstart is at work in {output_dir}.")
   try:
-    if stored_request.is_file():
-      stored = _read_json(stored_request)
-      for name, value in asdict(request).items():
-        if stored.get(name) != value:
-          raise UserError(
-            f"{output_dir} belongs to a quickstart with --{name}={stored.get(name)}, not {value}. "
-            "Give --output_dir a new folder."
-          )
-    else:
-      write_text(stored_request, json.dumps(asdict(request), indent=2) + "\n")
     yield
   finally:
     lock.release()

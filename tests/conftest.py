@@ -103,9 +103,9 @@ def run_program():
 def shapes_data(tmp_path_factory):
   """Returns the folder of a prepared dataset of 48 drawn images, not to be written to."""
   # Imported here: tests of the programs' flags need no TensorFlow.
-  from official_nasfpn.data.preparation import Settings, prepare_dataset
+  from official_nasfpn.data.preparation import prepare_dataset
   from official_nasfpn.data.shapes import ShapesConfig
 
   directory = tmp_path_factory.mktemp("shapes") / "data"
-  prepare_dataset(ShapesConfig(num_images=48), directory, Settings(), num_threads=2)
+  prepare_dataset(directory, shapes=ShapesConfig(num_images=48), num_threads=2)
   return directory

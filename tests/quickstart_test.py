@@ -51,7 +51,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, run_program):
   (tmp_path / "thesis.tex").write_text("years of work")
   result = run_program("quickstart", f"--output_dir={tmp_path}")
   assert result.returncode == 1
-  assert "was not made by the quickstart" in result.stderr
+  assert f"{tmp_path} holds files, but no quickstart" in result.stderr
   assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 

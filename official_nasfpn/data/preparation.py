@@ -1,29 +1,21 @@
-"""From COCO JSON and images, or from drawn shapes, to a prepared data directory.
-
-The directory is written under another name beside its final one and renamed when it is whole, so
-that whatever interrupts the work, half a dataset is never taken for one.
-"""
+"""From COCO JSON and images, or from drawn shapes, to a prepared data directory, whole or none."""
 
 import dataclasses
-import fcntl
-import glob
 import hashlib
 import os
-import secrets
-import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from official_nasfpn import folders
 from official_nasfpn.data.coco_json import AnnotatedImage, CocoDataset, read_coco_json
 from official_nasfpn.data.dataset_info import DatasetInfo, Part, identity_of
+from official_nasfpn.data.foreign_formats import refuse_foreign_annotations, refuse_foreign_images
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
-from official_nasfpn.disk import disk_errors
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
 
@@ -34,15 +26,28 @@ _MIN_SHARDS = 8
 
 
 @dataclass(frozen=True)
-class CocoSource:
-  """A dataset as people have it.
+class PreparedDataset:
+  """What `prepare_dataset` made.
 
   Attributes:
-    annotations: COCO JSON of the training images, or of all.
-    images_dir: the folder that file names in it are relative to.
-    val_annotations: COCO JSON of the validation images; None: a part of the images is split off.
-    val_images_dir: their folder.
+    folder: the prepared data, as `Input.data_dir` takes it.
+    num_images: by part: "train", "holdout" and "val".
+    classes: their names, by class index.
+    report: what was dropped, clipped or otherwise mended, by problem:
+      {"count": int, "examples": [str, ...]}. `report.PROBLEMS` says what each name means.
+    is_new: False if the folder held this very dataset already.
   """
+
+  folder: Path
+  num_images: Mapping[str, int]
+  classes: tuple[str, ...]
+  report: Mapping[str, Any]
+  is_new: bool
+
+
+@dataclass(frozen=True)
+class _Source:
+  """COCO JSON of the training images and the folder of these images; the same for validation."""
 
   annotations: Path
   images_dir: Path
@@ -51,27 +56,20 @@ class CocoSource:
 
 
 @dataclass(frozen=True)
-class Settings:
-  """How a dataset is split and written.
+class _Settings:
+  """How a dataset is split and written, as `dataset.json` holds it."""
 
-  Attributes:
-    validation_fraction: share of the images for validation, where the source has no such part.
-    holdout_fraction: share of the training images for the rewards of a search (paper: 0.0625).
-    seed: of the split, and of drawn shapes.
-    num_shards: TFRecord files per part; None: by size.
-  """
-
-  validation_fraction: float = 0.2
-  holdout_fraction: float = 0.2
-  seed: int = 0
-  num_shards: int | None = None
+  validation_fraction: float
+  holdout_fraction: float
+  seed: int
+  num_shards: int | None
 
   def __post_init__(self) -> None:
     for name in ("validation_fraction", "holdout_fraction"):
       if not 0 <= getattr(self, name) < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
+        raise UserError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
     if self.num_shards is not None and self.num_shards < 1:
-      raise ValueError(f"num_shards must be at least 1, not {self.num_shards}")
+      raise UserError(f"num_shards must be at least 1, not {self.num_shards}.")
 
 
 @dataclass(frozen=True)
@@ -83,57 +81,122 @@ class _SourcePart:
 
 
 def prepare_dataset(
-  source: CocoSource | ShapesConfig,
   output_dir: str | Path,
-  settings: Settings,
-  num_threads: int,
-) -> tuple[DatasetInfo, bool]:
-  """Writes a data directory, unless it is there already.
+  annotations: str | Path | None = None,
+  images: str | Path | None = None,
+  *,
+  val_annotations: str | Path | None = None,
+  val_images: str | Path | None = None,
+  shapes: ShapesConfig | None = None,
+  validation_fraction: float = 0.2,
+  holdout_fraction: float = 0.2,
+  seed: int = 0,
+  num_shards: int | None = None,
+  num_threads: int | None = None,
+) -> PreparedDataset:
+  """Turns COCO JSON and images, or drawn shapes, into the TFRecords that training reads.
+
+  `output_dir` appears when all of it is written. A progress bar is shown on standard error.
 
   Args:
-    source: what to make it from.
-    output_dir: the directory to make.
-    settings: how to split and write it.
-    num_threads: images worked on at the same time.
-
-  Returns:
-    What the directory holds, and whether it was written just now.
+    output_dir: the folder to make. If it holds the same dataset already, nothing is done.
+    annotations: COCO JSON of the training images, or of all images.
+    images: the folder that the file names in `annotations` are relative to.
+    val_annotations: COCO JSON of the validation images; without it a share of the images is split
+      off.
+    val_images: the folder of the images in `val_annotations`; default: `images`.
+    shapes: draws the embedded dataset instead of reading annotations and images.
+    validation_fraction: share of the images for validation, without `val_annotations`.
+    holdout_fraction: share of the training images that a search measures rewards on (paper:
+      0.0625).
+    seed: of the split, and of drawn shapes.
+    num_shards: TFRecord files per part; default: by size.
+    num_threads: images worked on at the same time; default: one per processor.
 
   Raises:
-    UserError: the input is wrong, the directory holds something else, or the disk is full.
+    UserError: an argument is missing or out of range, the input cannot be used, `output_dir` holds
+      something else, or it cannot be written. Messages name arguments as the options of
+      `nasfpn prepare`.
   """
+  settings = _Settings(validation_fraction, holdout_fraction, seed, num_shards)
+  num_threads = num_threads or os.cpu_count() or 1
+  if num_threads < 1:
+    raise UserError(f"num_threads must be at least 1, not {num_threads}.")
+  source = shapes
+  if shapes is None:
+    source = _coco_source(annotations, images, val_annotations, val_images)
+  elif annotations or images or val_annotations or val_images:
+    raise UserError("--synthetic draws its own images; give it no annotations or images.")
   output_dir = Path(os.path.abspath(output_dir))
+  is_new = _prepare(source, output_dir, settings, num_threads)
+  info = DatasetInfo.load(output_dir)
+  return PreparedDataset(
+    output_dir,
+    {name: part.num_images for name, part in info.parts.items()},
+    tuple(category.name for category in info.label_map.categories),
+    info.report,
+    is_new,
+  )
+
+
+def _coco_source(
+  annotations: str | Path | None,
+  images: str | Path | None,
+  val_annotations: str | Path | None,
+  val_images: str | Path | None,
+) -> _Source:
+  """Refuses at a glance what cannot be COCO JSON and images."""
+  if not annotations or not images:
+    raise UserError("Give --annotations and --images, or --synthetic for the embedded dataset.")
+  if val_images and not val_annotations:
+    raise UserError("--val_images needs --val_annotations.")
+  refuse_foreign_images("images", images)
+  if val_images:
+    refuse_foreign_images("val_images", val_images)
+  refuse_foreign_annotations(annotations)
+  if val_annotations:
+    refuse_foreign_annotations(val_annotations)
+  return _Source(
+    Path(annotations),
+    Path(images),
+    Path(val_annotations) if val_annotations else None,
+    Path(val_images) if val_images else None,
+  )
+
+
+def _prepare(
+  source: _Source | ShapesConfig, output_dir: Path, settings: _Settings, num_threads: int
+) -> bool:
+  """Writes the data directory; returns False if it is there already."""
   report = Report()
-  if isinstance(source, CocoSource):
+  if isinstance(source, _Source):
     datasets = _read_source(source, report)
     description = _describe(source, datasets)
   else:
     description = {"shapes": dataclasses.asdict(source)}
 
   if _is_done(output_dir, description, settings):
-    return DatasetInfo.load(output_dir), False
-  with (
-    disk_errors(
-      output_dir,
-      "What was written is removed again. Make room or choose another --output_dir.",
-    ),
-    _new_directory(output_dir) as directory,
-  ):
-    if isinstance(source, ShapesConfig):
-      write_shapes_dataset(directory, source, settings.seed)
-      source = CocoSource(directory / "annotations.json", directory / "images")
-      datasets = _read_source(source, report)
-    parts = _split(source, datasets, settings)
-    label_map = datasets[0].label_map
-    written = _write_parts(parts, label_map, directory, settings, num_threads, report)
-    DatasetInfo(
-      directory, label_map, description, dataclasses.asdict(settings), written, report.to_json()
-    ).save()
-    _rename(directory, output_dir, description, settings)
-  return DatasetInfo.load(output_dir), True
+    return False
+  try:
+    with folders.whole_folder(output_dir, "--output_dir") as directory:
+      if isinstance(source, ShapesConfig):
+        write_shapes_dataset(directory, source, settings.seed)
+        source = _Source(directory / "annotations.json", directory / "images")
+        datasets = _read_source(source, report)
+      parts = _split(source, datasets, settings)
+      label_map = datasets[0].label_map
+      written = _write_parts(parts, label_map, directory, settings, num_threads, report)
+      DatasetInfo(
+        directory, label_map, description, dataclasses.asdict(settings), written, report.to_json()
+      ).save()
+  except UserError:
+    # Another process may have prepared the same dataset meanwhile.
+    if not _is_done(output_dir, description, settings):
+      raise
+  return True
 
 
-def _read_source(source: CocoSource, report: Report) -> list[CocoDataset]:
+def _read_source(source: _Source, report: Report) -> list[CocoDataset]:
   """Returns the training dataset and, where the source has one, the validation dataset."""
   datasets = [read_coco_json(source.annotations, report)]
   if source.val_annotations is not None:
@@ -148,12 +211,12 @@ def _read_source(source: CocoSource, report: Report) -> list[CocoDataset]:
   return datasets
 
 
-def _images_dirs(source: CocoSource) -> list[Path]:
+def _images_dirs(source: _Source) -> list[Path]:
   dirs = [source.images_dir, source.val_images_dir or source.images_dir]
   return dirs if source.val_annotations is not None else dirs[:1]
 
 
-def _describe(source: CocoSource, datasets: Sequence[CocoDataset]) -> dict[str, Any]:
+def _describe(source: _Source, datasets: Sequence[CocoDataset]) -> dict[str, Any]:
   """Returns what tells one source from another; images by name and length, to be quick."""
   description = {}
   files = [source.annotations, source.val_annotations]
@@ -182,21 +245,14 @@ def _image_path(images_dir: Path, image: AnnotatedImage) -> Path | None:
   return None
 
 
-def _is_done(output_dir: Path, description: Mapping[str, Any], settings: Settings) -> bool:
+def _is_done(output_dir: Path, description: Mapping[str, Any], settings: _Settings) -> bool:
   """Returns whether the directory holds exactly this dataset already.
 
   Raises:
     UserError: it holds something else, which is never overwritten.
   """
-  if not output_dir.exists():
+  if not folders.is_claimed(output_dir, "dataset.json", "prepared dataset", "--output_dir"):
     return False
-  advice = "Choose another --output_dir, or delete this one."
-  if not output_dir.is_dir():
-    raise UserError(f"{output_dir} is a file. {advice}")
-  if not any(output_dir.iterdir()):
-    return False
-  if not (output_dir / "dataset.json").exists():
-    raise UserError(f"{output_dir} holds files, but no prepared dataset. {advice}")
   info = DatasetInfo.load(output_dir)
   wanted = identity_of(description, dataclasses.asdict(settings))
   present = info.identity
@@ -204,13 +260,14 @@ def _is_done(output_dir: Path, description: Mapping[str, Any], settings: Setting
   if differences:
     raise UserError(
       f"{output_dir} holds a dataset prepared from other input: "
-      f"{', '.join(differences)} differ{'s' if len(differences) == 1 else ''}. {advice}"
+      f"{', '.join(differences)} differ{'s' if len(differences) == 1 else ''}. Choose another "
+      "--output_dir, or delete this one."
     )
   return True
 
 
 def _split(
-  source: CocoSource, datasets: Sequence[CocoDataset], settings: Settings
+  source: _Source, datasets: Sequence[CocoDataset], settings: _Settings
 ) -> dict[str, _SourcePart]:
   images = _shuffled(datasets[0].images, settings.seed)
   dirs = _images_dirs(source)
@@ -242,7 +299,7 @@ def _write_parts(
   parts: Mapping[str, _SourcePart],
   label_map: LabelMap,
   directory: Path,
-  settings: Settings,
+  settings: _Settings,
   num_threads: int,
   report: Report,
 ) -> dict[str, Part]:
@@ -291,52 +348,3 @@ def _write_parts(
 def _default_num_shards(paths: Sequence[Path]) -> int:
   by_size = -(-sum(path.stat().st_size for path in paths) // _SHARD_BYTES)
   return max(by_size, min(_MIN_SHARDS, len(paths)))
-
-
-@contextmanager
-def _new_directory(output_dir: Path) -> Iterator[Path]:
-  """Makes a directory beside `output_dir` and removes it at the end unless it was renamed.
-
-  Directories that killed runs have left behind are removed too: those that nobody holds a lock on.
-  """
-  parent, prefix = output_dir.parent, f".{output_dir.name}.partial-"
-  parent.mkdir(parents=True, exist_ok=True)
-  with ExitStack() as stack:
-    with _lock(parent, wait=True):
-      for abandoned in parent.glob(glob.escape(prefix) + "*"):
-        with _lock(abandoned, wait=False) as locked:
-          if locked:
-            shutil.rmtree(abandoned, ignore_errors=True)
-      directory = parent / f"{prefix}{secrets.token_hex(4)}"
-      directory.mkdir()
-      stack.enter_context(_lock(directory, wait=False))
-    try:
-      yield directory
-    finally:
-      shutil.rmtree(directory, ignore_errors=True)
-
-
-@contextmanager
-def _lock(directory: Path, wait: bool) -> Iterator[bool]:
-  """Holds a lock on a directory; yields False if another process has it or locks do not work."""
-  descriptor = os.open(directory, os.O_RDONLY)
-  try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    locked = True
-  except OSError:
-    locked = False
-  try:
-    yield locked
-  finally:
-    os.close(descriptor)
-
-
-def _rename(
-  directory: Path, output_dir: Path, description: Mapping[str, Any], settings: Settings
-) -> None:
-  try:
-    directory.rename(output_dir)
-  except OSError:
-    # Another process may have prepared the same dataset meanwhile; anything else is an error.
-    if not _is_done(output_dir, description, settings):
-      raise

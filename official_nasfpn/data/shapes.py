@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from official_nasfpn.data.label_map import Category
+from official_nasfpn.errors import UserError
 
 # Ids with gaps, as COCO has them: whoever takes a class index for a category id is found out.
 CATEGORIES = (
@@ -50,9 +51,9 @@ class ShapesConfig:
 
   def __post_init__(self) -> None:
     if self.num_images < 1:
-      raise ValueError(f"num_images must be at least 1, not {self.num_images}")
+      raise UserError(f"num_images must be at least 1, not {self.num_images}.")
     if self.image_size < 64:
-      raise ValueError(f"image_size must be at least 64, not {self.image_size}")
+      raise UserError(f"image_size must be at least 64, not {self.image_size}.")
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ class NanGuard:
     self._step = per_replica("step", _NEVER, tf.int64)
     self._terms = per_replica("terms", [0.0] * len(names), tf.float32)
 
+  def reset(self) -> None:
+    """Forgets what was noted, for another training in the same graph."""
+    self._step.assign(_NEVER)
+    self._terms.assign(tf.zeros_like(self._terms))
+
   def watch(self, losses: Mapping[str, tf.Tensor], step: tf.Tensor) -> None:
     """Notes `step` if any of `losses` is not finite and none was noted before.
 

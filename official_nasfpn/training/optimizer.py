@@ -1,7 +1,9 @@
 """Momentum with the paper's learning rate schedules, built by Model Garden's factory."""
 
 import math
+from collections.abc import Sequence
 
+import tensorflow as tf
 import tf_keras
 from official.modeling import optimization
 
@@ -36,10 +38,21 @@ def learning_rate_schedule(
   return _factory(config, num_images).build_learning_rate()
 
 
-def build_optimizer(config: TrainingConfig, num_images: int) -> tf_keras.optimizers.Optimizer:
-  """Returns the optimizer of a training over `num_images` images."""
+def build_optimizer(
+  config: TrainingConfig, num_images: int, variables: Sequence[tf.Variable]
+) -> tf_keras.optimizers.Optimizer:
+  """Returns the optimizer of a training.
+
+  Args:
+    config: momentum, learning rate and clipping.
+    num_images: images in the training parts.
+    variables: the weights that it will update.
+  """
   factory = _factory(config, num_images)
-  return factory.build_optimizer(factory.build_learning_rate())
+  optimizer = factory.build_optimizer(factory.build_learning_rate())
+  # Created lazily, slots would make TensorFlow trace the train step a second time.
+  optimizer._create_all_weights(variables)
+  return optimizer
 
 
 def _factory(config: TrainingConfig, num_images: int) -> optimization.OptimizerFactory:

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from official_nasfpn import folders
 from official_nasfpn.configuration import Stored, read_stored
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.disk import write_text
@@ -46,18 +47,12 @@ class RunFolder:
     Raises:
       UserError: the folder holds another experiment, or files of something else.
     """
-    if self.config_file.is_file():
+    config, text = self.config_file.name, experiment.to_gin()
+    if not folders.claim(self.path, config, text, "run", "--model_dir"):
       self._refuse_another(experiment)
-      return
-    if self.path.is_dir() and any(self.path.iterdir()):
-      raise UserError(
-        f"{self.path} is not empty and holds no config.gin, so it is not a run of ours. Give "
-        "--model_dir a new folder."
-      )
-    self.path.mkdir(parents=True, exist_ok=True)
-    label_map.save(self.label_map_file)
-    # Written last: a folder with a config.gin is complete.
-    write_text(self.config_file, experiment.to_gin())
+    # Also where the process that claimed the folder was killed before it came to this.
+    if not self.label_map_file.exists():
+      write_text(self.label_map_file, label_map.to_json())
 
   def load(self) -> tuple[Experiment, LabelMap]:
     """Reads the experiment and the label map of a claimed folder.

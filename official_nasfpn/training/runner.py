@@ -221,9 +221,8 @@ def _build_trainer(
     configure_tensorflow(config)
     task = DetectionTask(experiment, dataset, first_step)
     model = task.build_model()
-    optimizer = build_optimizer(config, dataset.num_images(experiment.input.train_parts))
-    # Created lazily, slots would make TensorFlow trace the train step a second time.
-    optimizer._create_all_weights(model.trainable_variables)
+    num_images = dataset.num_images(experiment.input.train_parts)
+    optimizer = build_optimizer(config, num_images, model.trainable_variables)
 
   with strategy.scope():
     return base_trainer.Trainer(

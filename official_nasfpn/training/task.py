@@ -15,7 +15,7 @@ from official_nasfpn.modeling import anchors as anchors_lib
 from official_nasfpn.modeling.detections import detect_in_images
 from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.modeling.drop_block import Drop
-from official_nasfpn.training import losses, targets
+from official_nasfpn.training import targets
 from official_nasfpn.training.coco_evaluation import (
   EvaluationResult,
   coco_results,
@@ -25,9 +25,7 @@ from official_nasfpn.training.coco_evaluation import (
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.nan_guard import NanGuard
 from official_nasfpn.training.optimizer import num_steps
-
-# Of every detector; `class_loss` and `box_loss` are those of the last exit.
-LOSSES = ("total_loss", "class_loss", "box_loss", "weight_decay")
+from official_nasfpn.training.train_step import loss_names, train_step
 
 
 class DetectionTask(base_task.Task):
@@ -53,17 +51,7 @@ class DetectionTask(base_task.Task):
     self._gathers = isinstance(
       tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy
     )
-    self._exit_weights = experiment.training.exit_loss_weights or (
-      (1.0,) * experiment.detector.num_exits
-    )
-    self.losses = (
-      *LOSSES,
-      *(
-        f"exit_{number}/{term}"
-        for number in range(1, experiment.detector.num_exits)
-        for term in ("class_loss", "box_loss")
-      ),
-    )
+    self.losses = loss_names(experiment.detector.num_exits)
     self.nan_guard = NanGuard(self.losses)
     self.last_result: EvaluationResult | None = None
     self.on_evaluation_step = lambda: None
@@ -157,33 +145,23 @@ class DetectionTask(base_task.Task):
       The global batch's total loss, float32, under the task's `loss`.
     """
     config = self.task_config.training
-    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
     anchor_targets = targets.assign_targets(
       self._anchors, inputs["boxes"], inputs["classes"], config.match_iou
     )
-    variables = model.trainable_variables
-    with tf.GradientTape() as tape:
-      exits = model(inputs["image"], training=True, drop=self._drop(optimizer.iterations))
-      exit_terms = losses.detection_losses(exits, anchor_targets, config)
-      # Every replica adds its share of the decay, since gradients are summed over replicas.
-      decay = losses.weight_decay_loss(variables, config.weight_decay) / num_replicas
-      # Deep supervision (section 3.2): every exit learns.
-      supervised = [
-        weight * (terms["class_loss"] + terms["box_loss"])
-        for weight, terms in zip(self._exit_weights, exit_terms, strict=True)
-      ]
-      loss = tf.add_n(supervised) + decay
-    gradients = tape.gradient(loss, variables)
-    optimizer.apply_gradients(zip(gradients, variables, strict=True))
-
-    logs = {"total_loss": loss, **exit_terms[-1], "weight_decay": decay}
-    for number, terms in enumerate(exit_terms[:-1], start=1):
-      logs |= {f"exit_{number}/{name}": term for name, term in terms.items()}
-    self.nan_guard.watch(logs, optimizer.iterations)
+    drop = self._drop(optimizer.iterations)
+    losses = train_step(
+      lambda: model(inputs["image"], training=True, drop=drop),
+      anchor_targets,
+      model.trainable_variables,
+      optimizer,
+      config,
+      self.nan_guard,
+    )
+    # They are shares of the global batch's losses, and metrics average over replicas.
+    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
     for metric in metrics:
-      # Terms are shares of the global batch's loss; metrics average over replicas.
-      metric.update_state(logs[metric.name] * num_replicas)
-    return {self.loss: loss * num_replicas}
+      metric.update_state(losses[metric.name] * num_replicas)
+    return {self.loss: losses["total_loss"] * num_replicas}
 
   def _drop(self, step: tf.Tensor) -> Drop | None:
     """Returns what this replica drops at a train step, if DropBlock is on."""

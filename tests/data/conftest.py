@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from official_nasfpn.data.preparation import Settings, prepare_dataset
+from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.shapes import ShapesConfig
 
 
@@ -13,8 +14,8 @@ from official_nasfpn.data.shapes import ShapesConfig
 def shapes_info(tmp_path_factory):
   """A prepared dataset of 60 drawn images: 38 train, 10 holdout, 12 val."""
   output_dir = tmp_path_factory.mktemp("shapes") / "data"
-  info, _ = prepare_dataset(ShapesConfig(60, 96), output_dir, Settings(num_shards=4), 2)
-  return info
+  prepare_dataset(output_dir, shapes=ShapesConfig(60, 96), num_shards=4, num_threads=2)
+  return DatasetInfo.load(output_dir)
 
 
 @pytest.fixture(scope="session")

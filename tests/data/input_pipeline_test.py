@@ -12,12 +12,14 @@ from official.vision.ops import preprocess_ops
 from PIL import Image
 
 from official_nasfpn.data.config import InputConfig
+from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.input_pipeline import evaluation_dataset, train_dataset
-from official_nasfpn.data.preparation import CocoSource, Settings, prepare_dataset
+from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.errors import UserError
 
 SIZE = (64, 64)
 PLAIN = {"scale_min": 1.0, "scale_max": 1.0, "horizontal_flip": False}
+ALL_TRAIN = {"validation_fraction": 0.0, "holdout_fraction": 0.0, "num_threads": 2}
 
 
 @pytest.fixture
@@ -110,7 +112,7 @@ def test_without_augmentation_training_sees_what_evaluation_sees(config):
   assert pixels == {image.tobytes() for image in evaluated["image"]}
 
 
-def _make(folder, images, settings, boxes_of):
+def _make(folder, images, boxes_of):
   """Prepares a dataset of the given uint8 images, with boxes and crowd flags per image."""
   (folder / "images").mkdir(parents=True)
   annotations = []
@@ -126,9 +128,8 @@ def _make(folder, images, settings, boxes_of):
     "categories": [{"id": 8, "name": "eight"}],
   }
   (folder / "all.json").write_text(json.dumps(content))
-  source = CocoSource(folder / "all.json", folder / "images")
-  info, _ = prepare_dataset(source, folder / "data", settings, 2)
-  return InputConfig(data_dir=str(info.data_dir), train_parts=("train",), evaluation_part="val")
+  prepare_dataset(folder / "data", folder / "all.json", folder / "images", **ALL_TRAIN)
+  return InputConfig(data_dir=str(folder / "data"), train_parts=("train",), evaluation_part="val")
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +137,8 @@ def rectangle(tmp_path_factory):
   """One black image with one white rectangle, a box around it."""
   image = np.zeros((100, 160, 3), np.uint8)
   image[30:60, 20:80] = 255
-  settings = Settings(0.0, 0.0)
   folder = tmp_path_factory.mktemp("rectangle")
-  return _make(folder, [image], settings, lambda id_: [([20, 30, 60, 30], 0)])
+  return _make(folder, [image], lambda id_: [([20, 30, 60, 30], 0)])
 
 
 def _white(image):
@@ -190,9 +190,7 @@ def test_cropping_offsets_vary(rectangle):
 
 def test_crowds_are_not_trained_on(tmp_path):
   images = [np.zeros((50, 50, 3), np.uint8)]
-  config = _make(
-    tmp_path, images, Settings(0.0, 0.0), lambda id_: [([1, 1, 20, 20], 1), ([5, 5, 30, 30], 0)]
-  )
+  config = _make(tmp_path, images, lambda id_: [([1, 1, 20, 20], 1), ([5, 5, 30, 30], 0)])
   config = dataclasses.replace(config, evaluation_part="train", **PLAIN)
   for dataset in (
     train_dataset(config, (50, 50), 1, seed=0),
@@ -207,7 +205,7 @@ def test_more_boxes_than_fit_are_chosen_from_at_random(tmp_path):
   # tensorflow/tpu#311, google/automl#93, tensorflow/models#11076: training stopped hours in.
   images = [np.zeros((200, 200, 3), np.uint8)]
   boxes = [([i, i, 10, 10], 0) for i in range(150)]
-  config = _make(tmp_path, images, Settings(0.0, 0.0), lambda id_: boxes)
+  config = _make(tmp_path, images, lambda id_: boxes)
   config = dataclasses.replace(config, **PLAIN)
   first, second = _take(train_dataset(config, (200, 200), 1, seed=0), 2)
   for batch in (first, second):
@@ -218,7 +216,7 @@ def test_more_boxes_than_fit_are_chosen_from_at_random(tmp_path):
 
 def test_images_without_boxes_are_trained_on(tmp_path):
   images = [np.zeros((50, 50, 3), np.uint8)] * 3
-  config = _make(tmp_path, images, Settings(0.0, 0.0), lambda id_: [])
+  config = _make(tmp_path, images, lambda id_: [])
   (batch,) = _take(train_dataset(config, SIZE, 3, seed=0), 1)
   assert (batch["classes"] == -1).all()
   assert not batch["boxes"].any()
@@ -227,10 +225,9 @@ def test_images_without_boxes_are_trained_on(tmp_path):
 @pytest.mark.parametrize("num_shards", [3, 22])
 def test_hosts_share_the_training_images(tmp_path, shapes_info, num_shards):
   """Three files for two hosts are shared by example, twenty-two by file."""
-  source = CocoSource(shapes_info.data_dir / "annotations.json", shapes_info.data_dir / "images")
-  settings = Settings(0.0, 0.0, num_shards=num_shards)
-  info, _ = prepare_dataset(source, tmp_path / "data", settings, 2)
-  config = InputConfig(data_dir=str(info.data_dir), train_parts=("train",), **PLAIN)
+  annotations, images = shapes_info.data_dir / "annotations.json", shapes_info.data_dir / "images"
+  prepare_dataset(tmp_path / "data", annotations, images, num_shards=num_shards, **ALL_TRAIN)
+  config = InputConfig(data_dir=str(tmp_path / "data"), train_parts=("train",), **PLAIN)
   keys = []
   for host in range(2):
     dataset = train_dataset(config, SIZE, 60, seed=0, input_context=_host(host, 2))
@@ -244,7 +241,7 @@ def test_hosts_share_the_training_images(tmp_path, shapes_info, num_shards):
 def test_hosts_augment_differently(tmp_path):
   # Model Garden draws the same scales on every host.
   images = [np.zeros((100, 100, 3), np.uint8)] * 2
-  config = _make(tmp_path, images, Settings(0.0, 0.0), lambda id_: [([20, 30, 60, 30], 0)])
+  config = _make(tmp_path, images, lambda id_: [([20, 30, 60, 30], 0)])
   first, second = (
     _take(train_dataset(config, SIZE, 8, seed=0, input_context=_host(host, 2)), 1)[0]["boxes"]
     for host in range(2)
@@ -311,11 +308,11 @@ def test_boxes_lead_back_to_the_annotations(config, shapes_info):
 
 
 def test_equals_model_gardens_parser_on_real_images(real_data, tmp_path):
-  source = CocoSource(
-    real_data / "coco_val128/annotations/instances_val2017.json",
-    real_data / "coco_val128/val2017",
+  coco = real_data / "coco_val128"
+  prepare_dataset(
+    tmp_path / "data", coco / "annotations/instances_val2017.json", coco / "val2017", num_threads=2
   )
-  info, _ = prepare_dataset(source, tmp_path / "data", Settings(), 2)
+  info = DatasetInfo.load(tmp_path / "data")
   assert info.num_images(("train", "holdout", "val")) == 128
   assert sum(part.num_boxes for part in info.parts.values()) == 898
   assert info.label_map.num_classes == 80

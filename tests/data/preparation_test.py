@@ -1,5 +1,6 @@
 """Preparing a dataset from end to end: untidy input, repetition, interruption, a full disk."""
 
+import dataclasses
 import json
 import resource
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,13 +20,27 @@ from PIL import Image
 
 from official_nasfpn.data.coco_json import AnnotatedImage
 from official_nasfpn.data.dataset_info import PARTS, DatasetInfo
-from official_nasfpn.data.preparation import CocoSource, Settings, prepare_dataset
+from official_nasfpn.data.preparation import PreparedDataset, prepare_dataset
 from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.errors import UserError
 
 DECODER = tf_example_decoder.TfExampleDecoder()
 # Everything in train: one place to look at.
-ALL_TRAIN = Settings(validation_fraction=0.0, holdout_fraction=0.0)
+ALL_TRAIN = {"validation_fraction": 0.0, "holdout_fraction": 0.0}
+
+
+class Source(NamedTuple):
+  annotations: Path
+  images_dir: Path
+
+
+def _prepare(source, output_dir, **options):
+  """Returns what the directory holds, and whether it was written just now."""
+  given = {"shapes": source}
+  if isinstance(source, Source):
+    given = {"annotations": source.annotations, "images": source.images_dir}
+  prepared = prepare_dataset(output_dir, **given, **{"num_threads": 2, **options})
+  return DatasetInfo.load(prepared.folder), prepared.is_new
 
 
 def _picture(path, width=60, height=40, mode="RGB", **options):
@@ -48,7 +64,7 @@ def _coco(images, boxes, categories=((9, "nine"), (4, "four"))):
 def _source(folder, content, name="all.json"):
   path = folder / name
   path.write_text(json.dumps(content))
-  return CocoSource(path, folder / "images")
+  return Source(path, folder / "images")
 
 
 @pytest.fixture
@@ -100,7 +116,7 @@ def test_untidy_dataset_is_mended_and_reported(tmp_path):
   ]  # fmt: skip
   content = _coco(entries, boxes)
   content["annotations"][1]["iscrowd"] = 1
-  info, is_new = prepare_dataset(_source(tmp_path, content), tmp_path / "out", ALL_TRAIN, 2)
+  info, is_new = _prepare(_source(tmp_path, content), tmp_path / "out", **ALL_TRAIN)
 
   assert is_new
   assert {problem: found["count"] for problem, found in info.report.items()} == {
@@ -141,7 +157,7 @@ def test_untidy_dataset_is_mended_and_reported(tmp_path):
 
 
 def test_annotations_of_a_part_are_what_its_records_hold(tmp_path, plain):
-  info, _ = prepare_dataset(plain, tmp_path / "out", Settings(num_shards=3), 2)
+  info, _ = _prepare(plain, tmp_path / "out", num_shards=3)
   for part in PARTS:
     content = json.loads(info.annotation_file(part).read_text())
     examples = _examples(info, part)
@@ -158,7 +174,7 @@ def test_annotations_of_a_part_are_what_its_records_hold(tmp_path, plain):
 
 def test_parts_are_a_seeded_choice_of_exact_size(tmp_path, plain):
   def ids(name, **values):
-    info, _ = prepare_dataset(plain, tmp_path / name, Settings(**values), 2)
+    info, _ = _prepare(plain, tmp_path / name, **values)
     return [set(_examples(info, part)) for part in PARTS]
 
   train, holdout, val = first = ids("a")
@@ -178,8 +194,8 @@ def test_images_in_the_order_of_the_file_are_dealt_out_shuffled(shapes_info):
 def test_validation_part_of_its_own(tmp_path, plain):
   _picture(tmp_path / "val_images" / "v.png")
   val = _source(tmp_path, _coco([(1, "v.png")], [(1, 4, [1, 1, 5, 5])]), "val.json")
-  source = CocoSource(plain.annotations, plain.images_dir, val.annotations, tmp_path / "val_images")
-  info, _ = prepare_dataset(source, tmp_path / "out", Settings(), 2)
+  validation = {"val_annotations": val.annotations, "val_images": tmp_path / "val_images"}
+  info, _ = _prepare(plain, tmp_path / "out", **validation)
   assert [info.num_images((part,)) for part in PARTS] == [8, 2, 1]
   assert info.images_dir("val") == tmp_path / "val_images"
   np.testing.assert_array_equal(_examples(info, "val")[1]["groundtruth_classes"], [1])
@@ -187,15 +203,15 @@ def test_validation_part_of_its_own(tmp_path, plain):
 
 def test_parts_with_different_names_for_a_category_are_refused(tmp_path, plain):
   val = _source(tmp_path, _coco([(1, "1.png")], [], ((9, "neun"),)), "val.json")
-  source = CocoSource(plain.annotations, plain.images_dir, val.annotations)
   with pytest.raises(UserError, match=r"Category 9 is 'nine' in .* and 'neun' in"):
-    prepare_dataset(source, tmp_path / "out", Settings(), 2)
+    _prepare(plain, tmp_path / "out", val_annotations=val.annotations)
 
 
 def test_wrong_images_folder_is_explained(tmp_path, plain):
-  source = CocoSource(plain.annotations, tmp_path / "elsewhere")
+  (tmp_path / "elsewhere").mkdir()
+  source = Source(plain.annotations, tmp_path / "elsewhere")
   with pytest.raises(UserError, match=r"None of the \d train images is in .*elsewhere"):
-    prepare_dataset(source, tmp_path / "out", Settings(), 2)
+    _prepare(source, tmp_path / "out")
   assert not list(tmp_path.glob("*out*"))
 
 
@@ -203,7 +219,7 @@ def test_images_are_found_when_the_json_names_folders_that_are_not_there(tmp_pat
   content = json.loads(plain.annotations.read_text())
   for image in content["images"]:
     image["file_name"] = f"/home/me/pictures/{image['file_name']}"
-  info, _ = prepare_dataset(_source(tmp_path, content), tmp_path / "out", ALL_TRAIN, 2)
+  info, _ = _prepare(_source(tmp_path, content), tmp_path / "out", **ALL_TRAIN)
   assert info.num_images(("train",)) == 10
 
 
@@ -211,7 +227,7 @@ def test_no_image_that_can_be_decoded_is_an_error(tmp_path, plain):
   for path in plain.images_dir.iterdir():
     path.write_bytes(b"not an image")
   with pytest.raises(UserError, match="None of the 10 train images can be decoded"):
-    prepare_dataset(plain, tmp_path / "out", ALL_TRAIN, 2)
+    _prepare(plain, tmp_path / "out", **ALL_TRAIN)
 
 
 def _snapshot(folder):
@@ -219,33 +235,33 @@ def _snapshot(folder):
 
 
 def test_again_repeats_nothing(tmp_path, plain):
-  first, _ = prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+  first, _ = _prepare(plain, tmp_path / "out")
   before = _snapshot(tmp_path / "out")
-  second, is_new = prepare_dataset(plain, tmp_path / "out", Settings(), 1)
+  second, is_new = _prepare(plain, tmp_path / "out", num_threads=1)
   assert not is_new
   assert second == first
   assert _snapshot(tmp_path / "out") == before
 
 
 def test_source_may_move_between_runs(tmp_path, plain):
-  info, _ = prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+  info, _ = _prepare(plain, tmp_path / "out")
   shutil.move(plain.images_dir, tmp_path / "moved")
-  source = CocoSource(plain.annotations, tmp_path / "moved")
-  assert prepare_dataset(source, tmp_path / "out", Settings(), 2)[1] is False
+  source = Source(plain.annotations, tmp_path / "moved")
+  assert _prepare(source, tmp_path / "out")[1] is False
   # Elsewhere it becomes the same dataset once more; with another seed it does not.
-  assert prepare_dataset(source, tmp_path / "again", Settings(), 2)[0].identity == info.identity
-  other, _ = prepare_dataset(source, tmp_path / "other", Settings(seed=1), 2)
+  assert _prepare(source, tmp_path / "again")[0].identity == info.identity
+  other, _ = _prepare(source, tmp_path / "other", seed=1)
   assert other.identity != info.identity
 
 
 @pytest.mark.parametrize("change", ["seed", "annotations", "image", "added image", "shapes"])
 def test_directory_of_another_dataset_is_never_overwritten(tmp_path, plain, change):
   (plain.images_dir / "7.png").rename(tmp_path / "7.png")
-  prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+  _prepare(plain, tmp_path / "out")
   before = _snapshot(tmp_path / "out")
-  source, settings = plain, Settings()
+  source, options = plain, {}
   if change == "seed":
-    settings = Settings(seed=1)
+    options = {"seed": 1}
   elif change == "annotations":
     plain.annotations.write_text(plain.annotations.read_text() + "\n")
   elif change == "image":
@@ -255,7 +271,7 @@ def test_directory_of_another_dataset_is_never_overwritten(tmp_path, plain, chan
   else:
     source = ShapesConfig()
   with pytest.raises(UserError, match=r"holds a dataset prepared from other input: .* differ"):
-    prepare_dataset(source, tmp_path / "out", settings, 2)
+    _prepare(source, tmp_path / "out", **options)
   assert _snapshot(tmp_path / "out") == before
 
 
@@ -263,24 +279,24 @@ def test_directory_with_other_files_is_refused(tmp_path, plain):
   (tmp_path / "out").mkdir()
   (tmp_path / "out" / "thesis.txt").write_text("all my work")
   with pytest.raises(UserError, match="holds files, but no prepared dataset"):
-    prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+    _prepare(plain, tmp_path / "out")
   assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
   with pytest.raises(UserError, match="is a file"):
-    prepare_dataset(plain, tmp_path / "out" / "thesis.txt", Settings(), 2)
+    _prepare(plain, tmp_path / "out" / "thesis.txt")
 
 
 def test_empty_directory_and_missing_parents_are_fine(tmp_path, plain):
   (tmp_path / "empty").mkdir()
-  assert prepare_dataset(plain, tmp_path / "empty", Settings(), 2)[1]
-  assert prepare_dataset(plain, tmp_path / "not" / "yet there", Settings(), 2)[1]
+  assert _prepare(plain, tmp_path / "empty")[1]
+  assert _prepare(plain, tmp_path / "not" / "yet there")[1]
 
 
 def test_truncated_shard_is_reported_not_taken_for_done(tmp_path, plain):
-  info, _ = prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+  info, _ = _prepare(plain, tmp_path / "out")
   path = Path(info.shard_paths(("train",))[0])
   path.write_bytes(path.read_bytes()[:-1])
   with pytest.raises(UserError, match=r"00000-of-\d+\.tfrecord has \d+ bytes"):
-    prepare_dataset(plain, tmp_path / "out", Settings(), 2)
+    _prepare(plain, tmp_path / "out")
 
 
 @contextmanager
@@ -301,9 +317,9 @@ def test_full_disk_is_an_error_for_people_and_leaves_nothing_behind(tmp_path, pl
     _file_size_limit(20_000 if what == "records" else 1000),
     pytest.raises(UserError, match=r"cannot be written: (File too large|No space)"),
   ):
-    prepare_dataset(source, tmp_path / "out", Settings(num_shards=1), 2)
+    _prepare(source, tmp_path / "out", num_shards=1)
   assert not list(tmp_path.glob("*out*"))
-  assert prepare_dataset(source, tmp_path / "out", Settings(num_shards=1), 2)[1]
+  assert _prepare(source, tmp_path / "out", num_shards=1)[1]
 
 
 def _start(output_dir):
@@ -327,7 +343,7 @@ def test_killed_run_leaves_no_dataset_and_the_next_run_cleans_up(tmp_path):
   process.communicate()
   assert not output_dir.exists()
   assert len(list(tmp_path.iterdir())) == 1
-  info, is_new = prepare_dataset(ShapesConfig(60, 96), output_dir, Settings(), 2)
+  info, is_new = _prepare(ShapesConfig(60, 96), output_dir)
   assert is_new
   assert info.num_images(PARTS) == 60
   assert list(tmp_path.iterdir()) == [output_dir]
@@ -339,7 +355,7 @@ def test_two_runs_at_once_end_with_one_dataset(tmp_path):
   process = _start(output_dir)
   _wait_until_it_draws(output_dir)
   process.send_signal(signal.SIGSTOP)
-  info, is_new = prepare_dataset(ShapesConfig(60, 96), output_dir, Settings(), 2)
+  info, is_new = _prepare(ShapesConfig(60, 96), output_dir)
   assert is_new
   # The other run's directory is in use, so it was left alone.
   assert len(list(tmp_path.iterdir())) == 2
@@ -351,11 +367,36 @@ def test_two_runs_at_once_end_with_one_dataset(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "values", [{"validation_fraction": 1.0}, {"holdout_fraction": -0.1}, {"num_shards": 0}]
+  "values",
+  [
+    {"validation_fraction": 1.0},
+    {"holdout_fraction": -0.1},
+    {"num_shards": 0},
+    {"num_threads": -1},
+  ],
 )
-def test_settings_that_cannot_work_are_refused(values):
-  with pytest.raises(ValueError, match=next(iter(values))):
-    Settings(**values)
+def test_settings_that_cannot_work_are_refused(tmp_path, values):
+  with pytest.raises(UserError, match=f"^{next(iter(values))} must be at least"):
+    prepare_dataset(tmp_path / "out", shapes=ShapesConfig(), **values)
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_result_says_what_was_made_of_the_input(tmp_path, plain, capsys):
+  content = json.loads(plain.annotations.read_text())
+  content["annotations"][0]["bbox"] = [55, 35, 20, 20]
+  plain.annotations.write_text(json.dumps(content))
+  arguments = (str(tmp_path / "out"), str(plain.annotations), str(plain.images_dir))
+  prepared = prepare_dataset(*arguments)
+  clipped = "annotation 0 of 1.png: [55, 35, 20, 20] in 60x40"
+  assert prepared == PreparedDataset(
+    folder=tmp_path / "out",
+    num_images={"train": 6, "holdout": 2, "val": 2},
+    classes=("four", "nine"),
+    report={"boxes_clipped": {"count": 1, "examples": [clipped]}},
+    is_new=True,
+  )
+  assert "10/10" in capsys.readouterr().err
+  assert prepare_dataset(*arguments) == dataclasses.replace(prepared, is_new=False)
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):

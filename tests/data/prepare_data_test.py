@@ -2,6 +2,10 @@
 
 import pytest
 
+from official_nasfpn.data.preparation import prepare_dataset
+from official_nasfpn.data.shapes import ShapesConfig
+from official_nasfpn.errors import UserError
+
 
 @pytest.mark.slow
 def test_real_dataset_with_a_part_of_its_own_for_validation(real_data, tmp_path, run_program):
@@ -30,32 +34,70 @@ def test_real_dataset_with_a_part_of_its_own_for_validation(real_data, tmp_path,
   assert "holds a dataset prepared from other input: seed differs" in other.stderr
 
 
-@pytest.mark.parametrize(
-  ("flags", "message"),
-  [
-    ([], "Give --annotations and --images, or --synthetic"),
-    (["--annotations=a.json"], "Give --annotations and --images"),
-    (["--synthetic", "--images=."], "--synthetic draws its own images"),
-    (["--synthetic", "--num_images=0"], "num_images must be at least 1"),
-    (["--synthetic", "--holdout_fraction=2"], "holdout_fraction must be at least 0 and below 1"),
-    (["--annotations=a.json", "--images=/nowhere"], "--images: there is no folder '/nowhere'"),
-    (["--annotations=/nowhere.json", "--images=."], "Cannot read the annotations '/nowhere.json'"),
-    (["--annotations=tests", "--images=tests"], "tests is a folder without a COCO JSON in it; "),
-    (
-      ["--annotations=a.json", "--images=LICENSE"],
-      "--images: LICENSE is a text file, not a folder",
-    ),
-    (
-      ["--annotations=/nowhere.json", "--images=.", "--val_annotations=LICENSE"],
-      "LICENSE is a text file; annotations must be COCO JSON.",
-    ),
-    (["--synthetic", "extra"], "Unexpected argument 'extra'"),
-  ],
-)
-def test_mistakes_end_in_one_clear_line(tmp_path, flags, message, run_program):
+# Options of `nasfpn prepare` by their names in Python, and what they are refused with.
+MISTAKES = [
+  ({}, "Give --annotations and --images, or --synthetic"),
+  ({"annotations": "a.json"}, "Give --annotations and --images"),
+  ({"shapes": True, "images": "."}, "--synthetic draws its own images"),
+  ({"shapes": True, "holdout_fraction": 2.0}, "holdout_fraction must be at least 0 and below 1"),
+  (
+    {"annotations": "a.json", "images": "/nowhere"},
+    "--images: there is no folder '/nowhere'",
+  ),
+  (
+    {"annotations": "/nowhere.json", "images": "."},
+    "Cannot read the annotations '/nowhere.json'",
+  ),
+  (
+    {"annotations": "tests", "images": "tests"},
+    "tests is a folder without a COCO JSON in it; ",
+  ),
+  (
+    {"annotations": "a.json", "images": "LICENSE"},
+    "--images: LICENSE is a text file, not a folder",
+  ),
+  (
+    {"annotations": "a.json", "images": ".", "val_images": "."},
+    "--val_images needs --val_annotations",
+  ),
+  (
+    {"annotations": "/nowhere.json", "images": ".", "val_annotations": "LICENSE"},
+    "LICENSE is a text file; annotations must be COCO JSON.",
+  ),
+]
+
+
+def _check_refusal(tmp_path, run_program, flags, message):
   result = run_program("prepare_data", f"--output_dir={tmp_path}/out", *flags)
   assert result.returncode == 1
   (line,) = result.stderr.splitlines()
   assert line.startswith("error: ")
   assert message in line
+  assert not list(tmp_path.iterdir())
+  return line.removeprefix("error: ")
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--synthetic", "--num_images=0"], "num_images must be at least 1"),
+    (["--synthetic", "extra"], "Unexpected argument 'extra'"),
+  ],
+)
+def test_mistakes_end_in_one_clear_line(tmp_path, flags, message, run_program):
+  _check_refusal(tmp_path, run_program, flags, message)
+
+
+@pytest.mark.parametrize(("options", "message"), MISTAKES)
+def test_mistakes_are_refused_alike_by_the_program_and_in_python(
+  tmp_path, options, message, run_program
+):
+  flags = [f"--{name}={value}" for name, value in options.items() if name != "shapes"]
+  flags += ["--synthetic"] if "shapes" in options else []
+  line = _check_refusal(tmp_path, run_program, flags, message)
+  if "shapes" in options:
+    options = {**options, "shapes": ShapesConfig()}
+  with pytest.raises(UserError) as refusal:
+    prepare_dataset(tmp_path / "out", **options)
+  assert str(refusal.value) == line
   assert not list(tmp_path.iterdir())

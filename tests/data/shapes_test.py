@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from official_nasfpn.data.shapes import CATEGORIES, ShapesConfig, write_shapes_dataset
+from official_nasfpn.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -119,5 +120,5 @@ def test_every_object_differs_from_what_surrounds_it(shapes):
 
 @pytest.mark.parametrize("values", [{"num_images": 0}, {"image_size": 32}])
 def test_sizes_that_cannot_work_are_refused(values):
-  with pytest.raises(ValueError, match=next(iter(values))):
+  with pytest.raises(UserError, match=next(iter(values))):
     ShapesConfig(**values)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.label_map import Category, LabelMap
-from official_nasfpn.data.preparation import Settings, prepare_dataset
+from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.detector import build_detector
@@ -174,10 +174,11 @@ def _train(name: str, root: Path) -> None:
 
   It is evaluated on those images too: an AP near zero would agree with anything.
   """
-  settings = Settings(seed=1, validation_fraction=0.5)
-  info, _ = prepare_dataset(ShapesConfig(32, 128), root / "data", settings, num_threads=2)
+  prepare_dataset(
+    root / "data", shapes=ShapesConfig(32, 128), seed=1, validation_fraction=0.5, num_threads=2
+  )
   data = InputConfig(
-    data_dir=str(info.data_dir),
+    data_dir=str(root / "data"),
     train_parts=("val",),
     scale_min=1.0,
     scale_max=1.0,

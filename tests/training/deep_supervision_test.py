@@ -67,7 +67,9 @@ def one_step(ordinary):
     model = task.build_model()
     head_weights[:] = head_weights or model.head.get_weights()
     model.head.set_weights(head_weights)
-    optimizer = build_optimizer(experiment.training, dataset.num_images(("train",)))
+    optimizer = build_optimizer(
+      experiment.training, dataset.num_images(("train",)), model.trainable_variables
+    )
     metrics = task.build_metrics()
     batch = next(iter(task.build_inputs(training=True)))
     tf.function(lambda: task.train_step(batch, model, optimizer, metrics))()

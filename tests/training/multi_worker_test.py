@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from official_nasfpn.data.preparation import Settings, prepare_dataset
+from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.training.run_folder import RunFolder
 from tests.program_process import ProgramProcess
@@ -80,7 +80,7 @@ def _start_two(folder, name, *arguments):
 def test_two_processes_train_and_evaluate_one_model(tmp_path, weights):
   (tmp_path / "recipe.gin").write_text(RECIPE)
   # Odd numbers of images: the shares of the two workers differ.
-  prepare_dataset(ShapesConfig(num_images=45), tmp_path / "data", Settings(), num_threads=2)
+  prepare_dataset(tmp_path / "data", shapes=ShapesConfig(num_images=45), num_threads=2)
 
   chief, other = (_finish(process) for process in _start_two(tmp_path, "both"))
   assert "AP by class" in chief
@@ -108,7 +108,7 @@ def test_when_a_worker_is_killed_the_same_commands_go_on_from_the_checkpoint(tmp
   # What is exchanged besides gradients costs a second a step.
   recipe += "Detector.sync_batch_norm = False\n"
   (tmp_path / "recipe.gin").write_text(recipe)
-  prepare_dataset(ShapesConfig(num_images=45), tmp_path / "data", Settings(), num_threads=2)
+  prepare_dataset(tmp_path / "data", shapes=ShapesConfig(num_images=45), num_threads=2)
   folder = RunFolder(tmp_path / "run")
 
   chief, other = _start_two(tmp_path, "run", "--mode=train")

@@ -53,7 +53,7 @@ def test_a_recipe_can_last_equally_long_on_every_dataset():
 
 
 def test_momentum():
-  assert build_optimizer(TrainingConfig(), 6400).get_config()["momentum"] == 0.9
+  assert build_optimizer(TrainingConfig(), 6400, []).get_config()["momentum"] == 0.9
 
 
 @pytest.mark.parametrize(

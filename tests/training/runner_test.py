@@ -181,6 +181,13 @@ def test_a_run_folder_refuses_another_experiment(experiment, tmp_path):
     claim(change(experiment, batch_size=8), tmp_path / "run")
 
 
+def test_a_claim_that_was_killed_is_completed(experiment, tmp_path):
+  _, dataset, folder = claim(experiment, tmp_path / "run")
+  folder.label_map_file.unlink()
+  claim(experiment, tmp_path / "run")
+  assert folder.load()[1] == dataset.label_map
+
+
 def test_a_run_from_before_a_setting_was_added_goes_on(experiment, tmp_path):
   experiment, dataset, folder = claim(experiment, tmp_path / "run")
   text = folder.config_file.read_text()
@@ -195,7 +202,7 @@ def test_a_run_from_before_a_setting_was_added_goes_on(experiment, tmp_path):
 
 def test_a_folder_of_something_else_is_left_alone(experiment, tmp_path):
   (tmp_path / "thesis.tex").write_text("years of work")
-  with pytest.raises(UserError, match="not empty"):
+  with pytest.raises(UserError, match="holds files, but no run"):
     claim(experiment, tmp_path)
   assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageColor
 
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.drawing import PALETTE
-from official_nasfpn.data.preparation import Settings, prepare_dataset
+from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.training import runner
@@ -119,7 +119,7 @@ def test_boxes_lie_where_the_objects_are(experiment_and_dataset, tmp_path):
 
 
 def test_a_small_validation_part_is_drawn_whole(experiment_and_dataset, tmp_path):
-  prepare_dataset(ShapesConfig(12), tmp_path / "data", Settings(), num_threads=1)
+  prepare_dataset(tmp_path / "data", shapes=ShapesConfig(12), num_threads=1)
   experiment, _ = experiment_and_dataset
   data = InputConfig(data_dir=str(tmp_path / "data"))
   experiment, dataset = open_dataset(Experiment(experiment.detector, data, experiment.training))

@@ -36,7 +36,7 @@ from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.proxy import warm_state
 from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.feature_cache import FeatureCache, TrainBatch
-from official_nasfpn.training import losses, targets
+from official_nasfpn.training import targets
 from official_nasfpn.training.coco_evaluation import (
   EvaluationResult,
   coco_results,
@@ -44,11 +44,10 @@ from official_nasfpn.training.coco_evaluation import (
 )
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment
-from official_nasfpn.training.nan_guard import TrainingDiverged
+from official_nasfpn.training.nan_guard import NanGuard
 from official_nasfpn.training.optimizer import build_optimizer, num_steps
 from official_nasfpn.training.runner import configure_tensorflow
-
-_TERMS = ("total_loss", "class_loss", "box_loss", "weight_decay")
+from official_nasfpn.training.train_step import loss_names, train_step
 
 
 class SharedProxy:
@@ -121,12 +120,12 @@ class SharedProxy:
     wiring = Wiring(*map(tf.constant, wiring_of(spec)))
     for variable, value in self._start:
       variable.assign(value)
-    terms = []
+    self._nan_guard.reset()
     for number, batch in enumerate(self._batches, start=1):
-      terms.append(self._train_step(batch, wiring))
+      self._train_step(batch, wiring)
       if number % self._experiment.training.steps_per_loop == 0:
         report_progress(number / (len(self._batches) + 1))
-    _check(terms)
+    self._nan_guard.check(tf.distribute.get_strategy())
     return self._evaluate(wiring)
 
   def _load_warm_state(self, warm_dir: Path) -> None:
@@ -155,24 +154,31 @@ class SharedProxy:
       dataclasses.replace(self._experiment.detector, architecture=fpn),
       self._dataset.label_map.num_classes,
     )
-    optimizer = build_optimizer(config, self._num_images)
-    optimizer._create_all_weights(detector.trainable_variables)
+    variables = detector.trainable_variables
+    optimizer = build_optimizer(config, self._num_images, variables)
+    nan_guard = NanGuard(loss_names(self._experiment.detector.num_exits))
 
     @tf.function
-    def step(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def step(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
       self.traces.append("warm_up")
-      found = targets.assign_targets(
+      anchor_targets = targets.assign_targets(
         self._anchors, batch["boxes"], batch["classes"], config.match_iou
       )
-      return self._update(detector, batch["image"], found, detector.trainable_variables, optimizer)
+      return train_step(
+        lambda: detector(batch["image"], training=True),
+        anchor_targets,
+        variables,
+        optimizer,
+        config,
+        nan_guard,
+      )
 
     count = num_steps(config, self._num_images)
-    terms = []
     with progress_bar(count, "warm up", "step") as bar:
       for batch in self._train_batches().take(count):
-        terms.append(step(batch))
+        step(batch)
         bar.update()
-    _check(terms)
+    nan_guard.check(tf.distribute.get_strategy())
     return {name: variable.numpy() for name, variable in _named_variables(detector).items()}
 
   def _prepare_trials(self) -> None:
@@ -187,8 +193,8 @@ class SharedProxy:
     config = _schedule(
       self._experiment.training, self._proxy.epochs, rate=self._proxy.learning_rate
     )
-    optimizer = build_optimizer(config, self._num_images)
-    optimizer._create_all_weights(trained)
+    optimizer = build_optimizer(config, self._num_images, trained)
+    self._nan_guard = NanGuard(loss_names(self._experiment.detector.num_exits))
     self._start = [
       (variable, tf.identity(variable))
       for variable in [*self._detector.variables, *optimizer.variables()]
@@ -197,10 +203,16 @@ class SharedProxy:
     signature = wiring_signature(self._experiment.detector.architecture)
 
     @tf.function(input_signature=(_specs(self._batches[0]), signature))
-    def train_step(batch: TrainBatch, wiring: Wiring) -> tf.Tensor:
+    def train(batch: TrainBatch, wiring: Wiring) -> dict[str, tf.Tensor]:
       self.traces.append("train_step")
-      found = targets.AnchorTargets(tf.cast(batch.classes, tf.int32), batch.boxes)
-      return self._update(self._detector, batch.features, found, trained, optimizer, wiring)
+      return train_step(
+        lambda: self._detector(batch.features, training=True, wiring=wiring),
+        targets.AnchorTargets(tf.cast(batch.classes, tf.int32), batch.boxes),
+        trained,
+        optimizer,
+        config,
+        self._nan_guard,
+      )
 
     held_out = self._held_out[0]
 
@@ -212,31 +224,7 @@ class SharedProxy:
         outputs[-1], self._anchors, scaled_sizes, original_sizes, self._experiment.detector
       )
 
-    self._train_step, self._infer = train_step, infer
-
-  def _update(
-    self,
-    detector: Detector,
-    inputs: tf.Tensor | Mapping[str, tf.Tensor],
-    found: targets.AnchorTargets,
-    variables: list[tf.Variable],
-    optimizer: tf_keras.optimizers.Optimizer,
-    wiring: Wiring | None = None,
-  ) -> tf.Tensor:
-    """Updates some weights from one batch; returns the loss terms as `_TERMS` names them."""
-    config = self._experiment.training
-    weights = config.exit_loss_weights or (1.0,) * self._experiment.detector.num_exits
-    with tf.GradientTape() as tape:
-      exits = detector(inputs, training=True, wiring=wiring)
-      exit_terms = losses.detection_losses(exits, found, config)
-      decay = losses.weight_decay_loss(variables, config.weight_decay)
-      supervised = [
-        weight * (terms["class_loss"] + terms["box_loss"])
-        for weight, terms in zip(weights, exit_terms, strict=True)
-      ]
-      loss = tf.add_n(supervised) + decay
-    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-    return tf.stack([loss, exit_terms[-1]["class_loss"], exit_terms[-1]["box_loss"], decay])
+    self._train_step, self._infer = train, infer
 
   def _train_batches(self) -> tf.data.Dataset:
     config = self._experiment.training
@@ -282,12 +270,3 @@ def _schedule(config: TrainingConfig, epochs: float, rate: float = 1.0) -> Train
 def _specs(tensors):
   """Returns the shapes and dtypes of tensors, for `tf.function`."""
   return tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), tensors)
-
-
-def _check(terms: list[tf.Tensor]) -> None:
-  """Raises `TrainingDiverged` at the first step whose losses are not finite."""
-  values = np.stack([step.numpy() for step in terms])
-  finite = np.isfinite(values).all(axis=1)
-  if not finite.all():
-    step = int(np.argmin(finite))
-    raise TrainingDiverged(step + 1, dict(zip(_TERMS, values[step].tolist(), strict=True)))

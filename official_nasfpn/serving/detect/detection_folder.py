@@ -15,11 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from official_nasfpn import folders
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detect.budget import BudgetUse
 from official_nasfpn.serving.detectors.loading import fingerprint
 from official_nasfpn.training.coco_evaluation import EvaluationResult
+
+_REQUEST_FILE = "request.json"
 
 
 @dataclass(frozen=True)
@@ -84,36 +87,31 @@ def holds_answer(output_dir: Path, request: DetectionRequest, batch_size: int) -
   Raises:
     UserError: it holds something else.
   """
+  if not folders.is_claimed(output_dir, _REQUEST_FILE, "detections", "--output_dir"):
+    return False
   wanted = _to_json(request, batch_size)
-  file = output_dir / "request.json"
-  if file.is_file():
-    try:
-      stored = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-      stored = {}
-    if stored != wanted:
-      changed = [key for key in wanted if stored.get(key) != wanted[key]]
-      raise UserError(
-        f"{output_dir} holds other detections ({', '.join(changed)} differ). Give --output_dir a "
-        "new folder."
-      )
-    return (output_dir / "detections.json").is_file()
-  if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
+  try:
+    stored = json.loads((output_dir / _REQUEST_FILE).read_text(encoding="utf-8"))
+  except ValueError:
+    stored = {}
+  if stored != wanted:
+    changed = [key for key in wanted if stored.get(key) != wanted[key]]
     raise UserError(
-      f"{output_dir} exists and holds something else. Give --output_dir a new folder."
+      f"{output_dir} holds other detections ({', '.join(changed)} differ). Give --output_dir a "
+      "new folder."
     )
-  return False
+  return (output_dir / "detections.json").is_file()
 
 
 def claim(output_dir: Path, request: DetectionRequest, batch_size: int) -> None:
-  """Makes a folder that of a request, once `holds_answer` has said that it may be.
+  """Claims a folder for a request.
 
   Raises:
-    UserError: it cannot be written.
+    UserError: it holds something else, or cannot be written.
   """
-  with output_errors(output_dir):
-    output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(output_dir / "request.json", _to_json(request, batch_size))
+  text = _as_text(_to_json(request, batch_size))
+  if not folders.claim(output_dir, _REQUEST_FILE, text, "detections", "--output_dir"):
+    holds_answer(output_dir, request, batch_size)
 
 
 def read_summary(
@@ -149,7 +147,11 @@ def read_summary(
 
 def write_json(path: Path, content: object) -> None:
   """Writes a file of the folder in one move."""
-  write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+  write_text(path, _as_text(content))
+
+
+def _as_text(content: object) -> str:
+  return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 @contextmanager

@@ -13,7 +13,6 @@ run them.
 import dataclasses
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -21,9 +20,9 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
+from official_nasfpn import folders
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.preprocessing import fit_pixels
-from official_nasfpn.disk import disk_errors
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.detector import Detector
 from official_nasfpn.progress import progress_bar
@@ -96,18 +95,19 @@ def export_file(folder: RunFolder, output_dir: Path, file_format: FileFormat) ->
     precision=file_format.precision,
     exit=exit_number,
   )
-  if output_dir.exists():
-    if not (output_dir / RECORD_FILE).is_file():
-      raise UserError(
-        f"{output_dir} exists and is not an export of ours. Give --output_dir a new folder."
-      )
+  if folders.is_claimed(output_dir, RECORD_FILE, RECORD_FILE, "--output_dir"):
     if is_exported(output_dir, output_dir / RECORD_FILE, record):
       return False
     raise UserError(
       f"{output_dir} is an export of an earlier checkpoint. Give --output_dir a new folder."
     )
   content = _convert(detector, experiment, file_format, exit_number)
-  _write(output_dir, MODEL_FILES[file_format.name], content, record, folder)
+  with folders.whole_folder(output_dir, "--output_dir") as unfinished:
+    (unfinished / MODEL_FILES[file_format.name]).write_bytes(content)
+    shutil.copy(folder.label_map_file, unfinished)
+    shutil.copy(folder.config_file, unfinished)
+    text = json.dumps(record, indent=2) + "\n"
+    (unfinished / RECORD_FILE).write_text(text, encoding="utf-8")
   return True
 
 
@@ -140,24 +140,3 @@ def _calibration_images(experiment: Experiment) -> Iterator[np.ndarray]:
         bar.update()
 
   return images()
-
-
-def _write(
-  output_dir: Path, name: str, content: bytes, record: dict[str, object], folder: RunFolder
-) -> None:
-  """Writes under another name and renames when all is there."""
-  output_dir = output_dir.absolute()
-  with disk_errors(output_dir, "Nothing was kept: make room and run the same command again."):
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.partial-", dir=output_dir.parent))
-    try:
-      # mkdtemp's own permissions would keep other users out.
-      export = partial / output_dir.name
-      export.mkdir()
-      (export / name).write_bytes(content)
-      shutil.copy(folder.label_map_file, export)
-      shutil.copy(folder.config_file, export)
-      (export / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-      export.rename(output_dir)
-    finally:
-      shutil.rmtree(partial, ignore_errors=True)

@@ -44,14 +44,12 @@ float32 [batch, A, 4] in pixels of its input and scores float32 [batch, A, class
 
 import dataclasses
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
 import tensorflow as tf
 
+from official_nasfpn import folders
 from official_nasfpn.data.label_map import LabelMap
-from official_nasfpn.disk import disk_errors
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.detector import Detector
 from official_nasfpn.serving.export.exit_latency import ExitLatency, measure_exits, sample_images
@@ -106,7 +104,11 @@ def export_run(folder: RunFolder, output_dir: Path) -> Export:
     return Export(versions[-1], is_new=False)
   detector = restore_detector(experiment, label_map, checkpoint)
   number = int(versions[-1].name) + 1 if versions else 1
-  return _write(detector, experiment, label_map, folder, record, output_dir / str(number))
+  version = output_dir / str(number)
+  # Beside the model's folder: in it, a server would see the unfinished export.
+  with folders.whole_folder(version, "--output_dir", beside=output_dir) as unfinished:
+    export = _save(detector, experiment, label_map, folder, record, unfinished)
+  return dataclasses.replace(export, path=version)
 
 
 def _settled_format(experiment: Experiment) -> dict[str, object]:
@@ -130,30 +132,6 @@ def _versions(output_dir: Path) -> list[Path]:
   return sorted(versions, key=lambda path: int(path.name))
 
 
-def _write(
-  detector: Detector,
-  experiment: Experiment,
-  label_map: LabelMap,
-  folder: RunFolder,
-  record: Record,
-  version: Path,
-) -> Export:
-  """Saves under another name beside the model's folder and renames when all is written."""
-  # Not in it: what a killed export leaves behind would be taken for something else's.
-  model = version.absolute().parent
-  with disk_errors(model, "Nothing was kept: make room and run the same command again."):
-    model.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{model.name}.partial-", dir=model.parent))
-    try:
-      # The inner folder gets ordinary permissions; mkdtemp's own could not be read by a server.
-      export = _save(detector, experiment, label_map, folder, record, partial / version.name)
-      model.mkdir(exist_ok=True)
-      export.path.rename(version)
-    finally:
-      shutil.rmtree(partial, ignore_errors=True)
-  return dataclasses.replace(export, path=version)
-
-
 def _save(
   detector: Detector,
   experiment: Experiment,
@@ -162,7 +140,7 @@ def _save(
   record: Record,
   path: Path,
 ) -> Export:
-  """Writes the SavedModel, with a file or two beside it."""
+  """Writes the SavedModel into an empty folder."""
   # A plain module: saving the tree of Keras layers takes five times as long and adds nothing.
   module = tf.Module(name="detection")
   module.detector_variables = detector.variables
@@ -181,11 +159,13 @@ def _save(
       "exit_latency": [dataclasses.asdict(exit_) for exit_ in latency],
       "exit_latency_measured_on": source,
     }
-  record_file = path.with_name(RECORD_FILE)
+  record_file = path / RECORD_FILE
   record_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
   assets = [folder.label_map_file, folder.config_file, record_file]
   module.assets = [tf.saved_model.Asset(str(asset)) for asset in assets]
   tf.saved_model.save(module, str(path), signatures=signatures)
+  # It was copied to the other assets.
+  record_file.unlink()
   warm_up = {name: _example_inputs(function, images) for name, function in signatures.items()}
   return Export(path, True, latency, has_warm_up=write_warm_up_requests(path, warm_up))
 

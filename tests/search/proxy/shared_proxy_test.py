@@ -91,9 +91,8 @@ def loss_after_training(shared, spec):
   from official_nasfpn.modeling.wired_pyramid import Wiring, wiring_of
 
   rewards_of(shared, [spec])
-  return float(
-    shared._train_step(shared._batches[0], Wiring(*map(tf.constant, wiring_of(spec))))[0]
-  )
+  losses = shared._train_step(shared._batches[0], Wiring(*map(tf.constant, wiring_of(spec))))
+  return float(losses["total_loss"])
 
 
 @pytest.mark.slow

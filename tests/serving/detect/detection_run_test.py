@@ -92,7 +92,7 @@ def test_the_same_request_is_not_repeated_and_another_is_refused(request_, image
   (images / "b.png").write_bytes((images / "a.jpg").read_bytes())
   with pytest.raises(UserError, match=r"other detections \(images differ\)"):
     run_detection(request_, output_dir)
-  with pytest.raises(UserError, match="holds something else"):
+  with pytest.raises(UserError, match="holds files, but no detections"):
     run_detection(request_, images)
 
 

@@ -131,7 +131,7 @@ def test_what_is_there_is_not_overwritten(
 ):
   with pytest.raises(UserError, match="with format 'onnx' instead of 'tflite'"):
     export_file(run_copy, onnx_dir, FileFormat("tflite"))
-  with pytest.raises(UserError, match="is not an export of ours"):
+  with pytest.raises(UserError, match=r"holds files, but no export\.json"):
     export_file(run_copy, export_dir, FileFormat("onnx"))
   for file in run_copy.checkpoints.glob("ckpt-7.*"):
     file.rename(file.with_name(file.name.replace("ckpt-7", "ckpt-9")))

@@ -1,0 +1,146 @@
+"""Folders that belong to one job: claimed before it starts, or written whole; never overwritten.
+
+A file of the folder, the marker, shows which job it belongs to. What two jobs have to have in
+common differs from job to job, so callers compare the marker's content themselves.
+"""
+
+import contextlib
+import errno
+import fcntl
+import glob
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from official_nasfpn.disk import disk_errors, write_text
+from official_nasfpn.errors import UserError
+
+
+def is_claimed(folder: Path, marker: str, kind: str, flag: str) -> bool:
+  """Returns whether a folder holds its marker already; writes nothing.
+
+  Hidden files do not count: they are locks, or were left by a process that was killed.
+
+  Args:
+    folder: need not exist.
+    marker: name of the file that shows what the folder belongs to.
+    kind: what the folder should hold, as in "search".
+    flag: the option that names the folder, as in "--search_dir".
+
+  Raises:
+    UserError: the folder holds other files only, is a file, or cannot be read.
+  """
+  with disk_errors(folder, f"Mend its permissions or give {flag} a new folder."):
+    if folder.exists() and not folder.is_dir():
+      raise UserError(f"{folder} is a file. Give {flag} a new folder.")
+    # Looked at first: another process may be writing the marker.
+    holds_files = folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir())
+    if (folder / marker).is_file():
+      return True
+    if holds_files:
+      raise UserError(f"{folder} holds files, but no {kind}. Give {flag} a new folder.")
+    return False
+
+
+def claim(folder: Path, marker: str, text: str, kind: str, flag: str) -> bool:
+  """Claims a folder by writing its marker, unless it is claimed already.
+
+  Of several processes that claim a folder at the same time one succeeds. A process that is killed
+  leaves the marker whole or none.
+
+  Args:
+    folder: need not exist.
+    marker: name of the file that shows what the folder belongs to.
+    text: its content.
+    kind: what the folder will hold, as in "search".
+    flag: the option that names the folder, as in "--search_dir".
+
+  Returns:
+    False if the folder was claimed before; whether by the same job is for the caller to compare.
+
+  Raises:
+    UserError: the folder holds other files only, is a file, or cannot be written.
+  """
+  if is_claimed(folder, marker, kind, flag):
+    return False
+  with disk_errors(folder, f"Make room, mend its permissions or give {flag} another folder."):
+    folder.resolve().mkdir(parents=True, exist_ok=True)
+    with _lock(folder, wait=True):
+      # Another process may have been faster.
+      if is_claimed(folder, marker, kind, flag):
+        return False
+      write_text(folder / marker, text)
+  return True
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path, flag: str, beside: Path | None = None) -> Iterator[Path]:
+  """Yields an empty folder to fill, which becomes `folder` in one move when the block ends.
+
+  It is removed if the block fails. If the process is killed, the next call for the same folder
+  removes it; no other process does while it is being filled.
+
+  Args:
+    folder: what to make; must not exist, or be empty.
+    flag: the option that names the folder, as in "--output_dir".
+    beside: the unfinished folder lies beside this one, on the same disk; default: `folder`.
+
+  Raises:
+    UserError: `folder` holds files, at the start or at the end, or the disk is full or cannot be
+      written.
+  """
+  # A link to an empty folder could not be replaced by a folder.
+  target = folder.resolve()
+  beside = beside.resolve() if beside else target
+  advice = f"Nothing was kept. Make room, mend its permissions or give {flag} another folder."
+  not_empty = UserError(
+    f"{folder} is not an empty folder; hidden files count, too. Give {flag} a new folder."
+  )
+  with disk_errors(folder, advice), contextlib.ExitStack() as stack:
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+      raise not_empty
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(beside.parent, wait=True):
+      prefix = f".{beside.name}.partial-"
+      _remove_abandoned(beside.parent, prefix)
+      unfinished = beside.with_name(prefix + secrets.token_hex(4))
+      unfinished.mkdir()
+      stack.callback(shutil.rmtree, unfinished, ignore_errors=True)
+      stack.enter_context(_lock(unfinished, wait=False))
+    yield unfinished
+    target.parent.mkdir(exist_ok=True)
+    try:
+      unfinished.rename(target)
+    except OSError as error:
+      if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        raise not_empty from error
+      raise
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+  """Removes unfinished folders that no process has locked: theirs was killed."""
+  for path in parent.glob(glob.escape(prefix) + "*"):
+    # One that has just been finished is not there any more.
+    with contextlib.suppress(FileNotFoundError), _lock(path, wait=False) as locked:
+      if locked:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, wait: bool) -> Iterator[bool]:
+  """Locks a folder itself, so that no lock file stays in it.
+
+  Yields False if another process has the lock, or the file system has none for folders.
+  """
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    locked = True
+  except OSError:
+    locked = False
+  try:
+    yield locked
+  finally:
+    os.close(descriptor)
