@@ -31,13 +31,15 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "runs/quickstart", "Where everything is written.")
 flags.DEFINE_string("annotations", None, "COCO JSON of your own images; default: drawn shapes.")
 flags.DEFINE_string("images", None, "Folder with the images of --annotations.")
-flags.DEFINE_integer("seed", 0, "Of the data's split, the search and the training.")
+flags.DEFINE_integer("seed", 0, "Seed of the data's split, the search and the training.")
 flags.DEFINE_multi_string(
   "gin_param", [], "Binding for the search and the training, such as `Training.epochs = 20`."
 )
 
 _NUM_WORKERS = 2
 _NUM_PICTURES = 12
+# Of detections that are drawn: after so short a training weaker ones are mostly wrong.
+_SCORE_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -187,9 +189,11 @@ def _steps(request: Request, paths: Paths) -> list[Step]:
       "Detect in the validation images",
       "detect",
       [
-        f"--saved_model={paths.saved_model}",
+        f"--export_dir={paths.saved_model}",
         f"--images={images}",
         f"--annotations={paths.data / 'val.json'}",
+        "--compare",
+        f"--score_threshold={_SCORE_THRESHOLD}",
         f"--output_dir={paths.detections}",
       ],
       done=paths.detections / "detections.json",
@@ -219,9 +223,8 @@ def _run(step: Step, number: str) -> None:
 
 def _measure(paths: Paths) -> dict:
   """Collects every figure of the table, measures the export's latency, joins some pictures."""
-  from PIL import Image
-
   from official_nasfpn.data.drawing import contact_sheet
+  from official_nasfpn.data.image_encoding import open_image
   from official_nasfpn.modeling.closed_form import detector_size
   from official_nasfpn.modeling.layer_sizes import Size
   from official_nasfpn.serving.detectors.latency import measure_latency
@@ -237,8 +240,8 @@ def _measure(paths: Paths) -> dict:
     bar.update()
     latency = measure_latency(paths.saved_model, [row["file"] for row in shown])
     bar.update()
-    pictures = [Image.open(paths.detections / row["picture"]) for row in shown]
-    contact_sheet(pictures).save(paths.pictures, quality=92)
+    pictures = [open_image((paths.detections / row["picture"]).read_bytes()) for row in shown]
+    contact_sheet(pictures, columns=2, cell_width=960).save(paths.pictures, quality=92)
     bar.update()
   return {
     "best_architecture": search["architecture_hash"],
@@ -275,7 +278,7 @@ def _show(summary: dict, paths: Paths) -> None:
     ("latency of one image", f"{summary['latency_ms']:.0f} ms"),
   ]
   files = [
-    ("pictures with boxes", paths.pictures),
+    ("annotated and detected", paths.pictures),
     ("all of them", paths.detections),
     ("the found pyramid", paths.search / "best_architecture.png"),
     ("its gin file", paths.search / "best_architecture.gin"),

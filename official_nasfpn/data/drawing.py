@@ -2,12 +2,14 @@
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from official_nasfpn.data.detections import Detections
 
 # Far apart in hue and lightness, so that neighbours in the label map differ at a glance.
 PALETTE = (
@@ -22,20 +24,38 @@ _CELL_COLOR = "#e9ebee"
 
 
 def draw_detections(
-  image: Image.Image,
-  detections: Mapping[str, np.ndarray],
-  label_names: Sequence[str],
-  score_threshold: float = 0.3,
-  min_side: int = MIN_SIDE,
+  image: Image.Image, detections: Detections, min_score: float = 0.3, min_side: int = MIN_SIDE
 ) -> Image.Image:
-  """Draws boxes with class names and scores.
+  """Draws detections with class names and scores.
 
   Args:
     image: the picture, as the detector saw it.
-    detections: of this image: `boxes` [n, 4] as (ymin, xmin, ymax, xmax) in its pixels, `classes`
-      [n] class indices, `scores` [n]; without scores, as annotations are, all are drawn.
-    label_names: by class index.
-    score_threshold: weaker detections are not drawn.
+    detections: of this image.
+    min_score: weaker detections are not drawn.
+    min_side: as in `draw_boxes`.
+
+  Returns:
+    A new RGB picture.
+  """
+  drawn = detections.above(min_score)
+  texts = [f"{detection.label} {detection.score:.2f}" for detection in drawn]
+  return draw_boxes(image, drawn.boxes, drawn.classes, texts, min_side)
+
+
+def draw_boxes(
+  image: Image.Image,
+  boxes: np.ndarray,
+  classes: np.ndarray,
+  texts: Sequence[str],
+  min_side: int = MIN_SIDE,
+) -> Image.Image:
+  """Draws boxes, each with a text.
+
+  Args:
+    image: the picture.
+    boxes: [n, 4] as (ymin, xmin, ymax, xmax) in its pixels, the most important first.
+    classes: int [n], class indices, which choose the colours.
+    texts: one for each box.
     min_side: a picture whose longer side is shorter than this is enlarged by a whole factor.
 
   Returns:
@@ -49,24 +69,21 @@ def draw_detections(
   line_width = max(2, round(unit / 280))
   font = _font(max(11, round(unit / 48)))
 
-  boxes = np.asarray(detections["boxes"], np.float64) * factor
-  scores = detections.get("scores")
-  if scores is None:
-    best_first = list(range(len(boxes)))
-  else:
-    best_first = [i for i in np.argsort(-scores) if scores[i] >= score_threshold]
-  drawable = {index: _drawable(boxes[index], picture.size) for index in best_first}
-  for index in reversed(best_first):
-    draw.rectangle(drawable[index], outline=_color(detections, index), width=line_width)
-  # Places for all labels first, the best choosing first; then the best are written on top.
-  texts, patches = {}, {}
-  for index in best_first:
-    name = label_names[detections["classes"][index]]
-    texts[index] = name if scores is None else f"{name} {scores[index]:.2f}"
-    size = _label_size(draw, texts[index], font)
-    patches[index] = _place_label(size, drawable[index], patches.values(), picture.size)
-  for index in reversed(best_first):
-    _draw_label(draw, texts[index], patches[index], _color(detections, index), font)
+  drawable = [_drawable(box, picture.size) for box in np.asarray(boxes, np.float64) * factor]
+  colors = [PALETTE[index % len(PALETTE)] for index in classes]
+  # Places for all labels first, the best choosing first.
+  patches: list[Patch] = []
+  for index, (box, text) in enumerate(zip(drawable, texts, strict=True)):
+    others = drawable[:index] + drawable[index + 1 :]
+    patches.append(_place_label(_label_size(draw, text, font), box, patches, others, picture.size))
+  # A label hides no box, and a box no text; what is better stands on top.
+  best_last = list(reversed(list(zip(texts, patches, drawable, colors, strict=True))))
+  for _, patch, _, color in best_last:
+    draw.rectangle(patch, fill=color)
+  for _, _, box, color in best_last:
+    draw.rectangle(box, outline=color, width=line_width)
+  for text, patch, _, color in best_last:
+    _write_label(draw, text, patch, color, font)
   return picture
 
 
@@ -117,10 +134,6 @@ def side_by_side(panels: Sequence[tuple[str, Image.Image]], gap: int = 12) -> Im
   return sheet
 
 
-def _color(detections: Mapping[str, np.ndarray], index: int) -> str:
-  return PALETTE[detections["classes"][index] % len(PALETTE)]
-
-
 def _drawable(box: np.ndarray, size: tuple[int, int]) -> Patch:
   """Returns whole pixels inside the picture; Pillow draws the last row and column too."""
   width, height = size
@@ -142,33 +155,55 @@ def _margin(font: ImageFont.FreeTypeFont) -> int:
 
 
 def _place_label(
-  label: tuple[int, int], box: Patch, taken: Iterable[Patch], size: tuple[int, int]
+  label: tuple[int, int],
+  box: Patch,
+  labels: Sequence[Patch],
+  boxes: Sequence[Patch],
+  size: tuple[int, int],
 ) -> Patch:
-  """Returns the first place at a box where a label hides no other: above, inside, below."""
+  """Returns the place at a box where a label hides least: above, below, or inside of it.
+
+  Args:
+    label: its width and height.
+    box: whose label it is.
+    labels: those that have a place.
+    boxes: all others.
+    size: of the picture.
+  """
   width, height = label
   xmin, ymin, _, ymax = box
   left = max(0, min(xmin, size[0] - width))
-  tops = [ymin - height, ymin, ymax + 1, ymax - height + 1]
+  tops = [ymin - height, ymax + 1, ymin, ymax - height + 1]
   places = [
     (left, top, left + width - 1, top + height - 1)
     for top in tops
     if top >= 0 and top + height <= size[1]
   ]
   places = places or [(left, max(0, ymin), left + width - 1, max(0, ymin) + height - 1)]
-  taken = list(taken)
-  free = (place for place in places if not any(_overlap(place, other) for other in taken))
-  return next(free, places[0])
+
+  def hidden(place: Patch) -> tuple[float, float]:
+    # Of a small box its own label hides most.
+    shares = [_overlap(place, other) / _area(other) for other in (*boxes, box)]
+    return sum(_overlap(place, other) for other in labels), round(sum(shares), 2)
+
+  return min(places, key=hidden)
 
 
-def _overlap(one: Patch, other: Patch) -> bool:
-  return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
+def _overlap(one: Patch, other: Patch) -> int:
+  """Returns how many pixels two patches share."""
+  width = min(one[2], other[2]) - max(one[0], other[0]) + 1
+  height = min(one[3], other[3]) - max(one[1], other[1]) + 1
+  return max(width, 0) * max(height, 0)
 
 
-def _draw_label(
+def _area(patch: Patch) -> int:
+  return _overlap(patch, patch)
+
+
+def _write_label(
   draw: ImageDraw.ImageDraw, text: str, patch: Patch, color: str, font: ImageFont.FreeTypeFont
 ) -> None:
   margin = _margin(font)
-  draw.rectangle(patch, fill=color)
   draw.text((patch[0] + margin, patch[1] + margin / 2), text, fill=_ink(color), font=font)
 
 
