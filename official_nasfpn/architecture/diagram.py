@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch
 
@@ -29,6 +30,7 @@ _INCHES_PER_UNIT = 0.8
 # The rows' names stand left of the inputs.
 _LEFT_MARGIN = 1.3
 _MARGIN = 0.25
+_RIGHT = RADIUS + _MARGIN
 _TITLE_HEIGHT = 0.6
 _LEGEND_LINE = 0.3
 # The longest entries of the legend need it.
@@ -105,12 +107,17 @@ def _figure_of(panels: Sequence[tuple[str | None, PyramidSpec]], num_columns: in
   layouts = [_layout(spec) for spec in specs]
   num_columns = min(num_columns, len(panels))
   num_rows = -(-len(panels) // num_columns)
-  width = _LEFT_MARGIN + max(centers[-1, 0] for centers, _, _, _ in layouts) + RADIUS + _MARGIN
+  # Columns are as wide as their widest drawing, rows all as high as the highest.
+  widths = [
+    _LEFT_MARGIN + max(centers[-1, 0] for centers, *_ in layouts[column::num_columns]) + _RIGHT
+    for column in range(num_columns)
+  ]
+  lefts = np.cumsum([0, *widths])
   low = min(low for _, _, low, _ in layouts) - _MARGIN
   high = max(high for _, _, _, high in layouts) + _MARGIN
   height = high - low + (_TITLE_HEIGHT if any(title for title, _ in panels) else 0)
   entries = legend_entries(specs)
-  total_width = max(num_columns * width, _MIN_WIDTH)
+  total_width = max(sum(widths), _MIN_WIDTH)
   # Nodes stand in one line, what needs a sentence below.
   num_lines = 1 + sum(kind in ("added", "op") for kind, _ in entries)
   legend_height = num_lines * _LEGEND_LINE + _MARGIN
@@ -127,10 +134,10 @@ def _figure_of(panels: Sequence[tuple[str | None, PyramidSpec]], num_columns: in
   ):
     row, column = divmod(index, num_columns)
     bottom = total_height - (row + 1) * height
-    offset = np.array([column * width + _LEFT_MARGIN, bottom - low])
+    offset = np.array([lefts[column] + _LEFT_MARGIN, bottom - low])
     _draw(axes, spec, centers + offset, arrows)
     if title:
-      at = (column + 0.5) * width, bottom + high - low + _TITLE_HEIGHT / 3
+      at = lefts[column] + widths[column] / 2, bottom + high - low + _TITLE_HEIGHT / 3
       axes.text(*at, title, ha="center", va="center", fontsize=11, color=_INK)
   _draw_legend(axes, entries, top=legend_height)
   return figure
@@ -209,8 +216,11 @@ def _draw_legend(axes: Axes, entries: Sequence[tuple[str, str]], top: float) -> 
   nodes = [entry for entry in entries if entry[0] in _FILLS]
   lines = [nodes, *([entry] for entry in entries if entry[0] not in _FILLS)]
   for index, line in enumerate(lines):
-    legend = axes.legend(
-      handles=[_legend_mark(kind, text) for kind, text in line],
+    # Not `axes.legend`, which keeps one legend only.
+    legend = Legend(
+      axes,
+      [_legend_mark(kind) for kind, _ in line],
+      [text for _, text in line],
       loc="center left",
       bbox_to_anchor=(_MARGIN, top - (index + 0.5) * _LEGEND_LINE),
       bbox_transform=axes.transData,
@@ -225,11 +235,11 @@ def _draw_legend(axes: Axes, entries: Sequence[tuple[str, str]], top: float) -> 
     axes.add_artist(legend)
 
 
-def _legend_mark(kind: str, text: str) -> Line2D:
+def _legend_mark(kind: str) -> Line2D:
   if kind == "added":
-    return Line2D([], [], color=_EDGES["output"], linestyle=_DASHES, linewidth=1, label=text)
+    return Line2D([], [], color=_EDGES["output"], linestyle=_DASHES, linewidth=1)
   if kind == "op":
-    return Line2D([], [], linestyle="none", label=text)
+    return Line2D([], [], linestyle="none")
   return Line2D(
     [],
     [],
@@ -238,5 +248,4 @@ def _legend_mark(kind: str, text: str) -> Line2D:
     markersize=8,
     markerfacecolor=_FILLS[kind],
     markeredgecolor=_EDGES[kind],
-    label=text,
   )

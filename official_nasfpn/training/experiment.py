@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture import SEARCHED_FILES, from_gin, names_a_file
+from official_nasfpn.architecture import (
+  SEARCHED_FILES,
+  Architecture,
+  from_gin,
+  names_a_file,
+)
 from official_nasfpn.configuration import Stored
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
@@ -24,7 +29,7 @@ class Experiment:
   input: InputConfig
   training: TrainingConfig
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     architecture = self.detector.architecture
     if self.training.drop_block_rate and not pyramid_kind(architecture).drops_blocks:
       raise UserError(
@@ -38,6 +43,12 @@ class Experiment:
         f"{self.detector.num_exits} exits: there is one for each of Detector.num_repeats with "
         "Detector.exit_heads = 'separate' or 'shared', and one alone with 'last'."
       )
+
+  def with_architecture(self, architecture: Architecture) -> "Experiment":
+    """Returns the experiment with another pyramid, for example one that a search has found."""
+    return dataclasses.replace(
+      self, detector=dataclasses.replace(self.detector, architecture=architecture)
+    )
 
   def to_gin(self) -> str:
     """Returns every setting as gin text; `load_experiment` reads it back."""
