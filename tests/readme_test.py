@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from official_nasfpn.architecture import from_gin
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
 from tests.program_process import REPOSITORY, ProgramProcess
 from tests.quickstart_test import TINY as TINY_QUICKSTART
@@ -78,6 +79,7 @@ def home(tmp_path_factory):
     (folder / "made" / name / "images").rename(folder / name)
     (folder / "made" / name / "annotations.json").rename(folder / f"{name}.json")
   shutil.copytree(folder / "val", folder / "photos")
+  shutil.copy(min((folder / "val").iterdir()), folder / "photo.jpg")
   shutil.copy(folder / "val.json", folder / "instances_train.json")
   return folder
 
@@ -114,6 +116,8 @@ def commands_of(block: str) -> list[list[str]]:
 def test_a_block_does_what_it_is_there_for(language, block, home, running, request, monkeypatch):
   monkeypatch.chdir(home)
   if language == "python":
+    # Workers find the package there when it is not installed.
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     _run_python(block, running)
     return
   assert language == "bash", f"say here how a block of {language} is run"
@@ -242,18 +246,27 @@ def _served_at(running):
 
 
 def _run_python(block, running):
-  """Runs an example, on features of small images where it has a pyramid of them."""
+  """Runs an example, small: on tiny detectors, or on features of small images."""
   levels = {
     f"c{level}": np.zeros([1, 2 ** (7 - level), 2 ** (7 - level), 8], np.float32)
     for level in (3, 4, 5)
   }
   block = re.sub(r"http://localhost:8501/v1/models/\w+", lambda _: _served_at(running), block)
+  for name in ("search", "train"):
+    recipe = {"search": "quickstart_search", "train": "quickstart"}[name]
+    block = block.replace(f'{recipe}.gin"], [data]', f'{recipe}.gin"], [data, *{_TINY[name]}]')
   names = {"__name__": "__main__", **levels}
   with contextlib.redirect_stdout(io.StringIO()) as printed:
     exec(compile(block, "a page", "exec"), names)
   if "DetectionClient" in block:
     found = [line for line in printed.getvalue().splitlines() if line.startswith("photos/")]
     assert len(found) == len(os.listdir("photos"))
+  elif "Search(" in block:
+    assert names["run"].evaluation.num_images == 2
+    assert names["experiment"].detector.architecture in [
+      from_gin(trial.architecture) for trial in names["search"].trials()
+    ]
+    assert len(printed.getvalue().splitlines()) >= 1
   elif "Detector(" in block:
     assert len(printed.getvalue().splitlines()) == len(names["detections"])
     assert Path("photo_with_boxes.png").is_file()

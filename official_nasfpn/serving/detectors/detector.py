@@ -114,7 +114,7 @@ class Detector:
       UserError: an image cannot be read, there is no such exit, or the detector has no exits.
     """
     self.check_choice(exit_number, budget_ms)
-    if isinstance(images, ImageInput):
+    if isinstance(images, (np.ndarray, str, os.PathLike, bytes)):
       return self.detect([images], min_score, exit_number, budget_ms)[0]
     detections = []
     encoded = (_encode(image, index, len(images)) for index, image in enumerate(images))
