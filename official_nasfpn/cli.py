@@ -16,10 +16,10 @@ class Program:
   """One sub-command.
 
   Attributes:
-    name: as it is typed.
-    summary: for the list of all, in a line.
-    module: below the package, that runs it.
-    other_names: by which it is known, too.
+    name: what users type.
+    summary: one line for the list of commands.
+    module: the module to run, relative to the package.
+    other_names: other spellings that are accepted.
   """
 
   name: str
@@ -92,7 +92,7 @@ def _program(name: str) -> Program:
 
 
 def _run(program: Program, arguments: list[str]) -> None:
-  # Here, so that the list of commands comes at once.
+  # Imported here, so that the list of commands is shown at once.
   from absl import flags
 
   from official_nasfpn.errors import exit_with, run_program
@@ -114,10 +114,10 @@ def _run(program: Program, arguments: list[str]) -> None:
 
 
 def _keep_current_folder_out() -> None:
-  """Lets Python programs that this one starts import nothing from the current folder.
+  """Keeps Python programs that this one starts from importing modules of the current folder.
 
-  An installed command does not either: a file `queue.py` that lies there is not to be mistaken for
-  the library's. In a checkout that is not installed, that folder is where the package is.
+  A file `queue.py` there must not be taken for the standard library's. In a checkout that is not
+  installed the package itself is in the current folder.
   """
   if os.getcwd() not in map(os.path.abspath, sys.path):
     os.environ["PYTHONSAFEPATH"] = "1"

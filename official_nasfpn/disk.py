@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, locks, and what a full or unwritable disk is called."""
+"""Files written whole or not at all, file locks, and errors of a full or unwritable disk."""
 
 import contextlib
 import errno
@@ -31,7 +31,7 @@ _MESSAGES = (
 
 
 def write_text(path: Path, text: str) -> None:
-  """Writes a file in one move, and the folders above it: whenever the process dies, it is whole."""
+  """Writes a file, and the folders above it; a process that is killed leaves no half of it."""
   path.parent.mkdir(parents=True, exist_ok=True)
   unfinished = path.with_name(f".{path.name}.{os.getpid()}")
   try:
@@ -43,7 +43,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def disk_problem(error: BaseException) -> str | None:
-  """Returns what is wrong with the disk if that is what an error is about, else None."""
+  """Returns what is wrong with the disk, if that has caused the error; else None."""
   if isinstance(error, OSError) and error.errno in _ERRNOS:
     return error.strerror or str(error)
   # SQLAlchemy's own text quotes the statement, and with it any text that was to be stored.
@@ -69,7 +69,7 @@ def disk_errors(place: Path, advice: str) -> Iterator[None]:
 
 
 class FileLock:
-  """A lock that the system frees when its process ends, however it ends."""
+  """A lock that the system releases when its process ends, even if that is killed."""
 
   def __init__(self, path: Path):
     self._path = path

@@ -1,4 +1,4 @@
-"""The one exception that is meant for a person, and how a program shows it."""
+"""The exception for mistakes that the user can mend, and how programs report it."""
 
 import difflib
 import sys
@@ -13,22 +13,23 @@ class UserError(Exception):
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-  """Returns which of the known names a person may have meant; there must be one at least."""
+  """Returns the known name that is most like `name`; `known` must not be empty."""
   by_lower_case = {other.lower(): other for other in known}
   return by_lower_case[difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.0)[0]]
 
 
 def run_program(main: Callable[[list[str]], object]) -> None:
-  """Runs an absl program; a `UserError` ends it with one clear line and exit code 1.
+  """Runs an absl program.
 
-  So does a dependency that is missing, and a TensorFlow of another version.
+  A `UserError`, a missing dependency or a wrong version of TensorFlow ends it with one line and
+  exit code 1.
 
   Args:
     main: takes the arguments that are not flags. A program without positional arguments refuses
       them through `refuse_positional_arguments`.
   """
 
-  # It raises what this module defines.
+  # Imported here, because that module imports this one.
   from official_nasfpn.installation import check_tensorflow, missing_dependency
 
   def guarded(argv: list[str]) -> None:
@@ -49,7 +50,7 @@ def run_program(main: Callable[[list[str]], object]) -> None:
 
 
 def exit_with(error: UserError) -> NoReturn:
-  """Ends the process as every program does that a person has to mend something for."""
+  """Prints an error in one line, and ends the process with exit code 1."""
   print(f"error: {error}", file=sys.stderr)
   sys.exit(1)
 

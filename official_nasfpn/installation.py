@@ -1,7 +1,7 @@
-"""What must be installed beside this package, and what to say where it is not.
+"""Checks which packages are installed, and says which extra brings a missing one.
 
-The core needs the dependencies of `pyproject.toml` alone. What more there is to do needs one of its
-extras, and says which before any work is done.
+The core needs the dependencies in `pyproject.toml`. Everything else needs one of its extras, and
+says which before any work is done.
 """
 
 import importlib.metadata
@@ -12,17 +12,17 @@ from typing import NamedTuple
 from official_nasfpn.errors import UserError
 
 DISTRIBUTION = "official-nasfpn"
-# As in pyproject.toml. Model Garden 2.20 refuses both what is older and what is newer.
+# As in pyproject.toml. Model Garden 2.20 works with no older and no newer one.
 TENSORFLOW = "2.20"
 _TENSORFLOW_DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu")
 
 
 class _Extra(NamedTuple):
-  """What brings a module.
+  """The package and the extra that bring a module.
 
   Attributes:
-    package: as pip names it.
-    extra: of this project.
+    package: its name for pip.
+    extra: the extra of this project.
   """
 
   package: str
@@ -45,15 +45,15 @@ _BROUGHT_BY = {
 
 
 def require(what: str, *modules: str, otherwise: str = "") -> None:
-  """Refuses what needs a package that is not installed. Nothing is imported.
+  """Checks that modules are installed, without importing them.
 
   Args:
-    what: what the user asked for, the subject of the sentence.
-    *modules: that it imports; each is one that an extra brings.
-    otherwise: a sentence: how to do without.
+    what: what the user asked for, the subject of the error message.
+    *modules: the modules needed; each belongs to an extra.
+    otherwise: a sentence that says how to do without.
 
   Raises:
-    UserError: one of them is missing.
+    UserError: a module is missing.
   """
   for module in modules:
     if not is_installed(module):
@@ -80,10 +80,10 @@ def is_installed(module: str) -> bool:
 
 
 def check_tensorflow() -> None:
-  """Refuses a TensorFlow that Model Garden does not work with; imports nothing.
+  """Checks the installed version of TensorFlow, without importing it.
 
   Raises:
-    UserError: it is too old or too new.
+    UserError: Model Garden does not work with it.
   """
   for distribution in _TENSORFLOW_DISTRIBUTIONS:
     try:
@@ -99,7 +99,7 @@ def check_tensorflow() -> None:
 
 
 def missing_dependency(error: ModuleNotFoundError) -> UserError | None:
-  """Returns what to say where a dependency of the core is not installed; else None."""
+  """Returns the error for a missing dependency of the core; None if all are installed."""
   module = (error.name or "").partition(".")[0]
   if not module or is_installed(module):
     return None

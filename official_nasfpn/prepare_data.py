@@ -25,7 +25,9 @@ _NUM_IMAGES = flags.DEFINE_integer(
   "num_images", ShapesConfig.num_images, "Images to draw, with --synthetic."
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
-  "image_size", ShapesConfig.image_size, "Their typical side, with --synthetic."
+  "image_size",
+  ShapesConfig.image_size,
+  "Typical side of the drawn images in pixels, with --synthetic.",
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write.", required=True)
 _VALIDATION_FRACTION = flags.DEFINE_float(
@@ -37,7 +39,7 @@ _HOLDOUT_FRACTION = flags.DEFINE_float(
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the split, and of the embedded dataset.")
 _NUM_SHARDS = flags.DEFINE_integer("num_shards", None, "TFRecord files per part; default: by size.")
 _NUM_THREADS = flags.DEFINE_integer(
-  "num_threads", None, "Images worked on at the same time; default: one per processor."
+  "num_threads", None, "Images processed at the same time; default: one per processor."
 )
 
 

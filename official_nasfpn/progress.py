@@ -9,7 +9,7 @@ def progress_bar(total: int | None, description: str, unit: str, initial: int = 
   """Returns a `tqdm` bar on standard error.
 
   Args:
-    total: number of units when all is done; None where nobody knows.
+    total: number of units; None if unknown.
     description: what is being done, a word or two.
     unit: what is counted, for example `step` or `image`.
     initial: units already done by an earlier run.
@@ -28,7 +28,7 @@ def progress_bar(total: int | None, description: str, unit: str, initial: int = 
 
 
 def duration(seconds: float) -> str:
-  """Returns a time as a person says it: `3.4 s`, `25 s`, `4.5 min`, `3 h 20 min`, `2.1 days`."""
+  """Returns a duration in words: `3.4 s`, `25 s`, `4.5 min`, `3 h 20 min`, `2.1 days`."""
   if round(seconds) < 60:
     return f"{seconds:.2g} s"
   minutes = seconds / 60
@@ -42,5 +42,5 @@ def duration(seconds: float) -> str:
 
 
 def say(line: str) -> None:
-  """Writes a line on standard error, above a progress bar that may be there."""
+  """Writes a line to standard error, above a progress bar if there is one."""
   tqdm.write(line, file=sys.stderr)

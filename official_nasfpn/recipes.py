@@ -63,7 +63,7 @@ def find_recipe(name: str | Path) -> Path:
   names = recipe_names()
   if wanted in names:
     return folder / Path(wanted).relative_to(_FOLDER)
-  # By the last part first: the folder says little.
+  # Compared by file name: the folders are few.
   by_stem = {Path(known).stem: known for known in names}
   raise UserError(
     f"There is no gin file {str(path)!r}, and no recipe of that name in {folder}. Did you mean "
@@ -77,7 +77,7 @@ def _full_name(path: Path) -> str:
 
 
 def _summary(recipe: Path) -> str:
-  """Returns how a recipe's first comment begins: up to the first full stop or colon."""
+  """Returns the start of a recipe's first comment, up to a full stop or colon."""
   text = recipe.read_text(encoding="utf-8")
   comment = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
   words = " ".join(line.removeprefix("#").strip() for line in comment)

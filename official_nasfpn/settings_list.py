@@ -13,6 +13,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from official_nasfpn.architecture import BASELINES
 from official_nasfpn.configuration import configured_name
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.search.algorithms.algorithms import ALGORITHMS
@@ -23,8 +24,7 @@ TRAINING = (
   ("official_nasfpn.data.config", "InputConfig"),
   ("official_nasfpn.training.config", "TrainingConfig"),
   ("official_nasfpn.architecture", "PyramidSpec"),
-  ("official_nasfpn.architecture", "Fpn"),
-  ("official_nasfpn.architecture", "Ssdlite"),
+  *(("official_nasfpn.architecture.baselines", type(each).__name__) for each in BASELINES.values()),
 )
 SEARCH = (
   ("official_nasfpn.search.config", "SearchConfig"),
@@ -52,10 +52,10 @@ class Setting:
   """One line of a recipe.
 
   Attributes:
-    name: as it is bound, `Training.epochs`.
-    type: what it may be, in words.
-    default: its value where no recipe binds it, as gin writes it.
-    meaning: from the class docstring.
+    name: as recipes write it, `Training.epochs`.
+    type: the allowed values, in words.
+    default: the default value, as gin writes it.
+    meaning: its description in the class docstring.
   """
 
   name: str
@@ -69,9 +69,9 @@ class Group:
   """The settings of one class.
 
   Attributes:
-    name: of the class in recipes.
-    summary: the first line of its docstring.
-    settings: all of them, in order.
+    name: the name of the class in recipes.
+    summary: the first line of the class docstring.
+    settings: its settings, in order.
   """
 
   name: str
@@ -80,7 +80,7 @@ class Group:
 
 
 def groups(places: Sequence[Place]) -> Iterator[Group]:
-  """Returns the settings of some classes, such as `TRAINING`, class by class."""
+  """Yields the settings of each of some classes, such as `TRAINING`."""
   for module, class_name in places:
     yield _group(getattr(importlib.import_module(module), class_name))
 
@@ -143,7 +143,7 @@ def _meanings(docstring: str) -> dict[str, str]:
 
 
 def _type_in_words(hint: Any) -> str:
-  """Returns an annotation as a person would say it: `int > 0`, `'step' or 'cosine'`."""
+  """Returns an annotation in words: `int > 0`, `'step' or 'cosine'`."""
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin is typing.Annotated:
     limits = [limit for marker in arguments[1:] for limit in _limits(marker)]
@@ -160,7 +160,7 @@ def _type_in_words(hint: Any) -> str:
 
 
 def _limits(marker: Any) -> list[str]:
-  """Returns what an annotation of pydantic's allows, such as `> 0`, if anything."""
+  """Returns the limits of a pydantic annotation in words, such as `> 0`."""
   # A Field holds the markers of its limits.
   if inner := getattr(marker, "metadata", None):
     return [limit for each in inner for limit in _limits(each)]

@@ -27,7 +27,7 @@ class AnnotatedImage:
   Attributes:
     id: the dataset's id of the image.
     file_name: path below the images directory.
-    size: width and height by the JSON, if it tells.
+    size: width and height that the JSON states; None if it states none.
     annotations: its COCO annotations, not yet checked.
   """
 
@@ -47,7 +47,7 @@ class Box:
     width: in pixels.
     height: in pixels.
     class_index: position in the label map.
-    area: of the object in square pixels; COCO's metrics by size use it.
+    area: the object's area in square pixels, which COCO's metrics by size use.
     is_crowd: whether the box stands for a group of objects.
   """
 
@@ -133,7 +133,7 @@ def clean_boxes(
     size: width and height of the image file.
     label_map: the categories to keep.
     report: receives what was dropped or clipped.
-    where: names the image in the report.
+    where: the image's name in the report.
   """
   class_indices = {category.id: index for index, category in enumerate(label_map.categories)}
   width, height = size
@@ -176,7 +176,7 @@ def coco_content(
 
   Args:
     images: COCO's rows of images, with at least an `id`.
-    boxes: of each image.
+    boxes: the boxes of each image, in the same order.
     label_map: gives the dataset's own category ids back.
   """
   annotations: list[dict[str, Any]] = []
@@ -207,8 +207,8 @@ def _parse(path: Path) -> dict[str, Any]:
   refuse_foreign_annotations(path)
   try:
     with path.open(encoding="utf-8-sig") as file:
-      # Outlines make up most of a COCO file and boxes are all that is wanted of it: dropped while
-      # parsing, they cost no memory.
+      # Outlines make up most of a COCO file, and only boxes are needed: dropped while parsing,
+      # they take no memory.
       content = json.load(file, object_hook=_without_outline)
   except OSError as error:
     raise UserError(f"Cannot read the annotations {str(path)!r}: {error.strerror}.") from error

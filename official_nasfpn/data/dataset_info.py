@@ -1,4 +1,4 @@
-"""A prepared data directory: what `prepare_data` promises and every reader checks.
+"""A prepared data directory: what `nasfpn prepare` writes and every reader checks.
 
 The directory holds `dataset.json` (this module), `label_map.json`, for each part (train, holdout,
 val) its TFRecord shards and its annotations as COCO JSON, `{part}.json`.
@@ -54,7 +54,7 @@ class DatasetInfo:
     label_map: the classes.
     source: what it was made from; hashes of annotation files and images.
     settings: how it was split and written, the seed included.
-    parts: by name.
+    parts: the parts by name, those of `PARTS`.
     report: what was dropped or mended, by problem: {"count": int, "examples": [str, ...]}.
   """
 
@@ -89,7 +89,7 @@ class DatasetInfo:
 
   @property
   def identity(self) -> dict[str, Any]:
-    """What `identity_of` says of it."""
+    """What tells this dataset from another; see `identity_of`."""
     return identity_of(self.source, self.settings)
 
   def save(self) -> None:
@@ -139,16 +139,16 @@ class DatasetInfo:
 
 
 def is_prepared(data_dir: str | Path) -> bool:
-  """Returns whether a folder is a prepared data directory, be it whole or damaged."""
+  """Returns whether a folder is a prepared data directory, whole or damaged."""
   return bool(data_dir) and (Path(data_dir) / "dataset.json").is_file()
 
 
 def identity_of(source: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns what tells one dataset from another: all but where its source lies, which may move.
+  """Returns what tells one dataset from another: everything but the paths of its source.
 
   Args:
-    source: as `DatasetInfo.source`.
-    settings: as `DatasetInfo.settings`.
+    source: a `DatasetInfo.source`.
+    settings: a `DatasetInfo.settings`.
   """
   described = {
     f"{part} {key}": value

@@ -1,6 +1,6 @@
-"""What people give in place of COCO JSON or of a folder of images, and how to get from it to those.
+"""Recognises what was given instead of COCO JSON or a folder of images, and says how to convert it.
 
-Formats are told by their content, from the first bytes of a file or a few files of a folder.
+Formats are recognised by content: the first bytes of a file, or a few files of a folder.
 """
 
 import json
@@ -17,14 +17,14 @@ from typing import Any
 from official_nasfpn.errors import UserError
 
 _HEAD_BYTES = 1 << 16
-# Of a folder that is much larger than any folder of annotations no more is looked at.
+# At most so many files of a folder are looked at; folders of annotations have fewer.
 _MOST_FILES = 20_000
 _SAMPLES = 5
 _COCO_LISTS = (b'"images"', b'"annotations"', b'"categories"')
 _IMAGE_SUFFIXES = frozenset(
   (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif", ".heic")
 )
-# What files begin with that are no text.
+# First bytes of binary files.
 _MAGIC = {
   b"PK\x03\x04": "a zip archive",
   b"PK\x05\x06": "an empty zip archive",
@@ -50,11 +50,11 @@ _MAGIC = {
 
 @dataclass(frozen=True)
 class Seen:
-  """What something is that is not what was asked for.
+  """A recognised format that cannot be used as it is.
 
   Attributes:
-    what: the end of a sentence that begins with its path: "is ...".
-    remedy: one or two sentences: what to do.
+    what: what the file or folder is; completes the sentence "PATH is ...".
+    remedy: what to do, in one or two sentences.
   """
 
   what: str
@@ -72,7 +72,7 @@ _EXPORT_AGAIN = "Export it again as COCO JSON from the program that it was annot
 JSON_LINES = Seen("JSON Lines, an object on each line", _EXPORT_AGAIN)
 _INSTANCES = "Give the file with boxes of the same images, which COCO calls instances_*.json."
 
-# By name: what turns it into COCO JSON; {folder} is the folder that a converter wants.
+# How to convert each format to COCO JSON; {folder} is the folder that the converter reads.
 _CONVERTERS = {
   "Pascal VOC (XML)": _datumaro("{folder}"),
   "YOLO (text)": _datumaro("{folder}"),
@@ -93,12 +93,12 @@ _CONVERTERS = {
   "BDD100K": "Its toolkit converts it: `python -m bdd100k.label.to_coco -m det -i IN -o OUT`.",
   "Detectron2 (a list of dicts)": "Detectron2 converts it: `convert_to_coco_json` in "
   "detectron2.data.datasets.coco.",
-  "GeoJSON": "Its coordinates are of a map: cut it into images and write boxes in their pixels.",
+  "GeoJSON": "Its coordinates are geographic: cut the map into images, with boxes in pixels.",
 }
 
 
 def refuse_foreign_annotations(path: str | Path) -> None:
-  """Refuses at a glance what cannot be COCO JSON: nothing of it is parsed.
+  """Refuses what is clearly not COCO JSON, without parsing it.
 
   Raises:
     UserError: it is an address, a folder, or a file of another format; a missing file is refused
@@ -114,11 +114,11 @@ def refuse_foreign_annotations(path: str | Path) -> None:
 
 
 def refuse_foreign_images(flag: str, path: str | Path) -> None:
-  """Refuses what is no folder, and says what it is.
+  """Refuses a path that is not a folder, and says what it is instead.
 
   Args:
-    flag: the option that it was given to.
-    path: what was given.
+    flag: name of the option that it was given to, without dashes.
+    path: the path.
 
   Raises:
     UserError: there is no such folder.
@@ -133,7 +133,7 @@ def refuse_foreign_images(flag: str, path: str | Path) -> None:
   seen = recognize_file(path)
   what = seen.what if seen else "a file"
   if what.endswith("archive"):
-    remedy = f"Unpack it, `{_unpack(path)}`, and give the folder that comes of it."
+    remedy = f"Unpack it, `{_unpack(path)}`, and give the resulting folder."
   elif what == "an image":
     remedy = f"Give the folder that it lies in: --{flag} {path.parent}."
   elif path.suffix.lower() == ".json":
@@ -149,11 +149,11 @@ def not_coco(path: str | Path, seen: Seen) -> UserError:
 
 
 def recognize_json(content: Any, folder: str | Path = ".") -> Seen | None:
-  """Returns what parsed JSON is if it is a known format other than COCO's boxes.
+  """Returns the format of parsed JSON if it is a known one other than COCO's boxes; else None.
 
   Args:
-    content: of the file.
-    folder: where it lies, for the command of a converter.
+    content: the parsed JSON.
+    folder: the file's folder, for the converter's command.
   """
   if isinstance(content, list):
     return _recognize_list(content, folder)
@@ -183,7 +183,7 @@ def recognize_json(content: Any, folder: str | Path = ".") -> Seen | None:
 
 
 def recognize_file(path: Path) -> Seen | None:
-  """Returns what a file is that is not JSON at all; None if it may be.
+  """Returns the format of a file that is not JSON; None if it may be JSON.
 
   Args:
     path: the file.
@@ -204,13 +204,13 @@ def recognize_file(path: Path) -> Seen | None:
   if _is_tfrecord(path):
     return _format("TFRecord", path.parent)
   if b"\0" in head:
-    # UTF-16 has them too; whoever parses it says so.
+    # UTF-16 contains them, too; the JSON parser reports it.
     return None if head[:2] in (b"\xff\xfe", b"\xfe\xff") else Seen("a binary file", _EXPORT_AGAIN)
   return _recognize_text(path, head.decode("utf-8-sig", errors="replace"))
 
 
 def is_json_lines(path: Path) -> bool:
-  """Returns whether the first two lines of a file are JSON each."""
+  """Returns whether each of the first two lines of a file is a JSON object."""
   try:
     with path.open(encoding="utf-8-sig") as file:
       lines = [line for line in islice(file, 4) if line.strip()]
@@ -231,7 +231,7 @@ def _recognize_list(content: Sequence[Any], folder: str | Path) -> Seen | None:
   keys = set.intersection(*(set(row) for row in content[:_SAMPLES]))
   if "image_id" in keys and keys & {"score", "caption", "keypoints", "bbox", "segmentation"}:
     return Seen(
-      "a list of COCO results, which a model has found, not annotations",
+      "a list of COCO results, the detections of a model, not annotations",
       "Give the annotations of the same images, which COCO calls instances_*.json.",
     )
   formats = [
@@ -249,7 +249,7 @@ def _recognize_list(content: Sequence[Any], folder: str | Path) -> Seen | None:
 
 
 def _recognize_boxless(annotations: Sequence[Any]) -> Seen | None:
-  """Returns what COCO's other annotations are; None if there is a box, or no annotation at all."""
+  """Returns which of COCO's formats without boxes this is; None if there is a box or nothing."""
   rows = [row for row in annotations if isinstance(row, dict)]
   if any("bbox" in row or "segmentation" in row for row in rows):
     return None
@@ -320,7 +320,7 @@ def _is_yolo(fields: Sequence[str]) -> bool:
 
 
 def _is_table(lines: Sequence[str]) -> bool:
-  """Returns whether the first lines have as many columns each, and enough for a box."""
+  """Returns whether the first lines have equally many columns, and enough for a box."""
   for separator in (",", ";", "\t"):
     counts = {line.count(separator) for line in lines[:_SAMPLES]}
     if len(counts) == 1 and max(counts) >= 3:
@@ -360,7 +360,7 @@ def _remedy_of_binary(path: Path, what: str) -> str:
   if what == "an image":
     return "Give images to --images, and here the one file with the boxes of all of them."
   if what == "a Parquet table":
-    return "Datasets of Hugging Face are stored so; FiftyOne reads them and writes COCO JSON."
+    return "Hugging Face stores datasets in this format; FiftyOne reads them and writes COCO JSON."
   return _EXPORT_AGAIN
 
 
@@ -457,12 +457,12 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _above(folder: Path, name: str) -> Path:
-  """Returns the folder of a dataset, of which its folder of annotations was given."""
+  """Returns the parent of a folder that has this name; any other folder itself."""
   return folder.parent if folder.name.lower() == name.lower() else folder
 
 
 def _all_have(values: Any, keys: set[str], not_keys: Collection[str] = ()) -> bool:
-  """Returns whether the first of some JSON objects have keys, and others not."""
+  """Returns whether the first few JSON objects have all of `keys` and none of `not_keys`."""
   rows = list(islice(values, _SAMPLES)) if isinstance(values, Iterable) else []
   return bool(rows) and all(
     isinstance(row, dict) and keys <= set(row) and not set(row) & set(not_keys) for row in rows

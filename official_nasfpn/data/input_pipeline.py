@@ -1,7 +1,7 @@
 """TFRecords to batches of static shape, for training and for evaluation.
 
-Anchors are not labelled here: in Model Garden's pipeline that takes 41 % of the time at 256 pixels
-and 69 % at 512, on processors that an accelerator waits for. The train step does it.
+Anchors are assigned in the train step, on the accelerator, and not here: in Model Garden's pipeline
+that takes 41 % of the CPU time at 256 pixels and 69 % at 512, and the accelerator waits for it.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from official_nasfpn.errors import UserError
 
 # Files read at the same time; more mix a large dataset better and hide a slow disk.
 _NUM_OPEN_FILES = 16
-# With fewer files a host, each host reads all files and takes every n-th example.
+# With fewer files per host, each host reads all files and takes every n-th example.
 _MIN_FILES_PER_HOST = 10
-# What is left of a box at the edge of a crop must be visible to be learnt from.
+# In pixels. Boxes of which a crop leaves less are dropped.
 _MIN_BOX_SIDE = 1.0
 
 
@@ -41,7 +41,7 @@ def train_dataset(
     config: what to read and how to augment it.
     image_size: height and width of the network's input.
     batch_size: images per step over all replicas.
-    seed: of shuffling and augmentation.
+    seed: seeds shuffling and augmentation.
     first_step: the train step that will take the first batch.
     input_context: which share of the data this host reads, given by `tf.distribute`.
 
@@ -99,9 +99,9 @@ def evaluation_dataset(
     input_context: which share of the data this host reads, given by `tf.distribute`.
 
   Returns:
-    Batches as of `train_dataset`, not augmented, with "image_id": int64 [B], "original_size":
-    float32 [B, 2] height and width of the image file, and "scaled_size": float32 [B, 2] height and
-    width that the image takes in the network's input.
+    Batches like those of `train_dataset`, but not augmented, with "image_id": int64 [B],
+    "original_size": float32 [B, 2] height and width of the image file, and "scaled_size": float32
+    [B, 2] height and width that the image takes in the network's input.
 
   Raises:
     UserError: the data directory is not whole, or holds no image of the part.
@@ -134,13 +134,13 @@ def evaluation_dataset(
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-  """Returns the same dataset, whose iterators end at once.
+  """Returns the dataset with autotuning off, so that its iterators stop without delay.
 
-  The thread that tunes a pipeline sleeps for up to a minute, and whoever lets go of the iterator
-  waits for it. In TensorFlow 2.20 it can sleep through being cancelled: it is woken before it can
+  The thread that tunes a pipeline sleeps for up to a minute, and deleting the iterator waits for
+  it. In TensorFlow 2.20 it can sleep through being cancelled: it is woken before it can
   see why (`Model::OptimizeLoop`, `CancellationManager::StartCancel`). On busy processors trainings
-  and evaluations ended with waits of 20 to 60 s. Nothing is left to tune: as many calls as there
-  are processors, and the buffer of batches still grows by itself when it was empty.
+  and evaluations ended with waits of 20 to 60 s. Nothing is left to tune: the number of parallel
+  calls is fixed, and the prefetch buffer still grows by itself when it was empty.
   """
   options = tf.data.Options()
   options.autotune.enabled = False
@@ -258,7 +258,7 @@ def _visible_boxes(
   offset: tf.Tensor,
   image_size: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Moves relative boxes to pixels of a crop of the scaled image; drops those outside of it."""
+  """Moves relative boxes to pixels of a crop of the scaled image; drops those outside."""
   boxes = preprocess_ops.resize_and_crop_boxes(boxes, scaled_size, image_size, offset)
   sides = boxes[:, 2:] - boxes[:, :2]
   visible = tf.reduce_all(sides >= _MIN_BOX_SIDE, axis=-1)

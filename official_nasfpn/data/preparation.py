@@ -74,7 +74,7 @@ class _Settings:
 
 @dataclass(frozen=True)
 class _SourcePart:
-  """The images of one part and where they lie."""
+  """The images of one part and their folder."""
 
   images: Sequence[AnnotatedImage]
   images_dir: Path
@@ -109,9 +109,9 @@ def prepare_dataset(
     validation_fraction: share of the images for validation, without `val_annotations`.
     holdout_fraction: share of the training images that a search measures rewards on (paper:
       0.0625).
-    seed: of the split, and of drawn shapes.
+    seed: seeds the split, and the drawing of shapes.
     num_shards: TFRecord files per part; default: by size.
-    num_threads: images worked on at the same time; default: one per processor.
+    num_threads: images processed at the same time; default: one per processor.
 
   Raises:
     UserError: an argument is missing or out of range, the input cannot be used, `output_dir` holds
@@ -122,11 +122,9 @@ def prepare_dataset(
   num_threads = num_threads or os.cpu_count() or 1
   if num_threads < 1:
     raise UserError(f"num_threads must be at least 1, not {num_threads}.")
-  source = shapes
-  if shapes is None:
-    source = _coco_source(annotations, images, val_annotations, val_images)
-  elif annotations or images or val_annotations or val_images:
+  if shapes is not None and (annotations or images or val_annotations or val_images):
     raise UserError("--synthetic draws its own images; give it no annotations or images.")
+  source = shapes or _coco_source(annotations, images, val_annotations, val_images)
   output_dir = Path(os.path.abspath(output_dir))
   is_new = _prepare(source, output_dir, settings, num_threads)
   info = DatasetInfo.load(output_dir)
@@ -145,7 +143,7 @@ def _coco_source(
   val_annotations: str | Path | None,
   val_images: str | Path | None,
 ) -> _Source:
-  """Refuses at a glance what cannot be COCO JSON and images."""
+  """Refuses what is clearly not COCO JSON or a folder of images, without reading it all."""
   if not annotations or not images:
     raise UserError("Give --annotations and --images, or --synthetic for the embedded dataset.")
   if val_images and not val_annotations:
@@ -219,7 +217,7 @@ def _images_dirs(source: _Source) -> list[Path]:
 def _describe(source: _Source, datasets: Sequence[CocoDataset]) -> dict[str, Any]:
   """Returns what tells one source from another; images by name and length, to be quick."""
   description = {}
-  files = [source.annotations, source.val_annotations]
+  files = [file for file in (source.annotations, source.val_annotations) if file is not None]
   for name, file, dataset, images_dir in zip(
     ("train", "val"), files, datasets, _images_dirs(source), strict=False
   ):
@@ -238,7 +236,7 @@ def _describe(source: _Source, datasets: Sequence[CocoDataset]) -> dict[str, Any
 
 
 def _image_path(images_dir: Path, image: AnnotatedImage) -> Path | None:
-  """Returns the image's file; some JSONs name folders that are left out on disk."""
+  """Returns the image's file; some JSONs name folders that do not exist on disk."""
   for path in (images_dir / image.file_name, images_dir / Path(image.file_name).name):
     if path.is_file():
       return path
@@ -286,7 +284,7 @@ def _split(
 
 
 def _shuffled(images: Sequence[AnnotatedImage], seed: int) -> list[AnnotatedImage]:
-  # By a hash of the id, so that an image's place does not depend on the other images.
+  # By a hash of the id, so that an image's position does not depend on the other images.
   return sorted(images, key=lambda image: hashlib.sha256(f"{seed}/{image.id}".encode()).digest())
 
 
@@ -316,12 +314,13 @@ def _write_parts(
         bar.update(num_images)
 
     for name, part in parts.items():
-      found = [(image, _image_path(part.images_dir, image)) for image in part.images]
-      for image, path in found:
-        if path is None:
+      found: list[tuple[AnnotatedImage, Path]] = []
+      for image in part.images:
+        if path := _image_path(part.images_dir, image):
+          found.append((image, path))
+        else:
           report.note("images_missing", image.file_name)
           advance(1)
-      found = [(image, path) for image, path in found if path is not None]
       if part.images and not found:
         raise UserError(
           f"None of the {len(part.images)} {name} images is in {part.images_dir}; the first is "

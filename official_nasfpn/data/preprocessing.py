@@ -1,4 +1,4 @@
-"""From a decoded image to what the network sees; evaluation and serving share this code.
+"""Turns a decoded image into the network's input; evaluation and serving share this code.
 
 The result equals Model Garden's `normalize_image` followed by `resize_and_crop_image`. Here the
 image is resized first: normalising commutes with it, and the network's input is usually smaller.
@@ -32,8 +32,8 @@ def fit_pixels(image: tf.Tensor, image_size: tuple[int, int]) -> tuple[tf.Tensor
     image_size: height and width of the network's input in pixels.
 
   Returns:
-    float32 [height, width, 3] of values 0 to 255, ImageNet's mean where there is no image, so that
-    normalised there is zero; and the float32 [2] height and width that the image takes in it.
+    float32 [height, width, 3] of values 0 to 255, ImageNet's mean where there is no image, which
+    normalises to zero; and the float32 [2] height and width that the image takes in it.
   """
   scaled_size = fitted_size(image, tf.constant(image_size, tf.float32))
   resized = tf.image.resize(image, tf.cast(scaled_size, tf.int32))

@@ -26,9 +26,9 @@ PROBLEMS = {
 _NUM_EXAMPLES = 3
 
 _PURPOSES = {
-  "train": "learning: in the trials of a search, and at the end",
-  "holdout": "rewards of a search; then learning, at the end",
-  "val": "evaluation, never learnt from",
+  "train": "training: in the trials of a search, and of the final detector",
+  "holdout": "rewards of a search; also training of the final detector",
+  "val": "evaluation, never trained on",
 }
 
 
@@ -80,19 +80,19 @@ def report_table(report: dict[str, Any]) -> str:
 
 
 def parts_table(info: DatasetInfo) -> str:
-  """Returns what tells a person how large each part is, what it is for, and how it came about."""
+  """Returns a table of the parts: their sizes, what they are for, and how they came about."""
   lines = [f"{'part':8s} {'images':>8s} {'boxes':>8s} {'shards':>8s}  what for"]
   for name, part in info.parts.items():
     counts = f"{part.num_images:8d} {part.num_boxes:8d} {len(part.shards):8d}"
     lines.append(f"{name:8s} {counts}  {_PURPOSES[name]}")
-  total, learnt = info.num_images(PARTS), info.num_images(("train", "holdout"))
+  total, trained = info.num_images(PARTS), info.num_images(("train", "holdout"))
   if not info.num_images(("val",)):
     lines.append("val has no images, so nothing can be evaluated: train with --mode train.")
   elif "val" not in info.source:
     lines += [
       f"val is a share of {info.settings['validation_fraction']:g} of the images, split off since "
       "there are no --val_annotations (--validation_fraction).",
-      f"`nasfpn train` learns from train and holdout, {learnt} of {total} images. To learn from "
+      f"`nasfpn train` trains on train and holdout, {trained} of {total} images. To train on "
       f"all {total} at the very end: --mode train --gin_param \"Input.train_parts = ('train', "
       "'holdout', 'val')\", in a new --model_dir. Nothing is left to evaluate it on.",
     ]

@@ -16,21 +16,21 @@ from PIL import Image, ImageDraw
 from official_nasfpn.data.label_map import Category
 from official_nasfpn.errors import UserError
 
-# Ids with gaps, as COCO has them: whoever takes a class index for a category id is found out.
+# Ids with gaps, as in COCO: code that takes a class index for a category id fails.
 CATEGORIES = (
   Category(3, "circle"),
   Category(7, "square"),
   Category(11, "triangle"),
   Category(42, "cross"),
 )
-# Every class has a typical hue in degrees, as fruit has: like most things in photographs it is told
-# by more than its outline, and a small network learns it in minutes.
+# Each class has a typical hue in degrees: as in photographs, the outline is not the only cue, and a
+# small network learns the classes in minutes.
 _HUES = {"circle": 10, "square": 215, "triangle": 125, "cross": 290}
 _HUE_SPREAD = 22
 # Side of a shape relative to the longer side of the image: 15 to 120 pixels at 128.
 _MIN_SIDE, _MAX_SIDE = 15 / 128, 120 / 128
 _MAX_SHAPES = 5
-# A shape that others hide more than this is no fair question.
+# Visible share of every shape: with less it could not be recognised.
 _MIN_VISIBLE = 0.6
 _EMPTY_IMAGES = 0.03
 # Shapes are drawn this many times larger and averaged down: smooth edges.

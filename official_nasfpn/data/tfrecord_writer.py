@@ -1,4 +1,4 @@
-"""Writing one part of a dataset: its TFRecord shards and its annotations as COCO JSON.
+"""Writes one part of a dataset: its TFRecord shards and its annotations as COCO JSON.
 
 Shards are written by threads of one process, each holding one image at a time: decoding releases
 Python's lock, so processes would gain nothing and cost the start of another TensorFlow each.
@@ -25,7 +25,7 @@ _MANY_BOXES = 100
 
 @dataclass
 class _WrittenShard:
-  """What is left of a shard after writing it: COCO entries of its images, and the problems."""
+  """What is kept of a written shard: COCO entries of its images, and the problems found."""
 
   images: list[dict[str, Any]] = field(default_factory=list)
   boxes: list[list[Box]] = field(default_factory=list)
@@ -45,8 +45,8 @@ def write_part(
   """Writes `{name}-00000-of-0000N.tfrecord` and `{name}.json`.
 
   Args:
-    name: of the part.
-    items: its images and their files, in the order in which they are dealt out to the shards.
+    name: the part's name.
+    items: images and their files; shard i gets the items i, i + num_shards, ...
     label_map: the classes.
     output_dir: the folder to write to.
     num_shards: number of TFRecord files.

@@ -1,4 +1,4 @@
-"""Detectors that were trained and evaluated, read from their run folders."""
+"""Reads trained and evaluated detectors from their run folders."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from official_nasfpn.training.run_folder import RunFolder
 # Images that latency is measured on; the same for every detector.
 _NUM_LATENCY_IMAGES = 10
 
-# Run folders by detector and by how it was trained, but for the seed.
+# Run folders that differ only in the seed, by their detector and training settings.
 RunsByModel = dict[tuple[DetectorConfig, TrainingConfig], list[Path]]
 
 
@@ -27,7 +27,7 @@ class MeasuredExit:
   """What one exit of a detector reached.
 
   Attributes:
-    number: of the exit.
+    number: the exit's number.
     aps: AP of every run, in per cent.
     latency_ms: median of one image through the SavedModel of the first run; None if not asked for.
   """
@@ -52,12 +52,12 @@ class MeasuredModel:
   """A detector, and what its runs with several seeds measured.
 
   Attributes:
-    config: what it is made of.
-    training: how it was trained, but for the seed.
+    config: the detector's settings.
+    training: the training settings, whose seed counts for nothing.
     runs: the run folders.
     parameters: in millions.
     flops: in billions: twice the multiply-adds of one image.
-    exits: all of them; AP and latency of the model are those of the last.
+    exits: all exits; AP and latency of the model are those of the last.
   """
 
   config: DetectorConfig
@@ -88,25 +88,31 @@ class MeasuredModel:
     return self.exits[-1].latency_ms
 
   @property
-  def series(self) -> str:
-    """What the model has in common with those of other numbers of repeats."""
-    config = self.config
+  def parts(self) -> tuple[str, ...]:
+    """What the model has in common with those of other numbers of repeats, part by part."""
+    config, rate = self.config, self.training.drop_block_rate
     width = "" if config.backbone_width == 1 else f" x {config.backbone_width:g}"
-    rate = self.training.drop_block_rate
-    drop_block = f" + DropBlock {rate:g}" if rate else ""
-    exits = f", anytime ({config.exit_heads} heads)" if config.num_exits > 1 else ""
-    name = pyramid_name(config.architecture)
     return (
-      f"{name} {config.backbone}{width} @ {config.num_filters}, {config.image_size[0]}"
-      f"{drop_block}{exits}, {self.training.epochs:g} epochs"
+      pyramid_name(config.architecture),
+      f"{config.backbone}{width}",
+      f"{config.num_filters} filters",
+      f"{config.image_size[0]} pixels",
+      *([f"DropBlock {rate:g}"] if rate else []),
+      *([f"anytime ({config.exit_heads} heads)"] if config.num_exits > 1 else []),
+      f"{self.training.epochs:g} epochs",
     )
+
+  @property
+  def series(self) -> str:
+    """All parts, which name a line of a figure."""
+    return ", ".join(self.parts)
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
-  """Returns the evaluated run folders at or below some folders.
+  """Returns the evaluated run folders at or below the given folders.
 
   Raises:
-    UserError: there is none.
+    UserError: there are none.
   """
   folders = list(folders)
   found = {
@@ -124,7 +130,7 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 def read_models(
   groups: RunsByModel, with_latency: bool, on_model: Callable[[], None] = lambda: None
 ) -> list[MeasuredModel]:
-  """Reads what runs measured, and counts their detectors.
+  """Reads the measurements of runs, and computes the size of their detectors.
 
   Args:
     groups: evaluated run folders, from `group_runs`.
@@ -146,7 +152,7 @@ def read_models(
 
 
 def group_runs(runs: Sequence[Path]) -> RunsByModel:
-  """Returns the run folders by what was trained in them: those of a group differ in their seed."""
+  """Groups run folders: those of one group differ only in their seed."""
   groups: RunsByModel = {}
   for run in runs:
     experiment, _ = RunFolder(run).load()

@@ -1,4 +1,4 @@
-"""What the paper says of its models (Ghiasi, Lin, Le, CVPR 2019), as data.
+"""Numbers that the paper publishes (Ghiasi, Lin, Le, CVPR 2019).
 
 FLOPs are the paper's, twice the multiply-adds. AP is in per cent, as published.
 """
@@ -16,12 +16,12 @@ class PublishedModel:
 
   Attributes:
     recipe: name of the file in gin/paper/, without `.gin`.
-    name: of the model, in the paper's notation.
-    image_side: in pixels.
-    parameters: in millions.
-    flops: in billions.
-    test_dev_ap: on COCO test-dev.
-    remark: what must be known to compare, and the reason for what differs by more than 1 %.
+    name: the model's name in the paper's notation.
+    image_side: side of the network's input in pixels.
+    parameters: number of parameters in millions.
+    flops: FLOPs in billions.
+    test_dev_ap: AP on COCO test-dev.
+    remark: what a reader must know to compare, and why numbers differ by more than 1 %.
   """
 
   recipe: str
@@ -105,12 +105,12 @@ class PublishedPoint:
   """One point of Figures 8 or 9, read off their vector drawings.
 
   Attributes:
-    series: what its line is of.
+    series: the line that it belongs to.
     num_repeats: repeats of the pyramid; None where the figure has no line over them.
-    flops: in billions.
-    ap: on COCO val2017, at 640 pixels in Figure 8.
-    parameters: in millions, where the figure gives them.
-    latency_ms: on a P100, in Figure 9b on a Pixel 1, where the figure gives it.
+    flops: FLOPs in billions.
+    ap: AP on COCO val2017, at 640 pixels in Figure 8.
+    parameters: number of parameters in millions, where the figure gives it.
+    latency_ms: milliseconds on a P100, or in Figure 9b on a Pixel 1, where the figure gives it.
   """
 
   series: str

@@ -1,4 +1,4 @@
-"""The table of recipes: what we build beside what the paper publishes."""
+"""The table of recipes: the size of our models beside the published one."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -19,9 +19,9 @@ class Comparison:
   """One recipe beside its row of Table 1.
 
   Attributes:
-    published: that row.
-    parameters: ours, in millions.
-    flops: ours, in billions: twice the multiply-adds of one image.
+    published: the row of Table 1.
+    parameters: number of our parameters in millions.
+    flops: our FLOPs in billions: twice the multiply-adds of one image.
   """
 
   published: PublishedModel
@@ -30,12 +30,12 @@ class Comparison:
 
   @property
   def parameters_difference(self) -> float:
-    """Ours less the published parameters, in per cent of these."""
+    """Our parameters relative to the published ones, in per cent of these."""
     return 100 * (self.parameters / self.published.parameters - 1)
 
   @property
   def flops_difference(self) -> float:
-    """Ours less the published FLOPs, in per cent of these."""
+    """Our FLOPs relative to the published ones, in per cent of these."""
     return 100 * (self.flops / self.published.flops - 1)
 
 
@@ -43,7 +43,7 @@ def published_models(name: str) -> tuple[PublishedModel, ...]:
   """Returns the rows that `--recipe` asks for.
 
   Args:
-    name: of a recipe in gin/paper/, with or without folder and `.gin`, or `all`.
+    name: a recipe in gin/paper/, with or without folder and `.gin`, or `all`.
 
   Raises:
     UserError: there is no such recipe.
@@ -55,7 +55,7 @@ def published_models(name: str) -> tuple[PublishedModel, ...]:
     names = [row.recipe for row in TABLE_1]
     nearest = nearest_name(Path(name).stem, names)
     raise UserError(
-      f"--recipe {name!r} is none with published numbers. Did you mean {nearest}? There are all, "
+      f"--recipe {name!r} has no published numbers. Did you mean {nearest}? Known are all, "
       f"{', '.join(names)}."
     )
   return rows
@@ -67,7 +67,7 @@ def recipe_file(row: PublishedModel) -> Path:
 
 
 def compare(rows: Iterable[PublishedModel]) -> list[Comparison]:
-  """Counts the detector of each recipe."""
+  """Computes the size of each recipe's detector."""
   comparisons = []
   for row in rows:
     config = load_experiment([recipe_file(row)]).detector

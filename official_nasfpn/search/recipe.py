@@ -41,7 +41,7 @@ class SearchRecipe:
   search: SearchConfig
   space: SearchSpace
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.proxy.mode == "shared" and self.search.early_stopping_quantile:
       raise UserError(
         "Search.early_stopping_quantile stops trials of Proxy.mode = 'plain'; those of 'shared' "
@@ -76,10 +76,7 @@ class SearchRecipe:
 
   def with_architecture(self, spec: PyramidSpec) -> "SearchRecipe":
     """Returns the recipe with the pyramid of one trial."""
-    detector = dataclasses.replace(self.experiment.detector, architecture=spec)
-    return dataclasses.replace(
-      self, experiment=dataclasses.replace(self.experiment, detector=detector)
-    )
+    return dataclasses.replace(self, experiment=self.experiment.with_architecture(spec))
 
   def _bindings(self) -> dict[str, object]:
     return stored_bindings(Stored(self.to_gin(), "the recipe"))
@@ -119,10 +116,11 @@ def check_continues(there: SearchRecipe, recipe: SearchRecipe, place: str, flag:
   Raises:
     UserError: it is another search; the message names what differs.
   """
+  free = (*_FREE, _NUM_TRIALS) if there.search.num_trials <= recipe.search.num_trials else _FREE
   differing = [
     f"  {key}: {_shown(old)} there, {_shown(new)} now"
     for key, (old, new) in there.differences(recipe).items()
-    if key not in _FREE and not (key == _NUM_TRIALS and old <= new)
+    if key not in free
   ]
   if differing:
     raise UserError(

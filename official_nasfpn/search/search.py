@@ -9,7 +9,6 @@ from pathlib import Path
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec
-from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.loop import begun_store, run_search
@@ -17,11 +16,12 @@ from official_nasfpn.search.planning import SearchPlan, plan_of
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.search.report.events import EventLog
-from official_nasfpn.search.report.found import best_trials, read_trials
+from official_nasfpn.search.report.found import found_trial, read_trials
 from official_nasfpn.search.report.html.page import write_report
 from official_nasfpn.search.report.results import results_table, write_results
 from official_nasfpn.search.store.address import parse_server, without_password
-from official_nasfpn.search.store.trial_store import Trial, TrialStore
+from official_nasfpn.search.store.trial import Trial
+from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.launchers import (
   LauncherConfig,
   launcher_maker,
@@ -143,31 +143,32 @@ class Search:
     Raises:
       UserError: there is no search, or fewer trials have a reward.
     """
-    ranking = best_trials(self.trials())
-    if not 1 <= rank <= len(ranking):
-      raise UserError(
-        f"{self.search_dir}: there is no rank {rank}; {len(ranking)} trials have a reward."
-      )
-    trial = ranking[rank - 1]
+    trial = found_trial(f"{self.search_dir}#{rank}", self._store)
     # Parsed as data: a text in a shared place is never executed.
     spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
+    assert trial.reward is not None
     return FoundPyramid(spec, trial.reward, trial.number)
 
   def table(self, num_rows: int = 3) -> str:
     """Returns what was found so far as text, the best architectures first."""
     return results_table(self.trials(), self.search_dir, num_rows)
 
-  def write_report(self, output: str | Path | None = None) -> Path:
+  def write_report(
+    self, output: str | Path | None = None, proxy_check: str | Path | None = None
+  ) -> Path:
     """Writes the search as one HTML file, and returns its path.
 
     Args:
       output: the file. Default: `report.html` in the directory.
+      proxy_check: the folder of a `nasfpn proxy_check` of the search's recipe, which has measured
+        the noise of a reward. Default: the report says that the noise is unknown.
 
     Raises:
-      UserError: there is no search, or the file cannot be written.
+      UserError: there is no search, or no such check, or the file cannot be written.
     """
     path = Path(output) if output else self.search_dir / "report.html"
-    write_report(self.search_dir, path, now=time.time(), store=self._store)
+    check_dir = Path(proxy_check) if proxy_check else None
+    write_report(self.search_dir, path, now=time.time(), store=self._store, check_dir=check_dir)
     return path
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from official_nasfpn.configuration import Stored, read_stored, read_text
 from official_nasfpn.disk import FileLock, disk_errors, write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.folders import claim
 from official_nasfpn.search.recipe import SearchRecipe, check_continues, read_recipe
 from official_nasfpn.search.store.address import (
   is_same_server,
@@ -133,15 +134,12 @@ def settle_recipe(recipe: SearchRecipe, search_dir: Path) -> None:
   Raises:
     UserError: the directory holds another search; the message names what differs.
   """
-  path = recipe_path(search_dir)
-  if path.exists():
-    check_continues(
-      read_recipe([stored_recipe(search_dir)]), recipe, str(search_dir), "--search_dir"
-    )
-  elif any(not entry.name.startswith(".") for entry in search_dir.iterdir()):
-    raise UserError(f"{search_dir} holds files but no search; choose another --search_dir.")
-  text = recipe.to_gin()
-  if not path.exists() or path.read_text(encoding="utf-8") != text:
+  path, text = recipe_path(search_dir), recipe.to_gin()
+  if claim(search_dir, path.name, text, "search", "--search_dir"):
+    return
+  there = stored_recipe(search_dir)
+  check_continues(read_recipe([there]), recipe, str(search_dir), "--search_dir")
+  if there.text != text:
     write_text(path, text)
 
 

@@ -1,4 +1,4 @@
-"""An experiment: everything that fixes a training, read from recipes or from a run folder."""
+"""An experiment: all settings of a training, read from recipes or from a run folder."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,28 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture import SEARCHED_FILES, Ssdlite, from_gin, names_a_file
+from official_nasfpn.architecture import (
+  SEARCHED_FILES,
+  Architecture,
+  from_gin,
+  names_a_file,
+)
 from official_nasfpn.configuration import Stored
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.modeling.pyramids import pyramid_kind
 from official_nasfpn.training.config import TrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """The settings of one detector, of what it eats and of how it learns."""
+  """The settings of a detector, of its input and of its training."""
 
   detector: DetectorConfig
   input: InputConfig
   training: TrainingConfig
 
-  def __post_init__(self):
-    if self.training.drop_block_rate and isinstance(self.detector.architecture, Ssdlite):
+  def __post_init__(self) -> None:
+    architecture = self.detector.architecture
+    if self.training.drop_block_rate and not pyramid_kind(architecture).drops_blocks:
       raise UserError(
-        f"Training.drop_block_rate = {self.training.drop_block_rate}: an Ssdlite has no merging "
-        "cells for DropBlock to drop from. Leave it out."
+        f"Training.drop_block_rate = {self.training.drop_block_rate}: DropBlock does not work on "
+        f"{type(architecture).__name__}. Leave it out."
       )
     weights = self.training.exit_loss_weights
     if weights is not None and len(weights) != self.detector.num_exits:
@@ -36,6 +43,12 @@ class Experiment:
         f"{self.detector.num_exits} exits: there is one for each of Detector.num_repeats with "
         "Detector.exit_heads = 'separate' or 'shared', and one alone with 'last'."
       )
+
+  def with_architecture(self, architecture: Architecture) -> "Experiment":
+    """Returns the experiment with another pyramid, for example one that a search has found."""
+    return dataclasses.replace(
+      self, detector=dataclasses.replace(self.detector, architecture=architecture)
+    )
 
   def to_gin(self) -> str:
     """Returns every setting as gin text; `load_experiment` reads it back."""
@@ -94,7 +107,7 @@ def _refuse_architecture_file(stored: Stored) -> None:
 
 
 def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
-  """Opens the experiment's data and settles the number of classes by its label map.
+  """Opens the experiment's data and takes the number of classes from its label map.
 
   Returns:
     The experiment with `Detector.num_classes` filled in, and the dataset.

@@ -43,11 +43,11 @@ def test_every_part_says_what_it_is_for_and_how_all_images_can_be_learnt():
   table = parts_table(info_of({"train": 85, "holdout": 21, "val": 26}))
   _, train, holdout, val, *notes = table.splitlines()
   assert train.split()[:4] == ["train", "85", "595", "0"]
-  assert train.endswith("learning: in the trials of a search, and at the end")
-  assert holdout.endswith("rewards of a search; then learning, at the end")
-  assert val.endswith("evaluation, never learnt from")
+  assert train.endswith("training: in the trials of a search, and of the final detector")
+  assert holdout.endswith("rewards of a search; also training of the final detector")
+  assert val.endswith("evaluation, never trained on")
   assert "share of 0.2 of the images, split off since there are no --val_annotations" in notes[0]
-  assert "learns from train and holdout, 106 of 132 images" in notes[1]
+  assert "trains on train and holdout, 106 of 132 images" in notes[1]
   assert InputConfig().train_parts == ("train", "holdout")
   # The binding that it tells is one.
   binding = re.search(r'--gin_param "(Input\.[^"]*)"', notes[1])[1]

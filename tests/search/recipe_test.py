@@ -131,7 +131,7 @@ def test_how_workers_are_kept_may_change(tmp_path):
 
 def test_a_directory_with_other_files_is_refused(tmp_path):
   (tmp_path / "holiday.jpg").touch()
-  with pytest.raises(UserError, match="holds files but no search"):
+  with pytest.raises(UserError, match="holds files, but no search"):
     settle_recipe(recipe(), tmp_path)
   assert not (tmp_path / "recipe.gin").exists()
 

@@ -17,7 +17,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.serving.export_folder import find_export
 
 # uint8 [height, width, 3] in RGB, a file, or the bytes of a file.
-ImageInput = np.ndarray | str | os.PathLike | bytes
+ImageInput = np.ndarray | str | os.PathLike[str] | bytes
 
 
 class Runtime(Protocol):
@@ -47,7 +47,7 @@ class Detector:
     exit_latency: the time of each of these exits, as measured at export.
   """
 
-  def __init__(self, path: str | os.PathLike):
+  def __init__(self, path: str | os.PathLike[str]):
     """Loads an export.
 
     Args:
@@ -67,7 +67,7 @@ class Detector:
     self._runtime: Runtime = export.format.load_runtime()(export)
 
   @overload
-  def detect(
+  def detect(  # type: ignore[overload-overlap]  # A str is a sequence of str, too.
     self,
     images: ImageInput,
     min_score: float = 0.0,

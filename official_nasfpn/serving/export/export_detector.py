@@ -43,8 +43,8 @@ class Export:
 
 
 def export_detector(
-  run_dir: str | os.PathLike,
-  output_dir: str | os.PathLike,
+  run_dir: str | os.PathLike[str],
+  output_dir: str | os.PathLike[str],
   format: str = "saved_model",
   precision: str = "float32",
   exit_number: int | None = None,
