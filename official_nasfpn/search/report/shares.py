@@ -71,7 +71,8 @@ def _choices(spec: PyramidSpec, space: SearchSpace) -> Iterator[tuple[str, float
   for op in ops:
     for level, cell in sorted(outputs.items()):
       yield f"{op} in P{level}", float(cell.op == op)
-  if intermediate:
-    for level in space.intermediate_levels or range(space.min_level + 1, space.max_level + 1):
+  levels = space.intermediate_levels or range(space.min_level + 1, space.max_level + 1)
+  if intermediate and len(levels) > 1:
+    for level in levels:
       what = f"level {level}, of intermediate cells"
       yield what, np.mean([cell.level == level for cell in intermediate])

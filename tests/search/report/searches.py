@@ -113,5 +113,5 @@ def long_search(search_dir: Path, num_trials: int) -> None:
 def _text(search_dir: Path, number: int, spec: PyramidSpec) -> str:
   update = (number + 4) // 5
   return (
-    f"# Search {search_dir.name}, trial {number}, update {update}, algorithm ppo.\n{to_gin(spec)}"
+    f"# Search {search_dir.name}, trial {number}, update {update}, algorithm PPO.\n{to_gin(spec)}"
   )

@@ -53,6 +53,9 @@ def test_levels_and_ops_are_those_of_the_space():
     *(f"global_pool in P{level}" for level in range(3, 7)),
     *(f"level {level}, of intermediate cells" for level in (4, 5)),
   ]
+  # Where all intermediate cells have one level there is nothing to choose.
+  light = SearchSpace(3, 6, 11, intermediate_levels=(4,))
+  assert len(shares_of_the_best(sampled(8, space=light), light)) == 5
   flat = SearchSpace(3, 4, 0)
   assert len(shares_of_the_best(sampled(8, space=flat), flat)) == 3
 
