@@ -73,14 +73,14 @@ def main(argv: list[str]) -> None:
 
 def _measure(model_dir: Path, output_dir: Path) -> list[Measured]:
   from official_nasfpn.data.dataset_info import DatasetInfo
-  from official_nasfpn.serving.detectors.loading import load_detector
+  from official_nasfpn.serving.detectors.detector import Detector
   from official_nasfpn.serving.export.check import evaluate_export
   from official_nasfpn.serving.export.stored_images import stored_images
   from official_nasfpn.training.run_folder import RunFolder
 
   folder = _in_float32(RunFolder(model_dir), output_dir / "run")
   exports = _export_all(folder, output_dir)
-  detectors = {name: load_detector(path) for name, path in exports.items()}
+  detectors = {name: Detector(path) for name, path in exports.items()}
   experiment, _ = folder.load()
   dataset, part = DatasetInfo.load(experiment.input.data_dir), experiment.input.evaluation_part
   images = [encoded for _, encoded in stored_images(dataset, [part])]
@@ -114,16 +114,18 @@ def _in_float32(folder, path: Path):
 
 
 def _export_all(folder, output_dir: Path) -> dict[str, Path]:
-  from official_nasfpn.serving.export.model_file import FileFormat, export_file
-  from official_nasfpn.serving.export.saved_model import export_run
+  from official_nasfpn.serving import export_detector
 
-  exports = {"SavedModel": export_run(folder, output_dir / "saved_model").path}
-  formats = [FileFormat("onnx")]
-  formats += [FileFormat("tflite", precision) for precision in ("float32", "float16", "int8")]
-  for file_format in formats:
-    name = "ONNX" if file_format.name == "onnx" else f"TFLite {file_format.precision}"
-    exports[name] = output_dir / name.lower().replace(" ", "_")
-    export_file(folder, exports[name], file_format)
+  exports = {"SavedModel": export_detector(folder.path, output_dir / "saved_model").path}
+  for format_, precision in [
+    ("onnx", "float32"),
+    ("tflite", "float32"),
+    ("tflite", "float16"),
+    ("tflite", "int8"),
+  ]:
+    name = "ONNX" if format_ == "onnx" else f"TFLite {precision}"
+    path = output_dir / name.lower().replace(" ", "_")
+    exports[name] = export_detector(folder.path, path, format_, precision).path
   return exports
 
 

@@ -1,7 +1,7 @@
-"""Draws what a SavedModel finds in images and videos, and writes it as COCO results.
+"""Detects objects in images and videos, draws them, and writes them as COCO results.
 
-    nasfpn detect --saved_model EXPORT --images PHOTOS --output_dir OUT
-    nasfpn detect --saved_model EXPORT --output_dir OUT a.jpg 'b/*.png' c.mp4
+    nasfpn detect --export_dir EXPORT --images PHOTOS --output_dir OUT
+    nasfpn detect --export_dir EXPORT --output_dir OUT a.jpg 'b/*.png' c.mp4
 
 Boxes are in pixels of the upright image: an EXIF orientation is applied, as `prepare_data` does.
 With --annotations the images that the COCO JSON knows are taken, with its ids, and the AP is
@@ -16,7 +16,8 @@ from official_nasfpn.errors import UserError, run_program
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("saved_model", None, "Folder that export wrote, in any format.")
+flags.DEFINE_string("export_dir", None, "Folder that export wrote, in any format.")
+flags.DEFINE_alias("saved_model", "export_dir", help="Older name of --export_dir.")
 flags.DEFINE_multi_string(
   "images", [], "File, folder or glob pattern; may be given several times, or without --images."
 )
@@ -45,7 +46,7 @@ flags.register_multi_flags_validator(
   "--exit and --budget_ms exclude each other.",
 )
 flags.DEFINE_integer("batch_size", 8, "Images or frames detected together.", lower_bound=1)
-flags.mark_flags_as_required(["saved_model", "output_dir"])
+flags.mark_flags_as_required(["export_dir", "output_dir"])
 
 
 def main(argv: list[str]) -> None:
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> None:
     raise UserError("No images: give files, folders or glob patterns with --images.")
   output_dir = Path(FLAGS.output_dir)
   request = DetectionRequest(
-    saved_model=Path(FLAGS.saved_model),
+    export_dir=Path(FLAGS.export_dir),
     images=tuple(find_files(patterns, excluding=output_dir)),
     score_threshold=FLAGS.score_threshold,
     annotations=Path(FLAGS.annotations) if FLAGS.annotations else None,

@@ -187,7 +187,7 @@ def _steps(request: Request, paths: Paths) -> list[Step]:
       "Detect in the validation images",
       "detect",
       [
-        f"--saved_model={paths.saved_model}",
+        f"--export_dir={paths.saved_model}",
         f"--images={images}",
         f"--annotations={paths.data / 'val.json'}",
         f"--output_dir={paths.detections}",
@@ -219,9 +219,8 @@ def _run(step: Step, number: str) -> None:
 
 def _measure(paths: Paths) -> dict:
   """Collects every figure of the table, measures the export's latency, joins some pictures."""
-  from PIL import Image
-
   from official_nasfpn.data.drawing import contact_sheet
+  from official_nasfpn.data.image_encoding import open_image
   from official_nasfpn.modeling.closed_form import detector_size
   from official_nasfpn.modeling.layer_sizes import Size
   from official_nasfpn.serving.detectors.latency import measure_latency
@@ -237,7 +236,7 @@ def _measure(paths: Paths) -> dict:
     bar.update()
     latency = measure_latency(paths.saved_model, [row["file"] for row in shown])
     bar.update()
-    pictures = [Image.open(paths.detections / row["picture"]) for row in shown]
+    pictures = [open_image((paths.detections / row["picture"]).read_bytes()) for row in shown]
     contact_sheet(pictures).save(paths.pictures, quality=92)
     bar.update()
   return {

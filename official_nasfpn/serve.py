@@ -1,6 +1,6 @@
 """Serves an export on this machine, by the REST API of TensorFlow Serving: for trying, no Docker.
 
-    nasfpn serve --saved_model EXPORT --name cells
+    nasfpn serve --export_dir EXPORT --name cells
 
 Then `http://127.0.0.1:8501/v1/models/cells` is what TensorFlow Serving would have there, for the
 client in `official_nasfpn.serving` and for curl; it says how to call it. SavedModels have all their
@@ -16,7 +16,8 @@ from official_nasfpn.errors import refuse_positional_arguments, run_program
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("saved_model", None, "Folder that export wrote, in any format.")
+flags.DEFINE_string("export_dir", None, "Folder that export wrote, in any format.")
+flags.DEFINE_alias("saved_model", "export_dir", help="Older name of --export_dir.")
 flags.DEFINE_string(
   "host", "127.0.0.1", "Address to serve at; with 0.0.0.0 other machines can use the model, too."
 )
@@ -27,14 +28,14 @@ flags.DEFINE_string("name", "model", "Name of the model in the URL.")
 flags.DEFINE_integer(
   "max_request_mb", 128, "Larger requests are refused, in MB.", lower_bound=1, upper_bound=2048
 )
-flags.mark_flag_as_required("saved_model")
+flags.mark_flag_as_required("export_dir")
 
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   from official_nasfpn.serving.server.running import run_server
 
-  run_server(Path(FLAGS.saved_model), FLAGS.host, FLAGS.port, FLAGS.name, FLAGS.max_request_mb)
+  run_server(Path(FLAGS.export_dir), FLAGS.host, FLAGS.port, FLAGS.name, FLAGS.max_request_mb)
 
 
 if __name__ == "__main__":

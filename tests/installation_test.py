@@ -81,11 +81,10 @@ class TestMissingExtras:
     assert installation.is_installed("onnx")
 
   def test_onnx_export_before_a_checkpoint_is_looked_for(self, hide, tmp_path):
-    from official_nasfpn.serving.export.model_file import FileFormat, export_file
-    from official_nasfpn.training.run_folder import RunFolder
+    from official_nasfpn.serving import export_detector
 
     hide("tf2onnx")
-    said = refusal(lambda: export_file(RunFolder(tmp_path), tmp_path / "a", FileFormat("onnx")))
+    said = refusal(lambda: export_detector(tmp_path, tmp_path / "a", "onnx"))
     assert said == advice("--format onnx", "tf2onnx", "onnx")
 
   @pytest.mark.parametrize(
@@ -98,14 +97,14 @@ class TestMissingExtras:
   def test_an_export_whose_runtime_is_missing(self, hide, tmp_path, file, module, package, extra):
     from official_nasfpn.serving.detect.detection_folder import DetectionRequest
     from official_nasfpn.serving.detect.detection_run import run_detection
-    from official_nasfpn.serving.detectors.loading import load_detector
+    from official_nasfpn.serving.detectors.detector import Detector
 
     export = tmp_path / "export"
     export.mkdir()
     (export / file).touch()
     hide(module)
     expected = advice(f"The export {export}", package, extra)
-    assert refusal(lambda: load_detector(export)) == expected
+    assert refusal(lambda: Detector(export)) == expected
     request = DetectionRequest(export, (tmp_path / "image.jpg",))
     assert refusal(lambda: run_detection(request, tmp_path / "out")) == expected
     assert not (tmp_path / "out").exists()

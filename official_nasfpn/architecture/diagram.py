@@ -1,5 +1,6 @@
-"""A drawing of a pyramid in the style of the paper's Figures 6 and 7."""
+"""Drawings of pyramids in the style of the paper's Figures 6 and 7."""
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch
 
 from official_nasfpn.architecture.layout import (
@@ -18,20 +20,24 @@ from official_nasfpn.architecture.layout import (
 )
 from official_nasfpn.architecture.merge_ops import MERGE_OPS
 from official_nasfpn.architecture.spec import PyramidSpec
+from official_nasfpn.architecture.wiring import unconsumed_inputs
 
 # Lengths are in units of the distance between two rows.
 _INCHES_PER_UNIT = 0.8
 # The rows' names stand left of the inputs.
 _LEFT_MARGIN = 1.3
 _MARGIN = 0.25
-_TITLE_HEIGHT = 0.5
-_LEGEND_HEIGHT = 0.6
-_LEGEND_WIDTH = 6.6
+_TITLE_HEIGHT = 0.6
+_LEGEND_LINE = 0.3
+# The longest entries of the legend need it.
+_MIN_WIDTH = 6.6
+_MAX_PIXELS = 3200
 
 _INK = "#333333"
 _FAINT = "#8c8c8c"
 _FILLS = {"input": "#e8e8e8", "intermediate": "#cfe2f3", "output": "#fbd9b5"}
 _EDGES = {"input": _FAINT, "intermediate": "#4a7fb0", "output": "#d9761a"}
+_DASHES = (0, (3, 2))
 
 # Without these a file would hold its date or the version of a library.
 _METADATA = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
@@ -49,48 +55,104 @@ def draw_pyramid(spec: PyramidSpec, path: str | PathLike[str], title: str | None
     path: the file to write; its ending decides the format, png, svg or pdf.
     title: a line above the drawing.
   """
-  centers = node_centers(spec)
-  arrows = place_arrows(spec, centers)
-  rows = np.concatenate(
-    [
-      centers[:, 1] - RADIUS,
-      centers[:, 1] + RADIUS,
-      *(
-        arrow_points(centers[arrow.source], centers[arrow.target], arrow.bend)[:, 1]
-        for arrow in arrows
-      ),
-    ]
-  )
-  left = -_LEFT_MARGIN
-  right = max(centers[-1, 0] + RADIUS + _MARGIN, left + _LEGEND_WIDTH)
-  bottom = rows.min() - _MARGIN - _LEGEND_HEIGHT
-  top = rows.max() + _MARGIN + (_TITLE_HEIGHT if title else 0)
+  draw_pyramids([(title, spec)], path)
 
-  size = ((right - left) * _INCHES_PER_UNIT, (top - bottom) * _INCHES_PER_UNIT)
-  figure = Figure(figsize=size, dpi=200)
-  axes = figure.add_axes((0, 0, 1, 1))
-  axes.set_axis_off()
-  axes.set_xlim(left, right)
-  axes.set_ylim(bottom, top)
 
-  _draw_rows(axes, spec, right=centers[-1, 0])
-  for arrow in arrows:
-    _draw_arrow(axes, arrow, centers)
-  for candidate, center in enumerate(centers):
-    _draw_candidate(axes, spec, candidate, center)
-  _draw_legend(axes, y=bottom + _LEGEND_HEIGHT / 2)
-  if title:
-    middle = (left + right) / 2
-    axes.text(middle, top - 0.4, title, ha="center", va="center", fontsize=11, color=_INK)
+def draw_pyramids(
+  panels: Sequence[tuple[str | None, PyramidSpec]],
+  path: str | PathLike[str],
+  num_columns: int = 2,
+) -> None:
+  """Draws pyramids side by side to a file, with one legend, each as `draw_pyramid` does.
 
+  Args:
+    panels: title and pyramid, row by row; at least one.
+    path: the file to write; its ending decides the format, png, svg or pdf.
+    num_columns: drawings in a row.
+  """
+  figure = _figure_of(panels, num_columns)
   with matplotlib.rc_context({"svg.hashsalt": "pyramid"}):
     figure.savefig(path, metadata=_METADATA.get(Path(path).suffix.lower()))
 
 
-def _draw_rows(axes: Axes, spec: PyramidSpec, right: float) -> None:
-  for row, level in enumerate(spec.levels):
-    axes.plot((0, right), (row, row), color="#eeeeee", linewidth=1, zorder=0)
-    axes.text(-0.5, row, f"1/{2**level}", ha="right", va="center", fontsize=8, color=_FAINT)
+def legend_entries(specs: Sequence[PyramidSpec]) -> list[tuple[str, str]]:
+  """Returns what a legend of some pyramids explains: nothing that none of them has.
+
+  Returns:
+    Kind and text: `input`, `intermediate` and `output` are nodes, `added` is an arrow, and an
+    `op` is explained by its text alone.
+  """
+  if not specs:
+    return []
+  entries = [("input", "input")]
+  if any(spec.num_cells > spec.num_inputs for spec in specs):
+    entries.append(("intermediate", "intermediate cell"))
+  entries.append(("output", "output cell"))
+  if any(any(unconsumed_inputs(spec)) for spec in specs):
+    entries.append(("added", "read by no cell, added to the output of its level"))
+  there = {cell.op for spec in specs for cell in spec.cells}
+  for name, op in MERGE_OPS.items():
+    if name in there and (op.meaning or op.short_name != name):
+      entries.append(("op", f"{op.short_name}: {op.meaning or name}"))
+  return entries
+
+
+def _figure_of(panels: Sequence[tuple[str | None, PyramidSpec]], num_columns: int) -> Figure:
+  """Returns the figure with all drawings in one grid of rows and columns of equal size."""
+  specs = [spec for _, spec in panels]
+  layouts = [_layout(spec) for spec in specs]
+  num_columns = min(num_columns, len(panels))
+  num_rows = -(-len(panels) // num_columns)
+  width = _LEFT_MARGIN + max(centers[-1, 0] for centers, _, _, _ in layouts) + RADIUS + _MARGIN
+  low = min(low for _, _, low, _ in layouts) - _MARGIN
+  high = max(high for _, _, _, high in layouts) + _MARGIN
+  height = high - low + (_TITLE_HEIGHT if any(title for title, _ in panels) else 0)
+  entries = legend_entries(specs)
+  total_width = max(num_columns * width, _MIN_WIDTH)
+  # Nodes stand in one line, what needs a sentence below.
+  num_lines = 1 + sum(kind in ("added", "op") for kind, _ in entries)
+  legend_height = num_lines * _LEGEND_LINE + _MARGIN
+  total_height = num_rows * height + legend_height
+
+  size = np.array([total_width, total_height]) * _INCHES_PER_UNIT
+  figure = Figure(figsize=size, dpi=min(200, int(_MAX_PIXELS / size.max())))
+  axes = figure.add_axes((0, 0, 1, 1))
+  axes.set_axis_off()
+  axes.set_xlim(0, total_width)
+  axes.set_ylim(0, total_height)
+  for index, ((title, spec), (centers, arrows, _, _)) in enumerate(
+    zip(panels, layouts, strict=True)
+  ):
+    row, column = divmod(index, num_columns)
+    bottom = total_height - (row + 1) * height
+    offset = np.array([column * width + _LEFT_MARGIN, bottom - low])
+    _draw(axes, spec, centers + offset, arrows)
+    if title:
+      at = (column + 0.5) * width, bottom + high - low + _TITLE_HEIGHT / 3
+      axes.text(*at, title, ha="center", va="center", fontsize=11, color=_INK)
+  _draw_legend(axes, entries, top=legend_height)
+  return figure
+
+
+def _layout(spec: PyramidSpec) -> tuple[np.ndarray, list[Arrow], float, float]:
+  """Returns where nodes and arrows of a pyramid are, and its lowest and highest point."""
+  centers = node_centers(spec)
+  arrows = place_arrows(spec, centers)
+  ways = [
+    arrow_points(centers[arrow.source], centers[arrow.target], arrow.bend)[:, 1] for arrow in arrows
+  ]
+  rows = np.concatenate([centers[:, 1] - RADIUS, centers[:, 1] + RADIUS, *ways])
+  return centers, arrows, rows.min(), rows.max()
+
+
+def _draw(axes: Axes, spec: PyramidSpec, centers: np.ndarray, arrows: Sequence[Arrow]) -> None:
+  for level, (x, y) in zip(spec.levels, centers[: spec.num_inputs], strict=True):
+    axes.plot((x, centers[-1, 0]), (y, y), color="#eeeeee", linewidth=1, zorder=0)
+    axes.text(x - 0.5, y, f"1/{2**level}", ha="right", va="center", fontsize=8, color=_FAINT)
+  for arrow in arrows:
+    _draw_arrow(axes, arrow, centers)
+  for candidate, center in enumerate(centers):
+    _draw_candidate(axes, spec, candidate, center)
 
 
 def _draw_arrow(axes: Axes, arrow: Arrow, centers: np.ndarray) -> None:
@@ -105,7 +167,7 @@ def _draw_arrow(axes: Axes, arrow: Arrow, centers: np.ndarray) -> None:
       shrinkA=node_radius_in_points,
       shrinkB=node_radius_in_points + 1,
       linewidth=1,
-      linestyle=(0, (3, 2)) if arrow.added else "solid",
+      linestyle=_DASHES if arrow.added else "solid",
       color=_EDGES["output"] if arrow.added else _INK,
       zorder=1,
     )
@@ -117,33 +179,62 @@ def _draw_candidate(axes: Axes, spec: PyramidSpec, candidate: int, center: np.nd
   level = spec.level_of(candidate)
   text = {"ha": "center", "va": "center", "color": _INK, "zorder": 3}
   if candidate < spec.num_inputs:
-    _draw_circle(axes, (x, y), RADIUS, "input")
+    _draw_circle(axes, (x, y), "input")
     axes.text(x, y, f"C{level}", fontsize=9, **text)
     return
   index = candidate - spec.num_inputs
   op = MERGE_OPS[spec.cells[index].op].short_name
   if not spec.is_output(index):
-    _draw_circle(axes, (x, y), RADIUS, "intermediate")
+    _draw_circle(axes, (x, y), "intermediate")
     axes.text(x, y, op, fontsize=9, **text)
     return
-  _draw_circle(axes, (x, y), RADIUS, "output")
+  _draw_circle(axes, (x, y), "output")
   axes.text(x, y + 0.1, f"P{level}", fontsize=9, fontweight="bold", **text)
   axes.text(x, y - 0.13, op, fontsize=7.5, **text)
 
 
-def _draw_circle(axes: Axes, center: tuple[float, float], radius: float, kind: str) -> None:
+def _draw_circle(axes: Axes, center: tuple[float, float], kind: str) -> None:
   width = 1.8 if kind == "output" else 1.2
   axes.add_patch(
     Circle(
-      center, radius, facecolor=_FILLS[kind], edgecolor=_EDGES[kind], linewidth=width, zorder=2
+      center, RADIUS, facecolor=_FILLS[kind], edgecolor=_EDGES[kind], linewidth=width, zorder=2
     )
   )
 
 
-def _draw_legend(axes: Axes, y: float) -> None:
-  text = {"va": "center", "fontsize": 8, "color": _INK}
-  for x, kind in ((-RADIUS + 0.1, "input"), (0.7, "intermediate"), (2.15, "output")):
-    _draw_circle(axes, (x, y), 0.1, kind)
-    axes.text(x + 0.18, y, kind, **text)
-  axes.plot((3.1, 3.5), (y, y), color=_EDGES["output"], linestyle=(0, (3, 2)), linewidth=1)
-  axes.text(3.6, y, "added, not read before", **text)
+def _draw_legend(axes: Axes, entries: Sequence[tuple[str, str]], top: float) -> None:
+  """Draws kinds of nodes in one line, and one line each for what needs a sentence."""
+  nodes = [entry for entry in entries if entry[0] in _FILLS]
+  lines = [nodes, *([entry] for entry in entries if entry[0] not in _FILLS)]
+  for index, line in enumerate(lines):
+    legend = axes.legend(
+      handles=[_legend_mark(kind, text) for kind, text in line],
+      loc="center left",
+      bbox_to_anchor=(_MARGIN, top - (index + 0.5) * _LEGEND_LINE),
+      bbox_transform=axes.transData,
+      ncols=len(line),
+      frameon=False,
+      fontsize=8,
+      labelcolor=_INK,
+      borderpad=0,
+      borderaxespad=0,
+      handletextpad=0.6,
+    )
+    axes.add_artist(legend)
+
+
+def _legend_mark(kind: str, text: str) -> Line2D:
+  if kind == "added":
+    return Line2D([], [], color=_EDGES["output"], linestyle=_DASHES, linewidth=1, label=text)
+  if kind == "op":
+    return Line2D([], [], linestyle="none", label=text)
+  return Line2D(
+    [],
+    [],
+    linestyle="none",
+    marker="o",
+    markersize=8,
+    markerfacecolor=_FILLS[kind],
+    markeredgecolor=_EDGES[kind],
+    label=text,
+  )

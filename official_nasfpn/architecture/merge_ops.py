@@ -16,14 +16,21 @@ class MergeOp:
       higher level is the first, the coarse one; at equal levels it is the cell's first input.
     reference_name: its name in the authors' released code and in Model Garden; None if it is the
       same, or if they do not have it.
+    meaning: of `short_name`, for the legend of a drawing; None if it explains itself.
   """
 
   short_name: str
   symmetric: bool
   reference_name: str | None = None
+  meaning: str | None = None
 
 
 MERGE_OPS = {
   "sum": MergeOp("sum", symmetric=True),
-  "global_pool": MergeOp("GP", symmetric=False, reference_name="attention"),
+  "global_pool": MergeOp(
+    "GP",
+    symmetric=False,
+    reference_name="attention",
+    meaning="global pooling: the coarser input gates the finer one",
+  ),
 }

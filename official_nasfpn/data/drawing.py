@@ -2,12 +2,14 @@
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from official_nasfpn.data.detections import Detections
 
 # Far apart in hue and lightness, so that neighbours in the label map differ at a glance.
 PALETTE = (
@@ -22,20 +24,38 @@ _CELL_COLOR = "#e9ebee"
 
 
 def draw_detections(
-  image: Image.Image,
-  detections: Mapping[str, np.ndarray],
-  label_names: Sequence[str],
-  score_threshold: float = 0.3,
-  min_side: int = MIN_SIDE,
+  image: Image.Image, detections: Detections, min_score: float = 0.3, min_side: int = MIN_SIDE
 ) -> Image.Image:
-  """Draws boxes with class names and scores.
+  """Draws detections with class names and scores.
 
   Args:
     image: the picture, as the detector saw it.
-    detections: of this image: `boxes` [n, 4] as (ymin, xmin, ymax, xmax) in its pixels, `classes`
-      [n] class indices, `scores` [n]; without scores, as annotations are, all are drawn.
-    label_names: by class index.
-    score_threshold: weaker detections are not drawn.
+    detections: of this image.
+    min_score: weaker detections are not drawn.
+    min_side: as in `draw_boxes`.
+
+  Returns:
+    A new RGB picture.
+  """
+  drawn = detections.above(min_score)
+  texts = [f"{detection.label} {detection.score:.2f}" for detection in drawn]
+  return draw_boxes(image, drawn.boxes, drawn.classes, texts, min_side)
+
+
+def draw_boxes(
+  image: Image.Image,
+  boxes: np.ndarray,
+  classes: np.ndarray,
+  texts: Sequence[str],
+  min_side: int = MIN_SIDE,
+) -> Image.Image:
+  """Draws boxes, each with a text.
+
+  Args:
+    image: the picture.
+    boxes: [n, 4] as (ymin, xmin, ymax, xmax) in its pixels, the most important first.
+    classes: int [n], class indices, which choose the colours.
+    texts: one for each box.
     min_side: a picture whose longer side is shorter than this is enlarged by a whole factor.
 
   Returns:
@@ -49,24 +69,16 @@ def draw_detections(
   line_width = max(2, round(unit / 280))
   font = _font(max(11, round(unit / 48)))
 
-  boxes = np.asarray(detections["boxes"], np.float64) * factor
-  scores = detections.get("scores")
-  if scores is None:
-    best_first = list(range(len(boxes)))
-  else:
-    best_first = [i for i in np.argsort(-scores) if scores[i] >= score_threshold]
-  drawable = {index: _drawable(boxes[index], picture.size) for index in best_first}
-  for index in reversed(best_first):
-    draw.rectangle(drawable[index], outline=_color(detections, index), width=line_width)
+  drawable = [_drawable(box, picture.size) for box in np.asarray(boxes, np.float64) * factor]
+  colors = [PALETTE[index % len(PALETTE)] for index in classes]
+  for box, color in reversed(list(zip(drawable, colors, strict=True))):
+    draw.rectangle(box, outline=color, width=line_width)
   # Places for all labels first, the best choosing first; then the best are written on top.
-  texts, patches = {}, {}
-  for index in best_first:
-    name = label_names[detections["classes"][index]]
-    texts[index] = name if scores is None else f"{name} {scores[index]:.2f}"
-    size = _label_size(draw, texts[index], font)
-    patches[index] = _place_label(size, drawable[index], patches.values(), picture.size)
-  for index in reversed(best_first):
-    _draw_label(draw, texts[index], patches[index], _color(detections, index), font)
+  patches: list[Patch] = []
+  for box, text in zip(drawable, texts, strict=True):
+    patches.append(_place_label(_label_size(draw, text, font), box, patches, picture.size))
+  for text, patch, color in reversed(list(zip(texts, patches, colors, strict=True))):
+    _draw_label(draw, text, patch, color, font)
   return picture
 
 
@@ -115,10 +127,6 @@ def side_by_side(panels: Sequence[tuple[str, Image.Image]], gap: int = 12) -> Im
     draw.text((left, gap / 2), title, fill="black", font=font)
     sheet.paste(picture, (left, title_height))
   return sheet
-
-
-def _color(detections: Mapping[str, np.ndarray], index: int) -> str:
-  return PALETTE[detections["classes"][index] % len(PALETTE)]
 
 
 def _drawable(box: np.ndarray, size: tuple[int, int]) -> Patch:

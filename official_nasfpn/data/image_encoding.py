@@ -1,18 +1,29 @@
 """Image files as they go into TFRecords: byte for byte where TensorFlow reads them right."""
 
+import contextlib
 import io
+import os
+import struct
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-# Pillow takes very large images for attacks; these are the user's own files.
-Image.MAX_IMAGE_PIXELS = None
+# What TensorFlow decodes at most, so that nothing larger can be trained with.
+MAX_TRAINING_PIXELS = (1 << 29) - 1
+# What is decoded to detect in, by whoever it was sent: as bytes, 0.8 GB. A file of a hundred bytes
+# can declare more.
+MAX_DETECTION_PIXELS = 1 << 28
+
+_PILLOW_LIMIT = threading.Lock()
 
 
 class BrokenImageError(Exception):
-  """Neither TensorFlow nor Pillow can decode the image."""
+  """Neither TensorFlow nor Pillow can decode the image, or it has too many pixels."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,35 @@ class EncodedImage:
   reencoded: bool = False
 
 
-def encode_image(data: bytes, annotated_size: tuple[int, int] | None) -> EncodedImage:
+def read_image(
+  image: str | os.PathLike | bytes, annotated_size: tuple[int, int] | None = None
+) -> EncodedImage:
+  """Returns an image as a detector is to get it: the same bytes as `prepare_data` would store.
+
+  Args:
+    image: a file, or its bytes. Formats that TensorFlow cannot decode are encoded anew; an EXIF
+      orientation is applied, as in training.
+    annotated_size: width and height by the annotations, if there are any.
+
+  Raises:
+    BrokenImageError: it is no image, or a damaged one, or cannot be read, or has more than
+      `MAX_DETECTION_PIXELS`.
+  """
+  try:
+    data = image if isinstance(image, bytes) else Path(image).read_bytes()
+    return encode_image(data, annotated_size, MAX_DETECTION_PIXELS)
+  except OSError as error:
+    raise BrokenImageError(f"cannot be read: {error.strerror}") from error
+  except BrokenImageError as error:
+    if isinstance(error.__cause__, UnidentifiedImageError):
+      # Pillow's own message names a buffer in memory.
+      raise BrokenImageError("not in any known image format") from error
+    raise
+
+
+def encode_image(
+  data: bytes, annotated_size: tuple[int, int] | None, max_pixels: int = MAX_TRAINING_PIXELS
+) -> EncodedImage:
   """Returns an image file in a form that TensorFlow reads right, decoded once to prove it.
 
   JPEG and PNG stay as they are, grey, CMYK, palette, transparent and 16-bit ones too. Other formats
@@ -50,10 +89,16 @@ def encode_image(data: bytes, annotated_size: tuple[int, int] | None) -> Encoded
   Args:
     data: content of the image file.
     annotated_size: width and height by the annotations, if they tell.
+    max_pixels: an image that declares more is refused before it is decoded.
 
   Raises:
-    BrokenImageError: the image cannot be decoded to its end.
+    BrokenImageError: the image cannot be decoded to its end, or has too many pixels.
   """
+  declared = declared_size(data)
+  if declared and declared[0] * declared[1] > max_pixels:
+    raise BrokenImageError(
+      f"it declares {declared[0]} x {declared[1]} pixels, and at most {max_pixels:,} are decoded"
+    )
   size = _size_in_tensorflow(data)
   orientation = _exif_orientation(data)
   if size is not None and not _must_turn(orientation, size, annotated_size):
@@ -69,6 +114,43 @@ def encode_image(data: bytes, annotated_size: tuple[int, int] | None) -> Encoded
   buffer = io.BytesIO()
   pixels.save(buffer, format_, **options)
   return EncodedImage(buffer.getvalue(), format_, *pixels.size, turned, reencoded=size is None)
+
+
+def declared_size(data: bytes) -> tuple[int, int] | None:
+  """Returns the width and height that an image file declares; nothing is decoded.
+
+  None where that cannot be told.
+  """
+  # Pillow reads further than the header of a PNG, and would not say the size of a damaged one.
+  if _format(data) == "png" and len(data) >= 24:
+    return struct.unpack(">II", data[16:24])
+  try:
+    with open_image(data) as image:
+      return image.size
+  # Pillow's parsers raise whatever they stumble over in a damaged file.
+  except Exception:
+    return None
+
+
+def open_image(data: bytes) -> Image.Image:
+  """Opens an image of any size; check `declared_size` before decoding what others have sent.
+
+  Pillow's guard against decompression bombs stays on for all else: its limit is lifted only while
+  this header is read.
+  """
+  with _without_pillow_limit():
+    return Image.open(io.BytesIO(data))
+
+
+@contextlib.contextmanager
+def _without_pillow_limit() -> Iterator[None]:
+  # One thread at a time: the limit is the process's, and must be found as it was left.
+  with _PILLOW_LIMIT:
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+      yield
+    finally:
+      Image.MAX_IMAGE_PIXELS = limit
 
 
 def _format(data: bytes) -> str:
@@ -93,7 +175,7 @@ def _size_in_tensorflow(data: bytes) -> tuple[int, int] | None:
 def _exif_orientation(data: bytes) -> int:
   """Returns 1 (upright) to 8; 5 to 8 exchange width and height."""
   try:
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(data) as image:
       orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
   # Pillow's parsers raise whatever they stumble over in a damaged file.
   except Exception:
@@ -110,7 +192,7 @@ def _must_turn(
 
 def _decode(data: bytes) -> Image.Image:
   try:
-    image = Image.open(io.BytesIO(data))
+    image = open_image(data)
     image.load()
   except Exception as error:
     raise BrokenImageError(str(error)) from error

@@ -85,10 +85,8 @@ def detect_boxes(
     config: gives the thresholds and the number of detections.
 
   Returns:
-    {"boxes": float32 [batch, max_detections, 4], (ymin, xmin, ymax, xmax) in pixels of the
-    network's input, "scores": float32 [batch, max_detections], best first, "classes": int32
-    [batch, max_detections], class index from 0, "num_detections": int32 [batch]}. Rows from
-    `num_detections` on are zero.
+    `boxes`, `scores`, `classes` and `num_detections` of `BATCH_ARRAYS` in `data/detections.py`,
+    with `max_detections` rows for each image, but boxes in pixels of the network's input.
   """
   boxes, scores = decode_outputs(outputs, anchors, image_sizes)
   # Model Garden's default, a while loop of TensorFlow operations, is 200 times slower at equal AP.

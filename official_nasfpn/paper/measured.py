@@ -88,18 +88,24 @@ class MeasuredModel:
     return self.exits[-1].latency_ms
 
   @property
-  def series(self) -> str:
-    """The model's name without its number of repeats."""
-    config = self.config
+  def parts(self) -> tuple[str, ...]:
+    """The model's name without its number of repeats, in parts."""
+    config, rate = self.config, self.training.drop_block_rate
     width = "" if config.backbone_width == 1 else f" x {config.backbone_width:g}"
-    rate = self.training.drop_block_rate
-    drop_block = f" + DropBlock {rate:g}" if rate else ""
-    exits = f", anytime ({config.exit_heads} heads)" if config.num_exits > 1 else ""
-    name = pyramid_name(config.architecture)
     return (
-      f"{name} {config.backbone}{width} @ {config.num_filters}, {config.image_size[0]}"
-      f"{drop_block}{exits}, {self.training.epochs:g} epochs"
+      pyramid_name(config.architecture),
+      f"{config.backbone}{width}",
+      f"{config.num_filters} filters",
+      f"{config.image_size[0]} pixels",
+      *([f"DropBlock {rate:g}"] if rate else []),
+      *([f"anytime ({config.exit_heads} heads)"] if config.num_exits > 1 else []),
+      f"{self.training.epochs:g} epochs",
     )
+
+  @property
+  def series(self) -> str:
+    """All parts, which name a line of a figure."""
+    return ", ".join(self.parts)
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
@@ -177,12 +183,12 @@ def _exits(
 
 def _latency(run: Path) -> dict[int, float]:
   """Returns the median milliseconds of one image by exit, through an export of the run."""
-  from official_nasfpn.serving import export_run, measure_latency
+  from official_nasfpn.serving import export_detector, measure_latency
 
   folder = RunFolder(run)
   experiment, _ = folder.load()
   with tempfile.TemporaryDirectory() as scratch:
-    export = export_run(folder, Path(scratch) / "saved_model")
+    export = export_detector(run, Path(scratch) / "saved_model")
     if export.exit_latency:
       return {latency.exit: latency.median_ms for latency in export.exit_latency}
     part = experiment.input.evaluation_part

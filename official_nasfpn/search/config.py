@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SkipValidation
 
-from official_nasfpn.configuration import configurable, settings
+from official_nasfpn.configuration import configurable, configured_name, settings
 from official_nasfpn.search.algorithms.algorithm import AlgorithmSettings
 from official_nasfpn.search.algorithms.algorithms import ALGORITHMS, Algorithm
 from official_nasfpn.search.algorithms.ppo import PPO
@@ -85,6 +85,11 @@ class SearchConfig:
         f"trials_in_flight = {self.trials_in_flight} is less than trials_per_update = "
         f"{self.trials_per_update}, so that no update would ever be complete"
       )
+
+  @property
+  def algorithm_name(self) -> str:
+    """The name of the algorithm in recipes, such as `PPO`."""
+    return configured_name(type(self.algorithm))
 
   @property
   def max_in_flight(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_hash
-from official_nasfpn.configuration import Stored, configured_name
+from official_nasfpn.configuration import Stored
 from official_nasfpn.disk import write_text
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search import storage
@@ -224,7 +224,7 @@ class SearchLoop:
   def _architecture_text(self, number: int, update: int, spec: PyramidSpec) -> str:
     return (
       f"# Search {self._search_dir.name}, trial {number}, update {update}, "
-      f"algorithm {configured_name(type(self._config.algorithm))}.\n{architecture.to_gin(spec)}"
+      f"algorithm {self._config.algorithm_name}.\n{architecture.to_gin(spec)}"
     )
 
   def _write_architecture(self, number: int, text: str) -> None:

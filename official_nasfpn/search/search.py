@@ -157,17 +157,22 @@ class Search:
     """Returns what was found so far as text, the best architectures first."""
     return results_table(self.trials(), self.search_dir, num_rows)
 
-  def write_report(self, output: str | Path | None = None) -> Path:
+  def write_report(
+    self, output: str | Path | None = None, proxy_check: str | Path | None = None
+  ) -> Path:
     """Writes the search as one HTML file, and returns its path.
 
     Args:
       output: the file. Default: `report.html` in the directory.
+      proxy_check: the folder of a `nasfpn proxy_check` of the search's recipe, which has measured
+        the noise of a reward. Default: the report says that the noise is unknown.
 
     Raises:
-      UserError: there is no search, or the file cannot be written.
+      UserError: there is no search, or no such check, or the file cannot be written.
     """
     path = Path(output) if output else self.search_dir / "report.html"
-    write_report(self.search_dir, path, now=time.time(), store=self._store)
+    check_dir = Path(proxy_check) if proxy_check else None
+    write_report(self.search_dir, path, now=time.time(), store=self._store, check_dir=check_dir)
     return path
 
 

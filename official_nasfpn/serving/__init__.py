@@ -1,25 +1,25 @@
 """Where a detector goes: exports of it, and what uses them.
 
-Using a SavedModel (`detectors.saved_detector`, `detect`) needs TensorFlow alone, no part of the
+Using a SavedModel (`Detector`, the program `detect`) needs TensorFlow alone, no part of the
 detector's code, and the client over REST not even that. Names here are loaded on first use.
 """
 
 import importlib
 from typing import Any
 
+from official_nasfpn.data.detections import Detection, Detections
+
 _MODULE_OF = {
   "DetectionClient": "client.client",
-  "Detections": "client.client",
+  "Detector": "detectors.detector",
   "Refusal": "client.client",
-  "SavedDetector": "detectors.saved_detector",
   "ServingError": "client.client",
-  "detect_files": "detect.detection",
   "detection_signatures": "export.signatures",
-  "export_run": "export.saved_model",
+  "export_detector": "export.export_detector",
   "measure_latency": "detectors.latency",
 }
 
-__all__ = list(_MODULE_OF)
+__all__ = ["Detection", "Detections", *_MODULE_OF]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,13 +9,28 @@ from official.vision.ops import preprocess_ops
 from PIL import Image
 
 from official_nasfpn.data.dataset_info import DatasetInfo
-from official_nasfpn.data.drawing import draw_detections, side_by_side
+from official_nasfpn.data.drawing import draw_boxes, side_by_side
 from official_nasfpn.data.input_pipeline import evaluation_dataset
 from official_nasfpn.training.experiment import Experiment
 
 NUM_PICTURES = 4
 # The longer side of an image in pixels: labels are legible, and event files stay small.
 _SIDE = 512
+
+
+@dataclass(frozen=True)
+class _Boxes:
+  """Boxes to draw.
+
+  Attributes:
+    boxes: [n, 4], (ymin, xmin, ymax, xmax).
+    classes: [n], class indices.
+    scores: [n], best first; None for annotations.
+  """
+
+  boxes: np.ndarray
+  classes: np.ndarray
+  scores: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -26,13 +41,13 @@ class _Example:
     id: its `image_id` in COCO results.
     image: what the network sees, without padding, of a longer side of `_SIDE`.
     scale: pixels of `image` for one of the image file, vertically and horizontally.
-    annotated: its boxes in pixels of `image`, in the form of detections.
+    annotated: its boxes in pixels of `image`.
   """
 
   id: int
   image: Image.Image
   scale: np.ndarray
-  annotated: Mapping[str, np.ndarray]
+  annotated: _Boxes
 
 
 class ValidationPictures:
@@ -64,34 +79,36 @@ class ValidationPictures:
     Args:
       exits: for every exit what it detected, in COCO's result format.
     """
-    names = [category.name for category in self._label_map.categories]
     titles = ["detected"] if len(exits) == 1 else [f"exit {i}" for i in range(1, len(exits) + 1)]
     for example in self._examples:
       panels = {"annotated": example.annotated}
       for title, results in zip(titles, exits, strict=True):
         panels[title] = self._detected(example, results)
       picture = side_by_side(
-        [
-          (title, draw_detections(example.image, boxes, names, score_threshold=0, min_side=_SIDE))
-          for title, boxes in panels.items()
-        ]
+        [(title, self._draw(example.image, boxes)) for title, boxes in panels.items()]
       )
       tf.summary.image(f"pictures/{example.id}", np.asarray(picture)[np.newaxis])
 
-  def _detected(self, example: _Example, results: Sequence[Mapping]) -> dict[str, np.ndarray]:
+  def _draw(self, image: Image.Image, boxes: _Boxes) -> Image.Image:
+    texts = [self._label_map.name(index) for index in boxes.classes]
+    if boxes.scores is not None:
+      texts = [f"{text} {score:.2f}" for text, score in zip(texts, boxes.scores, strict=True)]
+    return draw_boxes(image, boxes.boxes, boxes.classes, texts, min_side=_SIDE)
+
+  def _detected(self, example: _Example, results: Sequence[Mapping]) -> _Boxes:
     """Returns what was detected in one image, in pixels of its picture."""
     found = [result for result in results if result["image_id"] == example.id]
     found.sort(key=lambda result: result["score"], reverse=True)
-    found = found[: max(1, len(example.annotated["classes"]))]
+    found = found[: max(1, len(example.annotated.classes))]
     boxes = np.array([result["bbox"] for result in found], np.float64).reshape(-1, 4)
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)[:, [1, 0, 3, 2]]
-    return {
-      "boxes": corners * np.tile(example.scale, 2),
-      "classes": np.array(
+    return _Boxes(
+      boxes=corners * np.tile(example.scale, 2),
+      classes=np.array(
         [self._label_map.index_of(result["category_id"]) for result in found], np.int32
       ),
-      "scores": np.array([result["score"] for result in found], np.float64),
-    }
+      scores=np.array([result["score"] for result in found], np.float64),
+    )
 
 
 def _example(row: Mapping[str, np.ndarray]) -> _Example:
@@ -109,8 +126,8 @@ def _example(row: Mapping[str, np.ndarray]) -> _Example:
     id=int(row["image_id"]),
     image=image,
     scale=drawn_size / row["original_size"],
-    annotated={
-      "boxes": row["boxes"][present] * np.tile(drawn_size / row["scaled_size"], 2),
-      "classes": row["classes"][present],
-    },
+    annotated=_Boxes(
+      boxes=row["boxes"][present] * np.tile(drawn_size / row["scaled_size"], 2),
+      classes=row["classes"][present],
+    ),
   )

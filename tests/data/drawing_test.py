@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
+from official_nasfpn.data.detections import Detections
 from official_nasfpn.data.drawing import (
   PALETTE,
   _overlap,
@@ -18,11 +19,14 @@ NAMES = ["ant", "bee"]
 
 
 def detections(boxes, scores, classes):
-  return {
-    "boxes": np.array(boxes, np.float32).reshape(-1, 4),
-    "scores": np.array(scores, np.float32),
-    "classes": np.array(classes, np.int32),
-  }
+  """Returns what a detector gives, with the classes' indices for their ids; best first."""
+  return Detections(
+    boxes=np.array(boxes, np.float32).reshape(-1, 4),
+    scores=np.array(scores, np.float32),
+    classes=np.array(classes, np.int32),
+    category_ids=np.array(classes, np.int64),
+    labels=tuple(NAMES[index] for index in classes),
+  )
 
 
 def count(picture, color):
@@ -31,7 +35,7 @@ def count(picture, color):
 
 def test_a_box_is_drawn_around_its_pixels_in_the_colour_of_its_class():
   image = Image.new("RGB", (700, 700))
-  picture = draw_detections(image, detections([[300, 100, 400, 250]], [0.9], [1]), NAMES)
+  picture = draw_detections(image, detections([[300, 100, 400, 250]], [0.9], [1]))
   assert picture.size == image.size
   pixels = np.asarray(picture)
   frame = (pixels == ImageColor.getrgb(PALETTE[1])).all(-1)
@@ -44,16 +48,14 @@ def test_a_box_is_drawn_around_its_pixels_in_the_colour_of_its_class():
 
 def test_weak_detections_are_not_drawn():
   image = Image.new("RGB", (700, 700))
-  found = detections([[300, 100, 400, 250], [10, 10, 50, 50]], [0.29, 0.31], [0, 1])
-  picture = draw_detections(image, found, NAMES, score_threshold=0.3)
+  found = detections([[10, 10, 50, 50], [300, 100, 400, 250]], [0.31, 0.29], [1, 0])
+  picture = draw_detections(image, found, min_score=0.3)
   assert count(picture, PALETTE[0]) == 0
   assert count(picture, PALETTE[1]) > 0
 
 
 def test_small_pictures_are_enlarged_with_their_boxes():
-  picture = draw_detections(
-    Image.new("L", (160, 80)), detections([[40, 20, 60, 80]], [0.9], [0]), NAMES
-  )
+  picture = draw_detections(Image.new("L", (160, 80)), detections([[40, 20, 60, 80]], [0.9], [0]))
   assert picture.size == (640, 320)
   frame = (np.asarray(picture) == ImageColor.getrgb(PALETTE[0])).all(-1)
   assert np.flatnonzero(frame[200])[[0, -1]].tolist() == [80, 319]
@@ -63,13 +65,13 @@ def test_small_pictures_are_enlarged_with_their_boxes():
   "box", [[-50, -50, 900, 900], [0, 0, 0, 0], [699, 699, 700, 700], [690, 650, 720, 800]]
 )
 def test_boxes_at_and_beyond_the_border_are_drawn_inside(box):
-  picture = draw_detections(Image.new("RGB", (700, 700)), detections([box], [0.9], [0]), NAMES)
+  picture = draw_detections(Image.new("RGB", (700, 700)), detections([box], [0.9], [0]))
   assert count(picture, PALETTE[0]) > 50
 
 
 def test_nothing_found_leaves_the_picture_as_it_is():
   image = Image.new("RGB", (700, 500), "teal")
-  assert draw_detections(image, detections([], [], []), NAMES).tobytes() == image.tobytes()
+  assert draw_detections(image, detections([], [], [])).tobytes() == image.tobytes()
 
 
 def test_labels_of_neighbours_do_not_hide_one_another():

@@ -2,6 +2,7 @@
 
 import io
 import random
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,15 @@ import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
 from PIL import Image
 
-from official_nasfpn.data.image_encoding import BrokenImageError, encode_image
+from official_nasfpn.data.image_encoding import (
+  MAX_DETECTION_PIXELS,
+  BrokenImageError,
+  declared_size,
+  encode_image,
+  open_image,
+  read_image,
+)
+from tests.decompression_bomb import decompression_bomb
 
 # Four quarters; every check below looks at their middles, away from JPEG's blur.
 COLOURS = np.array([[(200, 30, 30), (30, 30, 200)], [(30, 200, 30), (220, 220, 60)]], np.uint8)
@@ -162,3 +171,39 @@ def test_damaged_bytes_give_an_image_or_a_broken_image_and_never_another_error()
       except BrokenImageError:
         continue
       _decoded(encoded)
+
+
+class TestDecompressionBombs:
+  def test_one_is_refused_by_its_header_in_one_sentence(self):
+    bomb = decompression_bomb(60_000, 60_000)
+    assert len(bomb) < 500_000
+    message = r"^it declares 60000 x 60000 pixels, and at most [\d,]+ are decoded$"
+    start = time.monotonic()
+    for read in (lambda: encode_image(bomb, None), lambda: read_image(bomb)):
+      with pytest.raises(BrokenImageError, match=message):
+        read()
+    # Decoding it takes minutes, and 11 GB.
+    assert time.monotonic() - start < 5
+
+  @pytest.mark.parametrize("format_", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"])
+  def test_the_size_is_told_without_decoding(self, format_):
+    assert declared_size(_file(RGB, format_)) == RGB.size
+    assert declared_size(b"<html>404</html>") is None
+
+  def test_pillows_own_guard_is_on_again_after_every_image(self):
+    assert Image.MAX_IMAGE_PIXELS == 89_478_485
+    data = decompression_bomb(20_000, 10_000)
+    with pytest.raises(Image.DecompressionBombError):
+      Image.open(io.BytesIO(data))
+    assert open_image(data).size == (20_000, 10_000)
+    with pytest.raises(BrokenImageError):
+      encode_image(_file(RGB, "BMP")[:500], None)
+    with pytest.raises(Image.DecompressionBombError):
+      Image.open(io.BytesIO(data))
+
+  def test_the_users_own_large_images_are_read(self):
+    # More than Pillow's guard lets through.
+    data = decompression_bomb(10_000, 9_000)
+    assert Image.MAX_IMAGE_PIXELS < 10_000 * 9_000 < MAX_DETECTION_PIXELS
+    encoded = read_image(data)
+    assert (encoded.width, encoded.height) == (10_000, 9_000)

@@ -22,9 +22,8 @@ from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.detector import build_detector
-from official_nasfpn.serving.detectors.saved_detector import SavedDetector
-from official_nasfpn.serving.export.model_file import export_file
-from official_nasfpn.serving.export.saved_model import export_run
+from official_nasfpn.serving.detectors.detector import Detector
+from official_nasfpn.serving.export.export_detector import export_detector
 from official_nasfpn.training import runner
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.config import TrainingConfig
@@ -107,7 +106,9 @@ def anytime_run(made_once):
 @pytest.fixture(scope="session")
 def anytime_export_dir(anytime_run, made_once):
   """The export of `anytime_run`."""
-  export = made_once("anytime_export", lambda path: export_run(anytime_run, path / "model"))
+  export = made_once(
+    "anytime_export", lambda path: export_detector(anytime_run.path, path / "model")
+  )
   return export / "model"
 
 
@@ -116,20 +117,20 @@ def export_dir(untrained_run, made_once):
   """The export of `untrained_run`."""
 
   def make(path):
-    assert export_run(untrained_run, path / "with space").is_new
+    assert export_detector(untrained_run.path, path / "with space").is_new
 
   return made_once("export", make) / "with space"
 
 
 @pytest.fixture(scope="session")
 def exported_file(untrained_run, made_once):
-  """Returns a function from a `FileFormat` to such an export of `untrained_run`."""
+  """Returns a function from a format and a precision to such an export of `untrained_run`."""
 
-  def exported(file_format):
+  def exported(format_, precision="float32"):
     def make(path):
-      assert export_file(untrained_run, path / "model", file_format)
+      assert export_detector(untrained_run.path, path / "model", format_, precision).is_new
 
-    return made_once(f"export_{file_format.name}_{file_format.precision}", make) / "model"
+    return made_once(f"export_{format_}_{precision}", make) / "model"
 
   return exported
 
@@ -137,13 +138,13 @@ def exported_file(untrained_run, made_once):
 @pytest.fixture(scope="session")
 def saved_detector(export_dir):
   """The export, loaded."""
-  return SavedDetector(export_dir)
+  return Detector(export_dir)
 
 
 @pytest.fixture(scope="session")
 def anytime_detector(anytime_export_dir):
   """The export with exits, loaded."""
-  return SavedDetector(anytime_export_dir)
+  return Detector(anytime_export_dir)
 
 
 _SMALL = DetectorConfig(
@@ -211,13 +212,13 @@ def trained_run(made_once):
 
 @pytest.fixture(scope="session")
 def trained_file(trained_run, made_once):
-  """Returns a function from a name and a `FileFormat` to such an export of `trained_run`."""
+  """Returns a function from a name, a format and a precision to such an export."""
 
-  def exported(name, file_format):
+  def exported(name, format_, precision="float32"):
     def make(path):
-      assert export_file(trained_run(name), path / "model", file_format)
+      assert export_detector(trained_run(name).path, path / "model", format_, precision).is_new
 
-    folder = f"trained_{name}_{file_format.name}_{file_format.precision}"
+    folder = f"trained_{name}_{format_}_{precision}"
     return made_once(folder, make) / "model"
 
   return exported

@@ -41,7 +41,7 @@ def test_ap_of_the_saved_model_is_the_evaluators(trained, tmp_path, run_program)
   for file in dataset.images_dir("val").iterdir():
     (images / file.name).symlink_to(file)
   (images / "broken.jpg").write_text("no image")
-  arguments = ["--saved_model", export, "--output_dir", out, images]
+  arguments = ["--export_dir", export, "--output_dir", out, images]
   process = run_program("detect", *arguments, "--annotations", dataset.annotation_file("val"))
   assert process.returncode == 0, process.stderr
   found = json.loads((out / "evaluation.json").read_text())
@@ -70,6 +70,7 @@ def test_what_is_wrong_is_said_in_one_line(export_dir, tmp_path, run_program):
   for arguments, message in [
     (["export", "--model_dir", tmp_path, "--output_dir", tmp_path / "export"], "not a run folder"),
     (
+      # The older name of --export_dir.
       ["detect", "--saved_model", export_dir, "--output_dir", tmp_path / "out", tmp_path],
       "None of the 1 files is an image",
     ),

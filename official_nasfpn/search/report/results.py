@@ -76,7 +76,7 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
     search_dir / "best_architecture.png",
     title=f"{search}, trial {best.number}, reward {best.reward:.4f}",
   )
-  draw_reward_curve(trials, search_dir / "reward_curve.png", title=search)
+  draw_reward_curve(trials, search_dir / "reward_curve.png", title=_title(trials, search))
   result = {
     "trial": best.number,
     "reward": best.reward,
@@ -85,6 +85,13 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
     **_counts(trials),
   }
   write_text(search_dir / "result.json", json.dumps(result, indent=2) + "\n")
+
+
+def _title(trials: Sequence[Trial], search: str) -> str:
+  counts = _counts(trials)
+  if counts["unique"] == counts["trained"] == counts["sampled"]:
+    return f"Search {search}: {len(trials)} architectures, all different, all trained"
+  return f"Search {search}: {len(trials)} trials"
 
 
 def results_table(trials: Sequence[Trial], search_dir: Path, num_rows: int = 3) -> str:

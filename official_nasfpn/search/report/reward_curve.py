@@ -62,38 +62,47 @@ def reward_curve(trials: Sequence[Trial]) -> RewardCurve:
 def draw_reward_curve(trials: Sequence[Trial], path: Path, title: str | None = None) -> None:
   """Draws rewards over trials, and unique and trained over sampled architectures.
 
+  The second panel is left out where all are unique and trained: it would be one line.
+
   Args:
     trials: of one search, in order.
     path: of the image; its ending says which format.
     title: of the figure.
   """
-  figure = Figure(figsize=(11, 4.2), layout="constrained")
-  reward_axes, count_axes = figure.subplots(1, 2)
+  figure_of_rewards(trials, title).savefig(path, dpi=120)
+
+
+def figure_of_rewards(trials: Sequence[Trial], title: str | None = None) -> Figure:
+  """Returns what `draw_reward_curve` draws."""
+  curve = reward_curve(trials)
+  num_trained = int(curve.trained[-1]) if trials else 0
+  shows_counts = num_trained < len(trials)
+  figure = Figure(figsize=(11 if shows_counts else 6.5, 4.2), layout="constrained")
+  reward_axes, *others = figure.subplots(1, 2 if shows_counts else 1, squeeze=False)[0]
   if title:
     figure.suptitle(title)
-  curve = reward_curve(trials)
-
   if len(curve.rewards):
     reward_axes.plot(curve.numbers, curve.rewards, ".", color="0.6", label="trial")
     reward_axes.plot(curve.numbers, curve.means, label=f"mean of the last {curve.window}")
     reward_axes.step(curve.numbers, curve.bests, where="post", label="best so far")
-    reward_axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
-  reward_axes.set_xlabel("trial")
+  # From 0, on which differences are as small as they are.
+  reward_axes.set_ylim(0, 1.05 * curve.rewards.max(initial=0) or 1)
   reward_axes.set_ylabel("reward (proxy AP)")
-
-  sampled = np.arange(1, len(trials) + 1)
-  count_axes.plot(sampled, sampled, "--", color="0.6", label="sampled")
-  count_axes.plot(sampled, curve.unique, label="unique")
-  count_axes.plot(sampled, curve.trained, label="trained")
-  count_axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
-  count_axes.set_xlabel("trial")
-  count_axes.set_ylabel("architectures")
-
-  for axes in (reward_axes, count_axes):
+  for count_axes in others:
+    sampled = np.arange(1, len(trials) + 1)
+    count_axes.plot(sampled, sampled, "--", color="0.6", label="sampled")
+    if curve.unique[-1] < len(trials):
+      count_axes.plot(sampled, curve.unique, label="unique")
+    count_axes.plot(sampled, curve.trained, label="trained")
+    count_axes.set_ylabel("architectures")
+    count_axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+  for axes in (reward_axes, *others):
     axes.grid(alpha=0.3)
+    axes.set_xlabel("trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-  count_axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-  figure.savefig(path, dpi=120)
+    if axes.lines:
+      axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
+  return figure
 
 
 def _trailing_mean(values: np.ndarray, window: int) -> np.ndarray:

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import math
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 
 from official_nasfpn.search.report.found import best_trials
@@ -27,6 +28,7 @@ class Summary:
     running: trials in training.
     queued: trials that wait for a worker.
     best: the trial of the greatest reward, None before the first.
+    median_reward: of the trials that were trained, None before the first.
     worker_hours: that workers spent on trials which ended.
     trials_per_hour: that ended in an hour in which any worker worked; None before the first.
     hours_left: until all trials have ended, at this pace; None when nobody can tell.
@@ -46,12 +48,26 @@ class Summary:
   running: int
   queued: int
   best: Trial | None
+  median_reward: float | None
   worker_hours: float
   trials_per_hour: float | None
   hours_left: float | None
   worker_hours_left: float | None
   begun_at: float | None
   active_at: float | None
+
+  @property
+  def by_state(self) -> str:
+    """How many trials are in which state, in words; without those in which none is."""
+    stopped = f" ({self.stopped_early:,} stopped early)" if self.stopped_early else ""
+    counts = (
+      (self.trained, f"trained{stopped}"),
+      (self.reused, "reused"),
+      (self.failed, "failed"),
+      (self.running, "in training"),
+      (self.queued, "waiting"),
+    )
+    return ", ".join(f"{count:,} {what}" for count, what in counts if count)
 
 
 def summarize(trials: Sequence[Trial], num_trials: int, now: float) -> Summary:
@@ -91,6 +107,7 @@ def summarize(trials: Sequence[Trial], num_trials: int, now: float) -> Summary:
     running=count[RUNNING],
     queued=count[QUEUED],
     best=ranking[0] if ranking else None,
+    median_reward=statistics.median(t.reward for t in ranking) if ranking else None,
     worker_hours=worker_hours,
     trials_per_hour=pace,
     hours_left=left / pace if pace else None,

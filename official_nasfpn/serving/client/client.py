@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from official_nasfpn.data.detections import BATCH_ARRAYS, Detections, split_batch
 from official_nasfpn.errors import UserError
 from official_nasfpn.installation import require
 from official_nasfpn.serving.client.transport import PASSING, Failing, Failure, Transport
@@ -27,32 +28,6 @@ _Result = TypeVar("_Result")
 
 class ServingError(UserError):
   """A model server gave no detections. The message says which, why, and what to do."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Detections:
-  """What was found in one image, best first.
-
-  Attributes:
-    boxes: float32 [n, 4] as (ymin, xmin, ymax, xmax) in pixels of the image.
-    scores: float32 [n].
-    classes: int32 [n], class indices.
-    category_ids: int64 [n], the dataset's own.
-    labels: names of the classes, n of them.
-    exit_number: the exit taken, where a budget chose it; else None.
-    expected_ms: with a budget, milliseconds that all images of the request take at that exit, by
-      the times measured at export: more than the budget where not even the first exit is fast
-      enough. The network and waiting at the server come on top. None without a budget, and from
-      exports that do not tell.
-  """
-
-  boxes: np.ndarray
-  scores: np.ndarray
-  classes: np.ndarray
-  category_ids: np.ndarray
-  labels: tuple[str, ...]
-  exit_number: int | None = None
-  expected_ms: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,22 +224,13 @@ class DetectionClient:
 
 
 def _detections(outputs: Mapping[str, np.ndarray], num_images: int) -> list[Detections]:
-  names = [field.name for field in dataclasses.fields(Detections)][:-2]
-  is_whole = {*names, "num_detections"} <= set(outputs)
   if (
-    not is_whole
+    not set(BATCH_ARRAYS) <= set(outputs)
     or any(values.shape[:1] != (num_images,) for values in outputs.values())
-    or any(outputs[name].ndim < 2 for name in names)
+    or any(outputs[name].ndim != len(spec.shape) for name, spec in BATCH_ARRAYS.items())
   ):
     raise Failure(Failing.FOREIGN, "its outputs are not those of an export")
-  rows = []
-  for image, count in enumerate(outputs["num_detections"]):
-    values = {name: outputs[name][image, :count] for name in names}
-    values["labels"] = tuple(values["labels"].tolist())
-    exit_number = int(outputs["exit"][image]) if "exit" in outputs else None
-    expected_ms = float(outputs["expected_ms"][image]) if "expected_ms" in outputs else None
-    rows.append(Detections(**values, exit_number=exit_number, expected_ms=expected_ms))
-  return rows
+  return split_batch(outputs)
 
 
 def _connect(url: str) -> Transport:

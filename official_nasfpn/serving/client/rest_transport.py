@@ -14,19 +14,11 @@ import numpy as np
 import requests
 import urllib3
 
+from official_nasfpn.data.detections import BATCH_ARRAYS, BUDGET_ARRAYS
 from official_nasfpn.serving.client.transport import PASSING, Failing, Failure
 
-# JSON has one kind of number: the types are those that `saved_model.py` documents.
-_TYPES = {
-  "boxes": np.float32,
-  "scores": np.float32,
-  "classes": np.int32,
-  "category_ids": np.int64,
-  "labels": np.str_,
-  "num_detections": np.int32,
-  "exit": np.int32,
-  "expected_ms": np.float32,
-}
+# JSON has one kind of number.
+_TYPES = {name: spec.dtype for name, spec in {**BATCH_ARRAYS, **BUDGET_ARRAYS}.items()}
 
 # TensorFlow Serving has one status for each of TensorFlow's codes; proxies add 502 and their own.
 _FAILING = {

@@ -1,9 +1,11 @@
-"""What became of a budget: the exit that it bought, and whether that is fast enough."""
+"""Which exit a budget buys, and whether that is fast enough."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+
+from official_nasfpn.serving.export_folder import ExitLatency
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,24 +42,24 @@ class BudgetUse:
 
 
 def use_of_budget(
-  exit_latency: Sequence[Mapping[str, float]], budget_ms: float, batch_size: int
+  exit_latency: Sequence[ExitLatency], budget_ms: float, batch_size: int
 ) -> BudgetUse:
   """Returns what the signature `detect_within` does with a budget.
 
   Args:
-    exit_latency: as `SavedDetector.exit_latency`.
+    exit_latency: as `Detector.exit_latency`.
     budget_ms: milliseconds for a batch.
     batch_size: its images.
   """
   # In the precision of the graph, which decides.
-  image_ms = np.array([row["p90_ms"] for row in exit_latency], np.float32)
+  image_ms = np.array([latency.p90_ms for latency in exit_latency], np.float32)
   expected_ms = image_ms * np.float32(batch_size)
   affordable = np.flatnonzero(expected_ms <= np.float32(budget_ms))
   taken = int(affordable[-1]) if affordable.size else 0
   return BudgetUse(
     budget_ms=budget_ms,
     batch_size=batch_size,
-    exit=int(exit_latency[taken]["exit"]),
+    exit=exit_latency[taken].exit,
     image_ms=float(image_ms[taken]),
     expected_ms=float(expected_ms[taken]),
     is_met=bool(affordable.size),

@@ -1,16 +1,15 @@
-"""Runs a SavedModel over images, batch by batch."""
+"""Runs a detector over images, batch by batch."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from official_nasfpn.data.image_encoding import BrokenImageError, EncodedImage
-from official_nasfpn.serving.detect.image_files import read_image
+from official_nasfpn.data.detections import Detections
+from official_nasfpn.data.image_encoding import BrokenImageError, EncodedImage, read_image
 from official_nasfpn.serving.detect.video_files import Frame
-from official_nasfpn.serving.detectors.loading import ExportedDetector
 
 
 @dataclass(frozen=True)
@@ -30,24 +29,21 @@ class InputImage:
 
 @dataclass(frozen=True)
 class DetectedImage:
-  """What was found in one image.
+  """An image and its detections.
 
   Attributes:
     source: the file, or which frame of a video it is.
     encoded: the image as the detector got it.
-    detections: `boxes` float32 [n, 4] as (ymin, xmin, ymax, xmax) in pixels, `scores` float32 [n]
-      best first, `classes` int32 [n] class indices, `category_ids` int64 [n].
-    exit_number: the exit taken, where a budget chose it; else None.
+    detections: those of this image.
   """
 
   source: InputImage | Frame
   encoded: EncodedImage
-  detections: Mapping[str, np.ndarray]
-  exit_number: int | None = None
+  detections: Detections
 
 
-# Takes encoded images and gives what a `SavedDetector` gives.
-Detect = Callable[[Sequence[bytes]], dict[str, np.ndarray]]
+# From encoded images to the detections of each.
+Detect = Callable[[Sequence[bytes]], list[Detections]]
 
 
 def detect_files(
@@ -96,39 +92,25 @@ def detect_images(
   """
   images = iter(images)
   while batch := list(itertools.islice(images, batch_size)):
-    outputs = detect([encoded.data for _, encoded in batch])
-    for row, (source, encoded) in enumerate(batch):
-      exit_number = int(outputs["exit"][row]) if "exit" in outputs else None
-      yield DetectedImage(source, encoded, _rows(outputs, row), exit_number)
-
-
-def detect_one(
-  detector: ExportedDetector, encoded: bytes, exit_number: int | None = None
-) -> dict[str, np.ndarray]:
-  """Returns the detections of one image, as a `DetectedImage` has them."""
-  return _rows(detector([encoded], exit_number), 0)
+    found = detect([encoded.data for _, encoded in batch])
+    for (source, encoded), detections in zip(batch, found, strict=True):
+      yield DetectedImage(source, encoded, detections)
 
 
 def result_rows(image: DetectedImage) -> list[dict]:
   """Returns the detections of one image as in COCO's results, boxes as (x, y, width, height)."""
-  found = image.detections
-  corners = found["boxes"].astype(np.float64)[:, [1, 0, 3, 2]]
+  detections = image.detections
+  corners = detections.boxes.astype(np.float64)[:, [1, 0, 3, 2]]
   corners[:, 2:] -= corners[:, :2]
   return [
     {"category_id": category_id, "bbox": box, "score": score}
     for category_id, box, score in zip(
-      found["category_ids"].tolist(), corners.tolist(), found["scores"].tolist(), strict=True
+      detections.category_ids.tolist(), corners.tolist(), detections.scores.tolist(), strict=True
     )
   ]
 
 
 def exit_row(image: DetectedImage) -> dict[str, int]:
   """Returns what is written down of the exit that a budget chose for an image; else nothing."""
-  return {} if image.exit_number is None else {"exit": image.exit_number}
-
-
-def _rows(outputs: Mapping[str, np.ndarray], image: int) -> dict[str, np.ndarray]:
-  """Returns what was detected in one image of a batch, without the padding."""
-  count = outputs["num_detections"][image]
-  # What has one value an image is not of its detections.
-  return {name: values[image, :count] for name, values in outputs.items() if values.ndim > 1}
+  number = image.detections.exit_number
+  return {} if number is None else {"exit": number}

@@ -19,7 +19,7 @@ from official_nasfpn import folders
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detect.budget import BudgetUse
-from official_nasfpn.serving.detectors.loading import fingerprint
+from official_nasfpn.serving.export_folder import find_export
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 
 _REQUEST_FILE = "request.json"
@@ -30,7 +30,7 @@ class DetectionRequest:
   """What to detect and how to show it.
 
   Attributes:
-    saved_model: folder of the export, of any format.
+    export_dir: folder of the export, in any format.
     images: the image and video files.
     score_threshold: weaker detections are not drawn; `detections.json` has them all.
     annotations: COCO JSON: gives image ids and the AP; files that it does not know, and videos, are
@@ -41,7 +41,7 @@ class DetectionRequest:
     compare: whether the annotated boxes are drawn beside those.
   """
 
-  saved_model: Path
+  export_dir: Path
   images: tuple[Path, ...]
   score_threshold: float = 0.3
   annotations: Path | None = None
@@ -173,8 +173,9 @@ def _to_json(request: DetectionRequest, batch_size: int) -> dict:
   # Only those who share a budget are served otherwise in another company.
   shared = {} if request.budget_ms is None else {"batch_size": batch_size}
   return {
-    "saved_model": str(request.saved_model.absolute()),
-    "saved_model_sha256": fingerprint(request.saved_model),
+    # The names that these have had from the beginning: older folders are still recognised.
+    "saved_model": str(request.export_dir.absolute()),
+    "saved_model_sha256": find_export(request.export_dir).fingerprint(),
     "score_threshold": request.score_threshold,
     "annotations": file(request.annotations) if request.annotations else None,
     "exit": request.exit,

@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from official_nasfpn.data.drawing import MIN_SIDE, draw_detections, side_by_side
+from official_nasfpn.data.detections import split_batch
+from official_nasfpn.data.drawing import MIN_SIDE, draw_boxes, draw_detections, side_by_side
+from official_nasfpn.data.image_encoding import open_image
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
@@ -18,7 +19,6 @@ from official_nasfpn.serving.detect.detection import (
   DetectedImage,
   InputImage,
   detect_files,
-  detect_one,
   exit_row,
   result_rows,
 )
@@ -42,11 +42,8 @@ from official_nasfpn.serving.detect.video_files import (
   is_video,
   require_opencv,
 )
-from official_nasfpn.serving.detectors.loading import (
-  ExportedDetector,
-  load_detector,
-  require_runtime,
-)
+from official_nasfpn.serving.detectors.detector import Detector
+from official_nasfpn.serving.export_folder import find_export
 
 
 def run_detection(
@@ -60,7 +57,7 @@ def run_detection(
     batch_size: images sent to the detector together.
 
   Raises:
-    UserError: the SavedModel or the annotations are not usable, no image or video is, a package is
+    UserError: the export or the annotations are not usable, no image or video is, a package is
       missing, the detector has no such exit, `output_dir` holds something else, or the disk is
       full.
   """
@@ -68,12 +65,12 @@ def run_detection(
     raise UserError("Nothing to compare with: give --annotations, a COCO JSON of the images.")
   truth = GroundTruth(request.annotations) if request.annotations else None
   images, videos = _inputs(request, truth)
-  require_runtime(request.saved_model)
   if videos:
     require_opencv()
+  find_export(request.export_dir).format.require_runtime(f"The export {request.export_dir}")
   if holds_answer(output_dir, request, batch_size):
     return read_summary(output_dir, request.score_threshold)
-  detector = load_detector(request.saved_model)
+  detector = Detector(request.export_dir)
   _check_exits(detector, request)
   if truth:
     truth.check_categories(detector.label_map)
@@ -186,46 +183,43 @@ def _detect_videos(
   return rows
 
 
-def _check_exits(detector: ExportedDetector, request: DetectionRequest) -> None:
+def _check_exits(detector: Detector, request: DetectionRequest) -> None:
   """Refuses an exit that is not there, and a choice where there is none."""
   if request.all_exits and not detector.exits:
     raise UserError(f"{detector.path} has one exit only, so there is nothing to draw beside it.")
-  if request.budget_ms is not None and not detector.exits:
-    raise UserError(f"{detector.path} has one exit only, so a budget has nothing to choose from.")
-  if request.exit is not None and request.exit not in detector.exits:
-    has = f"the exits {', '.join(map(str, detector.exits))}" if detector.exits else "one exit only"
-    raise UserError(f"There is no exit {request.exit}: {detector.path} has {has}.")
+  detector.check_choice(request.exit, request.budget_ms)
 
 
-def _choose(detector: ExportedDetector, request: DetectionRequest) -> Detect:
+def _choose(detector: Detector, request: DetectionRequest) -> Detect:
   """Returns the function that detects as the request wants it."""
-  if request.budget_ms is not None:
-    return lambda encoded: detector.detect_within(encoded, request.budget_ms)
-  return lambda encoded: detector(encoded, request.exit)
+  return lambda encoded: split_batch(detector(encoded, request.exit, request.budget_ms))
 
 
 def _draw(
   found: DetectedImage,
-  detector: ExportedDetector,
+  detector: Detector,
   truth: GroundTruth | None,
   request: DetectionRequest,
   min_side: int = MIN_SIDE,
 ) -> Image.Image:
   """Returns the picture that the request wants of an image."""
-  names = [category.name for category in detector.label_map.categories]
-  panels = {}
-  if request.compare:
-    size = found.encoded.width, found.encoded.height
-    panels["annotated"] = truth.boxes(found.source.id, size, detector.label_map)
-  if request.all_exits:
-    for latency in detector.exit_latency:
-      title = f"exit {latency['exit']}, {latency['median_ms']:.0f} ms"
-      panels[title] = detect_one(detector, found.encoded.data, latency["exit"])
-  else:
-    panels["detected"] = found.detections
-  with Image.open(io.BytesIO(found.encoded.data)) as image:
-    drawn = [
-      (title, draw_detections(image, boxes, names, request.score_threshold, min_side))
-      for title, boxes in panels.items()
+  size = found.encoded.width, found.encoded.height
+  panels: list[tuple[str, Image.Image]] = []
+  with open_image(found.encoded.data) as image:
+    if request.compare:
+      boxes, classes = truth.boxes(found.source.id, size, detector.label_map)
+      names = [detector.label_map.name(index) for index in classes]
+      panels.append(("annotated", draw_boxes(image, boxes, classes, names, min_side)))
+    detections = {"detected": found.detections}
+    if request.all_exits:
+      detections = {
+        f"exit {latency.exit}, {latency.median_ms:.0f} ms": split_batch(
+          detector([found.encoded.data], latency.exit)
+        )[0]
+        for latency in detector.exit_latency
+      }
+    panels += [
+      (title, draw_detections(image, of_exit, request.score_threshold, min_side))
+      for title, of_exit in detections.items()
     ]
-  return drawn[0][1] if len(drawn) == 1 else side_by_side(drawn)
+  return panels[0][1] if len(panels) == 1 else side_by_side(panels)

@@ -1,4 +1,4 @@
-"""Annotations beside the images that a SavedModel looks at: their ids, and the AP."""
+"""The annotations of the images that `detect` is given: their ids, their boxes, and the AP."""
 
 import json
 import tempfile
@@ -95,8 +95,8 @@ class GroundTruth:
 
   def boxes(
     self, image_id: int, size: tuple[int, int], label_map: LabelMap
-  ) -> dict[str, np.ndarray]:
-    """Returns the annotated boxes of an image, crowds left out, in the form of detections.
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the annotated boxes of an image, crowds left out, and their classes.
 
     Args:
       image_id: of the annotations.
@@ -104,17 +104,14 @@ class GroundTruth:
       label_map: the detector's classes; boxes of others are left out.
 
     Returns:
-      `boxes` float64 [n, 4] as (ymin, xmin, ymax, xmax) in pixels and `classes` int32 [n]
-      class indices.
+      float64 [n, 4], (ymin, xmin, ymax, xmax) in pixels, and int32 [n], class indices.
     """
     (image,) = (image for image in self._dataset.images if image.id == image_id)
     boxes = clean_boxes(image.annotations, size, label_map, Report(), image.file_name)
     boxes = [box for box in boxes if not box.is_crowd]
     corners = [(box.y, box.x, box.y + box.height, box.x + box.width) for box in boxes]
-    return {
-      "boxes": np.array(corners, np.float64).reshape(-1, 4),
-      "classes": np.array([box.class_index for box in boxes], np.int32),
-    }
+    classes = np.array([box.class_index for box in boxes], np.int32)
+    return np.array(corners, np.float64).reshape(-1, 4), classes
 
   def check_categories(self, label_map: LabelMap) -> None:
     """Refuses annotations whose categories are not those of the detector.

@@ -1,12 +1,9 @@
-"""The image and video files that a command line means, and how to read an image."""
+"""The image and video files that a command line means."""
 
 import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import UnidentifiedImageError
-
-from official_nasfpn.data.image_encoding import BrokenImageError, EncodedImage, encode_image
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detect.video_files import VIDEO_SUFFIXES
 
@@ -41,28 +38,6 @@ def find_files(patterns: Sequence[str], excluding: Path | None = None) -> list[P
       f"--images: there are no images or videos ({', '.join(sorted(SUFFIXES))}) in {patterns}."
     )
   return list(found)
-
-
-def read_image(path: Path, annotated_size: tuple[int, int] | None = None) -> EncodedImage:
-  """Returns an image as the detector is to get it: the same bytes as `prepare_data` would store.
-
-  Args:
-    path: the file. Formats that TensorFlow cannot decode are re-encoded; an EXIF orientation is
-      applied, as in training.
-    annotated_size: width and height by the annotations, if there are any.
-
-  Raises:
-    BrokenImageError: it is no image, or a damaged one, or cannot be read.
-  """
-  try:
-    return encode_image(path.read_bytes(), annotated_size)
-  except OSError as error:
-    raise BrokenImageError(f"cannot be read: {error.strerror}") from error
-  except BrokenImageError as error:
-    if isinstance(error.__cause__, UnidentifiedImageError):
-      # Pillow's own message names a buffer in memory.
-      raise BrokenImageError("not in any known image format") from error
-    raise
 
 
 def _files_below(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Runs a SavedModel over a video and writes down what it finds, frame by frame.
+"""Runs a detector over a video and writes down what it detects, frame by frame.
 
 NAME.mp4    the frames with boxes
 NAME.jsonl  a line of JSON for each frame, written last: where it is, the video is done

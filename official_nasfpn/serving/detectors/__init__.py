@@ -1,1 +1,1 @@
-"""Exports in use, one module for each runtime; `loading` takes any of them."""
+"""Exports in use: `detector.Detector`, and below it a runtime for each format."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from official_nasfpn.data.image_encoding import encode_image
-from official_nasfpn.serving.detectors.loading import load_detector
+from official_nasfpn.serving.detectors.detector import Detector
 
 
 def measure_latency(
@@ -27,7 +27,7 @@ def measure_latency(
     `median_ms`, `p90_ms`, `min_ms`: milliseconds per image; `first_ms`: the first image, which
     TensorFlow optimises its graph for; `repeats`.
   """
-  detector = load_detector(export_dir)
+  detector = Detector(export_dir)
   images = [encode_image(Path(path).read_bytes(), None).data for path in image_paths]
 
   def measure(image: bytes) -> float:

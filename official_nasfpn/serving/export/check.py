@@ -9,7 +9,7 @@ from pathlib import Path
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
-from official_nasfpn.serving.detectors.loading import ExportedDetector, load_detector
+from official_nasfpn.serving.detectors.detector import Detector
 from official_nasfpn.serving.export.stored_images import stored_images
 from official_nasfpn.training.coco_evaluation import (
   EvaluationResult,
@@ -75,7 +75,7 @@ def check_export(path: Path, folder: RunFolder) -> Check:
   """
   experiment, _ = folder.load()
   dataset = DatasetInfo.load(experiment.input.data_dir or "")
-  detector = load_detector(path)
+  detector = Detector(path)
   result = evaluate_export(detector, dataset, experiment.input.evaluation_part)
   check = Check(result, _expected(detector, folder))
   stated = experiment.training.compute_dtype
@@ -100,9 +100,7 @@ def _tolerance(precision: str, num_boxes: int) -> float:
   return max(_TOLERANCE[precision], _BOXES_MOVED[precision] / max(num_boxes, 1))
 
 
-def evaluate_export(
-  detector: ExportedDetector, dataset: DatasetInfo, part: str
-) -> EvaluationResult:
+def evaluate_export(detector: Detector, dataset: DatasetInfo, part: str) -> EvaluationResult:
   """Returns the COCO figures of an export.
 
   Args:
@@ -127,7 +125,7 @@ def evaluate_export(
   )
 
 
-def _expected(detector: ExportedDetector, folder: RunFolder) -> Expected:
+def _expected(detector: Detector, folder: RunFolder) -> Expected:
   if not folder.evaluation_file.is_file():
     return {}
   stored = json.loads(folder.evaluation_file.read_text(encoding="utf-8"))

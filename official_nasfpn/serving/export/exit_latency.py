@@ -1,6 +1,5 @@
 """How long each exit of a detector takes on this machine, measured when it is exported."""
 
-import dataclasses
 import itertools
 import tempfile
 import time
@@ -15,27 +14,13 @@ from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.serving.export.stored_images import stored_images
+from official_nasfpn.serving.export_folder import ExitLatency
 from official_nasfpn.training.experiment import Experiment
 
 _NUM_IMAGES = 8
 _ROUNDS = 30
 _MIN_ROUNDS = 3
 _MAX_SECONDS = 30.0
-
-
-@dataclasses.dataclass(frozen=True)
-class ExitLatency:
-  """Milliseconds that one image takes through one exit, decoding and NMS included.
-
-  Attributes:
-    exit: its number.
-    median_ms: half of the images are faster.
-    p90_ms: nine of ten images are faster.
-  """
-
-  exit: int
-  median_ms: float
-  p90_ms: float
 
 
 def sample_images(experiment: Experiment) -> tuple[list[bytes], str]:

@@ -4,27 +4,21 @@ import logging
 
 import tensorflow as tf
 
-from official_nasfpn.installation import require
-from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.detector import Detector
 from official_nasfpn.serving.export.portable import detect_in_pixels
+from official_nasfpn.training.experiment import Experiment
 
 # Of 2022: NonMaxSuppression and Resize mean what TensorFlow means by them, and every runtime of
 # the last years reads it.
 _OPSET = 17
 
 
-def require_onnx() -> None:
-  """Raises a `UserError` where what makes ONNX files is not installed."""
-  require("--format onnx", "tf2onnx", "onnx")
-
-
-def to_onnx(detector: Detector, config: DetectorConfig, exit_number: int) -> bytes:
+def to_onnx(detector: Detector, experiment: Experiment, exit_number: int) -> bytes:
   """Converts a detector.
 
   Args:
     detector: computing in float32, with the weights to export.
-    config: the settings that it was built from.
+    experiment: the settings that it was built from.
     exit_number: one of `detector.exits`.
 
   Returns:
@@ -33,7 +27,7 @@ def to_onnx(detector: Detector, config: DetectorConfig, exit_number: int) -> byt
   import tf2onnx
 
   logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-  function = detect_in_pixels(detector, config, exit_number)
+  function = detect_in_pixels(detector, experiment.detector, exit_number)
   with tf.device("CPU:0"):
     model, _ = tf2onnx.convert.from_function(
       function, input_signature=function.input_signature, opset=_OPSET

@@ -1,29 +1,23 @@
-"""What tells one export of a run from another: checksums and choices, kept beside the model."""
+"""The record of an export: what tells it from another one, kept beside the model."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from official_nasfpn.errors import UserError
-
-if TYPE_CHECKING:
-  # Whoever reads the record of a SavedModel needs no part of the detector's code.
-  from official_nasfpn.training.run_folder import RunFolder
-
-RECORD_FILE = "export.json"
+from official_nasfpn.training.run_folder import RunFolder
 
 Record = Mapping[str, object]
 
 
-def export_record(folder: "RunFolder", checkpoint: str, **choices: object) -> dict[str, object]:
-  """Returns what an export is made from.
+def export_record(folder: RunFolder, checkpoint: str, **choices: object) -> dict[str, object]:
+  """Returns checksums of what an export is made from, and the choices made for it.
 
   Args:
     folder: the run.
-    checkpoint: of it, path prefix.
-    **choices: what else makes a difference, such as the precision.
+    checkpoint: one of its checkpoints, path prefix.
+    **choices: such as the precision.
   """
   return {
     "checkpoint_step": int(checkpoint.rsplit("-", 1)[1]),

@@ -1,10 +1,7 @@
 """From a run folder to a SavedModel as TensorFlow Serving expects it, whole or not at all.
 
 EXPORT/1/saved_model.pb, EXPORT/1/variables/   the model
-EXPORT/1/assets/label_map.json                 classes, and the dataset's own category ids
-EXPORT/1/assets/config.gin                     every setting of the run, resolved
-EXPORT/1/assets/export.json                    which checkpoint of which run this is, and the time
-                                               that each exit took when it was exported
+EXPORT/1/assets/                               see `serving/export_folder.py`
 EXPORT/1/assets.extra/tf_serving_warmup_requests
 
 A later checkpoint of the same run becomes EXPORT/2, which a server of EXPORT takes over by itself.
@@ -22,24 +19,11 @@ exit_1 ... exit_N  image_bytes, as above
 detect_within      image_bytes, and budget_ms, float32 [batch] or [1]: takes the last exit that the
                    smallest budget allows for the whole batch, and the first where none is allowed
 
-They give, with D = Detector.max_detections and rows from `num_detections` on zero:
-
-boxes           float32 [batch, D, 4]  (ymin, xmin, ymax, xmax) in pixels of the image as encoded
-scores          float32 [batch, D]     best first
-classes         int32 [batch, D]       class index, position in label_map.json from 0
-category_ids    int64 [batch, D]       the dataset's own ids
-labels          string [batch, D]      names of the classes
-num_detections  int32 [batch]
-
-and `detect_within` alone
-
-exit            int32 [batch]          the exit taken
-expected_ms     float32 [batch]        milliseconds of the whole batch at that exit, by the times
-                                       measured at export (nine of ten are faster); more than the
-                                       budget where not even the first exit is fast enough
-
-but `without_nms` gives what non-maximum suppression would choose from, with A anchors: boxes
-float32 [batch, A, 4] in pixels of its input and scores float32 [batch, A, classes].
+They give the arrays of `BATCH_ARRAYS` in `data/detections.py`, and `detect_within` those of
+`BUDGET_ARRAYS` as well; `Detector.max_detections` is the number of their rows. Boxes are in pixels
+of the images as they are encoded: an EXIF orientation is not followed. Only `without_nms` gives
+what non-maximum suppression would choose from, with A anchors: boxes float32 [batch, A, 4] in
+pixels of its input and scores float32 [batch, A, classes].
 """
 
 import dataclasses
@@ -52,45 +36,28 @@ from official_nasfpn import folders
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.detector import Detector
-from official_nasfpn.serving.export.exit_latency import ExitLatency, measure_exits, sample_images
-from official_nasfpn.serving.export.record import (
-  RECORD_FILE,
-  Record,
-  export_record,
-  is_exported,
-)
+from official_nasfpn.serving.export.exit_latency import measure_exits, sample_images
+from official_nasfpn.serving.export.record import Record, export_record, is_exported
 from official_nasfpn.serving.export.restore import restore_detector
 from official_nasfpn.serving.export.signatures import detection_signatures
 from official_nasfpn.serving.export.warm_up import write_warm_up_requests
+from official_nasfpn.serving.export_folder import RECORD_FILE
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.number_format import settled_compute_dtype
 from official_nasfpn.training.run_folder import RunFolder
 
 
-@dataclasses.dataclass(frozen=True)
-class Export:
-  """What `export_run` left.
-
-  Attributes:
-    path: the SavedModel, EXPORT/1 or later.
-    is_new: False if it was there already, from the same checkpoint and settings.
-    exit_latency: of every exit of an anytime detector; empty for others.
-    has_warm_up: whether it holds requests for TensorFlow Serving to warm up with.
-  """
-
-  path: Path
-  is_new: bool
-  exit_latency: tuple[ExitLatency, ...] = ()
-  has_warm_up: bool = True
-
-
-def export_run(folder: RunFolder, output_dir: Path) -> Export:
+def export_saved_model(folder: RunFolder, output_dir: Path) -> tuple[Path, bool]:
   """Exports the newest checkpoint of a run folder.
 
   Args:
-    folder: of the run. Nothing else is needed; where the run's data is at hand, the exits of an
+    folder: the run. Nothing else is needed; where the run's data is at hand, the exits of an
       anytime detector are timed with its images.
     output_dir: becomes the folder of the model, with a numbered folder for each export.
+
+  Returns:
+    The SavedModel, OUTPUT_DIR/1 or later, and whether it is new: not if it was there already, from
+    the same checkpoint and settings.
 
   Raises:
     UserError: the folder is no run or has no checkpoint, the checkpoint does not fit the settings,
@@ -101,14 +68,14 @@ def export_run(folder: RunFolder, output_dir: Path) -> Export:
   record = export_record(folder, checkpoint, **_settled_format(experiment))
   versions = _versions(output_dir)
   if versions and is_exported(versions[-1], versions[-1] / "assets" / RECORD_FILE, record):
-    return Export(versions[-1], is_new=False)
+    return versions[-1], False
   detector = restore_detector(experiment, label_map, checkpoint)
   number = int(versions[-1].name) + 1 if versions else 1
   version = output_dir / str(number)
   # Beside the model's folder: in it, a server would see the unfinished export.
   with folders.whole_folder(version, "--output_dir", beside=output_dir) as unfinished:
-    export = _save(detector, experiment, label_map, folder, record, unfinished)
-  return dataclasses.replace(export, path=version)
+    _save(detector, experiment, label_map, folder, record, unfinished)
+  return version, True
 
 
 def _settled_format(experiment: Experiment) -> dict[str, object]:
@@ -139,7 +106,7 @@ def _save(
   folder: RunFolder,
   record: Record,
   path: Path,
-) -> Export:
+) -> None:
   """Writes the SavedModel into an empty folder."""
   # A plain module: saving the tree of Keras layers takes five times as long and adds nothing.
   module = tf.Module(name="detection")
@@ -149,7 +116,6 @@ def _save(
     detector, experiment.detector, label_map, module.exit_latency_ms
   )
   images, source = sample_images(experiment)
-  latency = ()
   if len(detector.exits) > 1:
     latency = measure_exits({n: signatures[f"exit_{n}"] for n in detector.exits}, images)
     # A budget is a promise, which the median would break every second time.
@@ -167,7 +133,7 @@ def _save(
   # It was copied to the other assets.
   record_file.unlink()
   warm_up = {name: _example_inputs(function, images) for name, function in signatures.items()}
-  return Export(path, True, latency, has_warm_up=write_warm_up_requests(path, warm_up))
+  write_warm_up_requests(path, warm_up)
 
 
 def _example_inputs(function: tf.function, images: list[bytes]) -> dict[str, tf.Tensor]:

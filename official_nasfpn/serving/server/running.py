@@ -12,17 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.serving.detectors.export_folder import find_export
+from official_nasfpn.serving.export_folder import find_export
 from official_nasfpn.serving.server.rest_server import RestServer
 
 _GRACE_S = 5.0
 
 
-def run_server(saved_model: Path, host: str, port: int, name: str, max_request_mb: int) -> None:
+def run_server(export_dir: Path, host: str, port: int, name: str, max_request_mb: int) -> None:
   """Serves an export until SIGINT or SIGTERM, which end it with exit code 130 or 143.
 
   Args:
-    saved_model: folder that `nasfpn export` wrote, in any format.
+    export_dir: folder that `nasfpn export` wrote, in any format.
     host: name or address of this machine; others than loopback are open to the network.
     port: 0 for a free one.
     name: of the model, as in its URL.
@@ -33,7 +33,7 @@ def run_server(saved_model: Path, host: str, port: int, name: str, max_request_m
       is loaded.
     SystemExit: after a signal.
   """
-  export = find_export(saved_model)
+  export = find_export(export_dir)
   if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
     raise UserError(f"--name {name!r}: a model's name is of letters, digits, '_', '-' and '.'.")
   with _exit_on_signals(), RestServer(host, port, max_request_mb << 20, is_verbose=True) as server:

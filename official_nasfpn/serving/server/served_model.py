@@ -1,35 +1,22 @@
 """An export as a model server knows it: a name, a version, signatures that are called by name."""
 
-import io
 import json
-import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
-from PIL import Image, UnidentifiedImageError
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
+from official_nasfpn.data.detections import BATCH_ARRAYS
+from official_nasfpn.data.image_encoding import MAX_DETECTION_PIXELS, declared_size
 from official_nasfpn.errors import UserError
-from official_nasfpn.serving.detectors.export_folder import ExportFolder
-from official_nasfpn.serving.detectors.loading import load_detector
+from official_nasfpn.serving.detectors.detector import Detector
+from official_nasfpn.serving.export_folder import ExportFolder, damaged
 from official_nasfpn.serving.server.rest_json import CODES, InputSpec, ModelError
-
-# Of all images of a request together: as bytes, 0.8 GB. A file of a hundred bytes can claim more.
-_MOST_PIXELS = 1 << 28
-
-_OUTPUTS_OF_FILES = {
-  "boxes": (tf.float32, [None, None, 4]),
-  "scores": (tf.float32, [None, None]),
-  "classes": (tf.int32, [None, None]),
-  "category_ids": (tf.int64, [None, None]),
-  "labels": (tf.string, [None, None]),
-  "num_detections": (tf.int32, [None]),
-}
 
 
 class ServedModel:
@@ -55,8 +42,8 @@ class ServedModel:
     self.name = name
     self.version = export.version
     self.state = "AVAILABLE"
-    is_file = export.format != "saved_model"
-    self._model = _FileModel(export.path) if is_file else _SavedModelSession(export.path)
+    is_saved_model = export.format.name == "saved_model"
+    self._model = _SavedModelSession(export.path) if is_saved_model else _FileModel(export.path)
     self.signatures: Mapping[str, SignatureDef] = self._model.signatures
     # One request at a time keeps within the memory and the processors of one.
     self._lock = threading.Lock()
@@ -116,7 +103,7 @@ class _SavedModelSession:
     # Of a damaged file there come errors of TensorFlow, of protobuf and of Python.
     except Exception as error:
       reason = str(error).strip().split("\n")[0]
-      raise UserError(f"The SavedModel {path} is damaged: {reason}. Export it again.") from error
+      raise damaged(path, reason.rstrip(".")) from error
     self.signatures = {
       name: signature
       for name, signature in meta.signature_def.items()
@@ -142,11 +129,11 @@ class _FileModel:
   """Runs an export for ONNX Runtime or LiteRT, behind the one signature that it can have."""
 
   def __init__(self, path: Path):
-    self._detector = load_detector(path)
+    self._detector = Detector(path)
     signature = SignatureDef(method_name="tensorflow/serving/predict")
     signature.inputs["image_bytes"].CopyFrom(_info("image_bytes", tf.string, [None]))
-    for name, (dtype, shape) in _OUTPUTS_OF_FILES.items():
-      signature.outputs[name].CopyFrom(_info(name, dtype, shape))
+    for name, spec in BATCH_ARRAYS.items():
+      signature.outputs[name].CopyFrom(_info(name, tf.as_dtype(spec.dtype), spec.shape))
     self.signatures = {"serving_default": signature}
 
   def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -161,26 +148,13 @@ class _FileModel:
 
 def _check_pixels(images: np.ndarray) -> None:
   """Refuses images that would fill the memory once they are decoded, by what their headers say."""
-  if sum(_num_pixels(encoded) for encoded in images.flat) > _MOST_PIXELS:
+  # Of an image whose size cannot be told the model itself says what is wrong.
+  sizes = [declared_size(encoded) or (0, 0) for encoded in images.flat]
+  if sum(width * height for width, height in sizes) > MAX_DETECTION_PIXELS:
     raise ModelError(
       "RESOURCE_EXHAUSTED",
-      f"The images of one request have more than {_MOST_PIXELS:,} pixels together",
+      f"The images of one request have more than {MAX_DETECTION_PIXELS:,} pixels together",
     )
-
-
-def _num_pixels(encoded: bytes) -> int:
-  # Pillow reads further than the header of a PNG, and would not say the size of a damaged one.
-  if encoded.startswith(b"\x89PNG") and len(encoded) >= 24:
-    width, height = struct.unpack(">II", encoded[16:24])
-    return width * height
-  try:
-    with Image.open(io.BytesIO(encoded)) as image:
-      return image.width * image.height
-  except Image.DecompressionBombError:
-    return _MOST_PIXELS + 1
-  # The model itself says what is no image.
-  except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-    return 0
 
 
 def _spec(info: TensorInfo) -> InputSpec:
@@ -192,7 +166,7 @@ def _spec(info: TensorInfo) -> InputSpec:
   )
 
 
-def _info(name: str, dtype: tf.DType, shape: list[int | None]) -> TensorInfo:
+def _info(name: str, dtype: tf.DType, shape: Sequence[int | None]) -> TensorInfo:
   return TensorInfo(
     name=f"{name}:0",
     dtype=dtype.as_datatype_enum,

@@ -71,7 +71,7 @@ def test_what_the_store_says_is_shown_and_not_run(page, eventful):
   page.open(eventful)
   assert page.problems == []
   assert WORKER in column(page, 9)
-  assert page.evaluate("document.querySelectorAll('img, b').length") == 0
+  assert page.evaluate("document.querySelectorAll('img, b, i:not([class])').length") == 0
   page.click("#trial-5 button.thumbnail")
   facts = page.evaluate("document.getElementById('large-facts').textContent")
   assert "<script>alert(1)</script> NaN at step 7" in facts
@@ -97,6 +97,46 @@ def test_all_drawings_and_charts_can_be_seen(page, eventful):
         drawn.y + drawn.height <= view.height;
     })"""
   )
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_text_of_a_chart_leaves_it_or_meets_another(page, eventful, width):
+  page.open(eventful, width=width)
+  outside, overlaps = page.evaluate(
+    """(() => {
+      let outside = 0, overlaps = 0;
+      for (const svg of document.querySelectorAll("svg.chart")) {
+        const card = svg.closest("section").getBoundingClientRect();
+        const boxes = [...svg.querySelectorAll("text")]
+          .map((text) => text.getBoundingClientRect()).filter((box) => box.width);
+        boxes.forEach((a, index) => {
+          outside += a.left < card.left || a.right > card.right;
+          for (const b of boxes.slice(index + 1)) {
+            overlaps += a.left < b.right - 1 && b.left < a.right - 1 &&
+              a.top < b.bottom - 4 && b.top < a.bottom - 4;
+          }
+        });
+      }
+      return [outside, overlaps];
+    })()"""
+  )
+  assert (outside, overlaps) == (0, 0)
+
+
+def test_a_phone_shows_the_columns_that_fit_and_the_rest_on_touch(page, many):
+  page.open(many, width=390)
+  page.wait_for(DRAWN)
+  shown = page.evaluate(
+    """[...document.querySelectorAll("#trials th")]
+      .filter((header) => header.checkVisibility()).map((header) => header.textContent)"""
+  )
+  assert shown == ["rank", "trial", "state", "reward", "architecture"]
+  box = "document.getElementById('trials-box')"
+  assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")
+  page.click("#trials tbody tr button.thumbnail")
+  facts = page.evaluate("document.getElementById('large-facts').textContent")
+  assert "multiply-adds" in facts
+  assert "worker worker-" in facts
 
 
 class TestTheScriptAgreesWithPython:
@@ -225,7 +265,7 @@ def test_without_javascript_there_are_figures_and_the_first_rows(page, many):
   assert column(page, TRIAL) == [str(trial.number) for trial in ranking[:50]]
   charts = "[...document.querySelectorAll('svg.chart')].map((svg) => svg.clientHeight)"
   heights = page.evaluate(charts)
-  assert len(heights) == 3
+  assert len(heights) == 2
   assert min(heights) > 100
   assert page.evaluate("document.querySelectorAll('#trials svg.pyramid').length") == 50
   assert not page.evaluate("document.getElementById('controls').checkVisibility()")

@@ -18,6 +18,12 @@ _RECIPE = """
 Search.algorithm = @PPO()
 Search.num_trials = {num_trials}
 
+Search.seed = 7
+
+Input.data_dir = 'data/<i>cells</i>'
+
+Detector.backbone = 'R-10'
+Detector.num_repeats = 2
 Detector.num_filters = 32
 Detector.image_size = (256, 256)
 Detector.separable_convolutions = False
@@ -71,6 +77,7 @@ def eventful_search(search_dir: Path) -> None:
     store.report_failure(number, store.claim(worker).attempt, reason)
   measured = {"entropy": 1.5, "approx_kl": 0.01, "clipped_share": 0.125, "baseline": 0.25}
   store.mark_learnt(1, [trial.number for trial in store.trials(1)], b"", measured)
+  store.mark_learnt(2, [], b"", measured)
   store.claim("b")
   store.close()
 

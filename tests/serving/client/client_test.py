@@ -14,8 +14,9 @@ import pytest
 import tensorflow as tf
 
 import official_nasfpn
+from official_nasfpn.data.detections import Detections
 from official_nasfpn.errors import UserError
-from official_nasfpn.serving.client.client import DetectionClient, Detections, Refusal, ServingError
+from official_nasfpn.serving.client.client import DetectionClient, Refusal, ServingError
 from official_nasfpn.serving.client.transport import one_line
 from tests.cutting_relay import cutting_relay
 from tests.serving.client.model_server import ModelServer, failing, wait
@@ -123,7 +124,7 @@ def test_each_exit(connect, local, jpeg):
 def test_a_budget_chooses_the_exit(connect, local, jpeg, budget, exit_number):
   (found,) = connect().detect([jpeg(300, 200)], budget_ms=budget)
   assert found.exit_number == exit_number
-  expected_ms = local.exit_latency[exit_number - 1]["p90_ms"]
+  expected_ms = local.exit_latency[exit_number - 1].p90_ms
   assert found.expected_ms == pytest.approx(expected_ms, rel=1e-5)
   assert (found.expected_ms <= budget) == (budget > 0)
   assert_same(found, local([jpeg(300, 200)], exit_number))

@@ -24,7 +24,7 @@ from tensorflow_serving.apis import (
   prediction_service_pb2_grpc,
 )
 
-from official_nasfpn.serving.detectors.export_folder import find_export
+from official_nasfpn.serving.export_folder import find_export
 from official_nasfpn.serving.server.rest_json import ModelError
 from official_nasfpn.serving.server.rest_server import RestHandler, RestServer
 from official_nasfpn.serving.server.served_model import ServedModel

@@ -3,11 +3,12 @@
 import pytest
 
 from official_nasfpn.serving.detect.budget import use_of_budget
+from official_nasfpn.serving.export_folder import ExitLatency
 
 LATENCY = [
-  {"exit": 1, "median_ms": 20.0, "p90_ms": 21.7},
-  {"exit": 2, "median_ms": 30.0, "p90_ms": 33.0},
-  {"exit": 3, "median_ms": 40.0, "p90_ms": 45.5},
+  ExitLatency(1, median_ms=20.0, p90_ms=21.7),
+  ExitLatency(2, median_ms=30.0, p90_ms=33.0),
+  ExitLatency(3, median_ms=40.0, p90_ms=45.5),
 ]
 
 
@@ -28,7 +29,7 @@ def test_the_last_exit_that_is_fast_enough_or_else_the_first(
 ):
   use = use_of_budget(LATENCY, budget_ms, batch_size)
   assert (use.exit, use.is_met) == (exit_number, is_met)
-  assert use.expected_ms == pytest.approx(batch_size * LATENCY[exit_number - 1]["p90_ms"])
+  assert use.expected_ms == pytest.approx(batch_size * LATENCY[exit_number - 1].p90_ms)
 
 
 def test_a_budget_that_is_not_met_is_said_with_the_time_that_it_takes():

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from official_nasfpn.data.detections import split_batch
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detect.detection import InputImage, detect_files
 from official_nasfpn.serving.detect.detection_folder import DetectionRequest
 from official_nasfpn.serving.detect.detection_run import picture_names, run_detection
 from official_nasfpn.serving.detect.image_files import find_files
+from tests.decompression_bomb import decompression_bomb
 
 
 @pytest.fixture
@@ -69,8 +71,13 @@ def test_a_broken_image_does_not_change_its_batch(saved_detector, images):
   def detect(paths):
     inputs = [InputImage(path, number) for number, path in enumerate(paths)]
     broken = []
-    found = detect_files(saved_detector, inputs, 8, lambda image, _: broken.append(image.path.name))
-    return [image.detections["scores"] for image in found], broken
+    found = detect_files(
+      lambda encoded: split_batch(saved_detector(encoded)),
+      inputs,
+      8,
+      lambda image, _: broken.append(image.path.name),
+    )
+    return [image.detections.scores for image in found], broken
 
   good = [images / "a.jpg", images / "b.png"]
   expected, _ = detect(good)
@@ -78,6 +85,15 @@ def test_a_broken_image_does_not_change_its_batch(saved_detector, images):
   assert broken == ["empty.png", "broken.jpg"]
   for one, other in zip(found, expected, strict=True):
     np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_decompression_bomb_is_skipped_in_one_sentence(export_dir, images, tmp_path):
+  (images / "bomb.png").write_bytes(decompression_bomb(60_000, 60_000))
+  request = DetectionRequest(export_dir, (images / "bomb.png", images / "a.jpg"))
+  summary = run_detection(request, tmp_path / "out")
+  assert summary.num_images == 1
+  reason = "it declares 60000 x 60000 pixels, and at most 268,435,456 are decoded"
+  assert summary.skipped == ((str(images / "bomb.png"), reason),)
 
 
 def test_the_same_request_is_not_repeated_and_another_is_refused(request_, images, tmp_path):
@@ -142,7 +158,7 @@ def annotate(path, images, **changes):
 
 
 def with_annotations(request, path):
-  return DetectionRequest(request.saved_model, request.images, request.score_threshold, path)
+  return DetectionRequest(request.export_dir, request.images, request.score_threshold, path)
 
 
 def test_annotations_give_ids_and_a_perfect_ap_to_their_own_boxes(request_, tmp_path):
@@ -227,7 +243,7 @@ def test_a_budget_says_whether_it_is_met_and_which_exit_it_bought(
   )
   summary = run_detection(hurry, tmp_path / "hurry", batch_size=2)
   assert (summary.budget.is_met, summary.budget.exit, summary.budget.batch_size) == (False, 1, 2)
-  assert summary.budget.expected_ms == pytest.approx(2 * latency[0]["p90_ms"])
+  assert summary.budget.expected_ms == pytest.approx(2 * latency[0].p90_ms)
   written = read(tmp_path / "hurry" / "images.json")
   assert written["budget"] == dataclasses.asdict(summary.budget)
   assert [row["exit"] for row in written["images"]] == [1, 1]

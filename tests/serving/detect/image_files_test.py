@@ -3,9 +3,9 @@
 import pytest
 from PIL import Image
 
-from official_nasfpn.data.image_encoding import BrokenImageError
+from official_nasfpn.data.image_encoding import BrokenImageError, read_image
 from official_nasfpn.errors import UserError
-from official_nasfpn.serving.detect.image_files import find_files, read_image
+from official_nasfpn.serving.detect.image_files import find_files
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from official_nasfpn.data.detections import Detections
 from official_nasfpn.data.drawing import draw_detections
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detect.detection_folder import DetectionRequest
@@ -120,14 +121,18 @@ def test_a_frame_gives_what_it_gives_as_an_image(export_dir, folder, tmp_path, s
 
   annotated_fps, annotated = decoded(tmp_path / "video" / "a.mp4")
   assert annotated_fps == fps
-  names = [category.name for category in saved_detector.label_map.categories]
+  label_map = saved_detector.label_map
   for line, picture, frame in zip(found, annotated, frames, strict=True):
-    detections = {
-      "boxes": np.array([box_corners(row["bbox"]) for row in line["detections"]]),
-      "scores": np.array([row["score"] for row in line["detections"]]),
-      "classes": [saved_detector.label_map.index_of(r["category_id"]) for r in line["detections"]],
-    }
-    expected = draw_detections(frame, detections, names, THRESHOLD, min_side=1)
+    rows = line["detections"]
+    classes = [label_map.index_of(row["category_id"]) for row in rows]
+    detections = Detections(
+      boxes=np.array([box_corners(row["bbox"]) for row in rows]),
+      scores=np.array([row["score"] for row in rows]),
+      classes=np.array(classes),
+      category_ids=np.array([row["category_id"] for row in rows]),
+      labels=tuple(label_map.name(index) for index in classes),
+    )
+    expected = draw_detections(frame, detections, THRESHOLD, min_side=1)
     assert picture.size == frame.size
     assert difference(expected, frame) > 10
     # What the codec loses at the edges of boxes and letters.
@@ -201,7 +206,7 @@ def test_a_full_disk_is_an_error_and_the_same_request_goes_on(
 
 
 def test_the_program_says_what_it_did(export_dir, folder, tmp_path, run_program):
-  arguments = ["--saved_model", export_dir, "--output_dir", tmp_path / "out"]
+  arguments = ["--export_dir", export_dir, "--output_dir", tmp_path / "out"]
   files = [folder / name for name in ("a.mp4", "text.MOV", "broken.avi")]
   process = run_program("detect", *arguments, *files)
   assert process.returncode == 0, process.stderr

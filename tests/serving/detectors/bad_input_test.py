@@ -8,9 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.serving.detectors.loading import load_detector
-from official_nasfpn.serving.detectors.onnx_detector import OnnxDetector
-from official_nasfpn.serving.export.model_file import FileFormat
+from official_nasfpn.serving.detectors.detector import Detector
+from official_nasfpn.serving.formats import FORMATS
 
 
 def encode(image, format_="JPEG", **options):
@@ -19,11 +18,11 @@ def encode(image, format_="JPEG", **options):
   return buffer.getvalue()
 
 
-@pytest.fixture(scope="module", params=["saved_model", "onnx", "tflite"])
+@pytest.fixture(scope="module", params=FORMATS)
 def detector(request, saved_detector, exported_file):
   if request.param == "saved_model":
     return saved_detector
-  return load_detector(exported_file(FileFormat(request.param)))
+  return Detector(exported_file(request.param))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +83,7 @@ class TestUnusualImages:
   @pytest.mark.slow
   def test_a_hundred_million_pixels(self, detector, photo):
     # ONNX turns all pixels into floats, and twice around: of all these it takes 4 GB.
-    width, height = (6000, 4500) if isinstance(detector, OnnxDetector) else (12000, 9000)
+    width, height = (6000, 4500) if detector.format == "onnx" else (12000, 9000)
     found = detector([encode(photo(width, height))])
     count = found["num_detections"][0]
     assert count > 0
@@ -175,4 +174,4 @@ def test_exits_refuse_alike(anytime_detector, photo):
   with pytest.raises(UserError, match=r"^Image 1 of 2"):
     detector(images, exit_number=1)
   with pytest.raises(UserError, match=r"^Image 1 of 2"):
-    detector.detect_within(images, 100)
+    detector(images, budget_ms=100)

@@ -10,9 +10,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from official_nasfpn.data.preprocessing import fit_pixels
-from official_nasfpn.serving.detectors.saved_detector import SavedDetector
-from official_nasfpn.serving.export.model_file import FileFormat
-from official_nasfpn.serving.export.saved_model import export_run
+from official_nasfpn.serving.detectors.detector import Detector
+from official_nasfpn.serving.export.export_detector import export_detector
 from official_nasfpn.training.experiment import open_dataset
 from tests.program_process import ProgramProcess
 from tests.serving.agreement import assert_same_detections, of_image
@@ -29,9 +28,9 @@ def trained(request):
 @pytest.fixture(scope="module")
 def export(trained, trained_run, made_once):
   run = trained_run(trained)
-  return made_once(f"trained_{trained}_export", lambda path: export_run(run, path / "model")) / (
-    "model/1"
-  )
+  return made_once(
+    f"trained_{trained}_export", lambda path: export_detector(run.path, path / "model")
+  ) / ("model/1")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def images(trained, trained_run):
 def expected(export, images):
   """What our own code finds in each of them."""
   files, _ = images
-  outputs = SavedDetector(export)([file.read_bytes() for file in files])
+  outputs = Detector(export)([file.read_bytes() for file in files])
   return [of_image(outputs, index) for index in range(len(files))]
 
 
@@ -138,7 +137,7 @@ class TestProgramInC:
 
 def test_onnx_runtime_with_nms(trained, trained_file, images, expected):
   onnxruntime = pytest.importorskip("onnxruntime")
-  path = trained_file(trained, FileFormat("onnx"))
+  path = trained_file(trained, "onnx")
   session = onnxruntime.InferenceSession(path / "model.onnx")
   names = [output.name for output in session.get_outputs()]
   for image, ours in zip(images[1], expected, strict=True):
@@ -172,7 +171,7 @@ def test_openvino_without_nms(export, images, tmp_path, monkeypatch):
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_litert_with_nms(trained, trained_file, images, expected, precision):
   interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-  path = trained_file(trained, FileFormat("tflite", precision))
+  path = trained_file(trained, "tflite", precision)
   run = interpreter.Interpreter(str(path / "model.tflite")).get_signature_runner()
   size = tuple(run.get_input_details()["images"]["shape"][1:3].tolist())
   for image, ours in zip(images[1], expected, strict=True):

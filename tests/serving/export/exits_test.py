@@ -13,6 +13,7 @@ from official_nasfpn.modeling.anchors import flat_anchors
 from official_nasfpn.modeling.detections import detect_boxes
 from official_nasfpn.serving.export.restore import restore_detector
 from official_nasfpn.serving.export.warm_up import WARM_UP_FILE
+from official_nasfpn.serving.export_folder import ExitLatency
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def png(photo):
 
 def test_every_exit_is_a_signature(model, saved_detector):
   names = {"serving_default", "image_tensors", "without_nms"}
-  assert set(saved_detector._model.signatures) == names
+  assert set(saved_detector._runtime._model.signatures) == names
   exits = {"exit_1", "exit_2", "exit_3", "detect_within"}
   assert set(model.signatures) == names | exits
 
@@ -100,12 +101,12 @@ def test_the_times_are_measured_at_export_and_stored_inside(anytime, anytime_exp
   assert record["exit_latency_measured_on"] == "drawn shapes"
   stored = tf.saved_model.load(str(anytime_export_dir / "1")).exit_latency_ms
   assert stored.numpy().tolist() == pytest.approx([row["p90_ms"] for row in latency])
-  assert anytime.exit_latency == tuple(latency)
+  assert anytime.exit_latency == tuple(ExitLatency(**row) for row in latency)
 
 
 def test_detecting_within_a_budget(anytime, png):
-  assert anytime.detect_within([png], 1e6)["exit"].tolist() == [3]
-  assert anytime.detect_within([png], 0)["exit"].tolist() == [1]
+  assert anytime([png], budget_ms=1e6)["exit"].tolist() == [3]
+  assert anytime([png], budget_ms=0)["exit"].tolist() == [1]
 
 
 def test_an_exit_that_is_not_there_is_refused(anytime, saved_detector, png):
@@ -114,7 +115,7 @@ def test_an_exit_that_is_not_there_is_refused(anytime, saved_detector, png):
   with pytest.raises(UserError, match=r"There is no exit 1: .* has one exit only"):
     saved_detector([png], exit_number=1)
   with pytest.raises(UserError, match="one exit only"):
-    saved_detector.detect_within([png], 10)
+    saved_detector([png], budget_ms=10)
 
 
 def test_a_server_can_warm_up_with_every_signature(anytime_export_dir, model):

@@ -8,32 +8,29 @@ import pytest
 import tensorflow as tf
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.serving.detectors.loading import load_detector
+from official_nasfpn.serving.detectors.detector import Detector
 from official_nasfpn.serving.export.check import check_export
-from official_nasfpn.serving.export.model_file import FileFormat, export_file
+from official_nasfpn.serving.export.export_detector import export_detector
+from official_nasfpn.serving.formats import FORMATS
 from tests.serving.agreement import of_image
 
-FORMATS = [
-  FileFormat("onnx"),
-  FileFormat("tflite"),
-  FileFormat("tflite", "float16"),
-  FileFormat("tflite", "int8"),
-]
+FILES = [row.name for row in FORMATS.values() if row.conversions]
+CHOICES = [(name, precision) for name in FILES for precision in FORMATS[name].conversions]
 
 
 @pytest.fixture(scope="module")
 def onnx_dir(exported_file):
-  return exported_file(FileFormat("onnx"))
+  return exported_file("onnx")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file_format", FORMATS, ids=str)
-def test_the_ap_is_that_of_the_training(trained_detector, trained_file, file_format):
+@pytest.mark.parametrize("choice", CHOICES, ids=str)
+def test_the_ap_is_that_of_the_training(trained_detector, trained_file, choice):
   folder, _, evaluation = trained_detector("NAS-FPNLite")
-  check = check_export(trained_file("NAS-FPNLite", file_format), folder)
+  check = check_export(trained_file("NAS-FPNLite", *choice), folder)
   assert check.result.num_images == evaluation.num_images
   # In integers after 16 calibration images; on BCCD it is a hundredth at most (docs/results.md).
-  allowed = {"float32": 0.001, "float16": 0.02, "int8": 0.05}[file_format.precision]
+  allowed = {"float32": 0.001, "float16": 0.02, "int8": 0.05}[choice[1]]
   assert check.result.metrics["AP"] == pytest.approx(evaluation.metrics["AP"], abs=allowed)
   assert f"{evaluation.metrics['AP']:.4f}" in check.table()
 
@@ -41,7 +38,7 @@ def test_the_ap_is_that_of_the_training(trained_detector, trained_file, file_for
 @pytest.mark.slow
 def test_a_run_in_bfloat16_is_exported_in_float32(trained_detector, tmp_path):
   folder, _, evaluation = trained_detector("R-10", "mixed_bfloat16")
-  export_file(folder, tmp_path / "model", FileFormat("onnx"))
+  export_detector(folder.path, tmp_path / "model", "onnx")
   # Nothing but bfloat16's rounding lies between it and the run's own evaluation,
   check = check_export(tmp_path / "model", folder)
   assert check.result.num_images == evaluation.num_images
@@ -51,9 +48,9 @@ def test_a_run_in_bfloat16_is_exported_in_float32(trained_detector, tmp_path):
   assert check.result.metrics["AP"] == pytest.approx(in_float32.metrics["AP"], abs=0.001)
 
 
-@pytest.mark.parametrize("file_format", FORMATS[:2], ids=lambda f: f.name)
-def test_called_as_a_saved_model_is(exported_file, saved_detector, photo, file_format):
-  detector = load_detector(exported_file(file_format))
+@pytest.mark.parametrize("format_", FILES)
+def test_called_as_a_saved_model_is(exported_file, saved_detector, photo, format_):
+  detector = Detector(exported_file(format_))
   encoded = [
     tf.io.encode_png(np.asarray(photo(*size))).numpy() for size in [(256, 128), (90, 300), (1, 1)]
   ]
@@ -70,13 +67,13 @@ def test_called_as_a_saved_model_is(exported_file, saved_detector, photo, file_f
       assert outputs["category_ids"][index].tolist() == ids
       names = [detector.label_map.name(c).encode() for c in outputs["classes"][index]]
       assert outputs["labels"][index].tolist() == names
-  with pytest.raises(UserError, match="the one exit that was chosen when it was exported"):
+  with pytest.raises(UserError, match=r"There is no exit 1: .* has one exit only"):
     detector(encoded, 1)
 
 
 def test_litert_keeps_no_box_twice(exported_file):
   interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-  file = str(exported_file(FileFormat("tflite")) / "model.tflite")
+  file = str(exported_file("tflite") / "model.tflite")
   run = interpreter.Interpreter(file).get_signature_runner()
   # Of an image that takes a corner of the input, the boxes of most anchors have no area left.
   images = np.random.default_rng(0).uniform(0, 255, [1, 128, 256, 3]).astype(np.float32)
@@ -92,17 +89,17 @@ def test_an_early_exit(anytime_run, anytime_detector, photo, tmp_path):
   encoded = [tf.io.encode_png(np.asarray(photo(256, 128))).numpy()]
   for number in (1, 3):
     path = tmp_path / str(number)
-    export_file(anytime_run, path, FileFormat("onnx", exit=number))
+    export_detector(anytime_run.path, path, "onnx", exit_number=number)
     found, expected = (
       of_image(outputs, 0)
-      for outputs in (load_detector(path)(encoded), anytime_detector(encoded, number))
+      for outputs in (Detector(path)(encoded), anytime_detector(encoded, number))
     )
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-5)
   sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("1", "3")]
   # What lies beyond the exit is not in the file.
   assert sizes[1] - sizes[0] > 100_000
   with pytest.raises(UserError, match=r"--exit 4: .* can be exported at exit 1, 2, 3\."):
-    export_file(anytime_run, tmp_path / "4", FileFormat("onnx", exit=4))
+    export_detector(anytime_run.path, tmp_path / "4", "onnx", exit_number=4)
 
 
 def test_beside_the_file_lies_what_explains_it(onnx_dir, untrained_run):
@@ -122,7 +119,7 @@ def test_beside_the_file_lies_what_explains_it(onnx_dir, untrained_run):
 
 def test_the_same_again_is_nothing_to_do(onnx_dir, untrained_run):
   before = (onnx_dir / "model.onnx").stat().st_mtime_ns
-  assert not export_file(untrained_run, onnx_dir, FileFormat("onnx"))
+  assert not export_detector(untrained_run.path, onnx_dir, "onnx").is_new
   assert (onnx_dir / "model.onnx").stat().st_mtime_ns == before
 
 
@@ -130,39 +127,39 @@ def test_what_is_there_is_not_overwritten(
   onnx_dir, run_copy, export_dir, change_detector, tmp_path
 ):
   with pytest.raises(UserError, match="with format 'onnx' instead of 'tflite'"):
-    export_file(run_copy, onnx_dir, FileFormat("tflite"))
+    export_detector(run_copy.path, onnx_dir, "tflite")
   with pytest.raises(UserError, match=r"holds files, but no export\.json"):
-    export_file(run_copy, export_dir, FileFormat("onnx"))
+    export_detector(run_copy.path, export_dir, "onnx")
   for file in run_copy.checkpoints.glob("ckpt-7.*"):
     file.rename(file.with_name(file.name.replace("ckpt-7", "ckpt-9")))
   state = run_copy.checkpoints / "checkpoint"
   state.write_text(state.read_text().replace("ckpt-7", "ckpt-9"))
   with pytest.raises(UserError, match="is an export of an earlier checkpoint"):
-    export_file(run_copy, onnx_dir, FileFormat("onnx"))
+    export_detector(run_copy.path, onnx_dir, "onnx")
   change_detector(run_copy, score_threshold=0.5)
   with pytest.raises(UserError, match="is an export of another run"):
-    export_file(run_copy, onnx_dir, FileFormat("onnx"))
+    export_detector(run_copy.path, onnx_dir, "onnx")
 
 
 def test_what_cannot_be_made_is_refused(untrained_run, run_copy, change_detector, tmp_path):
   with pytest.raises(UserError, match="--precision int8 is for --format tflite"):
-    export_file(untrained_run, tmp_path / "model", FileFormat("onnx", "int8"))
+    export_detector(untrained_run.path, tmp_path / "model", "onnx", "int8")
   # Its data is gone.
   with pytest.raises(UserError, match=r"int8 is calibrated with images of the run's own data: "):
-    export_file(untrained_run, tmp_path / "model", FileFormat("tflite", "int8"))
+    export_detector(untrained_run.path, tmp_path / "model", "tflite", "int8")
   change_detector(run_copy, num_filters=24)
   with pytest.raises(UserError, match="num_filters"):
-    export_file(run_copy, tmp_path / "model", FileFormat("tflite"))
+    export_detector(run_copy.path, tmp_path / "model", "tflite")
   assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-@pytest.mark.parametrize("file_format", FORMATS[:2], ids=lambda f: f.name)
-def test_a_damaged_file_is_named(exported_file, tmp_path, file_format):
-  shutil.copytree(exported_file(file_format), tmp_path / "model")
+@pytest.mark.parametrize("format_", FILES)
+def test_a_damaged_file_is_named(exported_file, tmp_path, format_):
+  shutil.copytree(exported_file(format_), tmp_path / "model")
   (file,) = (tmp_path / "model").glob("model.*")
   file.write_bytes(file.read_bytes()[:1000])
   with pytest.raises(UserError, match=r"is damaged: .* Export it again\."):
-    load_detector(tmp_path / "model")
+    Detector(tmp_path / "model")
 
 
 @pytest.mark.slow
@@ -175,7 +172,7 @@ def test_as_a_person_runs_it(untrained_run, tmp_path, run_program, photo):
   assert process.stdout.startswith("Exported ")
   photo(90, 60).save(tmp_path / "photo.png")
   process = run_program(
-    *("detect", "--saved_model", export, "--output_dir", out, tmp_path / "photo.png"),
+    *("detect", "--export_dir", export, "--output_dir", out, tmp_path / "photo.png"),
     *("--score_threshold", "0"),
   )
   assert process.returncode == 0, process.stderr

@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
-from official_nasfpn.serving.detectors.saved_detector import SavedDetector
-from official_nasfpn.serving.export.saved_model import export_run
-from official_nasfpn.training.run_folder import RunFolder
+from official_nasfpn.serving.detectors.detector import Detector
+from official_nasfpn.serving.export.export_detector import export_detector
 
 
 def test_the_signature_has_named_inputs_and_outputs(export_dir):
@@ -44,7 +43,7 @@ def test_only_the_export_is_left_and_others_may_read_it(export_dir):
 
 def test_a_copied_run_is_the_same_export_and_nothing_is_repeated(export_dir, run_copy):
   before = (export_dir / "1" / "saved_model.pb").stat().st_mtime_ns
-  export = export_run(run_copy, export_dir)
+  export = export_detector(run_copy.path, export_dir)
   assert not export.is_new
   assert export.path == export_dir / "1"
   assert (export_dir / "1" / "saved_model.pb").stat().st_mtime_ns == before
@@ -60,21 +59,21 @@ def rename_checkpoint(run, old, new):
 def test_a_later_checkpoint_becomes_the_next_version(export_dir, run_copy, tmp_path):
   exports = shutil.copytree(export_dir, tmp_path / "exports")
   rename_checkpoint(run_copy, "ckpt-7", "ckpt-9")
-  export = export_run(run_copy, exports)
+  export = export_detector(run_copy.path, exports)
   assert export.is_new
   assert sorted(path.name for path in exports.iterdir()) == ["1", "2"]
-  assert SavedDetector(exports).path == exports / "2" == export.path
-  assert SavedDetector(exports / "1").path == exports / "1"
-  assert not export_run(run_copy, exports).is_new
+  assert Detector(exports).path == exports / "2" == export.path
+  assert Detector(exports / "1").path == exports / "1"
+  assert not export_detector(run_copy.path, exports).is_new
   rename_checkpoint(run_copy, "ckpt-9", "ckpt-8")
   with pytest.raises(UserError, match="of a later checkpoint, of step 9 where this is step 8"):
-    export_run(run_copy, exports)
+    export_detector(run_copy.path, exports)
 
 
 def test_an_export_of_another_run_is_left_alone(export_dir, run_copy, change_detector):
   change_detector(run_copy, max_detections=5)
   with pytest.raises(UserError, match="export of another run"):
-    export_run(run_copy, export_dir)
+    export_detector(run_copy.path, export_dir)
 
 
 @pytest.mark.parametrize("is_folder", [True, False])
@@ -84,7 +83,7 @@ def test_something_else_is_not_overwritten(untrained_run, tmp_path, is_folder):
   file.parent.mkdir(exist_ok=True)
   file.write_text("ten years of work")
   with pytest.raises(UserError, match="is not an export of ours"):
-    export_run(untrained_run, output_dir)
+    export_detector(untrained_run.path, output_dir)
   assert file.read_text() == "ten years of work"
 
 
@@ -111,14 +110,14 @@ def test_settings_that_do_not_fit_the_checkpoint_are_refused(
 ):
   change_detector(run_copy, **settings)
   with pytest.raises(UserError, match=r"does not fit the config\.gin"):
-    export_run(run_copy, tmp_path / "export")
+    export_detector(run_copy.path, tmp_path / "export")
   assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_label_map_of_other_classes_is_refused(run_copy, tmp_path):
   LabelMap((Category(1, "dog"),)).save(run_copy.label_map_file)
   with pytest.raises(UserError, match=r"num_classes is 3, but label_map\.json has 1"):
-    export_run(run_copy, tmp_path / "export")
+    export_detector(run_copy.path, tmp_path / "export")
 
 
 def test_a_truncated_checkpoint_is_refused(run_copy, tmp_path):
@@ -126,15 +125,15 @@ def test_a_truncated_checkpoint_is_refused(run_copy, tmp_path):
   with data.open("r+b") as file:
     file.truncate(data.stat().st_size // 2)
   with pytest.raises(UserError, match=r"ckpt-7 cannot be read"):
-    export_run(run_copy, tmp_path / "export")
+    export_detector(run_copy.path, tmp_path / "export")
 
 
 def test_a_run_without_checkpoint_and_a_folder_that_is_no_run_are_refused(run_copy, tmp_path):
   shutil.rmtree(run_copy.checkpoints)
   with pytest.raises(UserError, match="no checkpoint"):
-    export_run(run_copy, tmp_path / "export")
+    export_detector(run_copy.path, tmp_path / "export")
   with pytest.raises(UserError, match="not a run folder"):
-    export_run(RunFolder(tmp_path), tmp_path / "export")
+    export_detector(tmp_path, tmp_path / "export")
 
 
 # Above 1 MB the weights still fit, and the graph is what does not; below, the other way round.
@@ -144,7 +143,7 @@ def test_a_full_disk_leaves_nothing_behind(untrained_run, tmp_path, limit):
   resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
   try:
     with pytest.raises(UserError, match="cannot be written: File too large"):
-      export_run(untrained_run, tmp_path / "export")
+      export_detector(untrained_run.path, tmp_path / "export")
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
   assert not list(tmp_path.iterdir())
@@ -153,4 +152,4 @@ def test_a_full_disk_leaves_nothing_behind(untrained_run, tmp_path, limit):
 def test_a_folder_that_cannot_be_made_is_an_error(untrained_run, tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="cannot be written"):
-    export_run(untrained_run, tmp_path / "file" / "export")
+    export_detector(untrained_run.path, tmp_path / "file" / "export")

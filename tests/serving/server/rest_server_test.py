@@ -23,12 +23,12 @@ import tensorflow as tf
 
 import official_nasfpn
 from official_nasfpn.errors import UserError
-from official_nasfpn.serving.detectors.export_folder import find_export
-from official_nasfpn.serving.export.model_file import FileFormat
+from official_nasfpn.serving.export_folder import find_export
 from official_nasfpn.serving.server.rest_json import ModelError
 from official_nasfpn.serving.server.rest_server import RestServer
 from official_nasfpn.serving.server.running import run_server
 from official_nasfpn.serving.server.served_model import ServedModel
+from tests.decompression_bomb import decompression_bomb
 
 MAX_BODY = 1 << 20
 
@@ -180,13 +180,17 @@ def test_images_that_would_fill_the_memory_are_refused(export):
   many = np.array([png_of(8_000, 8_000)] * 5, object)
   with pytest.raises(ModelError, match="pixels together"):
     model.predict("serving_default", {"image_bytes": many})
+  # A whole file, which decodes to 11 GB.
+  bomb = np.array([decompression_bomb(60_000, 60_000)], object)
+  with pytest.raises(ModelError, match="pixels together"):
+    model.predict("serving_default", {"image_bytes": bomb})
   few = np.array([png_of(8_000, 8_000), b"no image"], object)
   assert len(model.predict("serving_default", {"image_bytes": few})["lengths"]) == 2
 
 
 @pytest.mark.parametrize("format_", ["onnx", "tflite"])
 def test_exports_for_other_runtimes_are_served_alike(exported_file, saved_detector, photo, format_):
-  model = ServedModel(find_export(exported_file(FileFormat(format_))), "cells")
+  model = ServedModel(find_export(exported_file(format_)), "cells")
   assert set(model.signatures) == {"serving_default"}
   assert model.inputs_of("cells", None, "serving_default")["image_bytes"].shape == (None,)
   png = tf.io.encode_png(np.asarray(photo(90, 60))).numpy()
@@ -304,9 +308,9 @@ def test_what_is_wrong_is_said_before_tensorflow_is_loaded(export, tmp_path):
     lines,
     [
       "There is no folder ",
-      "is the run folder of a training, not a SavedModel",
+      "is the run folder of a training, not an export",
       "is a SavedModel, but no export of ours",
-      "is not a SavedModel: it has no saved_model.pb",
+      "is no export: it has no saved_model.pb, model.onnx or model.tflite",
       "in use. Give another --port, or 0 for a free one.",
       "--name 'a/b': a model's name is of letters, digits",
     ],

@@ -1,1 +1,1 @@
-"""A search as one HTML file. Its script, `report.js`, makes the table of all trials."""
+"""A search as one HTML file: `page.html` lays it out, `report.js` sorts the table of trials."""

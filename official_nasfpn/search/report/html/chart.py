@@ -1,4 +1,4 @@
-"""Charts as SVG that takes its colours from the page, right by day and by night."""
+"""Charts as data; `chart.html` makes SVG of them that takes its colours from the page."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from official_nasfpn.search.report.html.markup import Markup, element, join
-
-_WIDTH, _HEIGHT = 460, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 46
+WIDTH, HEIGHT = 460, 290
+_RIGHT, _TOP, _BOTTOM = 14, 12, 46
+# Left of the axis stand its label and its numbers, as wide as the longest on a phone.
+_LABEL_WIDTH, _DIGIT_WIDTH = 28, 8
 # More dots than these are drawn small.
 _MANY_POINTS = 1000
 
@@ -52,16 +52,65 @@ class Link:
   prominent: bool
 
 
-def draw_chart(
+@dataclasses.dataclass(frozen=True)
+class Band:
+  """Values that are marked as belonging together.
+
+  Attributes:
+    label: in the legend.
+    low: of the y axis.
+    high: likewise.
+  """
+
+  label: str
+  low: float
+  high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+  """What `chart.html` draws: texts, and places in a picture of `WIDTH` by `HEIGHT`.
+
+  Attributes:
+    title: above it.
+    description: what it shows, for who does not see it.
+    x_label: of the axis, with its unit.
+    y_label: of the axis, with its unit.
+    box: left, right, top and bottom of the axes.
+    x_ticks: place and text of each.
+    y_ticks: likewise.
+    band: top and bottom of it; None without one.
+    paths: class and path data of each series.
+    links: place and link of each.
+    legend: class and label of each entry.
+  """
+
+  title: str
+  description: str
+  x_label: str
+  y_label: str
+  box: tuple[int, int, int, int]
+  x_ticks: tuple[tuple[str, str], ...]
+  y_ticks: tuple[tuple[str, str], ...]
+  band: tuple[float, float] | None
+  paths: tuple[tuple[str, str], ...]
+  links: tuple[tuple[str, str, Link], ...]
+  legend: tuple[tuple[str, str], ...]
+
+
+def make_chart(
   title: str,
   description: str,
   x_label: str,
   y_label: str,
   series: Sequence[Series],
   links: Sequence[Link] = (),
+  band: Band | None = None,
   whole_x: bool = False,
-) -> Markup:
-  """Returns a `figure` with a chart and its legend.
+  x_span: float = 0.0,
+  y_range: tuple[float, float] | None = None,
+) -> Chart | None:
+  """Returns a chart; None where there is nothing to draw.
 
   Args:
     title: above it.
@@ -70,52 +119,47 @@ def draw_chart(
     y_label: of the axis, with its unit.
     series: what is drawn, the first lowest. Values that are not finite are left out.
     links: points on top of it.
+    band: behind everything.
     whole_x: whether only whole numbers mean something on the x axis.
+    x_span: the least that the x axis spans, so that it does not enlarge what is next to nothing.
+    y_range: what the y axis shows at least, for the same reason.
   """
   series = [_finite(one) for one in series]
   x = np.concatenate([*(one.x for one in series), [link.x for link in links]])
   y = np.concatenate([*(one.y for one in series), [link.y for link in links]])
   if not len(x):
-    return element("figure", element("h3", title), element("p", "Nothing yet.", class_="empty"))
-  scale = _Scale(*_limits(x, whole_x), *_limits(y, False))
-  x_ticks = _ticks(scale.x_min, scale.x_max, whole_x)
-  y_ticks = _ticks(scale.y_min, scale.y_max, False)
-  svg = element(
-    "svg",
-    element("desc", description),
-    *(_x_tick(scale, tick, x_ticks) for tick in x_ticks),
-    *(_y_tick(scale, tick, y_ticks) for tick in y_ticks),
-    element("text", x_label, x=(_LEFT + _WIDTH - _RIGHT) / 2, y=_HEIGHT - 6, class_="middle"),
-    element(
-      "text",
-      y_label,
-      transform=f"translate(13 {(_TOP + _HEIGHT - _BOTTOM) / 2}) rotate(-90)",
-      class_="middle",
-    ),
-    *(_draw(one, scale) for one in series),
-    *(_draw_link(link, scale) for link in links),
-    viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
-    class_="chart",
-    # With links in it, it is no picture for a screen reader but what is in it.
-    role="group" if links else "img",
-    aria_label=title,
+    return None
+  x_limits = _limits(x, whole_x, x_span)
+  if y_range:
+    y_limits = min(y_range[0], y.min()), max(y_range[1], y.max())
+  else:
+    y_limits = _limits(y, False, 0.0)
+  x_ticks, y_ticks = _ticks(*x_limits, whole_x), _ticks(*y_limits, False)
+  left = _LABEL_WIDTH + _DIGIT_WIDTH * max(len(text) for _, text in y_ticks)
+  scale = _Scale(left, *x_limits, *y_limits)
+  legend = [(f"{one.kind} {one.color}", one.label) for one in series if one.label]
+  if band:
+    legend.append(("band", band.label))
+  return Chart(
+    title=title,
+    description=description,
+    x_label=x_label,
+    y_label=y_label,
+    box=(left, WIDTH - _RIGHT, _TOP, HEIGHT - _BOTTOM),
+    x_ticks=tuple((_place(scale.x(value)), text) for value, text in x_ticks),
+    y_ticks=tuple((_place(scale.y(value)), text) for value, text in y_ticks),
+    band=band and (scale.y(min(band.high, y_limits[1])), scale.y(max(band.low, y_limits[0]))),
+    paths=tuple(_path(one, scale) for one in series),
+    links=tuple((_place(scale.x(link.x)), _place(scale.y(link.y)), link) for link in links),
+    legend=tuple(legend),
   )
-  legend = element(
-    "ul",
-    *(
-      element("li", element("i", class_=f"{one.kind} {one.color}"), one.label)
-      for one in series
-      if one.label
-    ),
-    class_="legend",
-  )
-  return element("figure", element("h3", title), svg, legend)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Scale:
   """From values to places in the picture."""
 
+  left: float
   x_min: float
   x_max: float
   y_min: float
@@ -123,11 +167,11 @@ class _Scale:
 
   def x(self, values):
     share = (values - self.x_min) / (self.x_max - self.x_min)
-    return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+    return self.left + share * (WIDTH - self.left - _RIGHT)
 
   def y(self, values):
     share = (values - self.y_min) / (self.y_max - self.y_min)
-    return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
+    return HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM)
 
 
 def _finite(series: Series) -> Series:
@@ -136,46 +180,28 @@ def _finite(series: Series) -> Series:
   return dataclasses.replace(series, x=x[kept], y=y[kept])
 
 
-def _limits(values: np.ndarray, whole: bool) -> tuple[float, float]:
-  """Returns from where to where an axis goes: a little beyond the values."""
+def _limits(values: np.ndarray, whole: bool, span: float) -> tuple[float, float]:
+  """Returns from where to where an axis goes: a little beyond the values, and `span` at least."""
   low, high = values.min(), values.max()
   margin = (high - low) * 0.04
   if low == high:
     margin = 1.0 if whole else abs(low) / 10 or 1.0
+  margin = max(margin, (span - (high - low)) / 2)
   return low - margin, high + margin
 
 
-def _ticks(low: float, high: float, whole: bool) -> np.ndarray:
-  """Returns round numbers between two others."""
+def _ticks(low: float, high: float, whole: bool) -> list[tuple[float, str]]:
+  """Returns round numbers between two others, with as many decimals as neighbours need."""
   locator = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10], integer=whole, min_n_ticks=2)
   ticks = locator.tick_values(low, high)
-  return ticks[(low <= ticks) & (ticks <= high)]
-
-
-def _number(value: float, ticks: np.ndarray) -> str:
-  """Returns a tick's text, with as many decimals as its neighbours need."""
+  ticks = ticks[(low <= ticks) & (ticks <= high)]
   step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
   decimals = next((d for d in range(9) if abs(round(step, d) - step) < step / 1000), 9)
-  return f"{round(value, decimals) + 0.0:,.{decimals}f}"
+  return [(tick, f"{round(tick, decimals) + 0.0:,.{decimals}f}") for tick in ticks]
 
 
-def _x_tick(scale: _Scale, tick: float, ticks: np.ndarray) -> Markup:
-  x, bottom = _place(scale.x(tick)), _HEIGHT - _BOTTOM
-  return join(
-    element("line", x1=x, x2=x, y1=_TOP, y2=bottom),
-    element("text", _number(tick, ticks), x=x, y=bottom + 16, class_="middle"),
-  )
-
-
-def _y_tick(scale: _Scale, tick: float, ticks: np.ndarray) -> Markup:
-  y = _place(scale.y(tick))
-  return join(
-    element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y),
-    element("text", _number(tick, ticks), x=_LEFT - 6, y=_place(scale.y(tick) + 4), class_="end"),
-  )
-
-
-def _draw(series: Series, scale: _Scale) -> Markup:
+def _path(series: Series, scale: _Scale) -> tuple[str, str]:
+  """Returns class and path data of a series."""
   x = [_place(value) for value in scale.x(series.x)]
   y = [_place(value) for value in scale.y(series.y)]
   points = list(zip(x, y, strict=True))
@@ -184,6 +210,9 @@ def _draw(series: Series, scale: _Scale) -> Markup:
     # A long search has more points than the picture has places.
     kind += " many" if len(points) > _MANY_POINTS else ""
     path = "".join(f"M{x} {y}h0" for x, y in dict.fromkeys(points))
+  elif len(points) == 1:
+    # A line through one point would not be seen.
+    kind, path = "dots", f"M{x[0]} {y[0]}h0"
   elif kind == "steps":
     path = _polyline(
       [
@@ -194,31 +223,13 @@ def _draw(series: Series, scale: _Scale) -> Markup:
     )
   else:
     path = _polyline(points)
-  return element("path", d=path, class_=f"{kind} {series.color}")
+  return f"{kind} {series.color}", path
 
 
 def _polyline(points: Sequence[tuple[str, str]]) -> str:
   """Returns the path through points, without those that repeat the one before."""
   kept = [point for index, point in enumerate(points) if index == 0 or point != points[index - 1]]
   return "M" + "L".join(f"{x} {y}" for x, y in kept) if kept else ""
-
-
-def _draw_link(link: Link, scale: _Scale) -> Markup:
-  circle = element(
-    "circle",
-    element("title", link.title),
-    cx=_place(scale.x(link.x)),
-    cy=_place(scale.y(link.y)),
-    r=5 if link.prominent else 3.5,
-  )
-  return element(
-    "a",
-    circle,
-    href=f"#{link.target}",
-    class_="front" if link.prominent else None,
-    aria_label=link.title,
-    tabindex=None if link.prominent else -1,
-  )
 
 
 def _place(value: float) -> str:

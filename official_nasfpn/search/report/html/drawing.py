@@ -6,6 +6,7 @@
 import math
 
 import numpy as np
+from markupsafe import Markup
 
 from official_nasfpn.architecture import MERGE_OPS, PyramidSpec
 from official_nasfpn.architecture.layout import (
@@ -15,7 +16,6 @@ from official_nasfpn.architecture.layout import (
   node_centers,
   place_arrows,
 )
-from official_nasfpn.search.report.html.markup import Markup, element, join
 
 # Lengths of the layout are in rows; a row is so many units of the picture high.
 _UNIT = 40
@@ -43,24 +43,21 @@ def draw_pyramid_svg(spec: PyramidSpec, label: str) -> Markup:
   places = centers * (_UNIT, -_UNIT) + (_LEFT_MARGIN, top)
   width = places[-1, 0] + RADIUS * _UNIT + _MARGIN
   height = top - min(rows) * _UNIT + _MARGIN
-  return element(
-    "svg",
+  parts = [
     *(_draw_row(spec, level, places) for level in spec.levels),
     *(_draw_arrow(arrow, places) for arrow in arrows),
     *(_draw_node(spec, candidate, place) for candidate, place in enumerate(places)),
-    viewBox=f"0 0 {_text(width)} {_text(height)}",
-    class_="pyramid",
-    role="img",
-    aria_label=label,
-  )
+  ]
+  return Markup(
+    '<svg viewBox="0 0 {} {}" class="pyramid" role="img" aria-label="{}">{}</svg>'
+  ).format(_text(width), _text(height), label, Markup("").join(parts))
 
 
 def _draw_row(spec: PyramidSpec, level: int, places: np.ndarray) -> Markup:
   x, y = places[level - spec.min_level]
-  return join(
-    element("path", d=f"M{_text(x)} {_text(y)}H{_text(places[-1, 0])}", class_="row"),
-    element("text", f"1/{2**level}", x=_text(x - 18), y=_text(y + 3.5), class_="level"),
-  )
+  return Markup(
+    '<path d="M{} {}H{}" class="row"></path><text x="{}" y="{}" class="level">1/{}</text>'
+  ).format(_text(x), _text(y), _text(places[-1, 0]), _text(x - 18), _text(y + 3.5), 2**level)
 
 
 def _draw_arrow(arrow: Arrow, places: np.ndarray) -> Markup:
@@ -80,8 +77,8 @@ def _draw_arrow(arrow: Arrow, places: np.ndarray) -> Markup:
   left, right = base + across * _HEAD[1], base - across * _HEAD[1]
   line = f"M{_point(start)}Q{_point(control)} {_point(end)}"
   head = f"M{_point(tip)}L{_point(left)}L{_point(right)}z"
-  kind = "added" if arrow.added else None
-  return element("g", element("path", d=line), element("path", d=head), class_=kind)
+  kind = Markup(' class="added"') if arrow.added else ""
+  return Markup('<g{}><path d="{}"></path><path d="{}"></path></g>').format(kind, line, head)
 
 
 def _draw_node(spec: PyramidSpec, candidate: int, place: np.ndarray) -> Markup:
@@ -89,11 +86,15 @@ def _draw_node(spec: PyramidSpec, candidate: int, place: np.ndarray) -> Markup:
   level = spec.level_of(candidate)
 
   def node(kind: str, *texts: Markup) -> Markup:
-    circle = element("circle", cx=_text(x), cy=_text(y), r=_text(RADIUS * _UNIT))
-    return element("g", circle, *texts, class_=kind)
+    return Markup('<g class="{}"><circle cx="{}" cy="{}" r="{}"></circle>{}</g>').format(
+      kind, _text(x), _text(y), _text(RADIUS * _UNIT), Markup("").join(texts)
+    )
 
   def text(content: str, down: float, kind: str | None = None) -> Markup:
-    return element("text", content, x=_text(x), y=_text(y + down), class_=kind)
+    small = Markup(' class="{}"').format(kind) if kind else ""
+    return Markup('<text x="{}" y="{}"{}>{}</text>').format(
+      _text(x), _text(y + down), small, content
+    )
 
   index = candidate - spec.num_inputs
   if index < 0:

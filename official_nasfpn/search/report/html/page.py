@@ -1,26 +1,53 @@
 """The whole report as one file."""
 
 import base64
+import datetime
 import hashlib
-import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from official_nasfpn.configuration import configured_name
+import jinja2
+from markupsafe import Markup
+
+from official_nasfpn.architecture.diagram import legend_entries
 from official_nasfpn.disk import disk_errors, write_text
+from official_nasfpn.progress import duration
+from official_nasfpn.search.proxy.rank_correlation import Noise
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.search.report.found import code_version, read_metrics, read_trials
-from official_nasfpn.search.report.html import sections
-from official_nasfpn.search.report.html.markup import element, join
-from official_nasfpn.search.report.html.table import draw_table, table_data, trial_rows
-from official_nasfpn.search.report.summary import summarize
+from official_nasfpn.search.report.html import charts
+from official_nasfpn.search.report.html.chart import HEIGHT, WIDTH
+from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
+from official_nasfpn.search.report.html.table import (
+  COLUMNS,
+  PAGE_ROWS,
+  costs_detector,
+  millions,
+  table_data,
+  trial_rows,
+)
+from official_nasfpn.search.report.noise import read_noise
+from official_nasfpn.search.report.pareto import pareto_front
+from official_nasfpn.search.report.results import bests_so_far, spread
+from official_nasfpn.search.report.reward_curve import reward_curve
+from official_nasfpn.search.report.setup_in_words import facts, reward_in_words
+from official_nasfpn.search.report.shares import MIN_ARCHITECTURES, shares_of_the_best
+from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
+from official_nasfpn.search.report.verdict import next_steps, verdict
 from official_nasfpn.search.storage import stored_recipe
 from official_nasfpn.search.store.trial_store import Trial
 
 _HERE = Path(__file__).parent
+_NUM_DRAWINGS = 6
 
 
-def write_report(search_dir: Path, output: Path, now: float, store: str | None = None) -> None:
+def write_report(
+  search_dir: Path,
+  output: Path,
+  now: float,
+  store: str | None = None,
+  check_dir: Path | None = None,
+) -> None:
   """Writes the report of a search, running or not.
 
   Args:
@@ -28,68 +55,109 @@ def write_report(search_dir: Path, output: Path, now: float, store: str | None =
     output: the file.
     now: Unix time.
     store: the `confirmed` address of `storage.store_place`.
+    check_dir: of a proxy check of the search's recipe, which has measured the noise of a reward.
 
   Raises:
-    UserError: there is no search, or the file cannot be written.
+    UserError: there is no search, or no such check, or the file cannot be written.
   """
-  trials, metrics, recipe = (
-    read_trials(search_dir, store),
-    read_metrics(search_dir, store),
-    read_recipe([stored_recipe(search_dir)]),
-  )
-  name = search_dir.resolve().name
-  report = render_report(name, trials, metrics, recipe, now)
+  trials, metrics = read_trials(search_dir, store), read_metrics(search_dir, store)
+  recipe = read_recipe([stored_recipe(search_dir)])
+  noise = read_noise(check_dir, recipe.proxy.mode) if check_dir else None
+  report = render_report(search_dir, trials, metrics, recipe, noise, now)
   with disk_errors(output, "The search is untouched: choose another --output."):
     write_text(output, report)
 
 
 def render_report(
-  search: str,
+  search_dir: Path,
   trials: Sequence[Trial],
   metrics: Mapping[int, Mapping[str, float]],
   recipe: SearchRecipe,
+  noise: Noise | None,
   now: float,
 ) -> str:
   """Returns the report of a search, complete in itself.
 
   Args:
-    search: its name.
+    search_dir: of the search, as commands are to name it.
     trials: all of it.
     metrics: what each update's learning measured, by update.
     recipe: of the search.
+    noise: of a reward; None where it is unknown.
     now: Unix time.
   """
-  algorithm = configured_name(type(recipe.search.algorithm))
   summary = summarize(trials, recipe.search.num_trials, now)
   rows = trial_rows(trials, recipe)
-  specs = {row.trial.number: row for row in rows if row.spec is not None}
+  drawn = {row.trial.number: row for row in rows if row.spec is not None}
+  costed = [row for row in rows if row.rank is not None and row.multiply_adds is not None]
+  front = pareto_front([row.multiply_adds for row in costed], [row.trial.reward for row in costed])
+  bests = [
+    drawn[t.number] for t in spread(bests_so_far(trials), _NUM_DRAWINGS) if t.number in drawn
+  ]
+  # Where all rewards are 0 nothing was learnt, and none is the best.
+  best = drawn.get(summary.best.number) if summary.best and summary.best.reward > 0 else None
+  ranked = [row.spec for row in rows if row.rank is not None and row.spec is not None]
+  curve = reward_curve(trials)
+  of_what = "the whole detector" if costs_detector(trials) else "one pyramid"
+  search = search_dir.resolve().name
   script = (_HERE / "report.js").read_text(encoding="utf-8")
-  template = string.Template((_HERE / "page.html").read_text(encoding="utf-8"))
-  return template.substitute(
+  return _TEMPLATES.get_template("page.html").render(
     # Nothing is loaded, and no script runs but ours.
     policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src '{_hash(script)}'",
-    title=join(search, " · search report"),
-    style=(_HERE / "report.css").read_text(encoding="utf-8"),
-    search=join(search),
-    status=element("span", summary.status, class_=f"status {summary.status.replace(' ', '-')}"),
-    begin=sections.beginning(summary, algorithm, now),
-    head=sections.head(summary, specs),
-    figure_5=sections.figure_5(trials, summary),
-    pareto=sections.pareto(rows),
-    controller=sections.controller(metrics),
-    figure_7=sections.figure_7(trials, specs),
-    table_note=sections.table_note(rows),
-    state_options=sections.state_options(trials),
-    table=draw_table(rows),
-    failures=sections.failures(trials),
-    workers=sections.workers(trials),
-    recipe=join(recipe.to_gin()),
-    version=join(code_version()),
-    data=table_data(rows, search, algorithm),
-    script=script,
+    style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
+    script=Markup(script),
+    data=Markup(table_data(rows, search, recipe.search.algorithm_name)),
+    search=search,
+    summary=summary,
+    reward=reward_in_words(recipe),
+    facts=list(facts(recipe)),
+    recipe=recipe.to_gin(),
+    now=now,
+    version=code_version(),
+    verdict=verdict(trials, metrics, recipe, noise),
+    next_steps=next_steps(summary, recipe, noise, search_dir),
+    best=best,
+    bests=bests,
+    reward_chart=charts.reward_chart(curve, summary, noise),
+    cost_chart=charts.cost_chart(costed, front, of_what),
+    of_what=of_what,
+    front=[costed[index] for index in front],
+    num_ranked=len(ranked),
+    shares=shares_of_the_best(ranked, recipe.space),
+    counts_chart=charts.counts_chart(curve, summary),
+    controller_charts=charts.controller_charts(metrics, recipe.space, curve),
+    rows=rows,
+    failures=group_failures(trials),
+    workers=cost_by_worker(trials),
   )
+
+
+def _duration(hours: float) -> str:
+  return duration(3600 * hours)
+
+
+def _time(seconds: float, form: str = "%Y-%m-%d %H:%M") -> str:
+  return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime(form)
 
 
 def _hash(script: str) -> str:
   digest = hashlib.sha256(script.encode()).digest()
   return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+_TEMPLATES = jinja2.Environment(
+  loader=jinja2.FileSystemLoader(_HERE),
+  autoescape=True,
+  undefined=jinja2.StrictUndefined,
+  trim_blocks=True,
+  lstrip_blocks=True,
+)
+_TEMPLATES.filters |= {"duration": _duration, "time": _time, "millions": millions}
+_TEMPLATES.globals |= {
+  "COLUMNS": COLUMNS,
+  "PAGE_ROWS": PAGE_ROWS,
+  "CHART_SIZE": (WIDTH, HEIGHT),
+  "MIN_ARCHITECTURES": MIN_ARCHITECTURES,
+  "draw_pyramid": draw_pyramid_svg,
+  "legend_entries": legend_entries,
+}

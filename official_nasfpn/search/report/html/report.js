@@ -1,6 +1,6 @@
 "use strict";
 // The table of all trials: order, filter, pages, drawings. What stands in the page without this
-// script is the same for the first rows, and is written by table.py and drawing.py beside it.
+// script is the same for the first rows, and is written by page.html and drawing.py beside it.
 
 (() => {
   const PAGE_ROWS = 50; // As in table.py.
@@ -411,6 +411,8 @@
     if (row[REWARD] !== null) facts.push(`reward ${row[REWARD].toFixed(4)}`);
     if (row[RANK] !== null) facts.push(`rank ${row[RANK]}`);
     if (row[MULTIPLY_ADDS] !== null) facts.push(`${millions(row[MULTIPLY_ADDS])} M multiply-adds`);
+    if (row[SECONDS] !== null) facts.push(`${shown[SECONDS](row)} s`);
+    if (row[WORKER] !== null) facts.push(`worker ${data.workers[row[WORKER]]}`);
     if (row[REASON] !== null) facts.push(data.reasons[row[REASON]]);
     document.getElementById("large-title").textContent = `Trial ${row[TRIAL]}`;
     document.getElementById("large-facts").textContent = facts.join(" · ");

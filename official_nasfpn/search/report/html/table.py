@@ -1,4 +1,4 @@
-"""All trials: the first rows as HTML, and the data of which `report.js` makes any others."""
+"""All trials: the texts of the first rows, and the data of which `report.js` makes any others."""
 
 import dataclasses
 import json
@@ -11,28 +11,26 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.report.found import best_trials
-from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
-from official_nasfpn.search.report.html.markup import NOTHING, Markup, element, join
 from official_nasfpn.search.report.summary import is_stopped_early
 from official_nasfpn.search.store.trial_store import Trial
 
 # Rows at a time; `report.js` has the same number.
 PAGE_ROWS = 50
 
-_COLUMNS = (
-  "rank",
-  "trial",
-  "update",
-  "state",
-  "reward",
-  "multiply-adds, M",
-  "parameters",
-  "seconds",
-  "attempts",
-  "worker",
-  "architecture",
+# What each column is called, and whether it holds numbers.
+COLUMNS = (
+  ("rank", True),
+  ("trial", True),
+  ("update", True),
+  ("state", False),
+  ("reward", True),
+  ("multiply-adds, M", True),
+  ("parameters", True),
+  ("seconds", True),
+  ("attempts", True),
+  ("worker", False),
+  ("architecture", False),
 )
-_NUMERIC = (True, True, True, False, True, True, True, True, True, False, False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +50,27 @@ class TrialRow:
   spec: PyramidSpec | None
   multiply_adds: int | None
   parameters: int | None
+
+  @property
+  def state(self) -> str:
+    """The state as the table calls it: of done trials, some were stopped early."""
+    return "stopped early" if is_stopped_early(self.trial) else self.trial.state
+
+  @property
+  def texts(self) -> dict[str, str | None]:
+    """What the table shows in each column but the state's and the drawing's."""
+    trial = self.trial
+    return {
+      "rank": None if self.rank is None else str(self.rank),
+      "trial": str(trial.number),
+      "update": str(trial.update),
+      "reward": None if trial.reward is None else f"{round(trial.reward, 6):.4f}",
+      "multiply-adds, M": None if self.multiply_adds is None else millions(self.multiply_adds),
+      "parameters": None if self.parameters is None else f"{self.parameters:,}",
+      "seconds": None if trial.seconds is None else f"{trial.seconds:,.1f}",
+      "attempts": str(trial.attempt),
+      "worker": trial.worker,
+    }
 
 
 def trial_rows(trials: Sequence[Trial], recipe: SearchRecipe) -> list[TrialRow]:
@@ -92,32 +111,8 @@ def costs_detector(trials: Sequence[Trial]) -> bool:
   return bool(done) and all(_multiply_adds(trial) is not None for trial in done)
 
 
-def shown_state(trial: Trial) -> str:
-  """Returns the state as the table calls it: of done trials, some were stopped early."""
-  return "stopped early" if is_stopped_early(trial) else trial.state
-
-
-def draw_table(rows: Sequence[TrialRow]) -> Markup:
-  """Returns the table with the first rows; by the script it gets all of them."""
-  head = element(
-    "tr",
-    *(
-      element(
-        "th",
-        element("button", label, type="button"),
-        scope="col",
-        class_="number" if numeric else None,
-        aria_sort="ascending" if label == "rank" else None,
-      )
-      for label, numeric in zip(_COLUMNS, _NUMERIC, strict=True)
-    ),
-  )
-  body = element("tbody", *(_draw_row(row) for row in rows[:PAGE_ROWS]))
-  return element("table", element("thead", head), body, id="trials")
-
-
-def table_data(rows: Sequence[TrialRow], search: str, algorithm: str) -> Markup:
-  """Returns the script element with all rows as JSON.
+def table_data(rows: Sequence[TrialRow], search: str, algorithm: str) -> str:
+  """Returns all rows as JSON, to stand within a script element.
 
   Args:
     rows: in the order in which they are shown at first.
@@ -136,7 +131,7 @@ def table_data(rows: Sequence[TrialRow], search: str, algorithm: str) -> Markup:
         row.rank,
         row.trial.number,
         row.trial.update,
-        states.number(shown_state(row.trial)),
+        states.number(row.state),
         _rounded(row.trial.reward, 6),
         row.multiply_adds,
         row.parameters,
@@ -156,8 +151,7 @@ def table_data(rows: Sequence[TrialRow], search: str, algorithm: str) -> Markup:
   }
   text = json.dumps(data, separators=(",", ":"), allow_nan=False)
   # Within a script element no text can be escaped as elsewhere, and `</script` would end it.
-  text = text.replace("<", "\\u003c")
-  return element("script", Markup(text), type="application/json", id="data")
+  return text.replace("<", "\\u003c")
 
 
 def millions(number: int) -> str:
@@ -203,47 +197,3 @@ def _cells(spec: PyramidSpec | None) -> list[int] | None:
 
 def _rounded(value: float | None, digits: int) -> float | None:
   return None if value is None else round(value, digits)
-
-
-def _draw_row(row: TrialRow) -> Markup:
-  trial = row.trial
-  texts = (
-    row.rank,
-    trial.number,
-    trial.update,
-    _state(trial),
-    None if trial.reward is None else f"{round(trial.reward, 6):.4f}",
-    None if row.multiply_adds is None else millions(row.multiply_adds),
-    None if row.parameters is None else f"{row.parameters:,}",
-    None if trial.seconds is None else f"{trial.seconds:,.1f}",
-    trial.attempt,
-    trial.worker,
-  )
-  cells = (
-    element("td", NOTHING if text is None else text, class_="number" if numeric else None)
-    for text, numeric in zip(texts, _NUMERIC, strict=False)
-  )
-  return element("tr", *cells, element("td", _thumbnail(row)), id=f"trial-{trial.number}")
-
-
-def _state(trial: Trial) -> Markup:
-  state = shown_state(trial)
-  badge = element("span", state, class_=f"state {state}")
-  if trial.reused_from is None:
-    return badge
-  link = element("a", trial.reused_from, href=f"#trial-{trial.reused_from}")
-  return join(badge, " of ", link)
-
-
-def _thumbnail(row: TrialRow) -> Markup:
-  if row.spec is None:
-    return Markup(NOTHING)
-  label = f"Architecture of trial {row.trial.number}"
-  return element(
-    "button",
-    draw_pyramid_svg(row.spec, label),
-    type="button",
-    class_="thumbnail",
-    data_trial=row.trial.number,
-    aria_label=f"{label}, enlarge",
-  )

@@ -1,0 +1,135 @@
+"""The charts of the report, from what is known of a search."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.search.proxy.rank_correlation import Noise
+from official_nasfpn.search.report.html.chart import Band, Chart, Link, Series, make_chart
+from official_nasfpn.search.report.html.table import TrialRow
+from official_nasfpn.search.report.reward_curve import RewardCurve
+from official_nasfpn.search.report.setup_in_words import largest_entropy
+from official_nasfpn.search.report.summary import Summary
+from official_nasfpn.search.report.verdict import indistinct_margin
+
+# Points of the chart that lead to their row, beside the front: more would make the page slow.
+_NUM_LINKS = 300
+# The axis of costs spans at least this share of them.
+_COST_SPAN = 0.1
+
+
+def reward_chart(curve: RewardCurve, summary: Summary, noise: Noise | None) -> Chart | None:
+  """Returns the rewards over trials, from 0, with those that are level with the best marked."""
+  best = summary.best
+  band = None
+  if noise and best:
+    low = best.reward - indistinct_margin(noise)
+    band = Band("not to be told from the best", low, best.reward)
+  return make_chart(
+    "Reward over trials",
+    f"The best is {best.reward:.4f}, trial {best.number}." if best else "",
+    "trial",
+    "reward",
+    [
+      Series("trial", "dots", "quiet", curve.numbers, curve.rewards),
+      Series(f"mean of the last {curve.window}", "line", "first", curve.numbers, curve.means),
+      Series("best so far", "steps", "second", curve.numbers, curve.bests),
+    ],
+    band=band,
+    whole_x=True,
+    y_range=_from_zero(curve.rewards),
+  )
+
+
+def cost_chart(rows: Sequence[TrialRow], front: Sequence[int], of_what: str) -> Chart | None:
+  """Returns the rewards over multiply-adds; None where all cost the same.
+
+  Args:
+    rows: that have a rank and multiply-adds, the best first.
+    front: the indices of those that none beats.
+    of_what: the multiply-adds are.
+  """
+  costs = np.array([row.multiply_adds / 1e6 for row in rows])
+  if len(set(costs)) < 2:
+    return None
+  rewards = np.array([row.trial.reward for row in rows])
+  linked = [i for i in range(min(_NUM_LINKS, len(rows))) if i not in set(front)] + [*front]
+  rest = [i for i in range(len(rows)) if i not in set(linked)]
+  links = [
+    Link(
+      costs[index],
+      rewards[index],
+      f"trial-{rows[index].trial.number}",
+      f"trial {rows[index].trial.number}: reward {rewards[index]:.4f}, {costs[index]:,.1f} M",
+      prominent=index in set(front),
+    )
+    for index in linked
+  ]
+  best = "front: no other has as much reward for as little"
+  return make_chart(
+    "Reward over multiply-adds",
+    f"{len(front)} of {len(rows)} trials are on the front.",
+    f"multiply-adds of {of_what} on one image, millions",
+    "reward",
+    [
+      Series("trial", "dots", "quiet", costs[rest], rewards[rest]),
+      Series(best, "steps", "second", costs[front], rewards[front]),
+    ],
+    links,
+    x_span=_COST_SPAN * costs.mean(),
+    y_range=_from_zero(rewards),
+  )
+
+
+def counts_chart(curve: RewardCurve, summary: Summary) -> Chart | None:
+  """Returns how many architectures were sampled, unique, trained; None where none is trained."""
+  if not summary.trained or summary.sampled == summary.trained:
+    return None
+  sampled = np.arange(1, summary.sampled + 1)
+  # Of lines that coincide one is drawn.
+  lines = [Series("sampled", "dashed", "quiet", sampled, sampled)]
+  if summary.unique < summary.sampled:
+    lines.append(Series("unique", "line", "first", sampled, curve.unique))
+  lines.append(Series("trained", "line", "second", sampled, curve.trained))
+  return make_chart(
+    "Architectures over trials",
+    f"{summary.sampled} sampled, {summary.unique} unique, {summary.trained} trained.",
+    "trial",
+    "architectures",
+    lines,
+    whole_x=True,
+    y_range=(0.0, summary.sampled),
+  )
+
+
+def controller_charts(
+  metrics: Mapping[int, Mapping[str, float]], space: SearchSpace, curve: RewardCurve
+) -> list[Chart]:
+  """Returns a curve of each thing that an algorithm measures of itself, on its natural range.
+
+  One update makes no curve.
+  """
+  largest = largest_entropy(space)
+  curves = {
+    "entropy": (f"Entropy of a decision, nats (at most {largest:.2f})", (0.0, 1.04 * largest)),
+    "approx_kl": ("KL divergence of an update, nats", (0.0, 0.02)),
+    "clipped_share": ("Share of clipped ratios", (0.0, 0.5)),
+    "baseline": ("Baseline of the rewards", _from_zero(curve.rewards)),
+  }
+  charts = []
+  for name, (title, y_range) in curves.items():
+    updates = [update for update in sorted(metrics) if name in metrics[update]]
+    if len(updates) < 2:
+      continue
+    values = np.array([metrics[update][name] for update in updates])
+    series = [Series("", "line", "first", np.array(updates), values)]
+    described = f"From {values[0]:.4g} to {values[-1]:.4g}."
+    chart = make_chart(title, described, "update", "", series, whole_x=True, y_range=y_range)
+    charts += [chart] if chart else []
+  return charts
+
+
+def _from_zero(rewards: np.ndarray) -> tuple[float, float]:
+  """Returns an axis of rewards on which small differences look small."""
+  return 0.0, 1.05 * float(rewards.max(initial=0.0)) or 1.0

@@ -1,0 +1,177 @@
+"""What a search has shown so far, in sentences, and what to do next."""
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from official_nasfpn.search.proxy.rank_correlation import Noise
+from official_nasfpn.search.recipe import SearchRecipe
+from official_nasfpn.search.report.found import best_trials
+from official_nasfpn.search.report.setup_in_words import largest_entropy
+from official_nasfpn.search.report.summary import Summary
+from official_nasfpn.search.store.trial_store import Trial
+
+# Thirds of fewer rewards could hardly be told apart.
+_MIN_REWARDS = 15
+_SIGNIFICANCE = 0.05
+# Of the largest possible entropy.
+_ALMOST_RANDOM = 0.98
+
+# What a person calls who learns; None learns nothing. Others go by their name.
+_LEARNERS = {"PPO": "The controller", "RandomSearch": None}
+
+
+def verdict(
+  trials: Sequence[Trial],
+  metrics: Mapping[int, Mapping[str, float]],
+  recipe: SearchRecipe,
+  noise: Noise | None,
+) -> list[str]:
+  """Returns what a search has shown, in one to three sentences.
+
+  Args:
+    trials: all of it.
+    metrics: what each update's learning measured, by update.
+    recipe: of the search.
+    noise: of a reward; None where it is unknown.
+  """
+  if not trials:
+    return ["No architecture has been proposed yet."]
+  ranking = best_trials(trials)
+  if not ranking:
+    ended = sum(trial.is_finished for trial in trials)
+    if ended:
+      return [f"No trial has a reward: all {ended} that have ended failed. The reasons are below."]
+    return ["No trial has ended yet."]
+  if ranking[0].reward <= 0:
+    return [
+      f"Nothing was learnt: none of {len(ranking)} trials found an object, so no architecture is "
+      "better than another."
+    ]
+  return [_about_the_best(ranking, noise), *_about_learning(trials, metrics, recipe)]
+
+
+def next_steps(
+  summary: Summary, recipe: SearchRecipe, noise: Noise | None, search_dir: Path
+) -> list[tuple[str, str]]:
+  """Returns what to do next: pairs of what for, and the command, one a line.
+
+  Args:
+    summary: of the search.
+    recipe: of the search.
+    noise: of a reward; None where it is unknown.
+    search_dir: as a person would name it.
+  """
+  place = shlex.quote(str(search_dir))
+  recipe_file = shlex.quote(str(search_dir / "recipe.gin"))
+  if summary.status == "running":
+    return [("Look again later:", f"nasfpn report --search_dir {place}")]
+  if summary.status != "finished":
+    return [("Go on where it stopped:", f"nasfpn search --search_dir {place}")]
+  if not summary.best or summary.best.reward <= 0:
+    return [
+      (
+        "Change the recipe, and see with two trials whether that helps:",
+        f"nasfpn search --gin_file {recipe_file} --plan",
+      )
+    ]
+  steps = []
+  if noise is None:
+    check_dir = shlex.quote(str(search_dir / "proxy_check"))
+    target = shlex.quote(f"Training.epochs = {3 * recipe.experiment.training.epochs:g}")
+    steps.append(
+      (
+        "Measure the noise of a reward, and write this report with it:",
+        f"nasfpn proxy_check --gin_file {recipe_file} --target_gin_param {target} "
+        f"--output_dir {check_dir}\n"
+        f"nasfpn report --search_dir {place} --proxy_check {check_dir}",
+      )
+    )
+  steps.append(
+    (
+      f"Train the best at full size, with a recipe of your own; {search_dir}#2 is the second:",
+      f"nasfpn train --gin_file RECIPE --architecture {place} --model_dir RUN",
+    )
+  )
+  return steps
+
+
+def largest_by_chance(count: int) -> float:
+  """Returns how far above their mean the largest of some equal normal values stays, in SDs.
+
+  In 95 of 100 cases it does.
+
+  Args:
+    count: how many values.
+  """
+  return float(stats.norm.ppf(0.95 ** (1 / count)))
+
+
+def level_with_the_best(rewards: Sequence[float], noise: Noise) -> int:
+  """Returns how many rewards beside the best cannot be told from it (95 %)."""
+  margin = indistinct_margin(noise)
+  return sum(reward >= max(rewards) - margin for reward in rewards) - 1
+
+
+def indistinct_margin(noise: Noise) -> float:
+  """Returns how far two rewards of equal architectures differ at most (95 %)."""
+  return 1.96 * math.sqrt(2) * noise.within
+
+
+def _about_the_best(ranking: Sequence[Trial], noise: Noise | None) -> str:
+  best, count = ranking[0], len(ranking)
+  if count == 1:
+    return f"One trial has a reward, {best.reward:.4f}: there is nothing to compare it with yet."
+  rewards = [trial.reward for trial in ranking]
+  gap = best.reward - float(np.median(rewards))
+  the_best = f"The best reward, {best.reward:.4f} of trial {best.number}, is"
+  if noise is None:
+    return (
+      f"{the_best} {gap:.4f} above the median of {count} trials. How far two trainings of one "
+      "architecture differ is not known here, so rewards that lie close together may differ by "
+      "chance."
+    )
+  chance = largest_by_chance(count)
+  text = (
+    f"{the_best} {gap / noise.within:.1f} times the noise ({noise.within:.4f}) above the median of "
+    f"{count} trials"
+  )
+  if gap <= chance * noise.within:
+    return (
+      f"{text}. The best of {count} equal architectures could be {chance:.1f} times by chance, so "
+      "none is shown to be better than another."
+    )
+  level = level_with_the_best(rewards, noise)
+  others = {0: "no other trial comes", 1: "one other trial comes"}.get(
+    level, f"{level} other trials come"
+  )
+  return f"{text}, more than chance explains; {others} so close that they cannot be told apart."
+
+
+def _about_learning(
+  trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]], recipe: SearchRecipe
+) -> list[str]:
+  name = recipe.search.algorithm_name
+  learner = _LEARNERS.get(name, name)
+  if learner is None:
+    return []
+  # Repeated architectures count: what is sampled shows what has been learnt.
+  rewards = [trial.reward for trial in trials if trial.reward is not None]
+  if len(rewards) < _MIN_REWARDS:
+    return [f"{learner} is not judged before {_MIN_REWARDS} rewards."]
+  third = len(rewards) // 3
+  first, last = rewards[:third], rewards[-third:]
+  medians = f"from {np.median(first):.4f} in the first third of the trials to {np.median(last):.4f}"
+  if stats.mannwhitneyu(last, first, alternative="greater").pvalue < _SIGNIFICANCE:
+    return [f"{learner} learns: the median reward rose {medians} in the last."]
+  text = f"{learner} has learnt nothing yet: the median reward went {medians} in the last"
+  measured = [update for update in metrics if "entropy" in metrics[update]]
+  if measured:
+    share = metrics[max(measured)]["entropy"] / largest_entropy(recipe.space)
+    if share >= _ALMOST_RANDOM:
+      text += f", and its choices are almost random (entropy {share:.1%} of the largest)"
+  return [f"{text}."]

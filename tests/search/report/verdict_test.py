@@ -1,0 +1,177 @@
+"""What a report says of made-up searches of each kind, and what it tells to do next."""
+
+import math
+import random
+import shlex
+
+import numpy as np
+import pytest
+
+from official_nasfpn.search.proxy.rank_correlation import Noise
+from official_nasfpn.search.recipe import read_recipe
+from official_nasfpn.search.report.summary import summarize
+from official_nasfpn.search.report.verdict import largest_by_chance, next_steps, verdict
+from official_nasfpn.search.store.trial_store import DONE, FAILED, QUEUED, RUNNING, Trial
+
+NOISE = Noise(
+  within=0.01, between=0.05, seed=0.0, reliability=0.96, num_architectures=6, num_seeds=3
+)
+BINDINGS = ("Search.num_trials = 60", "Training.epochs = 10")
+PPO = read_recipe(gin_params=BINDINGS)
+
+
+def trial(number, reward=None, state=DONE, failure=None, lease_expires=None):
+  return Trial(
+    number=number,
+    update=1,
+    choices=(),
+    log_probs=(),
+    architecture_hash=str(number),
+    architecture="",
+    state=state,
+    reused_from=None,
+    attempt=1,
+    deaths=0,
+    worker="worker",
+    lease_expires=lease_expires,
+    progress=0.0,
+    reward=reward,
+    failure=failure,
+    diverged=False,
+    proposed_at=0.0,
+    started_at=0.0,
+    finished_at=None if state in (QUEUED, RUNNING) else 1.0,
+    seconds=1.0,
+    metrics={},
+    learnt_in=None,
+  )
+
+
+def searched(rewards):
+  return [trial(number, reward) for number, reward in enumerate(rewards, start=1)]
+
+
+def noisy(count, seed=0, rise=0.0):
+  """Returns rewards of equal architectures, or of such that get better by `rise` in all."""
+  rng = random.Random(seed)
+  return [0.3 + rise * index / count + rng.gauss(0, NOISE.within) for index in range(count)]
+
+
+def said(trials, metrics=None, recipe=PPO, noise=None):
+  return " ".join(verdict(trials, metrics or {}, recipe, noise))
+
+
+def test_before_there_is_a_reward():
+  assert said([]) == "No architecture has been proposed yet."
+  assert said([trial(1, state=RUNNING)]) == "No trial has ended yet."
+  failures = [trial(number, state=FAILED, failure="NaN") for number in (1, 2)]
+  assert said([*failures, trial(3, state=QUEUED)]).startswith(
+    "No trial has a reward: all 2 that have ended failed."
+  )
+
+
+def test_nothing_was_learnt():
+  assert said(searched([0.0] * 20)).startswith("Nothing was learnt: none of 20 trials found")
+
+
+def test_one_reward_is_compared_with_nothing():
+  assert said(searched([0.25])).startswith("One trial has a reward, 0.2500: there is nothing")
+
+
+def test_unknown_noise_is_said():
+  text = said(searched([0.0437, 0.0458, 0.0430]))
+  assert "The best reward, 0.0458 of trial 2, is 0.0021 above the median of 3 trials." in text
+  assert "How far two trainings of one architecture differ is not known here" in text
+
+
+@pytest.mark.parametrize("count", [2, 10, 300])
+def test_the_best_of_equal_architectures_is_mostly_called_chance(count):
+  called = [
+    "none is shown to be better" in said(searched(noisy(count, seed)), noise=NOISE)
+    for seed in range(200)
+  ]
+  assert sum(called) >= 180
+
+
+def test_the_largest_of_equal_values():
+  rng = np.random.default_rng(0)
+  largest = rng.standard_normal((20_000, 40)).max(axis=1)
+  assert largest_by_chance(40) == pytest.approx(np.quantile(largest, 0.95), abs=0.02)
+
+
+def test_a_best_beyond_chance_is_said_with_those_level_with_it():
+  text = said(searched([*[0.2] * 20, 0.30, 0.29, 0.25]), noise=NOISE)
+  assert "is 10.0 times the noise (0.0100) above the median of 23 trials, more than chance" in text
+  assert "one other trial comes so close that they cannot be told apart" in text
+
+
+def test_a_controller_that_learns():
+  text = said(searched(noisy(60, rise=0.1)))
+  assert "The controller learns: the median reward rose from " in text
+
+
+def test_a_controller_that_has_learnt_nothing_and_still_draws_at_random():
+  largest = math.log(PPO.space.size) / len(PPO.space.decisions)
+  trials = searched(noisy(60))
+  text = said(trials, {1: {"entropy": largest}, 2: {"entropy": 0.999 * largest}})
+  assert "The controller has learnt nothing yet: the median reward went from " in text
+  assert "its choices are almost random (entropy 99.9% of the largest)" in text
+  assert "almost random" not in said(trials, {2: {"entropy": 0.5 * largest}})
+
+
+def test_other_algorithms_are_judged_by_what_they_are():
+  trials = searched(noisy(60))
+  evolution, random_search = (
+    read_recipe(gin_params=[*BINDINGS, f"Search.algorithm = @{name}()"])
+    for name in ("Evolution", "RandomSearch")
+  )
+  assert "Evolution has learnt nothing yet" in said(trials, recipe=evolution)
+  assert "learn" not in said(trials, recipe=random_search)
+
+
+def test_few_rewards_are_no_ground_to_judge_on():
+  assert "The controller is not judged before 15 rewards." in said(searched(noisy(14)))
+
+
+class TestNextSteps:
+  def commands(self, trials, tmp_path, noise=None, now=10.0):
+    summary = summarize(trials, PPO.search.num_trials, now)
+    steps = next_steps(summary, PPO, noise, tmp_path)
+    return [line for _, command in steps for line in command.splitlines()]
+
+  def test_of_a_search_that_stopped_runs_or_found_nothing(self, tmp_path):
+    assert self.commands([], tmp_path) == [f"nasfpn search --search_dir {tmp_path}"]
+    assert self.commands(searched([0.5]), tmp_path) == [f"nasfpn search --search_dir {tmp_path}"]
+    running = [trial(1, state=RUNNING, lease_expires=11.0)]
+    assert self.commands(running, tmp_path) == [f"nasfpn report --search_dir {tmp_path}"]
+    plan = [f"nasfpn search --gin_file {tmp_path}/recipe.gin --plan"]
+    assert self.commands(searched([0.0] * 60), tmp_path) == plan
+    failures = [trial(number, state=FAILED, failure="NaN") for number in range(60)]
+    assert self.commands(failures, tmp_path) == plan
+
+  def test_of_a_finished_one(self, tmp_path):
+    trials = searched(noisy(60))
+    check, report, train = self.commands(trials, tmp_path)
+    assert check.startswith("nasfpn proxy_check ")
+    assert "'Training.epochs = 30'" in check
+    assert report.endswith(f"--proxy_check {tmp_path}/proxy_check")
+    assert train == f"nasfpn train --gin_file RECIPE --architecture {tmp_path} --model_dir RUN"
+    assert self.commands(trials, tmp_path, NOISE) == [train]
+
+  def test_a_folder_of_any_name_is_one_argument(self, tmp_path):
+    folder = tmp_path / 'it\'s <b> & "more"'
+    for command in self.commands(searched(noisy(60)), folder):
+      assert any(argument.startswith(str(folder)) for argument in shlex.split(command))
+
+  @pytest.mark.slow
+  def test_every_flag_is_there(self, tmp_path, run_program):
+    commands = [
+      *self.commands(searched(noisy(60)), tmp_path),
+      *self.commands([], tmp_path),
+      *self.commands(searched([0.0] * 60), tmp_path),
+    ]
+    for command in commands:
+      _, program, *arguments = shlex.split(command)
+      text = run_program(program, "--help").stdout
+      for flag in (argument for argument in arguments if argument.startswith("--")):
+        assert f"  {flag}:" in text or f"  --[no]{flag[2:]}:" in text, command
