@@ -32,7 +32,7 @@ def _build_step(experiment, dataset):
   num_images = dataset.num_images(experiment.input.train_parts)
   optimizer = build_optimizer(experiment.training, num_images, model.trainable_variables)
   metrics = task.build_metrics()
-  batch = next(iter(task.build_inputs(training=True)))
+  batch = next(iter(task.build_inputs()))
   step = tf.function(lambda: task.train_step(batch, model, optimizer, metrics)["loss"])
   for _ in range(2):
     step().numpy()

@@ -19,3 +19,75 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # On a machine without a GPU TensorFlow's C++ side logs CUDA "errors" that are none, through the
 # middle of progress bars. What really fails reaches Python as an exception.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# The main job from Python. Each name is imported when it is first used: reading a recipe needs no
+# TensorFlow, which takes seconds.
+_MODULES = {
+  "prepare_dataset": "official_nasfpn.data.preparation",
+  "PreparedDataset": "official_nasfpn.data.preparation",
+  "ShapesConfig": "official_nasfpn.data.shapes",
+  "read_recipe": "official_nasfpn.search.recipe",
+  "SearchRecipe": "official_nasfpn.search.recipe",
+  "Search": "official_nasfpn.search.search",
+  "LauncherConfig": "official_nasfpn.search.workers.launchers",
+  "load_experiment": "official_nasfpn.training.experiment",
+  "Experiment": "official_nasfpn.training.experiment",
+  "train_detector": "official_nasfpn.training.training",
+  "evaluate_detector": "official_nasfpn.training.training",
+  "DetectorRun": "official_nasfpn.training.training",
+  "export_detector": "official_nasfpn.serving.export.export_detector",
+  "Export": "official_nasfpn.serving.export.export_detector",
+  "Detector": "official_nasfpn.serving.detectors.detector",
+  "Detections": "official_nasfpn.data.detections",
+  "Detection": "official_nasfpn.data.detections",
+  "UserError": "official_nasfpn.errors",
+}
+__all__ = [
+  "Detection",
+  "Detections",
+  "Detector",
+  "DetectorRun",
+  "Experiment",
+  "Export",
+  "LauncherConfig",
+  "PreparedDataset",
+  "Search",
+  "SearchRecipe",
+  "ShapesConfig",
+  "UserError",
+  "evaluate_detector",
+  "export_detector",
+  "load_experiment",
+  "prepare_dataset",
+  "read_recipe",
+  "train_detector",
+]
+
+# As typing's, without its import.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+  from official_nasfpn.data.detections import Detection, Detections
+  from official_nasfpn.data.preparation import PreparedDataset, prepare_dataset
+  from official_nasfpn.data.shapes import ShapesConfig
+  from official_nasfpn.errors import UserError
+  from official_nasfpn.search.recipe import SearchRecipe, read_recipe
+  from official_nasfpn.search.search import Search
+  from official_nasfpn.search.workers.launchers import LauncherConfig
+  from official_nasfpn.serving.detectors.detector import Detector
+  from official_nasfpn.serving.export.export_detector import Export, export_detector
+  from official_nasfpn.training.experiment import Experiment, load_experiment
+  from official_nasfpn.training.training import DetectorRun, evaluate_detector, train_detector
+
+
+def __getattr__(name):
+  if name not in _MODULES:
+    raise AttributeError("module '" + __name__ + "' has no attribute '" + name + "'")
+  import importlib
+
+  value = getattr(importlib.import_module(_MODULES[name]), name)
+  globals()[name] = value
+  return value
+
+
+def __dir__():
+  return sorted(set(globals()) | set(__all__))

@@ -1,4 +1,4 @@
-r"""Prints what a detector costs, by the paper's notation: parameters and multiply-adds by part.
+r"""Prints parameters and multiply-adds of each part of a detector, given in the paper's notation.
 
     nasfpn describe --model "R-50, 7 @ 256" --image_size 640
     nasfpn describe --model "R-18, 3 @ 64" --image_size 320 \
@@ -40,8 +40,8 @@ _NUM_CLASSES = flags.DEFINE_integer(
 _RECIPE = flags.DEFINE_string(
   "recipe",
   None,
-  "A recipe of gin/paper/, or `all`: prints ours beside the published parameters and FLOPs, and "
-  "--model is left alone.",
+  "A recipe of gin/paper/, or `all`: prints parameters and FLOPs next to the published ones; "
+  "--model is ignored.",
 )
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "json"], "A table, or JSON for programs.")
 _DIAGRAM = flags.DEFINE_string("diagram", None, "Where to write a drawing of the pyramid (.png).")
@@ -154,8 +154,8 @@ def write_diagram(architecture: Architecture, path: str) -> None:
   """
   if not isinstance(architecture, PyramidSpec):
     raise UserError(
-      f"--diagram draws merging cells, and {pyramid_name(architecture)} has none. Drawn can be "
-      "--architecture fpn_like, which is wired like FPN."
+      f"--diagram draws merging cells, and {pyramid_name(architecture)} has none. For a "
+      "drawing of FPN's wiring take --architecture fpn_like."
     )
   from official_nasfpn.architecture.diagram import draw_pyramid
 
@@ -166,10 +166,10 @@ def write_diagram(architecture: Architecture, path: str) -> None:
 
 
 def print_recipes(name: str, output_format: str) -> None:
-  """Prints recipes beside what is published of them.
+  """Prints recipes next to what is published about them.
 
   Args:
-    name: of a recipe in gin/paper/, or `all`.
+    name: a recipe in gin/paper/, or `all`.
     output_format: `text` or `json`.
 
   Raises:

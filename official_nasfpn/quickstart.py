@@ -38,6 +38,8 @@ flags.DEFINE_multi_string(
 
 _NUM_WORKERS = 2
 _NUM_PICTURES = 12
+# Of detections that are drawn: after so short a training weaker ones are mostly wrong.
+_SCORE_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,8 @@ def _steps(request: Request, paths: Paths) -> list[Step]:
         f"--export_dir={paths.saved_model}",
         f"--images={images}",
         f"--annotations={paths.data / 'val.json'}",
+        "--compare",
+        f"--score_threshold={_SCORE_THRESHOLD}",
         f"--output_dir={paths.detections}",
       ],
       done=paths.detections / "detections.json",
@@ -237,7 +241,7 @@ def _measure(paths: Paths) -> dict:
     latency = measure_latency(paths.saved_model, [row["file"] for row in shown])
     bar.update()
     pictures = [open_image((paths.detections / row["picture"]).read_bytes()) for row in shown]
-    contact_sheet(pictures).save(paths.pictures, quality=92)
+    contact_sheet(pictures, columns=2, cell_width=960).save(paths.pictures, quality=92)
     bar.update()
   return {
     "best_architecture": search["architecture_hash"],
@@ -274,7 +278,7 @@ def _show(summary: dict, paths: Paths) -> None:
     ("latency of one image", f"{summary['latency_ms']:.0f} ms"),
   ]
   files = [
-    ("pictures with boxes", paths.pictures),
+    ("annotated and detected", paths.pictures),
     ("all of them", paths.detections),
     ("the found pyramid", paths.search / "best_architecture.png"),
     ("its gin file", paths.search / "best_architecture.gin"),

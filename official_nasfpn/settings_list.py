@@ -13,6 +13,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from official_nasfpn.architecture import BASELINES
 from official_nasfpn.configuration import configured_name
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.search.algorithms.algorithms import ALGORITHMS
@@ -23,8 +24,7 @@ TRAINING = (
   ("official_nasfpn.data.config", "InputConfig"),
   ("official_nasfpn.training.config", "TrainingConfig"),
   ("official_nasfpn.architecture", "PyramidSpec"),
-  ("official_nasfpn.architecture", "Fpn"),
-  ("official_nasfpn.architecture", "Ssdlite"),
+  *(("official_nasfpn.architecture.baselines", type(each).__name__) for each in BASELINES.values()),
 )
 SEARCH = (
   ("official_nasfpn.search.config", "SearchConfig"),

@@ -9,14 +9,14 @@ recipe or --gin_param may bind.
 """
 
 import shlex
-import sys
 from pathlib import Path
 
 from absl import flags
 
-from official_nasfpn import progress, settings_list
-from official_nasfpn.disk import disk_errors, write_text
+from official_nasfpn import settings_list
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
+from official_nasfpn.training.run_folder import RunFolder
 
 FLAGS = flags.FLAGS
 
@@ -64,15 +64,31 @@ def main(argv: list[str]) -> None:
   if FLAGS.list_settings:
     print(settings_list.as_text(settings_list.TRAINING))
     return
-  from official_nasfpn.data.dataset_info import is_prepared
-  from official_nasfpn.training import experiment as experiment_lib
-  from official_nasfpn.training.run_folder import RunFolder
-  from official_nasfpn.training.strategies import build_strategy, is_chief
+  experiment = _read_experiment()
+  from official_nasfpn.training.strategies import is_chief
+  from official_nasfpn.training.training import evaluate_detector, plan_training, train_detector
 
+  devices = {"distribution_strategy": FLAGS.distribution_strategy, "tpu": FLAGS.tpu}
+  if FLAGS.dry_run:
+    print(plan_training(experiment, **devices).as_text())
+    print("A dry run: nothing was trained and nothing written.")
+    return
+  if FLAGS.mode == "evaluate":
+    run = evaluate_detector(FLAGS.model_dir, experiment=experiment, **devices)
+  else:
+    evaluate = FLAGS.mode == "train_and_evaluate"
+    run = train_detector(experiment, FLAGS.model_dir, evaluate=evaluate, **devices)
+  if is_chief():
+    if run.evaluation:
+      print(run.evaluation.table())
+    print(_what_comes_next(run.model_dir, evaluated=run.evaluation is not None))
+
+
+def _read_experiment() -> Experiment:
+  """Reads what the flags say; without a recipe, the settings of the run folder."""
   folder = RunFolder(Path(FLAGS.model_dir)) if FLAGS.model_dir else None
-  gin_files = list(FLAGS.gin_file)
-  if not gin_files and folder and folder.config_file.is_file():
-    gin_files = [folder.config()]
+  is_run = folder is not None and folder.config_file.is_file()
+  gin_files = list(FLAGS.gin_file) or ([folder.config()] if is_run else [])
   if not gin_files:
     raise UserError("Give a recipe with --gin_file, or --model_dir of an existing run.")
   gin_params = list(FLAGS.gin_param)
@@ -80,72 +96,20 @@ def main(argv: list[str]) -> None:
     gin_params.append(_architecture_binding(FLAGS.architecture, FLAGS.store))
   if FLAGS.data_dir:
     gin_params.append(f"Input.data_dir = {str(Path(FLAGS.data_dir).resolve())!r}")
-  experiment = experiment_lib.load_experiment(gin_files, gin_params)
-  if FLAGS.dry_run and not is_prepared(experiment.input.data_dir):
-    _print_plan(experiment, None)
-    return
-  experiment, dataset = experiment_lib.open_dataset(experiment)
-  if FLAGS.mode != "train" and (note := experiment.input.note()):
-    print(note, flush=True)
-  if FLAGS.dry_run:
-    _print_plan(experiment, dataset)
-    return
-  if FLAGS.mode == "evaluate":
-    folder.latest_checkpoint()
-  # In a cluster the chief makes the folder, for all.
-  claims = is_chief() or folder.config_file.is_file()
-  if claims and (FLAGS.mode != "evaluate" or FLAGS.gin_file):
-    folder.claim(experiment, dataset.label_map)
-
-  # TensorFlow takes seconds to import; what is wrong with the input is said before.
-  import tensorflow as tf
-
-  from official_nasfpn.training import runner
-  from official_nasfpn.training.nan_guard import TrainingDiverged
-
-  strategy = build_strategy(FLAGS.distribution_strategy, FLAGS.tpu)
-  result = None
-  if FLAGS.mode != "evaluate":
-    advice = "The checkpoints written before are whole: make room, and the same command goes on."
-    try:
-      with disk_errors(folder.path, advice):
-        result = runner.train(
-          experiment, dataset, folder, strategy, FLAGS.mode == "train_and_evaluate"
-        )
-    except TrainingDiverged as error:
-      raise UserError(f"The training stopped: {error}.") from error
-    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-      # What the others are told when one is gone; a cluster cannot go on without it.
-      raise UserError(
-        "A worker of the cluster was lost, so this one stopped too. The checkpoints written before "
-        "are whole: start the same command on all of them again, and they go on from the newest. "
-        f"TensorFlow says: {error.message.splitlines()[0]}"
-      ) from error
-  if FLAGS.mode != "train" and result is None:
-    result = runner.evaluate(experiment, dataset, folder, strategy)
-  if result and is_chief():
-    write_text(folder.evaluation_file, result.to_json())
-    print(result.table())
-  if is_chief():
-    print(_what_comes_next(folder.path, evaluated=result is not None))
+  experiment = load_experiment(gin_files, gin_params)
+  if FLAGS.gin_file and FLAGS.mode == "evaluate" and not FLAGS.dry_run and is_run:
+    # Single bindings may differ from the run's settings, such as Input.data_dir; a recipe may not.
+    folder.refuse_another(open_dataset(experiment)[0])
+  return experiment
 
 
 def _architecture_binding(value: str, store: str | None) -> str:
   if not Path(value.partition("#")[0]).is_dir():
     return f"Detector.architecture = {value!r}"
   from official_nasfpn import architecture
-  from official_nasfpn.search.report.found import found_trial
+  from official_nasfpn.search.report.found import found_architecture
 
-  trial = found_trial(value, store)
-  if trial.reward <= 0:
-    print(
-      f"warning: {value}: trial {trial.number} found no object (its reward is 0): nothing speaks "
-      "for its architecture. `nasfpn search --status` says why that may be.",
-      file=sys.stderr,
-    )
-  # Parsed as data: a text in a shared place is never executed.
-  spec = architecture.from_gin(trial.architecture, where=f"{value}, trial {trial.number}")
-  return architecture.to_gin(spec)
+  return architecture.to_gin(found_architecture(value, store))
 
 
 def _what_comes_next(run: Path, evaluated: bool) -> str:
@@ -161,18 +125,6 @@ def _what_comes_next(run: Path, evaluated: bool) -> str:
       f"  tensorboard --logdir {name}",
     ]
   )
-
-
-def _print_plan(experiment, dataset) -> None:
-  """Prints the plan of a training; without data, that of one on as much as COCO has."""
-  progress.say("building the detector, to estimate its memory; a large one takes minutes")
-  from official_nasfpn.training import plan
-  from official_nasfpn.training.strategies import build_strategy
-
-  data = plan.count_data(experiment, dataset) if dataset else plan.assume_coco(experiment)
-  strategy = build_strategy(FLAGS.distribution_strategy, FLAGS.tpu)
-  print(plan.make_plan(experiment, data, strategy).as_text())
-  print("A dry run: nothing was trained and nothing written.")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def test_every_setting_of_every_class_is_listed(listed):
     ("Detector.num_classes", "int > 0 or None", "None", "label map's number"),
     ("Detector.image_size", "(int > 0, int > 0)", "(640, 640)", "height and width"),
     ("Detector.aspect_ratios", "tuple of (float > 0) not empty", "(0.5, 1.0, 2.0)", "anchors"),
-    ("Detector.architecture", "PyramidSpec or Fpn or Ssdlite", "'nas_fpn'", "catalogue name"),
+    ("Detector.architecture", "PyramidSpec or Baseline", "'nas_fpn'", "catalogue name"),
     ("PyramidSpec.cells", "tuple of (MergingCell)", "()", "in which they are built"),
     ("Search.early_stopping_shares", "tuple of (float > 0 and < 1)", "(0.34, 0.67)", "compared"),
     ("Search.algorithm", "PPO or Evolution or RandomSearch", "@PPO()", "of its own"),

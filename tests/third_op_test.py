@@ -3,7 +3,7 @@
 import random
 import re
 
-import matplotlib.image
+import matplotlib
 import pytest
 
 from official_nasfpn.architecture import (
@@ -86,7 +86,6 @@ def test_it_is_written_and_read(space):
   spec = space.sample(random.Random(0))
   assert "difference" in to_gin(spec)
   assert from_gin(to_gin(spec)) == spec == from_json(to_json(spec))
-  assert PyramidSpec.from_block_specs(spec.to_block_specs()) == spec
 
 
 def test_the_order_of_its_inputs_counts_where_the_levels_are_equal():
@@ -99,7 +98,7 @@ def test_the_order_of_its_inputs_counts_where_the_levels_are_equal():
 def test_one_graph_computes_it_beside_the_others(space):
   specs = random_specs(4, space, seed=1)
   assert {cell.op for spec in specs for cell in spec.cells} == set(OPS)
-  wired = WiredPyramid(specs[0], 8, 1, **NORM)
+  wired = WiredPyramid(specs[0], 8, 1, norm=NORM)
   features = backbone_features(8)
   wired(features)
   set_apart(wired)
@@ -110,7 +109,7 @@ def test_one_graph_computes_it_beside_the_others(space):
 
 
 @pytest.mark.slow
-def test_it_is_searched_trained_drawn_and_reported(tmp_path, shapes_data):
+def test_it_is_searched_trained_drawn_and_reported(tmp_path, shapes_data, monkeypatch):
   recipe = resolved(
     read_recipe([], [RECIPE, DIFFERENCES, f"Input.data_dir = {str(shapes_data)!r}"])
   )
@@ -128,5 +127,8 @@ def test_it_is_searched_trained_drawn_and_reported(tmp_path, shapes_data):
   page = (tmp_path / "report.html").read_text()
   assert page.count(">diff</text>") >= best.num_cells
   assert '["difference","diff"]' in page
-  draw_pyramid(best, tmp_path / "best.png")
-  assert matplotlib.image.imread(tmp_path / "best.png")[..., :3].std() > 0.05
+  monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")  # letters stay letters
+  draw_pyramid(best, tmp_path / "best.svg")
+  drawing = (tmp_path / "best.svg").read_text()
+  assert drawing.count(">diff</text>") == best.num_cells
+  assert ">diff: difference</text>" in drawing

@@ -4,10 +4,9 @@ Drawings are made by `official_nasfpn.architecture.diagram`, which is not import
 loads matplotlib.
 """
 
-from official_nasfpn.architecture.baselines import Fpn, Ssdlite
+from official_nasfpn.architecture.baselines import BASELINES, Baseline, Fpn, Ssdlite
 from official_nasfpn.architecture.canonical import canonical_form, canonical_hash
 from official_nasfpn.architecture.catalog import (
-  BASELINES,
   CATALOG,
   Architecture,
   architecture_by_name,
@@ -38,6 +37,7 @@ __all__ = [
   "MERGE_OPS",
   "SEARCHED_FILES",
   "Architecture",
+  "Baseline",
   "Decision",
   "Fpn",
   "MergeOp",

@@ -1,5 +1,9 @@
-"""Pyramids that the cell vocabulary cannot say: what searched ones are compared with."""
+"""Pyramids that merging cells cannot describe: what searched ones are compared with.
 
+What a detector does with one is an entry in `modeling/pyramids.py`.
+"""
+
+import abc
 from typing import Annotated
 
 from pydantic import Field
@@ -9,13 +13,32 @@ from official_nasfpn.configuration import configurable, settings
 _Share = Annotated[float, Field(gt=0, le=1)]
 
 
+class Baseline(abc.ABC):
+  """A pyramid without merging cells."""
+
+  @property
+  @abc.abstractmethod
+  def min_level(self) -> int:
+    """The lowest level."""
+
+  @property
+  @abc.abstractmethod
+  def max_level(self) -> int:
+    """The highest level."""
+
+  @property
+  def levels(self) -> tuple[int, ...]:
+    """All levels, the lowest first."""
+    return tuple(range(self.min_level, self.max_level + 1))
+
+
 @configurable("Fpn")
 @settings
-class Fpn:
+class Fpn(Baseline):
   """The original FPN (Lin et al., CVPR 2017) as RetinaNet has it.
 
   Every level has a 1x1 lateral convolution, the levels are added from the top down, and a 3x3
-  convolution makes each output. Levels that the backbone does not give are made by strided 3x3
+  convolution makes each output. Levels above the backbone's are made by strided 3x3
   convolutions. Stacked, each repeat does the same on the outputs of the one before, which gives it
   laterals on all levels: the baseline of Figure 8a.
 
@@ -27,7 +50,7 @@ class Fpn:
   min_level: int = 3
   max_level: int = 7
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not 0 <= self.min_level < self.max_level:
       raise ValueError(
         f"an FPN needs 0 <= min_level < max_level, got min_level {self.min_level} and max_level "
@@ -37,7 +60,7 @@ class Fpn:
 
 @configurable("Ssdlite")
 @settings
-class Ssdlite:
+class Ssdlite(Baseline):
   """SSDLite (Sandler et al., CVPR 2018): no pyramid, each level predicts from what lies below it.
 
   Levels 4 and 5 are MobileNetV2's; four further ones are made by inverted bottlenecks. It has
@@ -45,13 +68,13 @@ class Ssdlite:
 
   Attributes:
     min_scale: side of the square anchors of level 4, as a share of the image's side.
-    max_scale: that of the highest level; the levels between are spaced evenly.
+    max_scale: the same for the highest level; the levels between are spaced evenly.
   """
 
   min_scale: _Share = 0.2
   max_scale: _Share = 0.95
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.min_scale >= self.max_scale:
       raise ValueError(
         f"min_scale {self.min_scale} must be less than max_scale {self.max_scale} in an Ssdlite"
@@ -76,3 +99,7 @@ class Ssdlite:
   def _scale(self, level: int) -> float:
     step = (self.max_scale - self.min_scale) / (self.max_level - self.min_level)
     return self.min_scale + (level - self.min_level) * step
+
+
+# By the names that recipes and `describe` have for them.
+BASELINES: dict[str, Baseline] = {"fpn": Fpn(), "ssdlite": Ssdlite()}

@@ -38,12 +38,12 @@ def canonical_hash(spec: PyramidSpec) -> str:
 def canonical_form(spec: PyramidSpec) -> PyramidSpec:
   """Returns the spec that stands for all specs with the same graph as this one.
 
-  Two specs have equal canonical forms exactly when one can be had from the other by swapping
+  Two specs have equal canonical forms exactly when one can be made from the other by swapping
   harmless inputs and by building the cells in another order that keeps the function.
   """
   graph = _Graph(spec)
-  # All orders of building whose cells so far are the smallest possible. There is more than one only
-  # while twins, cells that read the same inputs alike, wait for a reader that tells them apart.
+  # All build orders whose cells so far are the smallest possible. There is more than one only while
+  # twins, cells that read the same inputs in the same way, have no reader that distinguishes them.
   orders: list[tuple[int, ...]] = [()]
   for _ in spec.cells:
     keys = {
@@ -63,9 +63,9 @@ class _Node:
   ordered: bool
   added: tuple[int, ...]
 
-  def inputs(self, number: Sequence[int]) -> tuple[int, ...]:
+  def inputs(self, number: Sequence[int]) -> tuple[int, int]:
     """Returns its two inputs under other numbers, in rising order where order does not matter."""
-    first, second = (number[index] for index in self.cell.inputs)
+    first, second = number[self.cell.inputs[0]], number[self.cell.inputs[1]]
     return (first, second) if self.ordered else (min(first, second), max(first, second))
 
 
@@ -84,14 +84,14 @@ class _Graph:
     self._colors = self._refined_colors()
     self._prerequisites, self._consumers_before = self._order_constraints()
 
-  def key(self, node: int, order: tuple[int, ...]) -> tuple:
-    """Returns what decides whether `node` comes next after `order`; it knows no original index."""
+  def key(self, node: int, order: tuple[int, ...]) -> tuple[tuple[int, int], int, str, int]:
+    """Returns the sort key of `node` as the next cell after `order`, free of original indices."""
     number = self._numbers(order)
     cell = self._nodes[node].cell
     return (self._nodes[node].inputs(number), cell.level, cell.op, self._colors[node])
 
   def buildable(self, order: tuple[int, ...]) -> list[int]:
-    """Returns the cells that may be built after those in `order`. There is always one."""
+    """Returns the cells that may be built next after those in `order`; there is at least one."""
     built = set(order)
     return [
       node
@@ -102,7 +102,7 @@ class _Graph:
     ]
 
   def interchangeable(self, first: int, second: int) -> bool:
-    """Returns whether exchanging two cells of equal keys leaves the graph as it is."""
+    """Returns whether exchanging two cells with equal keys leaves the graph unchanged."""
     exchanged = list(range(self._num_inputs + len(self._nodes)))
     unchanged = tuple(exchanged)
     exchanged[first], exchanged[second] = second, first
@@ -129,10 +129,10 @@ class _Graph:
     return number
 
   def _order_constraints(self) -> tuple[dict[int, set[int]], dict[int, list[set[int]]]]:
-    """Returns, for every cell, the cells that must come before it, and groups of which one must.
+    """Returns what must precede each cell: all cells of a set, and one cell of each group.
 
-    An output cell adds a candidate of its level exactly if no cell built before it reads it. So the
-    readers of what it adds come after it, and of what it does not add one reader comes before.
+    An output cell adds a candidate of its level exactly if no cell built before it reads it. So all
+    readers of an added candidate come after it, and one reader of any other comes before.
     """
     intermediates = {index for index, node in self._nodes.items() if not node.is_output}
     readers: dict[int, set[int]] = {}
@@ -159,19 +159,19 @@ class _Graph:
     return before, one_before
 
   def _refined_colors(self) -> list[int]:
-    """Returns a color for each candidate; equal where the graph around two candidates is alike.
+    """Returns a color for each candidate, equal where the graph looks the same around two.
 
     Colors tell most twins apart by their readers at once, which keeps the number of orders small.
     They depend on the graph alone, not on the order of the spec (Weisfeiler and Leman, 1968).
     """
     num_candidates = self._num_inputs + len(self._nodes)
-    signatures: list[tuple] = [(0, index) for index in range(self._num_inputs)]
+    signatures: list[tuple[object, ...]] = [(0, index) for index in range(self._num_inputs)]
     signatures += [
       (1, node.is_output, node.cell.level, node.cell.op) for node in self._nodes.values()
     ]
     colors = _ranks(signatures)
     while True:
-      around: list[list[tuple]] = [[] for _ in range(num_candidates)]
+      around: list[list[tuple[str, int, int]]] = [[] for _ in range(num_candidates)]
       for index, node in self._nodes.items():
         for slot, candidate in enumerate(node.cell.inputs):
           role = slot if node.ordered else 0
@@ -187,7 +187,7 @@ class _Graph:
 
 
 def _without_interchangeable(graph: _Graph, orders: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-  """Returns the orders less those that end in a twin that could as well be the other one."""
+  """Drops orders whose last cell is interchangeable with that of an order that is kept."""
   kept: list[tuple[int, ...]] = []
   for order in orders:
     *before, node = order
@@ -198,7 +198,7 @@ def _without_interchangeable(graph: _Graph, orders: list[tuple[int, ...]]) -> li
   return kept
 
 
-def _ranks(signatures: list[tuple]) -> list[int]:
-  """Returns for each signature its place among the different ones."""
+def _ranks(signatures: Sequence[tuple[object, ...]]) -> list[int]:
+  """Returns the rank of each signature among the distinct ones."""
   rank = {signature: place for place, signature in enumerate(sorted(set(signatures)))}
   return [rank[signature] for signature in signatures]

@@ -32,7 +32,7 @@ def pyramid_multiply_adds(
     separable: whether the convolutions are depthwise separable, as in NAS-FPNLite.
   """
   # Sides that are no multiple of the stride are rounded up, as strided 'same' convolutions do.
-  positions = sum(
+  positions: int = sum(
     -(-image_size[0] // 2**cell.level) * -(-image_size[1] // 2**cell.level) for cell in spec.cells
   )
   return positions * _kernel(num_filters, separable)

@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch
 
 from official_nasfpn.architecture.layout import (
   RADIUS,
   Arrow,
+  Points,
   arrow_points,
   node_centers,
   place_arrows,
@@ -27,6 +30,7 @@ _INCHES_PER_UNIT = 0.8
 # The rows' names stand left of the inputs.
 _LEFT_MARGIN = 1.3
 _MARGIN = 0.25
+_RIGHT = RADIUS + _MARGIN
 _TITLE_HEIGHT = 0.6
 _LEGEND_LINE = 0.3
 # The longest entries of the legend need it.
@@ -103,19 +107,24 @@ def _figure_of(panels: Sequence[tuple[str | None, PyramidSpec]], num_columns: in
   layouts = [_layout(spec) for spec in specs]
   num_columns = min(num_columns, len(panels))
   num_rows = -(-len(panels) // num_columns)
-  width = _LEFT_MARGIN + max(centers[-1, 0] for centers, _, _, _ in layouts) + RADIUS + _MARGIN
+  # Columns are as wide as their widest drawing, rows all as high as the highest.
+  widths = [
+    _LEFT_MARGIN + max(centers[-1, 0] for centers, *_ in layouts[column::num_columns]) + _RIGHT
+    for column in range(num_columns)
+  ]
+  lefts = np.cumsum([0, *widths])
   low = min(low for _, _, low, _ in layouts) - _MARGIN
   high = max(high for _, _, _, high in layouts) + _MARGIN
   height = high - low + (_TITLE_HEIGHT if any(title for title, _ in panels) else 0)
   entries = legend_entries(specs)
-  total_width = max(num_columns * width, _MIN_WIDTH)
+  total_width = max(sum(widths), _MIN_WIDTH)
   # Nodes stand in one line, what needs a sentence below.
   num_lines = 1 + sum(kind in ("added", "op") for kind, _ in entries)
   legend_height = num_lines * _LEGEND_LINE + _MARGIN
   total_height = num_rows * height + legend_height
 
-  size = np.array([total_width, total_height]) * _INCHES_PER_UNIT
-  figure = Figure(figsize=size, dpi=min(200, int(_MAX_PIXELS / size.max())))
+  size = total_width * _INCHES_PER_UNIT, total_height * _INCHES_PER_UNIT
+  figure = Figure(figsize=size, dpi=min(200, int(_MAX_PIXELS / max(size))))
   axes = figure.add_axes((0, 0, 1, 1))
   axes.set_axis_off()
   axes.set_xlim(0, total_width)
@@ -125,16 +134,16 @@ def _figure_of(panels: Sequence[tuple[str | None, PyramidSpec]], num_columns: in
   ):
     row, column = divmod(index, num_columns)
     bottom = total_height - (row + 1) * height
-    offset = np.array([column * width + _LEFT_MARGIN, bottom - low])
+    offset = np.array([lefts[column] + _LEFT_MARGIN, bottom - low])
     _draw(axes, spec, centers + offset, arrows)
     if title:
-      at = (column + 0.5) * width, bottom + high - low + _TITLE_HEIGHT / 3
+      at = lefts[column] + widths[column] / 2, bottom + high - low + _TITLE_HEIGHT / 3
       axes.text(*at, title, ha="center", va="center", fontsize=11, color=_INK)
   _draw_legend(axes, entries, top=legend_height)
   return figure
 
 
-def _layout(spec: PyramidSpec) -> tuple[np.ndarray, list[Arrow], float, float]:
+def _layout(spec: PyramidSpec) -> tuple[Points, list[Arrow], float, float]:
   """Returns where nodes and arrows of a pyramid are, and its lowest and highest point."""
   centers = node_centers(spec)
   arrows = place_arrows(spec, centers)
@@ -145,7 +154,7 @@ def _layout(spec: PyramidSpec) -> tuple[np.ndarray, list[Arrow], float, float]:
   return centers, arrows, rows.min(), rows.max()
 
 
-def _draw(axes: Axes, spec: PyramidSpec, centers: np.ndarray, arrows: Sequence[Arrow]) -> None:
+def _draw(axes: Axes, spec: PyramidSpec, centers: Points, arrows: Sequence[Arrow]) -> None:
   for level, (x, y) in zip(spec.levels, centers[: spec.num_inputs], strict=True):
     axes.plot((x, centers[-1, 0]), (y, y), color="#eeeeee", linewidth=1, zorder=0)
     axes.text(x - 0.5, y, f"1/{2**level}", ha="right", va="center", fontsize=8, color=_FAINT)
@@ -155,7 +164,7 @@ def _draw(axes: Axes, spec: PyramidSpec, centers: np.ndarray, arrows: Sequence[A
     _draw_candidate(axes, spec, candidate, center)
 
 
-def _draw_arrow(axes: Axes, arrow: Arrow, centers: np.ndarray) -> None:
+def _draw_arrow(axes: Axes, arrow: Arrow, centers: Points) -> None:
   node_radius_in_points = RADIUS * _INCHES_PER_UNIT * 72
   axes.add_patch(
     FancyArrowPatch(
@@ -174,10 +183,10 @@ def _draw_arrow(axes: Axes, arrow: Arrow, centers: np.ndarray) -> None:
   )
 
 
-def _draw_candidate(axes: Axes, spec: PyramidSpec, candidate: int, center: np.ndarray) -> None:
+def _draw_candidate(axes: Axes, spec: PyramidSpec, candidate: int, center: Points) -> None:
   x, y = center
   level = spec.level_of(candidate)
-  text = {"ha": "center", "va": "center", "color": _INK, "zorder": 3}
+  text: dict[str, Any] = {"ha": "center", "va": "center", "color": _INK, "zorder": 3}
   if candidate < spec.num_inputs:
     _draw_circle(axes, (x, y), "input")
     axes.text(x, y, f"C{level}", fontsize=9, **text)
@@ -207,8 +216,11 @@ def _draw_legend(axes: Axes, entries: Sequence[tuple[str, str]], top: float) -> 
   nodes = [entry for entry in entries if entry[0] in _FILLS]
   lines = [nodes, *([entry] for entry in entries if entry[0] not in _FILLS)]
   for index, line in enumerate(lines):
-    legend = axes.legend(
-      handles=[_legend_mark(kind, text) for kind, text in line],
+    # Not `axes.legend`, which keeps one legend only.
+    legend = Legend(
+      axes,
+      [_legend_mark(kind) for kind, _ in line],
+      [text for _, text in line],
       loc="center left",
       bbox_to_anchor=(_MARGIN, top - (index + 0.5) * _LEGEND_LINE),
       bbox_transform=axes.transData,
@@ -223,11 +235,11 @@ def _draw_legend(axes: Axes, entries: Sequence[tuple[str, str]], top: float) -> 
     axes.add_artist(legend)
 
 
-def _legend_mark(kind: str, text: str) -> Line2D:
+def _legend_mark(kind: str) -> Line2D:
   if kind == "added":
-    return Line2D([], [], color=_EDGES["output"], linestyle=_DASHES, linewidth=1, label=text)
+    return Line2D([], [], color=_EDGES["output"], linestyle=_DASHES, linewidth=1)
   if kind == "op":
-    return Line2D([], [], linestyle="none", label=text)
+    return Line2D([], [], linestyle="none")
   return Line2D(
     [],
     [],
@@ -236,5 +248,4 @@ def _legend_mark(kind: str, text: str) -> Line2D:
     markersize=8,
     markerfacecolor=_FILLS[kind],
     markeredgecolor=_EDGES[kind],
-    label=text,
   )

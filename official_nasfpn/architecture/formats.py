@@ -1,7 +1,7 @@
-"""Pyramids as text: gin, which a training takes as it is, and JSON for other programs.
+"""Pyramids as text: gin, which training reads directly, and JSON for other programs.
 
-Both are read as data. Nothing in a file is imported or run, so the architecture of a stranger is
-safe to open.
+Both are read as data. Nothing in a file is imported or run, so a file from anyone is safe to
+open.
 """
 
 import dataclasses
@@ -13,16 +13,12 @@ from typing import Any
 from gin import config_parser
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture.catalog import (
-  BASELINES,
-  CATALOG,
-  Architecture,
-  architecture_by_name,
-)
+from official_nasfpn.architecture.baselines import BASELINES
+from official_nasfpn.architecture.catalog import CATALOG, Architecture, architecture_by_name
 from official_nasfpn.architecture.spec import PyramidSpec
 from official_nasfpn.errors import UserError
 
-# What a search calls the files that it writes, in a place that many may write to.
+# Names of the files that a search writes, in a folder where others may write, too.
 SEARCHED_FILES = ("architecture.gin", "best_architecture.gin")
 
 _JSON_VERSION = 1
@@ -43,14 +39,14 @@ def to_json(spec: PyramidSpec) -> str:
 
 
 def from_json(text: str, where: str = "architecture") -> PyramidSpec:
-  """Reads the text of `to_json`.
+  """Reads what `to_json` writes.
 
   Args:
     text: the JSON text.
-    where: what error messages call the text, a file name for instance.
+    where: the name of the text in error messages, for instance a file name.
 
   Raises:
-    UserError: the text is not that of a valid pyramid.
+    UserError: the text does not describe a valid pyramid.
   """
   try:
     fields = json.loads(text)
@@ -70,17 +66,17 @@ def from_json(text: str, where: str = "architecture") -> PyramidSpec:
 
 
 def to_gin(spec: PyramidSpec) -> str:
-  """Returns the pyramid as a gin recipe: added to any other, it makes the detector use it."""
+  """Returns the pyramid as a gin recipe; after any other recipe, it sets the detector's pyramid."""
   return f"Detector.architecture = @PyramidSpec()\n\n{configuration.to_gin(spec)}"
 
 
 def from_gin(text: str, where: str = "architecture") -> PyramidSpec:
-  """Reads the text of `to_gin`.
+  """Reads what `to_gin` writes.
 
   Args:
     text: gin text with bindings of `PyramidSpec` and, at most, the line
       `Detector.architecture = @PyramidSpec()`.
-    where: what error messages call the text, a file name for instance.
+    where: the name of the text in error messages, for instance a file name.
 
   Raises:
     UserError: there is anything else in the text, or the pyramid is not valid.
@@ -122,9 +118,10 @@ def resolve_architecture(
   if isinstance(value, Architecture):
     return value
   if not isinstance(value, str | PathLike):
+    references = [f"@{type(each).__name__}()" for each in BASELINES.values()]
     raise UserError(
-      "an architecture is a name of the catalogue, the path of a .gin or .json file, or "
-      f"@PyramidSpec(), @Fpn() or @Ssdlite(), not {value!r}."
+      "an architecture is a name of the catalogue, the path of a .gin or .json file, or one of "
+      f"@PyramidSpec(), {', '.join(references)}, not {value!r}."
     )
   path = Path(value)
   if path.suffix not in _READERS:
@@ -163,7 +160,7 @@ class _References(config_parser.ParserDelegate):
     raise SyntaxError(f"the macro %{macro_name} has no place in an architecture")
 
 
-def _cell_from_json(cell: Any, index: int, where: str) -> tuple:
+def _cell_from_json(cell: object, index: int, where: str) -> tuple[object, object, object]:
   if not isinstance(cell, dict) or set(cell) != {"inputs", "level", "op"}:
     raise UserError(f"{where}: cell {index} must have inputs, level and op, got {cell!r}.")
   return cell["inputs"], cell["level"], cell["op"]

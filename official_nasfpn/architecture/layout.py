@@ -1,21 +1,25 @@
 """Where a drawing of a pyramid has its nodes, and how its arrows run.
 
 Lengths are in units of the distance between two rows, and y grows upwards. The report of a search
-draws in its reader's browser and has the same layout in `search/report/html/report.js`.
+draws in the browser, with the same layout in `search/report/html/report.js`.
 """
 
 import dataclasses
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from official_nasfpn.architecture.spec import PyramidSpec
 from official_nasfpn.architecture.wiring import unconsumed_inputs
 
+# Points in the plane, [points, 2], or one, [2].
+Points = NDArray[np.float64]
+
 RADIUS = 0.32
 _COLUMN_WIDTH = 1.3
 
-# The last bits of a sum depend on the machine, and on the language: they must decide nothing.
+# The last bits of a sum depend on the machine and on the language; they must not decide anything.
 _DIGITS = 6
 
 # How far an arrow may bend away from the straight line, to either side.
@@ -24,7 +28,7 @@ _BENDS = (0.0, *(sign * 0.2 * step for step in range(1, 16) for sign in (1, -1))
 
 @dataclasses.dataclass(frozen=True)
 class Arrow:
-  """From one candidate to another, with the share of its length that matplotlib's `arc3` bends."""
+  """An arrow from one candidate to another; `bend` is the `rad` of matplotlib's `arc3`."""
 
   source: int
   target: int
@@ -32,7 +36,7 @@ class Arrow:
   bend: float
 
 
-def node_centers(spec: PyramidSpec) -> np.ndarray:
+def node_centers(spec: PyramidSpec) -> Points:
   """Returns where every candidate is drawn, [candidates, 2]."""
   columns = [0] * spec.num_inputs + list(range(1, spec.num_cells + 1))
   return np.array(
@@ -43,13 +47,13 @@ def node_centers(spec: PyramidSpec) -> np.ndarray:
   )
 
 
-def place_arrows(spec: PyramidSpec, centers: np.ndarray) -> list[Arrow]:
+def place_arrows(spec: PyramidSpec, centers: Points) -> list[Arrow]:
   """Returns all arrows, each bent so that it runs through no node and along no other arrow."""
-  connections = []
-  for index, (cell, added) in enumerate(zip(spec.cells, unconsumed_inputs(spec), strict=True)):
+  connections: list[tuple[int, int, bool]] = []
+  for index, (cell, extra) in enumerate(zip(spec.cells, unconsumed_inputs(spec), strict=True)):
     target = spec.num_inputs + index
     connections += [(source, target, False) for source in cell.inputs]
-    connections += [(source, target, True) for source in added]
+    connections += [(source, target, True) for source in extra]
 
   def length(connection: tuple[int, int, bool]) -> float:
     return round(math.dist(centers[connection[0]], centers[connection[1]]), _DIGITS)
@@ -62,7 +66,7 @@ def place_arrows(spec: PyramidSpec, centers: np.ndarray) -> list[Arrow]:
     least = math.inf
     for offset in _BENDS:
       if abs(offset) >= least:
-        break  # No further one can be better: bending is clutter too.
+        break  # A larger offset cannot be better: it is clutter itself.
       bend = 2 * offset / length((source, target, added))
       points = arrow_points(centers[source], centers[target], bend)
       clutter = _through(points, nodes) + _along(points, covered) + _off(points, centers)
@@ -74,7 +78,7 @@ def place_arrows(spec: PyramidSpec, centers: np.ndarray) -> list[Arrow]:
   return arrows
 
 
-def arrow_points(start: np.ndarray, end: np.ndarray, bend: float) -> np.ndarray:
+def arrow_points(start: Points, end: Points, bend: float) -> Points:
   """Returns points on the part of an `arc3` between two nodes, [points, 2]."""
   dx, dy = end - start
   control = (start + end) / 2 + bend * np.array([dy, -dx])
@@ -85,31 +89,33 @@ def arrow_points(start: np.ndarray, end: np.ndarray, bend: float) -> np.ndarray:
   return curve[(distances(curve, ends) > RADIUS).all(axis=1)]
 
 
-def _through(curve: np.ndarray, nodes: np.ndarray) -> float:
+def _through(curve: Points, nodes: Points) -> float:
   """Returns how much a curve runs through nodes."""
   depth = RADIUS + 0.12 - distances(curve, nodes)
-  return 40 * depth.clip(min=0).sum()
+  clutter: float = 40 * depth.clip(min=0).sum()
+  return clutter
 
 
-def _along(curve: np.ndarray, covered: set[tuple[int, int]]) -> float:
-  """Returns how much a curve runs along those that have been drawn."""
+def _along(curve: Points, covered: set[tuple[int, int]]) -> float:
+  """Returns how much a curve overlaps those placed before it."""
   return 0.2 * len(_squares(curve) & covered)
 
 
-def _off(curve: np.ndarray, centers: np.ndarray) -> float:
-  """Returns how much a curve leaves the grid above or below."""
+def _off(curve: Points, centers: Points) -> float:
+  """Returns how far a curve leaves the grid above or below."""
   rows = curve[:, 1]
   beyond = np.maximum(-RADIUS - rows, rows - centers[:, 1].max() - RADIUS)
-  return 0.3 * beyond.clip(min=0).sum()
+  clutter: float = 0.3 * beyond.clip(min=0).sum()
+  return clutter
 
 
-def _squares(curve: np.ndarray) -> set[tuple[int, int]]:
-  """Returns the small squares of the plane that a curve passes."""
+def _squares(curve: Points) -> set[tuple[int, int]]:
+  """Returns the small squares of the plane that a curve passes through."""
   return set(map(tuple, np.rint(curve / 0.12).astype(int).tolist()))
 
 
-def distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-  """Returns how far every point is from every other, [points, others]."""
+def distances(points: Points, others: Points) -> Points:
+  """Returns the distance from each point to each of the others, [points, others]."""
   apart = points[:, np.newaxis] - others[np.newaxis]
-  # A few times faster than `np.linalg.norm`, of arrays as small as these.
+  # A few times faster than `np.linalg.norm` on arrays this small.
   return np.sqrt(apart[..., 0] ** 2 + apart[..., 1] ** 2)

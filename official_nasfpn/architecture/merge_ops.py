@@ -11,12 +11,12 @@ class MergeOp:
   """One operation that joins two feature maps into one. It has no weights.
 
   Attributes:
-    short_name: what a drawing writes into a cell; at most some four letters fit.
+    short_name: the label of a cell in drawings; there is room for about four letters.
     symmetric: whether the result is the same when the two maps are swapped. If not, the map of the
       higher level is the first, the coarse one; at equal levels it is the cell's first input.
     reference_name: its name in the authors' released code and in Model Garden; None if it is the
-      same, or if they do not have it.
-    meaning: of `short_name`, for the legend of a drawing; None if it explains itself.
+      same there, or does not exist there.
+    meaning: what `short_name` stands for, shown in a drawing's legend; None if it explains itself.
   """
 
   short_name: str

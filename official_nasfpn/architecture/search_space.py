@@ -11,8 +11,10 @@ from official_nasfpn.architecture.merge_ops import MERGE_OPS
 from official_nasfpn.architecture.spec import MergingCell, PyramidSpec
 from official_nasfpn.configuration import configurable, settings
 
-# More architectures than anyone would want to go through one by one.
+# Larger spaces are not enumerated.
 _MAX_ENUMERATED = 10_000_000
+
+DecisionKind = Literal["input", "level", "op"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +24,11 @@ class Decision:
   Attributes:
     kind: what is chosen: a candidate to read, the level of the new layer or the op.
     cell: the index of the cell it is about.
-    num_choices: how many choices decisions of this kind have in the whole space. Which of them are
-      valid here, `SearchSpace.mask` says. A controller can so share weights by kind.
+    num_choices: the number of choices, the same for all decisions of a kind, so that a controller
+      can share weights between them. `SearchSpace.mask` tells which are valid.
   """
 
-  kind: Literal["input", "level", "op"]
+  kind: DecisionKind
   cell: int
   num_choices: int
 
@@ -47,9 +49,9 @@ class SearchSpace:
     min_level: the lowest level.
     max_level: the highest level.
     num_intermediate_cells: the number of cells before the output cells.
-    ops: the ops to choose from, some of `MERGE_OPS`; the default are the paper's.
-    intermediate_levels: the levels that intermediate cells may have, which decides most of what a
-      pyramid costs; None is all but the lowest.
+    ops: the ops to choose from, some of `MERGE_OPS`; by default the paper's.
+    intermediate_levels: the levels that intermediate cells may have; most of a pyramid's cost
+      depends on them. None allows all but the lowest.
   """
 
   min_level: int = 3
@@ -58,7 +60,7 @@ class SearchSpace:
   ops: tuple[str, ...] = ("sum", "global_pool")
   intermediate_levels: tuple[int, ...] | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not 0 <= self.min_level < self.max_level:
       raise ValueError(
         "a search space needs 0 <= min_level < max_level, got "
@@ -91,15 +93,16 @@ class SearchSpace:
   def decisions(self) -> tuple[Decision, ...]:
     """The decisions in the order in which they are taken: four for each cell."""
     num_inputs = self._num_candidates(self.num_cells - 1)
+    decisions_of_a_cell: tuple[tuple[DecisionKind, int], ...] = (
+      ("input", num_inputs),
+      ("input", num_inputs),
+      ("level", self.num_levels),
+      ("op", len(self.ops)),
+    )
     return tuple(
       Decision(kind, cell, num_choices)
       for cell in range(self.num_cells)
-      for kind, num_choices in (
-        ("input", num_inputs),
-        ("input", num_inputs),
-        ("level", self.num_levels),
-        ("op", len(self.ops)),
-      )
+      for kind, num_choices in decisions_of_a_cell
     )
 
   @property
@@ -109,14 +112,16 @@ class SearchSpace:
       self._num_candidates(cell) * (self._num_candidates(cell) - 1)
       for cell in range(self.num_cells)
     )
-    intermediate = len(self._intermediate_levels) ** self.num_intermediate_cells
+    intermediate: int = len(self._intermediate_levels) ** self.num_intermediate_cells
     levels = intermediate * math.factorial(self.num_levels)
-    return input_pairs * levels * len(self.ops) ** self.num_cells
+    ops: int = len(self.ops) ** self.num_cells
+    return input_pairs * levels * ops
 
   @property
   def size_unordered(self) -> int:
-    """The size where the two inputs of a cell have no order, as the literature counts."""
-    return self.size // 2**self.num_cells
+    """The size if the two inputs of a cell are unordered, as the literature counts."""
+    orders: int = 2**self.num_cells
+    return self.size // orders
 
   def mask(self, choices: Sequence[int]) -> tuple[bool, ...]:
     """Returns which choices are valid for the next decision.
@@ -185,8 +190,8 @@ class SearchSpace:
 
   def sample(self, rng: random.Random) -> PyramidSpec:
     """Returns a pyramid drawn uniformly from the space."""
-    # How many choices a decision has never depends on earlier ones, so uniform choices, one after
-    # the other, make a uniform sequence.
+    # The number of valid choices never depends on earlier ones, so drawing each choice uniformly
+    # draws the sequence uniformly.
     choices: list[int] = []
     for _ in self.decisions:
       choices.append(rng.choice([c for c, valid in enumerate(self.mask(choices)) if valid]))
@@ -222,11 +227,11 @@ class SearchSpace:
   def _num_candidates(self, cell: int) -> int:
     return self.num_levels + cell
 
-  # Masks are looked up, because a controller asks for one at each step of each sample.
+  # Masks are kept, because a controller asks for one at each step of each sample.
 
   @functools.cached_property
   def _constant_masks(self) -> tuple[tuple[tuple[bool, ...], ...], ...]:
-    """For each cell, the masks of its four decisions as far as no earlier choice matters."""
+    """For each cell, the masks of its four decisions before earlier choices are considered."""
     num_inputs = self._num_candidates(self.num_cells - 1)
     masks = []
     for cell in range(self.num_cells):

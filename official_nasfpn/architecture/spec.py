@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from official_nasfpn.architecture.merge_ops import MERGE_OPS
 from official_nasfpn.configuration import configurable
@@ -24,7 +25,7 @@ class MergingCell:
   level: int
   op: str
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if isinstance(self.inputs, list):
       object.__setattr__(self, "inputs", tuple(self.inputs))
     if isinstance(self.op, str):
@@ -61,7 +62,7 @@ class PyramidSpec:
   max_level: int = 7
   cells: tuple[MergingCell, ...] = ()
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if type(self.min_level) is not int or type(self.max_level) is not int:
       raise ValueError(f"levels must be ints, got {self.min_level!r} and {self.max_level!r}")
     if not 0 <= self.min_level < self.max_level:
@@ -122,7 +123,7 @@ class PyramidSpec:
 
   @classmethod
   def from_block_specs(
-    cls, block_specs: Iterable[Sequence], min_level: int = 3, max_level: int = 7
+    cls, block_specs: Iterable[Sequence[Any]], min_level: int = 3, max_level: int = 7
   ) -> PyramidSpec:
     """Reads the notation of the authors' code and of Model Garden.
 
@@ -134,7 +135,7 @@ class PyramidSpec:
     Raises:
       ValueError: the cells break a rule, or those marked as outputs are not the last ones.
     """
-    cells = []
+    cells: list[Any] = []  # Checked where the spec is made, which names the cell at fault.
     marks = []
     for index, block_spec in enumerate(block_specs):
       if len(block_spec) != 4:
@@ -153,17 +154,10 @@ class PyramidSpec:
         )
     return spec
 
-  def to_block_specs(self) -> tuple[tuple[int, str, tuple[int, int], bool], ...]:
-    """Returns the cells in the notation that `from_block_specs` reads."""
-    return tuple(
-      (cell.level, _reference_name(cell.op), cell.inputs, self.is_output(index))
-      for index, cell in enumerate(self.cells)
-    )
-
   def _describe(self, index: int) -> str:
     return f"cell {index} ({'output' if self.is_output(index) else 'intermediate'})"
 
-  def _as_cell(self, index: int, cell: MergingCell | Sequence) -> MergingCell:
+  def _as_cell(self, index: int, cell: MergingCell | Sequence[Any]) -> MergingCell:
     if isinstance(cell, MergingCell):
       return cell
     if not isinstance(cell, tuple | list) or len(cell) != 3:
@@ -204,9 +198,5 @@ class PyramidSpec:
       first_by_level[level] = index
 
 
-def _reference_name(op: str) -> str:
-  return MERGE_OPS[op].reference_name or op
-
-
 def _by_reference_name(name: str) -> str:
-  return next((op for op in MERGE_OPS if _reference_name(op) == name), name)
+  return next((name_here for name_here, op in MERGE_OPS.items() if op.reference_name == name), name)

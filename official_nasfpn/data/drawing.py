@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -71,14 +71,19 @@ def draw_boxes(
 
   drawable = [_drawable(box, picture.size) for box in np.asarray(boxes, np.float64) * factor]
   colors = [PALETTE[index % len(PALETTE)] for index in classes]
-  for box, color in reversed(list(zip(drawable, colors, strict=True))):
-    draw.rectangle(box, outline=color, width=line_width)
-  # Places for all labels first, the best choosing first; then the best are written on top.
+  # Places for all labels first, the best choosing first.
   patches: list[Patch] = []
-  for box, text in zip(drawable, texts, strict=True):
-    patches.append(_place_label(_label_size(draw, text, font), box, patches, picture.size))
-  for text, patch, color in reversed(list(zip(texts, patches, colors, strict=True))):
-    _draw_label(draw, text, patch, color, font)
+  for index, (box, text) in enumerate(zip(drawable, texts, strict=True)):
+    others = drawable[:index] + drawable[index + 1 :]
+    patches.append(_place_label(_label_size(draw, text, font), box, patches, others, picture.size))
+  # A label hides no box, and a box no text; what is better stands on top.
+  best_last = list(reversed(list(zip(texts, patches, drawable, colors, strict=True))))
+  for _, patch, _, color in best_last:
+    draw.rectangle(patch, fill=color)
+  for _, _, box, color in best_last:
+    draw.rectangle(box, outline=color, width=line_width)
+  for text, patch, _, color in best_last:
+    _write_label(draw, text, patch, color, font)
   return picture
 
 
@@ -150,33 +155,55 @@ def _margin(font: ImageFont.FreeTypeFont) -> int:
 
 
 def _place_label(
-  label: tuple[int, int], box: Patch, taken: Iterable[Patch], size: tuple[int, int]
+  label: tuple[int, int],
+  box: Patch,
+  labels: Sequence[Patch],
+  boxes: Sequence[Patch],
+  size: tuple[int, int],
 ) -> Patch:
-  """Returns the first place at a box where a label hides no other: above, inside, below."""
+  """Returns the place at a box where a label hides least: above, below, or inside of it.
+
+  Args:
+    label: its width and height.
+    box: whose label it is.
+    labels: those that have a place.
+    boxes: all others.
+    size: of the picture.
+  """
   width, height = label
   xmin, ymin, _, ymax = box
   left = max(0, min(xmin, size[0] - width))
-  tops = [ymin - height, ymin, ymax + 1, ymax - height + 1]
+  tops = [ymin - height, ymax + 1, ymin, ymax - height + 1]
   places = [
     (left, top, left + width - 1, top + height - 1)
     for top in tops
     if top >= 0 and top + height <= size[1]
   ]
   places = places or [(left, max(0, ymin), left + width - 1, max(0, ymin) + height - 1)]
-  taken = list(taken)
-  free = (place for place in places if not any(_overlap(place, other) for other in taken))
-  return next(free, places[0])
+
+  def hidden(place: Patch) -> tuple[float, float]:
+    # Of a small box its own label hides most.
+    shares = [_overlap(place, other) / _area(other) for other in (*boxes, box)]
+    return sum(_overlap(place, other) for other in labels), round(sum(shares), 2)
+
+  return min(places, key=hidden)
 
 
-def _overlap(one: Patch, other: Patch) -> bool:
-  return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
+def _overlap(one: Patch, other: Patch) -> int:
+  """Returns how many pixels two patches share."""
+  width = min(one[2], other[2]) - max(one[0], other[0]) + 1
+  height = min(one[3], other[3]) - max(one[1], other[1]) + 1
+  return max(width, 0) * max(height, 0)
 
 
-def _draw_label(
+def _area(patch: Patch) -> int:
+  return _overlap(patch, patch)
+
+
+def _write_label(
   draw: ImageDraw.ImageDraw, text: str, patch: Patch, color: str, font: ImageFont.FreeTypeFont
 ) -> None:
   margin = _margin(font)
-  draw.rectangle(patch, fill=color)
   draw.text((patch[0] + margin, patch[1] + margin / 2), text, fill=_ink(color), font=font)
 
 

@@ -107,7 +107,7 @@ def _pointwise(features, filters, stride, norm):
 
 
 def _bottlenecked(kernels, features, filters, stride, norm):
-  """Convolves a quarter of the channels; of several kernels, each strides along its own axis."""
+  """Convolves a quarter of the channels; with several kernels, each strides along its own axis."""
   features = _relu_conv_norm(features, filters // 4, 1, 1, norm)
   for kernel in kernels:
     strides = tuple(stride if side > 1 else 1 for side in kernel)

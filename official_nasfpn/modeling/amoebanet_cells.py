@@ -1,4 +1,4 @@
-"""The cells of AmoebaNet-D as data (Real et al. 2019), and how many of them there are.
+"""The cells of AmoebaNet-D as data (Real et al. 2019), and the number of cells.
 
 Cells, stem and widths follow the authors' classifier in `tensorflow/tpu`. The NAS-FPN paper does
 not say which AmoebaNet-D it used: F = 256 and 15 normal cells are the only numbers that give the
@@ -20,8 +20,8 @@ class Cell:
   cell's width; every sum adds a state.
 
   Attributes:
-    sums: two (state, op) of each sum.
-    outputs: the states that are concatenated to the cell's output.
+    sums: the two terms (state, op) of each sum.
+    outputs: the states whose concatenation is the cell's output.
   """
 
   sums: tuple[tuple[tuple[int, str], tuple[int, str]], ...]

@@ -1,18 +1,20 @@
 """Anchor boxes as constants; they depend on the configuration alone."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 from official.vision.ops import anchor
 
-from official_nasfpn.architecture import Ssdlite
 from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.modeling.pyramids import pyramid_kind
 
 
 def anchor_boxes(config: DetectorConfig) -> dict[str, np.ndarray]:
   """Returns the anchors of every level.
 
   Args:
-    config: gives levels, image size, and sizes and ratios of the anchors.
+    config: describes the detector.
 
   Returns:
     {level: float32 [height_l, width_l, anchors * 4]}; a box is (ymin, xmin, ymax, xmax) in pixels
@@ -20,9 +22,11 @@ def anchor_boxes(config: DetectorConfig) -> dict[str, np.ndarray]:
   """
   spec = config.architecture
   with tf.init_scope():  # Constants are wanted also while a graph is being traced.
-    if isinstance(spec, Ssdlite):
-      levels = range(spec.min_level, spec.max_level + 1)
-      return {str(level): _ssd_anchors(spec, level, config.image_size) for level in levels}
+    if level_anchors := pyramid_kind(spec).level_anchors:
+      return {
+        str(level): _anchors_of_level(level_anchors(spec, level), level, config.image_size)
+        for level in spec.levels
+      }
     anchors = anchor.Anchor(
       min_level=spec.min_level,
       max_level=spec.max_level,
@@ -34,8 +38,10 @@ def anchor_boxes(config: DetectorConfig) -> dict[str, np.ndarray]:
     return {level: boxes.numpy() for level, boxes in anchors.multilevel_boxes.items()}
 
 
-def _ssd_anchors(spec: Ssdlite, level: int, image_size: tuple[int, int]) -> np.ndarray:
-  """Returns the anchors of one level of an SSDLite, float32 [height_l, width_l, anchors * 4]."""
+def _anchors_of_level(
+  scales_and_ratios: Sequence[tuple[float, float]], level: int, image_size: tuple[int, int]
+) -> np.ndarray:
+  """Returns the anchors of a level that has its own, float32 [height_l, width_l, anchors * 4]."""
   boxes = [
     anchor.Anchor(
       min_level=level,
@@ -45,7 +51,7 @@ def _ssd_anchors(spec: Ssdlite, level: int, image_size: tuple[int, int]) -> np.n
       anchor_size=scale * min(image_size) / 2**level,
       image_size=image_size,
     ).multilevel_boxes[str(level)]
-    for scale, ratio in spec.anchors_of_level(level)
+    for scale, ratio in scales_and_ratios
   ]
   return tf.concat(boxes, axis=-1).numpy()
 

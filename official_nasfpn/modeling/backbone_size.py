@@ -1,6 +1,6 @@
-"""What backbones cost, layer by layer, with nothing built; and the maps that they give.
+"""What backbones cost, layer by layer, with nothing built; and the shapes of their maps.
 
-`modeling/backbones.py` builds what is counted here; a test holds both equal.
+`modeling/backbones.py` builds what is counted here; a test compares both.
 """
 
 import functools
@@ -27,7 +27,7 @@ _RESNETS = {
 }
 _RESNET_FILTERS = (64, 128, 256, 512)
 
-# Stride, channels, expansion and, where it gives one, level of MobileNetV2's bottlenecks.
+# Stride, channels, expansion and, for the last of a level, the level of MobileNetV2's bottlenecks.
 _MOBILENET = (
   (1, 16, 1, None),
   (2, 24, 6, None),
@@ -60,7 +60,7 @@ def backbone_size(
     width: channels of every layer, relative to the published network.
 
   Returns:
-    Its size, and {"3": C3, "4": C4, "5": C5}; of MobileNetV2 also `EXPANDED_C4`.
+    Its size, and {"3": C3, "4": C4, "5": C5}; for MobileNetV2 also `EXPANDED_C4`.
   """
   counter = LayerCounter()
   maps = _BACKBONES[name](counter, MapShape(*image_size, 3), width)
@@ -105,7 +105,7 @@ def _mobilenet(counter: LayerCounter, image: MapShape, width: float):
 
 
 def _divisible(channels: float) -> int:
-  """Rounds to a multiple of 8 as MobileNets do: by no more than a tenth down."""
+  """Rounds to a multiple of 8, down by at most a tenth, as MobileNets do."""
   rounded = max(8, int(channels + 4) // 8 * 8)
   return rounded + 8 if rounded < 0.9 * channels else rounded
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from official_nasfpn.modeling.norm import DEFAULT_NORM, NormSettings
 
 if TYPE_CHECKING:  # Recipes are checked against the names below without TensorFlow.
   import tf_keras
 
 LEVELS = ("3", "4", "5")
-# What MobileNetV2 gives beside its levels: C4 within its last bottleneck, of 576 channels.
+# A further output of MobileNetV2: C4 within the last bottleneck of that level, 576 channels wide.
 EXPANDED_C4 = "4/depthwise"
 
 
@@ -21,7 +23,7 @@ def _build_resnet(
   depth: int,
   image_size: tuple[int, int],
   width: float,
-  norm: Mapping[str, Any],
+  norm: NormSettings,
 ) -> tf_keras.Model:
   """Builds a ResNet of the Model Garden (stem 7x7, basic blocks up to depth 34)."""
   import tf_keras
@@ -31,7 +33,7 @@ def _build_resnet(
     model_id=depth,
     input_specs=tf_keras.layers.InputSpec(shape=[None, *image_size, 3]),
     depth_multiplier=width,  # "Depth" of a feature map: its channels.
-    **norm,
+    **norm.for_model_garden(),
   )
   outputs = {level: resnet.output[level] for level in LEVELS}
   return tf_keras.Model(resnet.input, outputs, name="backbone")
@@ -40,7 +42,7 @@ def _build_resnet(
 def _build_mobilenet(
   image_size: tuple[int, int],
   width: float,
-  norm: Mapping[str, Any],
+  norm: NormSettings,
 ) -> tf_keras.Model:
   """Builds the Model Garden's MobileNetV2 up to its last inverted bottleneck of 320 channels."""
   import tf_keras
@@ -51,9 +53,9 @@ def _build_mobilenet(
     input_specs=tf_keras.layers.InputSpec(shape=[None, *image_size, 3]),
     filter_size_scale=width,
     output_intermediate_endpoints=True,
-    **norm,
+    **norm.for_model_garden(),
   )
-  # What follows C5 are the 1280 channels of its classifier.
+  # The convolution to 1280 channels after C5 belongs to the classifier.
   outputs = {level: mobilenet.output[level] for level in (*LEVELS, EXPANDED_C4)}
   return tf_keras.Model(mobilenet.input, outputs, name="backbone")
 
@@ -61,19 +63,14 @@ def _build_mobilenet(
 def _build_amoebanet(
   image_size: tuple[int, int],
   width: float,
-  norm: Mapping[str, Any],
+  norm: NormSettings,
 ) -> tf_keras.Model:
   """Builds our AmoebaNet-D; the Model Garden has none."""
   import tf_keras
 
   from official_nasfpn.modeling.amoebanet import build_amoebanet
 
-  make_norm = functools.partial(
-    tf_keras.layers.BatchNormalization,
-    momentum=norm["norm_momentum"],
-    epsilon=norm["norm_epsilon"],
-    synchronized=norm["use_sync_bn"],
-  )
+  make_norm = functools.partial(tf_keras.layers.BatchNormalization, **norm.for_keras())
   return build_amoebanet(image_size, width, make_norm)
 
 
@@ -89,9 +86,7 @@ def build_backbone(
   image_size: tuple[int, int],
   *,
   width: float = 1.0,
-  norm_momentum: float = 0.997,
-  norm_epsilon: float = 1e-4,
-  sync_batch_norm: bool = False,
+  norm: NormSettings = DEFAULT_NORM,
 ) -> tf_keras.Model:
   """Builds a backbone with freshly initialised weights.
 
@@ -99,9 +94,7 @@ def build_backbone(
     name: one of `BACKBONES`.
     image_size: height and width of its input, in pixels.
     width: channels of every layer, relative to the published network.
-    norm_momentum: of the batch norms' moving averages.
-    norm_epsilon: added to the variance in batch norms.
-    sync_batch_norm: whether batch statistics are taken over all replicas.
+    norm: settings of the batch norms.
 
   Returns:
     A functional model from float32 images [batch, height, width, 3] to
@@ -113,10 +106,4 @@ def build_backbone(
   """
   if name not in BACKBONES:
     raise ValueError(f"Unknown backbone {name!r}; there are {', '.join(BACKBONES)}.")
-  # Under the names that the Model Garden's backbones have for them.
-  norm = {
-    "norm_momentum": norm_momentum,
-    "norm_epsilon": norm_epsilon,
-    "use_sync_bn": sync_batch_norm,
-  }
   return BACKBONES[name](image_size=tuple(image_size), width=width, norm=norm)

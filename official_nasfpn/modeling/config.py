@@ -1,4 +1,4 @@
-"""What a detector is made of, as gin binds it (`Detector.num_filters = 256`)."""
+"""The settings of a detector, as gin binds them (`Detector.num_filters = 256`)."""
 
 from typing import Annotated, Literal
 
@@ -12,15 +12,17 @@ from pydantic import (
   field_validator,
 )
 
-from official_nasfpn.architecture import Fpn, PyramidSpec, Ssdlite, resolve_architecture
+from official_nasfpn.architecture import Baseline, PyramidSpec, resolve_architecture
 from official_nasfpn.configuration import configurable, settings
 from official_nasfpn.errors import nearest_name
-from official_nasfpn.modeling.backbones import BACKBONES, LEVELS
+from official_nasfpn.modeling.backbones import BACKBONES
+from official_nasfpn.modeling.norm import NormSettings
+from official_nasfpn.modeling.pyramids import pyramid_kind
 
 ExitHeads = Literal["last", "shared", "separate"]
 TopLevels = Literal["max_pool", "convolution"]
 _Architecture = Annotated[
-  InstanceOf[PyramidSpec] | InstanceOf[Fpn] | InstanceOf[Ssdlite],
+  InstanceOf[PyramidSpec] | InstanceOf[Baseline],
   BeforeValidator(resolve_architecture),
 ]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -36,10 +38,11 @@ class DetectorConfig:
   Attributes:
     backbone: R-10, R-18, R-34, R-50, R-101, MobileNetV2 or AmoebaNet-D.
     backbone_width: channels of every layer of the backbone, relative to the published network.
-    architecture: the pyramid, as a catalogue name, the path of a .gin or .json file, or a spec.
-      Held as a `PyramidSpec` or a baseline, so that a resolved config needs no other file.
+    architecture: the pyramid, as a catalogue name, the path of a .gin or .json file, or itself:
+      `@PyramidSpec()`, or a baseline such as `@Fpn()`. Held as the pyramid itself, so that a
+      resolved config needs no other file.
     num_filters: width of every feature map of the pyramid.
-    num_repeats: how often the pyramid is stacked.
+    num_repeats: the number of stacked pyramids.
     separable_convolutions: whether pyramid and heads have depthwise separable convolutions.
     top_levels: how the levels above the backbone's are made: by `max_pool` of the projected map
       below, or by a strided 3x3 `convolution` of the map below. An `Fpn` always has convolutions.
@@ -54,12 +57,13 @@ class DetectorConfig:
     anchor_size: side of a square base anchor, in units of the level's stride 2^level.
     num_scales: anchor sizes per octave.
     aspect_ratios: width over height of the anchors.
-    norm_momentum: of the batch norms' moving averages.
-    norm_epsilon: added to the variance in batch norms.
+    norm_momentum: momentum of the batch norms' moving averages.
+    norm_epsilon: the number added to the variance in batch norms.
     sync_batch_norm: whether batch statistics are taken over all replicas.
     score_threshold: detections at or below this score are dropped.
-    nms_iou_threshold: of two boxes of a class that overlap more than this, the weaker is dropped.
-    max_detections: the most detections kept per image.
+    nms_iou_threshold: if two boxes of a class have a higher IoU, the one with the lower score is
+      dropped.
+    max_detections: the largest number of detections kept per image.
   """
 
   backbone: str = "R-50"
@@ -93,32 +97,11 @@ class DetectorConfig:
     return backbone
 
   def __post_init__(self) -> None:
-    if isinstance(self.architecture, Ssdlite):
-      self._check_ssdlite()
-      check_image_size(self.image_size, max_level=5)  # What is above rounds up.
-    else:
-      self._check_min_level()
-      check_image_size(self.image_size, self.architecture.max_level)
+    pyramid_kind(self.architecture).check(self)
 
-  def _check_min_level(self) -> None:
-    lowest, highest = int(LEVELS[0]), int(LEVELS[-1])
-    if not lowest <= self.architecture.min_level <= highest:
-      raise ValueError(
-        f"the architecture begins at level {self.architecture.min_level}, and backbones give "
-        f"levels {lowest} to {highest}: its min_level must be one of these."
-      )
-
-  def _check_ssdlite(self) -> None:
-    if self.backbone != "MobileNetV2":
-      raise ValueError(
-        f"an Ssdlite takes its level 4 from within a bottleneck of MobileNetV2; {self.backbone} "
-        "has none. Set Detector.backbone = 'MobileNetV2'."
-      )
-    if self.num_repeats != 1:
-      raise ValueError(
-        f"an Ssdlite is no pyramid to be stacked: set Detector.num_repeats = 1, not "
-        f"{self.num_repeats}."
-      )
+  @property
+  def norm(self) -> NormSettings:
+    return NormSettings(self.norm_momentum, self.norm_epsilon, self.sync_batch_norm)
 
   @property
   def num_anchors_per_location(self) -> int:
@@ -127,19 +110,3 @@ class DetectorConfig:
   @property
   def num_exits(self) -> int:
     return 1 if self.exit_heads == "last" else self.num_repeats
-
-
-def check_image_size(image_size: tuple[int, int], max_level: int) -> None:
-  """Raises a ValueError unless both sides are multiples of 2^max_level.
-
-  Other sizes would be rounded at each level, so maps of different levels would not align.
-  """
-  multiple = 2**max_level
-  for side, name in zip(image_size, ("height", "width"), strict=True):
-    if side % multiple or side <= 0:
-      below = side // multiple * multiple
-      nearest = [str(size) for size in (below, below + multiple) if size > 0]
-      raise ValueError(
-        f"image_size {tuple(image_size)}: {name} {side} is not a multiple of {multiple}, the "
-        f"stride of the top level {max_level}. Nearest: {' and '.join(nearest)}."
-      )

@@ -6,17 +6,15 @@ import tensorflow as tf
 import tf_keras
 from official.vision.modeling.heads.dense_prediction_heads import RetinaNetHead
 
-from official_nasfpn.architecture import Fpn, Ssdlite
 from official_nasfpn.modeling.backbones import build_backbone
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.detections import Outputs
 from official_nasfpn.modeling.drop_block import Drop
-from official_nasfpn.modeling.feature_pyramid import FeaturePyramid
+from official_nasfpn.modeling.pyramid_stack import PyramidLayer
+from official_nasfpn.modeling.pyramids import build_pyramid, pyramid_kind
 from official_nasfpn.modeling.shared_head import SharedHead
-from official_nasfpn.modeling.ssdlite import SsdliteFeatures
-from official_nasfpn.modeling.stacked_fpn import StackedFpn
 from official_nasfpn.modeling.stored_settings import StoredSettings
-from official_nasfpn.modeling.wired_pyramid import WiredPyramid, Wiring
+from official_nasfpn.modeling.wired_pyramid import Wiring
 
 
 class Detector(tf_keras.Model):
@@ -33,7 +31,7 @@ class Detector(tf_keras.Model):
   def __init__(
     self,
     backbone: tf_keras.Model,
-    pyramid: FeaturePyramid | StackedFpn | SsdliteFeatures,
+    pyramid: PyramidLayer,
     head: RetinaNetHead,
     early_heads: Sequence[RetinaNetHead] = (),
     name: str = "detector",
@@ -90,8 +88,8 @@ class Detector(tf_keras.Model):
       training: whether batch norms use, and follow, the batch's statistics.
       drop: blocks that the pyramid's cells drop if `training`; None drops nothing.
       exits: which to run, some of `self.exits`; None runs all.
-      wiring: the architecture to compute, where the pyramid is a `WiredPyramid`; None computes that
-        of the pyramid's own spec.
+      wiring: the architecture to compute, where the pyramid is a `WiredPyramid`; None computes
+        the pyramid's own spec.
 
     Returns:
       For every exit {"class_logits": {level: [batch, height_l, width_l, anchors * num_classes]},
@@ -123,18 +121,16 @@ def build_detector(config: DetectorConfig, num_classes: int, wired: bool = False
     config: what it is made of.
     num_classes: object classes, without a background class.
     wired: whether its pyramid is a `WiredPyramid`, which computes other architectures as well.
+
+  Raises:
+    ValueError: it is to be wired, and its architecture has no merging cells.
   """
-  norm = {"norm_momentum": config.norm_momentum, "norm_epsilon": config.norm_epsilon}
   head = _build_head(config, num_classes)
   detector = Detector(
     backbone=build_backbone(
-      config.backbone,
-      config.image_size,
-      width=config.backbone_width,
-      **norm,
-      sync_batch_norm=config.sync_batch_norm,
+      config.backbone, config.image_size, width=config.backbone_width, norm=config.norm
     ),
-    pyramid=_build_pyramid(config, wired),
+    pyramid=build_pyramid(config, wired),
     head=head,
     early_heads=_build_early_heads(config, head),
   )
@@ -144,49 +140,23 @@ def build_detector(config: DetectorConfig, num_classes: int, wired: bool = False
   return detector
 
 
-def _build_pyramid(
-  config: DetectorConfig, wired: bool
-) -> FeaturePyramid | StackedFpn | SsdliteFeatures:
-  norm = {
-    "norm_momentum": config.norm_momentum,
-    "norm_epsilon": config.norm_epsilon,
-    "sync_batch_norm": config.sync_batch_norm,
-  }
-  stack = {
-    "num_filters": config.num_filters,
-    "num_repeats": config.num_repeats,
-    "separable": config.separable_convolutions,
-  }
-  spec = config.architecture
-  if isinstance(spec, Ssdlite):
-    return SsdliteFeatures(**norm, name="pyramid")
-  if isinstance(spec, Fpn):
-    return StackedFpn(spec, **stack, **norm, name="pyramid")
-  kind = WiredPyramid if wired else FeaturePyramid
-  return kind(spec, **stack, top_levels=config.top_levels, **norm, name="pyramid")
-
-
 def _build_head(config: DetectorConfig, num_classes: int) -> RetinaNetHead:
   spec = config.architecture
   settings = {
     "min_level": spec.min_level,
     "max_level": spec.max_level,
     "num_classes": num_classes,
-    "norm_momentum": config.norm_momentum,
-    "norm_epsilon": config.norm_epsilon,
-    "use_sync_bn": config.sync_batch_norm,
+    **config.norm.for_model_garden(),
     "name": "head",
   }
-  if isinstance(spec, Ssdlite):
-    # Maps of different widths, so every level has predictions of its own, straight from its map.
+  if level_anchors := pyramid_kind(spec).level_anchors:
     return RetinaNetHead(
       num_anchors_per_location={
-        str(level): len(spec.anchors_of_level(level))
-        for level in range(spec.min_level, spec.max_level + 1)
+        str(level): len(level_anchors(spec, level)) for level in spec.levels
       },
       num_convs=0,
       use_separable_conv=True,
-      share_level_convs=False,
+      share_level_convs=False,  # The levels' maps have different widths.
       **settings,
     )
   return RetinaNetHead(

@@ -14,14 +14,14 @@ class Drop(NamedTuple):
 
   Attributes:
     rate: the share of each map to drop, in [0, 1), float32 [].
-    seed: int32 [2]; the same seed drops the same blocks, but XLA's generator is another one.
+    seed: int32 [2]; the same seed drops the same blocks, but others when compiled by XLA.
   """
 
   rate: tf.Tensor
   seed: tf.Tensor
 
   def part(self, index: int | tf.Tensor) -> Drop:
-    """Returns what is dropped in one of several places, other blocks in each."""
+    """Returns the drop for one of several places, with different blocks in each."""
     return Drop(self.rate, tf.random.experimental.stateless_fold_in(self.seed, index))
 
 
@@ -33,7 +33,7 @@ def drop_blocks(features: tf.Tensor, drop: Drop, block_size: int = BLOCK_SIZE) -
   Args:
     features: [batch, height, width, channels] of static size, but for the batch.
     drop: how much, and which.
-    block_size: side of the square blocks in pixels of the map; on a smaller map, its own sides.
+    block_size: side of the square blocks, in pixels of the map; at most the sides of the map.
 
   Returns:
     The map with some blocks dropped, of the dtype of `features`.
@@ -41,7 +41,7 @@ def drop_blocks(features: tf.Tensor, drop: Drop, block_size: int = BLOCK_SIZE) -
   height, width, channels = features.shape[1:]
   block_height, block_width = min(block_size, height), min(block_size, width)
   positions = (height - block_height + 1, width - block_width + 1)
-  # The rate at which blocks start that makes the wanted share of pixels drop, overlaps neglected.
+  # The rate at which blocks have to start to drop the wanted share of pixels, neglecting overlaps.
   share_of_starts = drop.rate * (height * width) / (block_height * block_width)
   share_of_starts /= positions[0] * positions[1]
   noise = tf.random.stateless_uniform([tf.shape(features)[0], *positions, channels], drop.seed)

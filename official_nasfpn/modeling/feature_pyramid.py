@@ -20,6 +20,7 @@ from official_nasfpn.architecture import (
 from official_nasfpn.modeling.config import TopLevels
 from official_nasfpn.modeling.drop_block import Drop, drop_blocks
 from official_nasfpn.modeling.merging import MERGE_FUNCTIONS, MergeInput
+from official_nasfpn.modeling.norm import DEFAULT_NORM, NormSettings
 from official_nasfpn.modeling.pyramid_stack import PyramidStack
 from official_nasfpn.modeling.resampling import Candidate, max_pool
 
@@ -36,50 +37,51 @@ class FeaturePyramid(PyramidStack):
   def __init__(
     self,
     spec: PyramidSpec,
-    *args: Any,
+    num_filters: int = 256,
+    num_repeats: int = 7,
+    separable: bool = False,
     top_levels: TopLevels = "max_pool",
+    norm: NormSettings = DEFAULT_NORM,
     **kwargs: Any,
   ):
     """Prepares the layers; their weights are made on the first call.
 
     Args:
       spec: the architecture of one pyramid; each repeat has its own weights.
-      *args: settings of every `PyramidStack`.
+      num_filters: channels of every map.
+      num_repeats: number of pyramids in the stack.
+      separable: whether the cells' convolutions are depthwise separable.
       top_levels: how levels above the backbone's are made: by `max_pool` of the projected map below
         (NAS-FPN), or by a strided 3x3 `convolution` of the map below, as the backbone gives it
         (RetinaNet).
-      **kwargs: settings of every `PyramidStack`, by name.
+      norm: settings of the batch norms.
+      **kwargs: arguments of every Keras layer, such as `name`.
 
     Raises:
       ValueError: `num_filters` or `num_repeats` is not positive.
     """
-    super().__init__(spec, *args, **kwargs)
+    super().__init__(spec, num_filters, num_repeats, separable, norm, **kwargs)
     self.top_levels = top_levels
-    self._norm_arguments = {
-      "momentum": self.norm_momentum,
-      "epsilon": self.norm_epsilon,
-      "synchronized": self.sync_batch_norm,
-    }
     self.repeats = [
       self._make_repeat(name=f"repeat_{index}") for index in range(1, self.num_repeats + 1)
     ]
 
   def _make_repeat(self, name: str) -> OnePyramid:
-    return OnePyramid(self.spec, self.num_filters, self.separable, self._norm_arguments, name=name)
+    return OnePyramid(self.spec, self.num_filters, self.separable, self.norm, name=name)
 
   def build(self, input_shape: Mapping[str, tf.TensorShape]) -> None:
     given = _levels_given(self.spec, input_shape)
     for level in given:
       if input_shape[level][-1] != self.num_filters:
         self.laterals[level] = ConvolutionAndNorm(
-          self.num_filters, 1, self._norm_arguments, name=f"lateral_{level}"
+          self.num_filters, 1, self.norm, name=f"lateral_{level}"
         )
     if self.top_levels == "convolution":
       for level in map(str, self.spec.levels[len(given) :]):
         # Not separable: at these sizes a whole convolution costs next to nothing, and the published
         # NAS-FPNLite has room for its parameters.
         self.laterals[level] = ConvolutionAndNorm(
-          self.num_filters, 3, self._norm_arguments, strides=2, name=f"lateral_{level}"
+          self.num_filters, 3, self.norm, strides=2, name=f"lateral_{level}"
         )
     super().build(input_shape)
 
@@ -117,7 +119,7 @@ class FeaturePyramid(PyramidStack):
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> FeaturePyramid:
-    return cls(**{**config, "spec": from_json(config["spec"])})
+    return super().from_config({**config, "spec": from_json(config["spec"])})
 
 
 class OnePyramid(tf_keras.layers.Layer):
@@ -128,7 +130,7 @@ class OnePyramid(tf_keras.layers.Layer):
     spec: PyramidSpec,
     num_filters: int,
     separable: bool,
-    norm: Mapping[str, Any],
+    norm: NormSettings,
     **kwargs: Any,
   ):
     """Prepares the cells' layers.
@@ -137,7 +139,7 @@ class OnePyramid(tf_keras.layers.Layer):
       spec: the architecture.
       num_filters: channels of every map.
       separable: whether the convolutions are depthwise separable.
-      norm: arguments of the batch norms.
+      norm: settings of the batch norms.
       **kwargs: arguments of every Keras layer, such as `name`.
     """
     super().__init__(**kwargs)
@@ -180,7 +182,7 @@ class ConvolutionAndNorm(tf_keras.layers.Layer):
     self,
     num_filters: int,
     kernel_size: int,
-    norm: Mapping[str, Any],
+    norm: NormSettings,
     *,
     strides: int = 1,
     separable: bool = False,
@@ -191,7 +193,7 @@ class ConvolutionAndNorm(tf_keras.layers.Layer):
     Args:
       num_filters: output channels.
       kernel_size: side of the square kernel.
-      norm: arguments of the batch norm.
+      norm: settings of the batch norm.
       strides: of the convolution.
       separable: whether it is a depthwise separable one.
       **kwargs: arguments of every Keras layer, such as `name`.
@@ -217,7 +219,7 @@ class ConvolutionAndNorm(tf_keras.layers.Layer):
       self.conv = tf_keras.layers.Conv2D(
         num_filters, **geometry, kernel_initializer=initializer(), name="conv"
       )
-    self.norm = tf_keras.layers.BatchNormalization(**norm, name="norm")
+    self.norm = tf_keras.layers.BatchNormalization(**norm.for_keras(), name="norm")
 
   @tf.autograph.experimental.do_not_convert
   def call(self, features: tf.Tensor, training: bool | None = None) -> tf.Tensor:

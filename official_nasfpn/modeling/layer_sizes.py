@@ -29,7 +29,7 @@ class MapShape:
   Attributes:
     height: in pixels.
     width: in pixels.
-    channels: numbers for each of them.
+    channels: values at each pixel.
   """
 
   height: int
@@ -41,7 +41,7 @@ class MapShape:
     return self.height * self.width
 
   def after(self, stride: int | tuple[int, int], channels: int | None = None) -> MapShape:
-    """Returns the shape behind a layer of that stride, which rounds up, and number of channels."""
+    """Returns the shape of the output of a layer with this stride; sides are rounded up."""
     vertical, horizontal = _pair(stride)
     return MapShape(
       -(-self.height // vertical), -(-self.width // horizontal), channels or self.channels
@@ -49,12 +49,12 @@ class MapShape:
 
 
 class LayerCounter:
-  """Adds up the layers of a network that is followed from map to map.
+  """Adds up the layers of a network, map by map.
 
   Every method takes the shape of a map and returns that of the layer's output.
 
   Attributes:
-    size: of all layers so far.
+    size: the size of all layers so far.
   """
 
   def __init__(self) -> None:
@@ -115,7 +115,7 @@ def convolution_size(
   Args:
     inputs: channels of its input.
     outputs: channels of its output.
-    positions: at which it is computed; of several maps where it is shared by them.
+    positions: the number of positions it is computed at, in all maps that share it.
     kernel: side of the kernel, or its height and width.
     bias: whether it has one.
     separable: whether it is a depthwise separable one.

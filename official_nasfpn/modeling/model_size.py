@@ -1,10 +1,10 @@
-"""Parameters, multiply-adds and memory of a detector that is built, read off its traced graph.
+"""Parameters, multiply-adds and memory of a built detector, read off its traced graph.
 
-What `modeling/closed_form.py` says is held against this by the tests.
+The tests compare `modeling/closed_form.py` with this.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -45,28 +45,8 @@ def measure_size(detector: Detector) -> dict[str, Size]:
   }
 
 
-def exit_sizes(detector: Detector) -> dict[int, Size]:
-  """Returns by exit what the detector costs that stops there: no pyramid or head beyond it."""
-  trainable = {id(variable.handle): variable for variable in detector.trainable_variables}
-
-  def size(number: int) -> Size:
-    graph = _trace(detector, exits=(number,))
-    used = [trainable[id(outer)] for outer, _ in graph.captures if id(outer) in trainable]
-    return Size(
-      parameters=sum(variable.shape.num_elements() for variable in used),
-      multiply_adds=sum(multiply_adds_by_variable(graph).values()),
-    )
-
-  return {number: size(number) for number in detector.exits}
-
-
-def total_size(detector: Detector) -> Size:
-  """Returns the size of all parts of a built detector together."""
-  return sum(measure_size(detector).values(), Size())
-
-
 def stored_activation_bytes(detector: Detector) -> int:
-  """Returns what the backward pass of one image reads of the forward pass, in bytes.
+  """Returns the bytes of activations that the backward pass of one image needs.
 
   A train step is traced, not run, under the current precision policy: every tensor made by the
   forward pass and read by the backward pass is counted once. Workspace of the operations is not,
@@ -104,10 +84,10 @@ def _is_a_weight(tensor: tf.Tensor) -> bool:
   return operation.type in ("Placeholder", "Const")
 
 
-def _trace(detector: Detector, exits: Sequence[int] | None = None) -> tf.Graph:
+def _trace(detector: Detector) -> tf.Graph:
   """Returns the graph of the forward pass of one image, which is not run."""
   image = tf.TensorSpec([1, *detector.backbone.input_shape[1:]])
-  function = tf.function(lambda images: detector(images, training=False, exits=exits))
+  function = tf.function(lambda images: detector(images, training=False))
   return function.get_concrete_function(image).graph
 
 

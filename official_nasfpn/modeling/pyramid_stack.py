@@ -1,4 +1,4 @@
-"""What every stack of pyramids has in common, whatever one pyramid is."""
+"""What all pyramids are to a detector, and what stacks of them have in common."""
 
 from __future__ import annotations
 
@@ -10,17 +10,45 @@ import tf_keras
 
 from official_nasfpn.architecture import Architecture
 from official_nasfpn.modeling.drop_block import Drop
+from official_nasfpn.modeling.norm import DEFAULT_NORM, NormSettings
 
 
-class PyramidStack(tf_keras.layers.Layer):
-  """Turns a backbone's maps into the pyramids of every repeat.
+class PyramidLayer(tf_keras.layers.Layer):
+  """What lies between a detector's backbone and its heads.
 
-  Takes {"3": C3, "4": C4, "5": C5}, maps of [batch, height / 2^l, width / 2^l, channels]; further
-  levels are ignored, and those missing at the top are made from the highest that is there.
+  It is called with the backbone's maps {"3": C3, "4": C4, "5": C5} and, by name, `training`, `drop`
+  and `last_repeat`, as described at `PyramidStack`. It returns a list with the maps {level: map} of
+  every repeat.
+
+  Attributes:
+    spec: the architecture.
+    num_repeats: how many pyramids are stacked.
+    laterals: the projections before the first repeat, by level.
+  """
+
+  def __init__(self, spec: Architecture, num_repeats: int, **kwargs: Any):
+    """Keeps the settings.
+
+    Args:
+      spec: the architecture.
+      num_repeats: how many pyramids are stacked.
+      **kwargs: arguments of every Keras layer, such as `name`.
+    """
+    super().__init__(**kwargs)
+    self.spec = spec
+    self.num_repeats = num_repeats
+    self.laterals: dict[str, tf_keras.layers.Layer] = {}
+
+
+class PyramidStack(PyramidLayer):
+  """Pyramids of equal width, each of which takes the maps of the one before.
+
+  Takes {"3": C3, "4": C4, "5": C5}, maps of [batch, height / 2^l, width / 2^l, channels]; levels
+  outside the spec are ignored, and those missing at the top are made from the highest one given.
   Returns a list, one {"3": P3, ..., "7": P7} per repeat, each map of `num_filters` channels; the
-  last one is the final pyramid. With `last_repeat` it ends, and computes nothing, after that one
-  (section 3.2, anytime detection). With `training=True` and a `drop`, blocks are dropped (section
-  4.4).
+  last one is the final pyramid. With `last_repeat` it stops after that repeat and computes nothing
+  beyond it (section 3.2, anytime detection). With `training=True` and a `drop`, blocks are dropped
+  (section 4.4).
   """
 
   def __init__(
@@ -29,9 +57,7 @@ class PyramidStack(tf_keras.layers.Layer):
     num_filters: int = 256,
     num_repeats: int = 7,
     separable: bool = False,
-    norm_momentum: float = 0.997,
-    norm_epsilon: float = 1e-4,
-    sync_batch_norm: bool = False,
+    norm: NormSettings = DEFAULT_NORM,
     **kwargs: Any,
   ):
     """Keeps the settings.
@@ -41,28 +67,20 @@ class PyramidStack(tf_keras.layers.Layer):
       num_filters: channels of every map.
       num_repeats: number of pyramids in the stack.
       separable: whether the convolutions are depthwise separable.
-      norm_momentum: of the batch norms' moving averages.
-      norm_epsilon: added to the variance in batch norms.
-      sync_batch_norm: whether batch statistics are taken over all replicas.
+      norm: settings of the batch norms.
       **kwargs: arguments of every Keras layer, such as `name`.
 
     Raises:
       ValueError: `num_filters` or `num_repeats` is not positive.
     """
-    super().__init__(**kwargs)
     if num_filters < 1 or num_repeats < 1:
       raise ValueError(
         f"num_filters and num_repeats must be positive, not {num_filters} and {num_repeats}."
       )
-    self.spec = spec
+    super().__init__(spec, num_repeats, **kwargs)
     self.num_filters = num_filters
-    self.num_repeats = num_repeats
     self.separable = separable
-    self.norm_momentum = norm_momentum
-    self.norm_epsilon = norm_epsilon
-    self.sync_batch_norm = sync_batch_norm
-    # Projections before the first repeat, by level.
-    self.laterals: dict[str, tf_keras.layers.Layer] = {}
+    self.norm = norm
     self.repeats: list[tf_keras.layers.Layer] = []
 
   # Nothing below depends on the values of tensors, so there is nothing for AutoGraph to rewrite.
@@ -105,7 +123,18 @@ class PyramidStack(tf_keras.layers.Layer):
       "num_filters": self.num_filters,
       "num_repeats": self.num_repeats,
       "separable": self.separable,
-      "norm_momentum": self.norm_momentum,
-      "norm_epsilon": self.norm_epsilon,
-      "sync_batch_norm": self.sync_batch_norm,
+      "norm_momentum": self.norm.momentum,
+      "norm_epsilon": self.norm.epsilon,
+      "sync_batch_norm": self.norm.synchronized,
     }
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> PyramidStack:
+    """Makes a layer from what `get_config` returns, with the spec itself as its `spec`."""
+    arguments = dict(config)
+    norm = NormSettings(
+      arguments.pop("norm_momentum"),
+      arguments.pop("norm_epsilon"),
+      arguments.pop("sync_batch_norm"),
+    )
+    return cls(**arguments, norm=norm)

@@ -1,4 +1,4 @@
-"""Feature maps that come at one level and are wanted at others (section 3.1: merging cell)."""
+"""Feature maps resampled to other levels (section 3.1: merging cell)."""
 
 from collections.abc import Callable
 

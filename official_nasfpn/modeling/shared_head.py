@@ -25,6 +25,6 @@ class SharedHead(RetinaNetHead):
     head = self._lender()
     if not head.built:
       head.build(input_shape)
-    # Those that were just made have no weights yet, and are dropped.
+    # The layers just made have no weights yet, and are discarded.
     self._cls_convs, self._classifier = head._cls_convs, head._classifier
     self._box_convs, self._box_regressor = head._box_convs, head._box_regressor

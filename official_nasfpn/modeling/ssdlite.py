@@ -10,10 +10,12 @@ import tf_keras
 
 from official_nasfpn.architecture import Ssdlite
 from official_nasfpn.modeling.backbones import EXPANDED_C4
-from official_nasfpn.modeling.ssdlite_levels import EXTRA_CHANNELS, LAST_CHANNELS
+from official_nasfpn.modeling.norm import NormSettings
+from official_nasfpn.modeling.pyramid_size import SSDLITE_EXTRA_CHANNELS, SSDLITE_LAST_CHANNELS
+from official_nasfpn.modeling.pyramid_stack import PyramidLayer
 
 
-class SsdliteFeatures(tf_keras.layers.Layer):
+class SsdliteFeatures(PyramidLayer):
   """Turns MobileNetV2's maps into SSDLite's, which are no pyramid: nothing goes down.
 
   Level 4 is C4 within a bottleneck (here the last of its stage; published: the first of the next),
@@ -21,26 +23,16 @@ class SsdliteFeatures(tf_keras.layers.Layer):
   1x1, strided depthwise 3x3 and 1x1 convolutions. Sides that are odd are rounded up.
   """
 
-  def __init__(
-    self,
-    norm_momentum: float = 0.997,
-    norm_epsilon: float = 1e-4,
-    sync_batch_norm: bool = False,
-    **kwargs: Any,
-  ):
+  def __init__(self, spec: Ssdlite, norm: NormSettings, **kwargs: Any):
     """Prepares the layers.
 
     Args:
-      norm_momentum: of the batch norms' moving averages.
-      norm_epsilon: added to the variance in batch norms.
-      sync_batch_norm: whether batch statistics are taken over all replicas.
+      spec: its architecture.
+      norm: settings of the batch norms.
       **kwargs: arguments of every Keras layer, such as `name`.
     """
-    super().__init__(**kwargs)
-    self.spec = Ssdlite()
-    self.num_repeats = 1
-    norm = {"momentum": norm_momentum, "epsilon": norm_epsilon, "synchronized": sync_batch_norm}
-    self.last = _convolution(LAST_CHANNELS, norm, "level_5")
+    super().__init__(spec, num_repeats=1, **kwargs)
+    self.last = _convolution(SSDLITE_LAST_CHANNELS, norm, "level_5")
     self.extra = {
       level: tf_keras.Sequential(
         [
@@ -50,13 +42,8 @@ class SsdliteFeatures(tf_keras.layers.Layer):
         ],
         name=f"level_{level}",
       )
-      for level, channels in EXTRA_CHANNELS.items()
+      for level, channels in SSDLITE_EXTRA_CHANNELS.items()
     }
-
-  @property
-  def laterals(self) -> dict[str, tf_keras.layers.Layer]:
-    """Projections before the first repeat: none."""
-    return {}
 
   @tf.autograph.experimental.do_not_convert
   def call(
@@ -66,8 +53,7 @@ class SsdliteFeatures(tf_keras.layers.Layer):
     drop: None = None,
     last_repeat: int | None = None,
   ) -> list[dict[str, tf.Tensor]]:
-    del drop  # There are no merging cells; `Experiment` refuses DropBlock.
-    del last_repeat  # There is one.
+    del drop, last_repeat  # It drops no blocks, and has one repeat.
     below = self.last(features["5"], training=training)
     maps = {"4": features[EXPANDED_C4], "5": below}
     for level, layers in self.extra.items():
@@ -75,14 +61,14 @@ class SsdliteFeatures(tf_keras.layers.Layer):
     return [maps]
 
 
-def _convolution(channels: int, norm: Mapping[str, Any], name: str) -> tf_keras.Sequential:
+def _convolution(channels: int, norm: NormSettings, name: str) -> tf_keras.Sequential:
   convolution = tf_keras.layers.Conv2D(
     channels, 1, use_bias=False, kernel_initializer="he_normal", name="conv"
   )
   return _with_norm(convolution, norm, name)
 
 
-def _depthwise(norm: Mapping[str, Any], name: str) -> tf_keras.Sequential:
+def _depthwise(norm: NormSettings, name: str) -> tf_keras.Sequential:
   convolution = tf_keras.layers.DepthwiseConv2D(
     3,
     strides=2,
@@ -95,11 +81,11 @@ def _depthwise(norm: Mapping[str, Any], name: str) -> tf_keras.Sequential:
 
 
 def _with_norm(
-  convolution: tf_keras.layers.Layer, norm: Mapping[str, Any], name: str
+  convolution: tf_keras.layers.Layer, norm: NormSettings, name: str
 ) -> tf_keras.Sequential:
   layers = [
     convolution,
-    tf_keras.layers.BatchNormalization(**norm, name="norm"),
+    tf_keras.layers.BatchNormalization(**norm.for_keras(), name="norm"),
     tf_keras.layers.ReLU(6.0, name="relu6"),
   ]
   return tf_keras.Sequential(layers, name=name)

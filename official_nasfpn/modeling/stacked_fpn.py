@@ -30,9 +30,7 @@ class StackedFpn(PyramidStack):
         max_level=self.spec.max_level,
         num_filters=self.num_filters,
         use_separable_conv=self.separable,
-        norm_momentum=self.norm_momentum,
-        norm_epsilon=self.norm_epsilon,
-        use_sync_bn=self.sync_batch_norm,
+        **self.norm.for_model_garden(),
         name=f"repeat_{index}",
       )
       self.repeats.append(repeat)
@@ -59,4 +57,4 @@ class StackedFpn(PyramidStack):
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> StackedFpn:
-    return cls(**{**config, "spec": Fpn(**config["spec"])})
+    return super().from_config({**config, "spec": Fpn(**config["spec"])})

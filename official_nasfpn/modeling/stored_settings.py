@@ -1,4 +1,4 @@
-"""What a detector was built from, kept in its checkpoints."""
+"""The settings that a detector was built with, kept in its checkpoints."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from official_nasfpn.architecture import PyramidSpec, to_json
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
 
-# What may differ between training and later use: trained weights keep their meaning.
+# These may differ between training and later use without changing what the weights mean.
 _FREE = frozenset(
   (
     "image_size",
@@ -24,9 +24,9 @@ _FREE = frozenset(
 
 
 class StoredSettings(tf.train.experimental.PythonState):
-  """Refuses a checkpoint whose weights were trained to mean something else.
+  """Refuses a checkpoint whose weights were trained with other settings.
 
-  Shapes alone do not tell: a pyramid wired otherwise, or other anchors, have the same weights.
+  Shapes alone cannot tell: other wiring, or other anchors, need weights of the same shapes.
   """
 
   def __init__(self, config: DetectorConfig):
@@ -42,7 +42,8 @@ class StoredSettings(tf.train.experimental.PythonState):
     """Compares the settings in a checkpoint with these.
 
     Raises:
-      UserError: they differ. Settings that only one of them knows are of another version.
+      UserError: they differ. Settings that only one of them has come from another version, and are
+        ignored.
     """
     for name, stored in json.loads(string_value).items():
       ours = self._settings.get(name, stored)

@@ -50,7 +50,7 @@ def wiring_of(spec: PyramidSpec) -> Wiring:
   The shapes depend on the numbers of cells and levels alone.
   """
   num_candidates = spec.num_inputs + spec.num_cells
-  # An output cell finds its level's input and intermediate cells, but no other output.
+  # At its level an output cell can find the input and intermediate cells, but no other output.
   num_added = 1 + spec.num_intermediate_cells
   rows = []
   for cell, added in zip(spec.cells, unconsumed_inputs(spec), strict=True):
@@ -76,9 +76,7 @@ class WiredPyramid(FeaturePyramid):
   """
 
   def _make_repeat(self, name: str) -> OneWiredPyramid:
-    return OneWiredPyramid(
-      self.spec, self.num_filters, self.separable, self._norm_arguments, name=name
-    )
+    return OneWiredPyramid(self.spec, self.num_filters, self.separable, self.norm, name=name)
 
   @tf.autograph.experimental.do_not_convert
   def call(
@@ -92,11 +90,11 @@ class WiredPyramid(FeaturePyramid):
     """Runs the stack.
 
     Args:
-      features: as of every `PyramidStack`.
+      features: as for `PyramidStack`.
       training: whether batch norms use, and follow, the batch's statistics.
       drop: must be None.
-      last_repeat: as of every `PyramidStack`.
-      wiring: the architecture to compute; None computes that of its own spec.
+      last_repeat: as for `PyramidStack`.
+      wiring: the architecture to compute; None computes its own spec.
 
     Raises:
       ValueError: blocks are to be dropped.
@@ -122,7 +120,7 @@ class OneWiredPyramid(OnePyramid):
     keys = [str(level) for level in self.spec.levels]
     maps = [inputs[key] for key in keys]
     num_filters = maps[0].shape[-1]
-    # Maps of all sizes stand in one list, from which gradients flow to what was read alone.
+    # One list holds maps of all sizes; gradients flow only to those that were read.
     candidates = tf.TensorArray(
       maps[0].dtype,
       size=self.spec.num_inputs + self.spec.num_cells + 1,

@@ -3,6 +3,7 @@
 Points carry their number of repeats, or of their exit, inside.
 """
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -106,14 +107,16 @@ def exits_figure(models: Sequence[MeasuredModel]) -> Figure:
     spread = [exit_.spread for exit_ in model.exits]
     label = labels[model.series]
     if len(ap) == 1:
-      label = f"{label}, {model.config.num_repeats} repeats".removeprefix(", ")
+      label = f"{label}, one exit, {model.config.num_repeats} repeats"
     axes.errorbar(latency, ap, spread, label=label, **_OURS)
     for exit_ in model.exits:
       _number_point(axes, exit_.number, exit_.latency_ms, exit_.ap)
   axes.grid(alpha=0.3)
   axes.margins(0.08)
   _widen(axes)
-  figure.legend(loc="outside lower center", fontsize=8, title="in the points: the exit")
+  figure.legend(
+    loc="outside lower center", fontsize=8, markerscale=0.5, title="in the points: the exit"
+  )
   axes.set_title(_title(models))
   axes.set_xlabel("latency of one image, ms (this machine)")
   axes.set_ylabel("AP, %")
@@ -176,39 +179,42 @@ def _number_point(axes: Axes, number: int | None, x: float, y: float) -> None:
 def _finish(axes: Axes, **legend_place) -> None:
   axes.grid(alpha=0.3)
   axes.margins(0.08)
-  if all(axes.get_legend_handles_labels()[1]):
-    title = "in the points: repeats"
-    axes.legend(
-      fontsize=8, title=title, title_fontsize=8, markerscale=0.5, labelspacing=0.7, **legend_place
-    )
+  title = "in the points: repeats"
+  axes.legend(fontsize=8, title=title, title_fontsize=8, markerscale=0.5, **legend_place)
 
 
 def _widen(axes: Axes) -> None:
-  """Lets the axes of few or equal points begin at 0 and span something."""
+  """Lets the axes of one or of equal points span something."""
   low, high = axes.get_ylim()
   if high - low < _MIN_SPAN:
-    low = max((low + high - _MIN_SPAN) / 2, 0)
+    # An AP of 0 stands a little above the edge.
+    low = max((low + high - _MIN_SPAN) / 2, -_MIN_SPAN / 20)
     axes.set_ylim(low, low + _MIN_SPAN)
-  axes.set_xlim(0, max(axes.get_xlim()[1], 1.15 * axes.dataLim.xmax))
+  if axes.dataLim.width < 0.1 * axes.dataLim.xmax:
+    axes.set_xlim(0, 1.15 * axes.dataLim.xmax)
 
 
 def _labels(models: Sequence[MeasuredModel]) -> dict[str, str]:
   """Returns what tells each series from the others; what all have in common is in the title."""
   common = _common(models)
   return {
-    model.series: ", ".join(part for part in model.parts if part not in common) for model in models
+    model.series: ", ".join(part for part in model.parts if part not in common) or "ours"
+    for model in models
   }
 
 
 def _common(models: Sequence[MeasuredModel]) -> list[str]:
   """Returns what all models have in common."""
+  if not models:
+    return []
   return [part for part in models[0].parts if all(part in model.parts for model in models)]
 
 
 def _title(models: Sequence[MeasuredModel]) -> str:
   if not models:
     return "ours"
-  return f"ours: {', '.join(_common(models))}\n{_seeds(models)}".replace(": \n", ": ")
+  common = textwrap.fill(", ".join(["ours", *_common(models)]), 70)
+  return f"{common}\n{_seeds(models)}"
 
 
 def _seeds(models: Sequence[MeasuredModel]) -> str:

@@ -76,10 +76,7 @@ class SearchRecipe:
 
   def with_architecture(self, spec: PyramidSpec) -> "SearchRecipe":
     """Returns the recipe with the pyramid of one trial."""
-    detector = dataclasses.replace(self.experiment.detector, architecture=spec)
-    return dataclasses.replace(
-      self, experiment=dataclasses.replace(self.experiment, detector=detector)
-    )
+    return dataclasses.replace(self, experiment=self.experiment.with_architecture(spec))
 
   def _bindings(self) -> dict[str, object]:
     return stored_bindings(Stored(self.to_gin(), "the recipe"))

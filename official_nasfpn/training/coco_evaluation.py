@@ -8,8 +8,9 @@ import contextlib
 import dataclasses
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -21,6 +22,8 @@ METRICS = (
   "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"
 )  # fmt: skip
 _AREA_OF_METRIC = {"s": "small (under 32x32 pixels)", "m": "medium", "l": "large (over 96x96)"}
+
+_Batch = TypeVar("_Batch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +69,65 @@ class EvaluationResult:
       lines.append(f"  {number:>2}  {figures}")
     return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
+  def scalars(self) -> dict[str, float]:
+    """Returns all figures by one name each, as for curves; undefined ones are left out."""
+    figures = {**self.metrics, **{f"class_AP/{name}": ap for name, ap in self.class_ap.items()}}
+    for number, metrics in enumerate(self.exit_metrics[:-1], start=1):
+      figures |= {f"exit_{number}/{name}": value for name, value in metrics.items()}
+    return {name: value for name, value in figures.items() if value is not None}
 
-def of_all_exits(exits: Sequence[EvaluationResult]) -> EvaluationResult:
-  """Returns the last exit's evaluation with the figures of all exits, where there are several."""
+
+@dataclasses.dataclass(frozen=True)
+class CocoDetections:
+  """Everything that a detector found in some images.
+
+  Attributes:
+    exits: for every exit of the detector, its detections in COCO's result format.
+    image_ids: the images, those without detections included.
+  """
+
+  exits: Sequence[Sequence[Mapping[str, Any]]]
+  image_ids: Sequence[int]
+
+
+def detect_in_batches(
+  batches: Iterable[_Batch],
+  detect: Callable[[_Batch], tuple[Sequence[Mapping[str, np.ndarray]], Sequence[int]]],
+  label_map: LabelMap,
+) -> CocoDetections:
+  """Runs a detector over batches of images.
+
+  Args:
+    batches: anything that `detect` takes.
+    detect: returns, for every exit, the detections in one batch as `coco_results` takes them, and
+      the ids of the batch's images; a negative one marks a padding row, which is left out.
+    label_map: from class indices to the dataset's own category ids.
+  """
+  exits: list[list[dict]] = []
+  image_ids: list[int] = []
+  for batch in batches:
+    detections, ids = detect(batch)
+    exits = exits or [[] for _ in detections]
+    for results, of_exit in zip(exits, detections, strict=True):
+      results += coco_results(of_exit, ids, label_map)
+    image_ids += [int(image_id) for image_id in ids if image_id >= 0]
+  return CocoDetections(exits, image_ids)
+
+
+def evaluate_detections(
+  detections: CocoDetections, annotation_file: str | Path, label_map: LabelMap
+) -> EvaluationResult:
+  """Returns the last exit's evaluation, with the metrics of all exits where there are several.
+
+  Args:
+    detections: from `detect_in_batches`.
+    annotation_file: COCO JSON with the ground truth.
+    label_map: the classes to report.
+  """
+  exits = [
+    evaluate_coco_results(annotation_file, results, label_map, detections.image_ids)
+    for results in detections.exits
+  ]
   if len(exits) == 1:
     return exits[0]
   return dataclasses.replace(exits[-1], exit_metrics=tuple(result.metrics for result in exits))

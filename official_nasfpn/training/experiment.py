@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from official_nasfpn import configuration
-from official_nasfpn.architecture import SEARCHED_FILES, Ssdlite, from_gin, names_a_file
+from official_nasfpn.architecture import (
+  SEARCHED_FILES,
+  Architecture,
+  from_gin,
+  names_a_file,
+)
 from official_nasfpn.configuration import Stored
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.modeling.pyramids import pyramid_kind
 from official_nasfpn.training.config import TrainingConfig
 
 
@@ -24,10 +30,11 @@ class Experiment:
   training: TrainingConfig
 
   def __post_init__(self):
-    if self.training.drop_block_rate and isinstance(self.detector.architecture, Ssdlite):
+    architecture = self.detector.architecture
+    if self.training.drop_block_rate and not pyramid_kind(architecture).drops_blocks:
       raise UserError(
-        f"Training.drop_block_rate = {self.training.drop_block_rate}: an Ssdlite has no merging "
-        "cells for DropBlock to drop from. Leave it out."
+        f"Training.drop_block_rate = {self.training.drop_block_rate}: DropBlock does not work on "
+        f"{type(architecture).__name__}. Leave it out."
       )
     weights = self.training.exit_loss_weights
     if weights is not None and len(weights) != self.detector.num_exits:
@@ -36,6 +43,12 @@ class Experiment:
         f"{self.detector.num_exits} exits: there is one for each of Detector.num_repeats with "
         "Detector.exit_heads = 'separate' or 'shared', and one alone with 'last'."
       )
+
+  def with_architecture(self, architecture: Architecture) -> "Experiment":
+    """Returns the experiment with another pyramid, for example one that a search has found."""
+    return dataclasses.replace(
+      self, detector=dataclasses.replace(self.detector, architecture=architecture)
+    )
 
   def to_gin(self) -> str:
     """Returns every setting as gin text; `load_experiment` reads it back."""

@@ -4,21 +4,28 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from official_nasfpn.errors import UserError
+
 _NEVER = -1
 
 
-class TrainingDiverged(Exception):
-  """The loss became NaN or infinite. `step` is the first such train step, `terms` its losses."""
+class TrainingDiverged(UserError):
+  """The loss became NaN or infinite.
+
+  Attributes:
+    step: the first such train step.
+    terms: its losses by name.
+  """
 
   def __init__(self, step: int, terms: Mapping[str, float]):
     self.step = step
     self.terms = dict(terms)
     listed = ", ".join(f"{name} {value:g}" for name, value in terms.items())
     super().__init__(
-      f"the loss became NaN or infinite at train step {step} ({listed}); the last checkpoint is "
+      f"The loss became NaN or infinite at train step {step} ({listed}); the last checkpoint is "
       "from before. Lower Training.learning_rate or lengthen Training.warmup_epochs, set "
       "Training.gradient_clip_norm, or look for broken boxes in the data; with a small batch also "
-      "lower Detector.norm_momentum"
+      "lower Detector.norm_momentum."
     )
 
 

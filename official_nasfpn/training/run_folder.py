@@ -49,7 +49,7 @@ class RunFolder:
     """
     config, text = self.config_file.name, experiment.to_gin()
     if not folders.claim(self.path, config, text, "run", "--model_dir"):
-      self._refuse_another(experiment)
+      self.refuse_another(experiment)
     # Also where the process that claimed the folder was killed before it came to this.
     if not self.label_map_file.exists():
       write_text(self.label_map_file, label_map.to_json())
@@ -80,7 +80,8 @@ class RunFolder:
       raise UserError(f"{self.path} has no checkpoint yet. Train it with --mode train.")
     return checkpoint
 
-  def _refuse_another(self, experiment: Experiment) -> None:
+  def refuse_another(self, experiment: Experiment) -> None:
+    """Raises a `UserError` unless the folder is this experiment's; it must have been claimed."""
     # Read and written again, so that a run from before a setting was added has its default.
     stored = _bindings(load_experiment([self.config()]).to_gin())
     wanted = _bindings(experiment.to_gin())
@@ -97,6 +98,11 @@ class RunFolder:
         f"{wanted.get(key)} here{more if differing[1:] else ''}. Give --model_dir a new folder, or "
         "leave out --gin_file and --gin_param to go on with the old one."
       )
+
+
+def step_of(checkpoint: str) -> int:
+  """Returns the train step of a checkpoint, from its path prefix `.../ckpt-STEP`."""
+  return int(checkpoint.rsplit("-", 1)[1])
 
 
 def _is_left_to_the_device(key: str, stored: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

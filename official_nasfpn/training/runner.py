@@ -12,15 +12,17 @@ import tf_keras
 from official.core import base_trainer, config_definitions
 
 from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.modeling.detector import build_detector
 from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.evaluator import Evaluator
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.narration import Narration, model_name, where_and_how
 from official_nasfpn.training.number_format import number_format, settled_compute_dtype
 from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps_of
-from official_nasfpn.training.run_folder import RunFolder
-from official_nasfpn.training.strategies import is_chief
+from official_nasfpn.training.run_folder import RunFolder, step_of
+from official_nasfpn.training.strategies import distribute_batches, is_chief
 from official_nasfpn.training.task import DetectionTask
 from official_nasfpn.training.validation_pictures import ValidationPictures
 
@@ -53,7 +55,7 @@ def train(
   num_images = dataset.num_images(experiment.input.train_parts)
   total = num_steps(config, num_images)
   checkpoint = tf.train.latest_checkpoint(str(folder.checkpoints))
-  first_step = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
+  first_step = step_of(checkpoint) if checkpoint else 0
   if first_step >= total:
     if is_chief():
       say(f"{folder.path} is trained to its last step, {first_step:,}; nothing is left to train")
@@ -70,15 +72,18 @@ def train(
     stack.callback(narration.close)
     narration.begin(experiment, dataset, strategy, folder.path)
     narration.compiling()
-    trainer = _build_trainer(experiment, dataset, strategy, True, evaluate_on_the_way, first_step)
+    trainer = _build_trainer(experiment, dataset, strategy, first_step)
+    evaluator = None
+    if evaluate_on_the_way:
+      pictures = ValidationPictures(experiment, dataset) if is_chief() else None
+      with strategy.scope():
+        evaluator = Evaluator(experiment, dataset, trainer.model, pictures)
     with strategy.scope():
       if checkpoint:
         # Orbit does so, too, but only on the chief: the others' managers look into empty folders.
         trainer.checkpoint.restore(checkpoint).expect_partial()
       else:
         trainer.task.initialize(trainer.model)
-    if evaluate_on_the_way and is_chief():
-      trainer.task.on_detections = ValidationPictures(experiment, dataset).write
     manager = tf.train.CheckpointManager(
       trainer.checkpoint,
       directory=str(written.checkpoints),
@@ -96,7 +101,7 @@ def train(
     controller = orbit.Controller(
       global_step=trainer.global_step,
       trainer=trainer,
-      evaluator=trainer if evaluate_on_the_way else None,
+      evaluator=evaluator,
       strategy=strategy,
       train_actions=[
         lambda logs: trainer.task.nan_guard.check(strategy),
@@ -110,18 +115,18 @@ def train(
       eval_summary_dir=str(folder.path / "validation") if is_chief() else None,
     )
     interval = steps_of(config.evaluation_epochs, config, num_images)
-    stops = range(first_step + interval, total, interval) if evaluate_on_the_way else ()
+    stops = range(first_step + interval, total, interval) if evaluator else ()
     stops = [*stops, total]
     # One step alone, as a sign of life, and then to the end of what would have been the first loop.
     for step in (first_step + 1, min(first_step + config.steps_per_loop, stops[0])):
       controller.train(step, checkpoint_at_completion=False)
     for stop in stops:
       controller.train(stop, checkpoint_at_completion=False)
-      if evaluate_on_the_way:
+      if evaluator:
         narration.evaluating()
         controller.evaluate()
     controller.save_checkpoint()
-  return trainer.task.last_result
+  return evaluator.last_result if evaluator else None
 
 
 def evaluate(
@@ -139,10 +144,15 @@ def evaluate(
   if is_chief():
     say(f"evaluates {model_name(experiment)}, {checkpoint}, on {dataset.data_dir}")
     say(where_and_how(experiment, strategy))
-  trainer = _build_trainer(experiment, dataset, strategy, False, True)
   with strategy.scope():
-    trainer.checkpoint.read(checkpoint).expect_partial()
-  return _evaluate(trainer, dataset, experiment)
+    configure_tensorflow(experiment.training)
+    model = build_detector(experiment.detector, dataset.label_map.num_classes)
+    tf.train.Checkpoint(model=model).read(checkpoint).expect_partial()
+    evaluator = Evaluator(experiment, dataset, model)
+  num_images = dataset.num_images((experiment.input.evaluation_part,))
+  num_batches = -(-num_images // experiment.training.evaluation_batch_size)
+  with progress_bar(num_batches, "evaluate", "batch") as bar:
+    return evaluator.run(on_batch=bar.update)
 
 
 def train_in_memory(
@@ -170,8 +180,9 @@ def train_in_memory(
     TrainingDiverged: the loss became NaN or infinite.
   """
   strategy = tf.distribute.get_strategy()
-  trainer = _build_trainer(experiment, dataset, strategy, True, True)
+  trainer = _build_trainer(experiment, dataset, strategy)
   trainer.task.initialize(trainer.model)
+  evaluator = Evaluator(experiment, dataset, trainer.model)
   total = num_steps(experiment.training, dataset.num_images(experiment.input.train_parts))
 
   def after_loop(logs) -> None:
@@ -190,10 +201,10 @@ def train_in_memory(
     )
     for share in (*sorted(stops), 1.0):
       controller.train(max(round(share * total), 1))
-      trainer.evaluate(tf.constant(-1))
-      if share < 1 and should_stop(share, trainer.task.last_result):
+      result = evaluator.run()
+      if share < 1 and should_stop(share, result):
         break
-  return trainer.task.last_result, share
+  return result, share
 
 
 def configure_tensorflow(config: TrainingConfig) -> None:
@@ -211,8 +222,6 @@ def _build_trainer(
   experiment: Experiment,
   dataset: DatasetInfo,
   strategy: tf.distribute.Strategy,
-  train: bool,
-  evaluate: bool,
   first_step: int = 0,
 ) -> base_trainer.Trainer:
   """Builds task, detector, optimizer and data, and Model Garden's trainer over them."""
@@ -223,41 +232,14 @@ def _build_trainer(
     model = task.build_model()
     num_images = dataset.num_images(experiment.input.train_parts)
     optimizer = build_optimizer(config, num_images, model.trainable_variables)
-
-  with strategy.scope():
     return base_trainer.Trainer(
       config_definitions.ExperimentConfig(),
       task,
       model,
       optimizer,
-      train=train,
-      evaluate=evaluate,
-      train_dataset=_inputs(task, strategy, training=True) if train else None,
-      validation_dataset=_inputs(task, strategy, training=False) if evaluate else None,
+      evaluate=False,
+      train_dataset=distribute_batches(strategy, task.build_inputs),
     )
-
-
-def _inputs(
-  task: DetectionTask, strategy: tf.distribute.Strategy, training: bool
-) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-  """Returns the batches for each replica."""
-  one_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
-  if one_device and "CPU" in strategy.extended.worker_devices[0]:
-    # There is nothing to bring them to, and the iterator that would do it has a thread that is
-    # waited for at its end, as `without_autotuning` says.
-    return task.build_inputs(training)
-  return orbit.utils.make_distributed_dataset(strategy, task.build_inputs, training)
-
-
-def _evaluate(
-  trainer: base_trainer.Trainer, dataset: DatasetInfo, experiment: Experiment
-) -> EvaluationResult:
-  part = experiment.input.evaluation_part
-  batch = experiment.training.evaluation_batch_size
-  with progress_bar(-(-dataset.num_images((part,)) // batch), "evaluate", "batch") as bar:
-    trainer.task.on_evaluation_step = bar.update
-    trainer.evaluate(tf.constant(-1))
-  return trainer.task.last_result
 
 
 def _make_plain(logs: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from official_nasfpn.errors import UserError
@@ -12,6 +13,27 @@ if TYPE_CHECKING:  # Who the chief is can be told without TensorFlow.
   import tensorflow as tf
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
+
+
+def check_strategy(name: str, tpu: str | None = None) -> None:
+  """Raises what `build_strategy` would, without importing TensorFlow.
+
+  Args:
+    name: one of `STRATEGIES`.
+    tpu: name or address of the TPU, or `local`.
+
+  Raises:
+    UserError: the name is unknown, or what the strategy needs is missing.
+  """
+  if name not in STRATEGIES:
+    raise UserError(f"Unknown --distribution_strategy {name!r}; choose one of {STRATEGIES}.")
+  if name == "multi_worker_mirrored" and "TF_CONFIG" not in os.environ:
+    raise UserError(
+      "--distribution_strategy=multi_worker_mirrored reads the cluster from the environment "
+      "variable TF_CONFIG, which is not set."
+    )
+  if name == "tpu" and not tpu:
+    raise UserError("--distribution_strategy=tpu needs --tpu: its name, address or `local`.")
 
 
 def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
@@ -25,6 +47,7 @@ def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
   Raises:
     UserError: the name is unknown, or what the strategy needs is missing.
   """
+  check_strategy(name, tpu)
   import tensorflow as tf
   from official.common import distribute_utils
 
@@ -42,17 +65,28 @@ def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
       cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
   if name == "multi_worker_mirrored":
-    if "TF_CONFIG" not in os.environ:
-      raise UserError(
-        "--distribution_strategy=multi_worker_mirrored reads the cluster from the environment "
-        "variable TF_CONFIG, which is not set."
-      )
     return distribute_utils.get_distribution_strategy(name, num_gpus=num_gpus)
-  if name == "tpu":
-    if not tpu:
-      raise UserError("--distribution_strategy=tpu needs --tpu: its name, address or `local`.")
-    return distribute_utils.get_distribution_strategy(name, tpu_address=tpu)
-  raise UserError(f"Unknown --distribution_strategy {name!r}; choose one of {STRATEGIES}.")
+  return distribute_utils.get_distribution_strategy(name, tpu_address=tpu)
+
+
+def distribute_batches(
+  strategy: tf.distribute.Strategy, build: Callable[..., tf.data.Dataset]
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+  """Returns batches for each replica.
+
+  Args:
+    strategy: the replicas.
+    build: returns global batches; takes as `input_context` the share of them that a host reads.
+  """
+  import orbit
+  import tensorflow as tf
+
+  one_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+  if one_device and "CPU" in strategy.extended.worker_devices[0]:
+    # There is nothing to bring them to, and the iterator that would do it has a thread that is
+    # waited for at its end, as `without_autotuning` says.
+    return build()
+  return orbit.utils.make_distributed_dataset(strategy, build)
 
 
 def is_chief() -> bool:

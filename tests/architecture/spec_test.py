@@ -7,6 +7,16 @@ import pytest
 from official_nasfpn import configuration
 from official_nasfpn.architecture import CATALOG, MergingCell, PyramidSpec
 
+# Model Garden's NASFPN_BLOCK_SPECS, which are those of the authors' code.
+BLOCK_SPECS = (
+  (4, "attention", (1, 3), False),
+  (4, "sum", (1, 5), False),
+  (3, "sum", (0, 6), True),
+  (4, "sum", (6, 7), True),
+  (5, "attention", (7, 8), True),
+  (7, "attention", (6, 9), True),
+  (6, "attention", (9, 10), True),
+)
 # Outputs P3 and P4 of a pyramid with two levels; candidates 0 and 1 are its inputs.
 OUTPUTS = (((0, 1), 3, "sum"), ((0, 1), 4, "sum"))
 
@@ -123,24 +133,23 @@ def test_an_output_level_given_twice_is_refused():
 def test_the_default_architecture_at_levels_3_to_6_is_refused_by_name():
   # Its indices count five inputs, and there are four: the first cell that this breaks is named.
   with pytest.raises(ValueError, match=r"cell 1 \(intermediate\) reads candidate 5, but"):
-    PyramidSpec.from_block_specs(CATALOG["nas_fpn"].to_block_specs(), max_level=6)
+    PyramidSpec.from_block_specs(BLOCK_SPECS, max_level=6)
 
 
-def test_block_specs_go_round():
-  # Model Garden's NASFPN_BLOCK_SPECS, which are those of the authors' code.
-  block_specs = (
-    (4, "attention", (1, 3), False),
-    (4, "sum", (1, 5), False),
-    (3, "sum", (0, 6), True),
-    (4, "sum", (6, 7), True),
-    (5, "attention", (7, 8), True),
-    (7, "attention", (6, 9), True),
-    (6, "attention", (9, 10), True),
+def test_block_specs_are_read():
+  spec = PyramidSpec(
+    cells=(
+      ((1, 3), 4, "global_pool"),
+      ((1, 5), 4, "sum"),
+      ((0, 6), 3, "sum"),
+      ((6, 7), 4, "sum"),
+      ((7, 8), 5, "global_pool"),
+      ((6, 9), 7, "global_pool"),
+      ((9, 10), 6, "global_pool"),
+    )
   )
-  spec = PyramidSpec.from_block_specs(block_specs)
-  assert spec == CATALOG["nas_fpn"]
-  assert spec.to_block_specs() == block_specs
-  assert PyramidSpec.from_block_specs([list(block) for block in block_specs]) == spec
+  assert PyramidSpec.from_block_specs(BLOCK_SPECS) == spec == CATALOG["nas_fpn"]
+  assert PyramidSpec.from_block_specs([list(block) for block in BLOCK_SPECS]) == spec
 
 
 @pytest.mark.parametrize(
@@ -151,7 +160,7 @@ def test_block_specs_go_round():
   ],
 )
 def test_block_specs_with_a_wrong_output_mark_are_refused(index, mark, message):
-  block_specs = list(CATALOG["nas_fpn"].to_block_specs())
+  block_specs = list(BLOCK_SPECS)
   block_specs[index] = (*block_specs[index][:3], mark)
   with pytest.raises(ValueError, match=message):
     PyramidSpec.from_block_specs(block_specs)

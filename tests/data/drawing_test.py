@@ -12,6 +12,7 @@ from official_nasfpn.data.drawing import (
   _overlap,
   _place_label,
   contact_sheet,
+  draw_boxes,
   draw_detections,
 )
 
@@ -77,8 +78,37 @@ def test_nothing_found_leaves_the_picture_as_it_is():
 def test_labels_of_neighbours_do_not_hide_one_another():
   patches = []
   for box in [(100, 100, 300, 300), (110, 105, 310, 290), (90, 98, 200, 320), (100, 100, 300, 300)]:
-    patches.append(_place_label((80, 20), box, patches, (700, 700)))
+    patches.append(_place_label((80, 20), box, patches, [], (700, 700)))
   assert not any(_overlap(*pair) for pair in itertools.combinations(patches, 2))
+
+
+def test_a_label_goes_where_it_hides_no_other_box():
+  box, other = (100, 300, 300, 400), (100, 270, 180, 299)
+  assert _place_label((80, 20), box, [], [], (700, 700))[1] == 280
+  assert _place_label((80, 20), box, [], [other], (700, 700))[1] == 401
+
+
+def test_every_box_can_be_seen_however_many_labels_there_are():
+  """Small boxes in a row, each nearer to the next than a label is high."""
+  image = Image.new("RGB", (700, 700))
+  boxes = [[100 + 12 * row, 100, 110 + 12 * row, 112] for row in range(8)]
+  pixels = np.asarray(draw_boxes(image, np.array(boxes), range(8), NAMES * 4))
+  for row, (ymin, xmin, ymax, xmax) in enumerate(boxes):
+    frame = pixels[ymin:ymax, xmin:xmax].copy()
+    frame[2:-2, 2:-2] = 0
+    is_colored = (frame == ImageColor.getrgb(PALETTE[row])).all(-1)
+    assert is_colored.sum() > 30, row
+
+
+def test_a_box_does_not_run_through_the_text_of_a_label():
+  image = Image.new("RGB", (700, 700))
+  text = detections([[300, 100, 400, 250]], [0.9], [0])
+  alone = np.asarray(draw_detections(image, text))
+  both = detections([[300, 100, 400, 250], [290, 110, 600, 500]], [0.9, 0.8], [0, 1])
+  beside = np.asarray(draw_detections(image, both))
+  letters = (alone == ImageColor.getrgb("white")).all(-1)
+  assert letters.sum() > 50
+  assert (beside[letters] == 255).all()
 
 
 def test_a_contact_sheet_holds_every_picture_in_a_cell_of_one_size():

@@ -11,6 +11,7 @@ from official_nasfpn.modeling import amoebanet, backbone_size
 from official_nasfpn.modeling.backbones import BACKBONES, LEVELS, build_backbone
 from official_nasfpn.modeling.layer_sizes import Size
 from official_nasfpn.modeling.model_size import multiply_adds_by_variable
+from official_nasfpn.modeling.norm import NormSettings
 
 CHANNELS = {
   "R-10": (128, 256, 512),
@@ -39,7 +40,7 @@ NARROW = 0.125
 
 
 def build_narrow(name):
-  return build_backbone(name, (64, 64), width=NARROW, norm_momentum=0.9, norm_epsilon=1e-2)
+  return build_backbone(name, (64, 64), width=NARROW, norm=NormSettings(0.9, 1e-2))
 
 
 @pytest.fixture(scope="module", params=BACKBONES)

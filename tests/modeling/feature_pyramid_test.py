@@ -17,6 +17,7 @@ from official_nasfpn.architecture import (
 )
 from official_nasfpn.modeling import FeaturePyramid
 from official_nasfpn.modeling.feature_pyramid import ConvolutionAndNorm
+from official_nasfpn.modeling.norm import NormSettings
 
 LEVELS = ("3", "4", "5", "6", "7")
 BACKBONE_CHANNELS = {"3": 32, "4": 48, "5": 64}
@@ -55,9 +56,13 @@ RANDOM_SPECS = [random_spec(seed) for seed in range(10)] + [
 
 
 def model_garden_pyramid(spec, features, num_filters, num_repeats):
+  ops = {"sum": "sum", "global_pool": "attention"}
   return nasfpn.NASFPN(
     input_specs={level: map.shape for level, map in features.items()},
-    block_specs=[nasfpn.BlockSpec(*block) for block in spec.to_block_specs()],
+    block_specs=[
+      nasfpn.BlockSpec(cell.level, ops[cell.op], cell.inputs, spec.is_output(index))
+      for index, cell in enumerate(spec.cells)
+    ],
     num_filters=num_filters,
     num_repeats=num_repeats,
     norm_momentum=0.9,
@@ -68,7 +73,7 @@ def model_garden_pyramid(spec, features, num_filters, num_repeats):
 def assert_parity(spec, num_repeats):
   features = backbone_features()
   reference = model_garden_pyramid(spec, features, 256, num_repeats)
-  pyramid = FeaturePyramid(spec, 256, num_repeats, norm_momentum=0.9, norm_epsilon=1e-3)
+  pyramid = FeaturePyramid(spec, 256, num_repeats, norm=NormSettings(0.9, 1e-3))
   pyramid(features)
   # Both make their layers in the same order: laterals, then cells. Batch norms are set apart from
   # their initial 0, 1, 0, 1, and convolutions kept small enough to compare absolutely.
@@ -173,7 +178,7 @@ def test_separable_cells_are_those_of_the_closed_form(num_filters):
 
 
 def test_a_separable_convolution_is_a_depthwise_and_a_pointwise_one():
-  layer = ConvolutionAndNorm(6, 3, {"epsilon": 1e-3}, separable=True)
+  layer = ConvolutionAndNorm(6, 3, NormSettings(epsilon=1e-3), separable=True)
   features = tf.random.stateless_normal([2, 8, 8, 4], [0, 1])
   result = layer(features, training=False)
   depthwise, pointwise, bias = layer.conv.get_weights()
@@ -216,7 +221,7 @@ def test_config_keeps_the_architecture_unlike_model_garden():
   spec = random_spec(3)
   features = backbone_features()
   pyramid = FeaturePyramid(
-    spec, 16, 2, norm_momentum=0.9, norm_epsilon=1e-3, sync_batch_norm=True, name="mine"
+    spec, 16, 2, norm=NormSettings(0.9, 1e-3, synchronized=True), name="mine"
   )
   expected = pyramid(features)
   restored = tf_keras.layers.deserialize(tf_keras.layers.serialize(pyramid))

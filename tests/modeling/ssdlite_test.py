@@ -95,7 +95,7 @@ def test_gradients_reach_every_weight():
   ("settings", "message"),
   [
     ({"backbone": "R-50"}, "R-50 has none. Set Detector.backbone = 'MobileNetV2'"),
-    ({"num_repeats": 2}, "no pyramid to be stacked: set Detector.num_repeats = 1"),
+    ({"num_repeats": 2}, "cannot be stacked: set Detector.num_repeats = 1"),
     ({"image_size": (300, 300)}, "height 300 is not a multiple of 32"),
     ({"architecture": "ssd_lite"}, "Did you mean ssdlite"),
   ],
@@ -111,6 +111,8 @@ def test_scales_must_rise():
     Ssdlite(0.9, 0.5)
 
 
-def test_drop_block_needs_merging_cells():
-  with pytest.raises(UserError, match="an Ssdlite has no merging cells"):
+def test_drop_block_is_refused():
+  with pytest.raises(
+    UserError, match=r"drop_block_rate = 0\.1: DropBlock does not work on Ssdlite"
+  ):
     load_experiment([RECIPE], ["Training.drop_block_rate = 0.1"])

@@ -9,6 +9,7 @@ import tf_keras
 
 from official_nasfpn.architecture import CATALOG, SearchSpace
 from official_nasfpn.modeling import DetectorConfig, FeaturePyramid, build_detector
+from official_nasfpn.modeling.norm import NormSettings
 from official_nasfpn.modeling.wired_pyramid import (
   WiredPyramid,
   resample,
@@ -17,7 +18,7 @@ from official_nasfpn.modeling.wired_pyramid import (
 )
 
 SPACE = SearchSpace()
-NORM = {"norm_momentum": 0.9, "norm_epsilon": 1e-3}
+NORM = NormSettings(momentum=0.9, epsilon=1e-3)
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +80,7 @@ def assert_parity(wired, run, spec, features):
     wired.num_repeats,
     separable=wired.separable,
     top_levels=wired.top_levels,
-    **NORM,
+    norm=NORM,
   )
   reference(features)
   names = [variable.name.split("/", 1)[1] for variable in wired.variables]
@@ -132,7 +133,7 @@ def traced(wired, features):
   ids=["1 repeat", "3 repeats", "separable", "top levels by convolution"],
 )
 def test_one_graph_computes_every_architecture(num_repeats, settings):
-  wired = WiredPyramid(CATALOG["nas_fpn"], 8, num_repeats, **settings, **NORM)
+  wired = WiredPyramid(CATALOG["nas_fpn"], 8, num_repeats, **settings, norm=NORM)
   features = backbone_features(8)
   wired(features)
   set_apart(wired)
@@ -154,7 +155,7 @@ def test_one_graph_computes_every_architecture(num_repeats, settings):
 )
 def test_other_spaces(space):
   specs = random_specs(5, space)
-  wired = WiredPyramid(specs[0], 8, 1, **NORM)
+  wired = WiredPyramid(specs[0], 8, 1, norm=NORM)
   features = backbone_features(8)
   wired(features)
   run, _ = traced(wired, features)
@@ -165,7 +166,7 @@ def test_other_spaces(space):
 def test_without_a_wiring_it_computes_its_own_spec():
   spec = random_specs(1)[0]
   features = backbone_features(8)
-  wired, reference = WiredPyramid(spec, 8, 1, **NORM), FeaturePyramid(spec, 8, 1, **NORM)
+  wired, reference = WiredPyramid(spec, 8, 1, norm=NORM), FeaturePyramid(spec, 8, 1, norm=NORM)
   wired(features)
   reference(features)
   reference.set_weights(wired.get_weights())
@@ -207,6 +208,6 @@ def test_wirings_of_a_space_have_one_shape():
 
 
 def test_it_drops_no_blocks():
-  wired = WiredPyramid(CATALOG["nas_fpn"], 8, 1, **NORM)
+  wired = WiredPyramid(CATALOG["nas_fpn"], 8, 1, norm=NORM)
   with pytest.raises(ValueError, match="drops no blocks"):
     wired(backbone_features(8), training=True, drop=object())

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from official_nasfpn.data.label_map import Category, LabelMap
-from official_nasfpn.training.coco_evaluation import coco_results, evaluate_coco_results
+from official_nasfpn.training.coco_evaluation import (
+  coco_results,
+  detect_in_batches,
+  evaluate_coco_results,
+  evaluate_detections,
+)
 
 # Ids have a gap and do not start at 1.
 LABELS = LabelMap((Category(7, "cat"), Category(42, "dog")))
@@ -112,3 +117,27 @@ def test_json_and_table_hold_every_figure(truth):
   assert len(stored["metrics"]) == 12
   for name in (*stored["metrics"], "cat", "dog"):
     assert name in evaluation.table()
+
+
+def test_every_exit_is_evaluated_on_the_images_of_all_batches(truth):
+  path = truth([{"image_id": i, "category_id": 7, "bbox": [10, 20, 30, 40]} for i in (1, 2)])
+  found = detections([[20, 10, 60, 40]], [0.9], [0])
+  missed = detections([[150, 150, 190, 190]], [0.9], [0])
+  batches = {
+    "first": ([missed, found], [1]),
+    "second": ([found, found], [2]),
+    "third": ([missed] * 2, [-1]),
+  }
+  detected = detect_in_batches(batches, batches.get, LABELS)
+  assert detected.image_ids == [1, 2]
+  evaluation = evaluate_detections(detected, path, LABELS)
+  assert evaluation.num_images == evaluation.num_detections == 2
+  early, last = evaluation.exit_metrics
+  assert evaluation.metrics == last
+  assert last["AP"] == pytest.approx(1.0)
+  # One of two boxes is found, after a wrong one of the same score: precision 1/2 up to recall 1/2.
+  assert early["AP"] == pytest.approx(51 / 101 / 2)
+  scalars = evaluation.scalars()
+  assert scalars["exit_1/AP"] == early["AP"]
+  assert scalars["class_AP/cat"] == scalars["AP"] == last["AP"]
+  assert not {"class_AP/dog", "APl", "exit_2/AP"} & scalars.keys()

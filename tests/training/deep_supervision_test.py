@@ -71,7 +71,7 @@ def one_step(ordinary):
       experiment.training, dataset.num_images(("train",)), model.trainable_variables
     )
     metrics = task.build_metrics()
-    batch = next(iter(task.build_inputs(training=True)))
+    batch = next(iter(task.build_inputs()))
     tf.function(lambda: task.train_step(batch, model, optimizer, metrics))()
     return {metric.name: float(metric.result()) for metric in metrics}, model
 

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.errors import UserError
@@ -17,6 +18,7 @@ from official_nasfpn.training.experiment import Experiment, load_experiment, ope
 from official_nasfpn.training.nan_guard import TrainingDiverged
 from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.strategies import build_strategy
+from official_nasfpn.training.training import evaluate_detector, plan_training, train_detector
 
 
 @pytest.fixture
@@ -61,59 +63,127 @@ def claim(experiment, path):
 
 
 @pytest.mark.slow
-def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path, weights):
-  strategy = build_strategy("one_device")
-  experiment, dataset, folder = claim(experiment, tmp_path / "run")
-  result = runner.train(experiment, dataset, folder, strategy, evaluate_on_the_way=True)
-  assert result.num_images == dataset.num_images(("val",))
+def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path):
+  run = train_detector(experiment, tmp_path / "run")
+  folder = RunFolder(run.model_dir)
+  assert run.steps == 8
+  assert run.seconds > 0
   assert folder.latest_checkpoint().endswith("ckpt-8")
   assert list((folder.path / "train").glob("events*"))
   assert list((folder.path / "validation").glob("events*"))
+  experiment, dataset = open_dataset(experiment)
+  assert run.evaluation.num_images == dataset.num_images(("val",))
+  assert set(run.evaluation.class_ap) == {c.name for c in dataset.label_map.categories}
+  assert folder.evaluation_file.read_text() == run.evaluation.to_json()
 
   # Finished: the same call has nothing to do.
-  assert runner.train(experiment, dataset, folder, strategy) is None
+  again = train_detector(experiment, run.model_dir, evaluate=False)
+  assert (again.steps, again.evaluation) == (8, None)
+  # The folder alone says what to evaluate.
+  folder.evaluation_file.unlink()
+  evaluated = evaluate_detector(str(run.model_dir))
+  assert (evaluated.steps, evaluated.evaluation) == (8, run.evaluation)
+  assert folder.evaluation_file.read_text() == run.evaluation.to_json()
 
   # As if the run had been killed after its first checkpoint.
-  before = weights(folder)
   for file in folder.checkpoints.glob("ckpt-8.*"):
     file.unlink()
   states = folder.checkpoints / "checkpoint"
   states.write_text(states.read_text().replace("ckpt-8", "ckpt-6"))
-  first = tf.train.latest_checkpoint(str(folder.checkpoints))
-  assert first is not None
-  assert not first.endswith("ckpt-8")
-  # With another seed, so that whatever is not restored differs. It also sees other images than the
-  # first, so its last two steps end nearby.
-  runner.train(change(experiment, seed=1), dataset, folder, strategy)
-  assert folder.latest_checkpoint().endswith("ckpt-8")
-  after = weights(folder)
+  before = variables_of(folder)
+  assert before["global_step"] == before["optimizer/iter"] == 6
+  # Another seed, so that whatever is not restored differs, and no new gradients: in the two steps
+  # that are left momentum alone moves the weights, by 0.9 and 0.81 of what it is.
+  changed = change(experiment, seed=1, learning_rate=1e-12, warmup_learning_rate=0.0)
+  runner.train(changed, dataset, folder, build_strategy("one_device"))
+  after = variables_of(folder)
+  assert after["global_step"] == after["optimizer/iter"] == 8
   assert after.keys() == before.keys()
-  for name, value in after.items():
-    if "moving_" not in name:
-      np.testing.assert_allclose(value, before[name], atol=0.1, err_msg=name)
+  slots = [name for name in before if name.endswith(SLOT)]
+  # Some anchors' levels have seen no box yet.
+  assert sum(np.abs(before[slot]).max() > 1e-5 for slot in slots) > 20
+  for slot in slots:
+    momentum, name = before[slot], slot.removesuffix(SLOT)
+    moved = before[name] + (0.9 + 0.81) * momentum
+    np.testing.assert_allclose(after[name], moved, rtol=1e-6, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(after[slot], 0.81 * momentum, rtol=1e-5, atol=1e-9, err_msg=slot)
 
-  evaluated = runner.evaluate(experiment, dataset, folder, strategy)
-  assert set(evaluated.class_ap) == {c.name for c in dataset.label_map.categories}
+
+SLOT = "/.OPTIMIZER_SLOT/optimizer/momentum"
+
+
+def variables_of(folder):
+  """Returns everything in the newest checkpoint by name."""
+  reader = tf.train.load_checkpoint(folder.latest_checkpoint())
+  ending = "/.ATTRIBUTES/VARIABLE_VALUE"
+  return {
+    name.removesuffix(ending): reader.get_tensor(name)
+    for name in reader.get_variable_to_shape_map()
+    if name.endswith(ending)
+  }
 
 
 @pytest.mark.slow
-def test_one_seed_fixes_the_training(experiment, tmp_path, weights):
+def test_one_seed_fixes_the_training_also_that_of_the_program(
+  experiment, tmp_path, weights, run_program
+):
   # Two repeats of NAS-FPN: TensorFlow's arithmetic optimizer shows itself there.
   detector = dataclasses.replace(experiment.detector, architecture="nas_fpn", num_repeats=2)
-  experiment = dataclasses.replace(experiment, detector=detector)
-  runs = []
-  for name, seed in (("first", 3), ("second", 3), ("third", 3), ("other", 4)):
-    settings, dataset, folder = claim(change(experiment, seed=seed, epochs=0.2), tmp_path / name)
+  experiment = change(dataclasses.replace(experiment, detector=detector), seed=3, epochs=0.2)
+  recipe = tmp_path / "recipe.gin"
+  recipe.write_text(experiment.to_gin())
+
+  def train(name, **settings):
     # Evaluations on the way, and their pictures, disturb nothing.
-    evaluate = name == "third"
-    settings = change(settings, evaluation_epochs=0.1) if evaluate else settings
-    runner.train(settings, dataset, folder, build_strategy("one_device"), evaluate)
-    runs.append(weights(folder))
-  first, second, third, other = runs
+    evaluate = name == "evaluated"
+    run = train_detector(change(experiment, **settings), tmp_path / name, evaluate=evaluate)
+    return run, weights(RunFolder(run.model_dir))
+
+  _, first = train("first")
+  _, other = train("other", seed=4)
+  # Who calls from Python has layers of his own.
+  tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+  try:
+    run, evaluated = train("evaluated", evaluation_epochs=0.1)
+    assert tf_keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+  finally:
+    tf_keras.mixed_precision.set_global_policy("float32")
+  result = run_program("train", f"--gin_file={recipe}", f"--model_dir={tmp_path / 'program'}")
+  assert result.returncode == 0, result.stderr
+  program = weights(RunFolder(tmp_path / "program"))
+  assert program.keys() == evaluated.keys() == first.keys()
   for name, value in first.items():
-    np.testing.assert_array_equal(second[name], value, err_msg=name)
-    np.testing.assert_array_equal(third[name], value, err_msg=name)
+    np.testing.assert_array_equal(evaluated[name], value, err_msg=name)
+    np.testing.assert_array_equal(program[name], value, err_msg=name)
   assert any(not np.allclose(value, other[name], atol=1e-3) for name, value in first.items())
+  assert run.evaluation.compute_dtype == "float32"
+  assert (tmp_path / "program" / "evaluation.json").read_text() == run.evaluation.to_json()
+  assert run.evaluation.table() in result.stdout
+
+
+def test_what_is_wrong_is_said_before_a_folder_is_claimed(experiment, tmp_path, monkeypatch):
+  with pytest.raises(UserError, match=r"Unknown .*'two_devices'; choose one of .*'mirrored'"):
+    train_detector(experiment, tmp_path / "run", distribution_strategy="two_devices")
+  with pytest.raises(UserError, match="its name, address or `local`"):
+    train_detector(experiment, tmp_path / "run", distribution_strategy="tpu")
+  monkeypatch.delenv("TF_CONFIG", raising=False)
+  with pytest.raises(UserError, match="TF_CONFIG, which is not set"):
+    train_detector(experiment, tmp_path / "run", distribution_strategy="multi_worker_mirrored")
+  data = InputConfig(data_dir=str(tmp_path))
+  with pytest.raises(UserError, match="holds no prepared dataset"):
+    train_detector(dataclasses.replace(experiment, input=data), tmp_path / "run")
+  with pytest.raises(UserError, match="is not a run folder"):
+    evaluate_detector(tmp_path / "run")
+  with pytest.raises(UserError, match="has no checkpoint yet"):
+    evaluate_detector(tmp_path / "run", experiment=experiment)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_counts_the_steps_of_the_training(experiment, shapes_data):
+  plan = plan_training(experiment)
+  assert (plan.num_steps, plan.num_images, plan.num_classes) == (8, 38, 4)
+  assert plan.num_devices == 1
+  assert plan.assumption is None
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ class _TrainStep:
       experiment.training, dataset.num_images(("train",)), self._model.trainable_variables
     )
     self._metrics = task.build_metrics()
-    batches = task.build_inputs(training=True)
+    batches = task.build_inputs()
     for spec in tf.nest.flatten(batches.element_spec):
       assert spec.shape.is_fully_defined(), spec
     self._batch = next(iter(batches))

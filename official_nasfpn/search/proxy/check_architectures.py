@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from official_nasfpn.architecture import CATALOG, PyramidSpec, SearchSpace, canonical_hash
+from official_nasfpn.architecture import CATALOG, SearchSpace, canonical_hash
 from official_nasfpn.errors import UserError
 
 _MAX_DRAWS = 1000
@@ -15,11 +15,10 @@ def catalogue_architectures(space: SearchSpace) -> list[tuple[int, ...]]:
   """Returns the pyramids of the catalogue that lie in the space, as choices."""
   found = []
   for spec in CATALOG.values():
-    if isinstance(spec, PyramidSpec):
-      try:
-        found.append(space.encode(spec))
-      except ValueError:
-        continue
+    try:
+      found.append(space.encode(spec))
+    except ValueError:
+      continue
   return found
 
 

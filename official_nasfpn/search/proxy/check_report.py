@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from official_nasfpn.architecture import CATALOG, PyramidSpec, SearchSpace, canonical_hash
+from official_nasfpn.architecture import SearchSpace, canonical_hash, pyramid_name
 from official_nasfpn.disk import write_text
 from official_nasfpn.search.proxy.check_trainings import Recipe, Result, Training
 from official_nasfpn.search.proxy.rank_correlation import (
@@ -237,8 +237,6 @@ def _correlations(
 
 
 def _name(space: SearchSpace, choices: tuple[int, ...]) -> str:
-  digest = canonical_hash(space.decode(choices))
-  for name, spec in CATALOG.items():
-    if isinstance(spec, PyramidSpec) and canonical_hash(spec) == digest:
-      return f"{digest} {name}"
-  return digest
+  spec = space.decode(choices)
+  digest, name = canonical_hash(spec), pyramid_name(spec)
+  return digest if name == digest else f"{digest} {name}"

@@ -165,7 +165,7 @@ def _plain(experiment: Experiment, dataset: DatasetInfo, stops: Sequence[float])
     # 100 MB of every trial stay all the same, so workers are replaced: `Search.trials_per_worker`.
     tf_keras.backend.clear_session()
     gc.collect()
-    trial = with_architecture(experiment, spec)
+    trial = experiment.with_architecture(spec)
     log_file = trial_dir / "train.log"
     return runner.train_in_memory(trial, dataset, log_file, progress.report, stops, should_stop)
 
@@ -207,9 +207,3 @@ def open_on_holdout(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
       "--holdout_fraction above 0."
     )
   return experiment, dataset
-
-
-def with_architecture(experiment: Experiment, spec: PyramidSpec) -> Experiment:
-  """Returns the experiment with another pyramid."""
-  detector = dataclasses.replace(experiment.detector, architecture=spec)
-  return dataclasses.replace(experiment, detector=detector)

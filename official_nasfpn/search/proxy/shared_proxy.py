@@ -35,12 +35,12 @@ from official_nasfpn.modeling.wired_pyramid import Wiring, wiring_of, wiring_sig
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.proxy import warm_state
 from official_nasfpn.search.proxy.config import ProxyConfig
-from official_nasfpn.search.proxy.feature_cache import FeatureCache, TrainBatch
+from official_nasfpn.search.proxy.feature_cache import FeatureCache, HeldOutBatch, TrainBatch
 from official_nasfpn.training import targets
 from official_nasfpn.training.coco_evaluation import (
   EvaluationResult,
-  coco_results,
-  evaluate_coco_results,
+  detect_in_batches,
+  evaluate_detections,
 )
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment
@@ -217,7 +217,7 @@ class SharedProxy:
     held_out = self._held_out[0]
 
     @tf.function(input_signature=(*_specs(held_out[:3]), signature))
-    def infer(features, scaled_sizes, original_sizes, wiring: Wiring) -> list[dict[str, tf.Tensor]]:
+    def infer(features, scaled_sizes, original_sizes, wiring: Wiring) -> dict[str, tf.Tensor]:
       self.traces.append("infer")
       outputs = self._detector(features, training=False, wiring=wiring)
       return detect_in_images(
@@ -233,15 +233,14 @@ class SharedProxy:
     )
 
   def _evaluate(self, wiring: Wiring) -> EvaluationResult:
+    def detect(batch: HeldOutBatch) -> tuple[list[dict[str, np.ndarray]], list[int]]:
+      last_exit = self._infer(batch.features, batch.scaled_sizes, batch.original_sizes, wiring)
+      return [{name: values.numpy() for name, values in last_exit.items()}], batch.image_ids
+
     label_map = self._dataset.label_map
-    results, image_ids = [], []
-    for batch in self._held_out:
-      found = self._infer(batch.features, batch.scaled_sizes, batch.original_sizes, wiring)
-      rows = {name: values.numpy() for name, values in found.items()}
-      results += coco_results(rows, batch.image_ids, label_map)
-      image_ids += [image_id for image_id in batch.image_ids if image_id >= 0]
-    part = self._experiment.input.evaluation_part
-    return evaluate_coco_results(self._dataset.annotation_file(part), results, label_map, image_ids)
+    annotation_file = self._dataset.annotation_file(self._experiment.input.evaluation_part)
+    detections = detect_in_batches(self._held_out, detect, label_map)
+    return evaluate_detections(detections, annotation_file, label_map)
 
 
 def _named_variables(detector: Detector) -> dict[str, tf.Variable]:

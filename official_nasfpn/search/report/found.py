@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from official_nasfpn import __version__, architecture
 from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.errors import UserError
+from official_nasfpn.progress import say
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import DONE, Trial, TrialStore
 
@@ -68,16 +69,21 @@ def nothing_learnt(trials: Sequence[Trial]) -> bool:
 
 
 def found_architecture(where: str, store: str | None = None) -> PyramidSpec:
-  """Returns an architecture that a search has found.
+  """Returns an architecture that a search has found; warns if its reward is 0.
 
   Args:
-    where: as that of `found_trial`.
-    store: likewise.
+    where: `SEARCH_DIR` for the best so far, or `SEARCH_DIR#RANK`, such as `runs/search#3`.
+    store: the `confirmed` address of `storage.store_place`.
 
   Raises:
     UserError: there is no search, or no such rank.
   """
   trial = found_trial(where, store)
+  if trial.reward <= 0:
+    say(
+      f"warning: {where}: trial {trial.number} found no object (its reward is 0): nothing speaks "
+      "for its architecture. `nasfpn search --status` says why that may be."
+    )
   # Parsed as data: a text in a shared place is never executed.
   return architecture.from_gin(trial.architecture, where=f"{where}, trial {trial.number}")
 

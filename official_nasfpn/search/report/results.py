@@ -88,10 +88,9 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
 
 
 def _title(trials: Sequence[Trial], search: str) -> str:
-  counts = _counts(trials)
-  if counts["unique"] == counts["trained"] == counts["sampled"]:
+  if _counts(trials)["trained"] == len(trials) > 1:
     return f"Search {search}: {len(trials)} architectures, all different, all trained"
-  return f"Search {search}: {len(trials)} trials"
+  return f"Search {search}: {len(trials)} trial{'' if len(trials) == 1 else 's'}"
 
 
 def results_table(trials: Sequence[Trial], search_dir: Path, num_rows: int = 3) -> str:

@@ -99,6 +99,7 @@ def figure_of_rewards(trials: Sequence[Trial], title: str | None = None) -> Figu
   for axes in (reward_axes, *others):
     axes.grid(alpha=0.3)
     axes.set_xlabel("trial")
+    axes.set_xlim(0, len(trials) + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if axes.lines:
       axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
@@ -13,9 +15,8 @@ from official_nasfpn.serving.detectors.detector import Detector
 from official_nasfpn.serving.export.stored_images import stored_images
 from official_nasfpn.training.coco_evaluation import (
   EvaluationResult,
-  coco_results,
-  evaluate_coco_results,
-  of_all_exits,
+  detect_in_batches,
+  evaluate_detections,
 )
 from official_nasfpn.training.run_folder import RunFolder
 
@@ -109,20 +110,18 @@ def evaluate_export(detector: Detector, dataset: DatasetInfo, part: str) -> Eval
     part: of it, to evaluate on.
   """
   exits = detector.exits or (None,)
-  results = [[] for _ in exits]
-  ids = []
   images = stored_images(dataset, (part,))
+  batches = iter(lambda: list(itertools.islice(images, _BATCH_SIZE)), [])
   with progress_bar(dataset.num_images((part,)), "check", "image") as bar:
-    while batch := list(itertools.islice(images, _BATCH_SIZE)):
-      batch_ids, encoded = zip(*batch, strict=True)
-      for found, exit_number in zip(results, exits, strict=True):
-        found += coco_results(detector(encoded, exit_number), batch_ids, detector.label_map)
-      ids += batch_ids
+
+    def detect(batch: list[tuple[int, bytes]]) -> tuple[list[Mapping[str, np.ndarray]], list[int]]:
+      image_ids, encoded = map(list, zip(*batch, strict=True))
+      detections = [detector(encoded, exit_number) for exit_number in exits]
       bar.update(len(batch))
-  annotations = dataset.annotation_file(part)
-  return of_all_exits(
-    [evaluate_coco_results(annotations, found, detector.label_map, ids) for found in results]
-  )
+      return detections, image_ids
+
+    detections = detect_in_batches(batches, detect, detector.label_map)
+  return evaluate_detections(detections, dataset.annotation_file(part), detector.label_map)
 
 
 def _expected(detector: Detector, folder: RunFolder) -> Expected:

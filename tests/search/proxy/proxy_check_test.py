@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from PIL import Image, ImageColor
 
 from tests.program_process import ProgramProcess
 
@@ -55,7 +56,11 @@ def test_a_check_that_is_killed_goes_on_and_ends_in_figures(recipe, tmp_path, ru
   assert any(row["name"].endswith(" nas_fpn") for row in summary["rows"])
   assert summary["noise"]["num_seeds"] == 2
   assert set(summary["seconds"]) == {"proxy", "target"}
-  assert (output_dir / "proxy_check.png").stat().st_size > 10_000
+  with Image.open(output_dir / "proxy_check.png") as picture:
+    colors = picture.convert("RGB").getcolors(1 << 20)
+  # Points of the catalogue's architectures and of drawn ones.
+  for color in ("#d62728", "#1f77b4"):
+    assert sum(count for count, rgb in colors if rgb == ImageColor.getrgb(color)) > 20
   for warning in summary["warnings"]:
     assert f"warning: {warning}" in result.stdout
 

@@ -14,6 +14,7 @@ import pytest
 import official_nasfpn
 from official_nasfpn.architecture import CATALOG, from_gin, to_gin
 from official_nasfpn.errors import UserError
+from official_nasfpn.search.report import results
 from official_nasfpn.search.report.found import (
   best_trials,
   code_version,
@@ -21,6 +22,7 @@ from official_nasfpn.search.report.found import (
   read_trials,
 )
 from official_nasfpn.search.report.results import results_table, write_results
+from official_nasfpn.search.report.reward_curve import figure_of_rewards
 from official_nasfpn.search.store.trial_store import NewTrial, Trial, TrialStore
 
 
@@ -59,6 +61,33 @@ def test_the_best_architecture_is_written_with_its_provenance(trials, tmp_path):
   result = json.loads((tmp_path / "result.json").read_text())
   assert (result["reward"], result["trial"]) == (0.5, 2)
   assert [result[n] for n in ("sampled", "unique", "trained", "failed")] == [5, 3, 2, 1]
+
+
+def test_the_curve_shows_what_happened(trials):
+  rewards, counts = figure_of_rewards(trials, "title").axes
+  assert rewards.get_ylim() == (0, pytest.approx(0.525))
+  assert rewards.lines[0].get_xydata().tolist() == [[1, 0.25], [2, 0.5], [3, 0.5], [4, 0.25]]
+  assert {line.get_label(): line.get_ydata().tolist() for line in counts.lines} == {
+    "sampled": [1, 2, 3, 4, 5],
+    "unique": [1, 2, 2, 2, 3],
+    "trained": [1, 2, 2, 2, 2],
+  }
+
+
+def test_lines_that_coincide_are_one_sentence(trials):
+  figure = figure_of_rewards(trials[:2])
+  assert len(figure.axes) == 1
+  assert results._title(trials[:2], "s") == (
+    "Search s: 2 architectures, all different, all trained"
+  )
+  assert results._title(trials, "s") == "Search s: 5 trials"
+  assert results._title(trials[:1], "s") == "Search s: 1 trial"
+
+
+def test_a_curve_of_one_trial_has_axes(trials):
+  (axes,) = figure_of_rewards(trials[:1]).axes
+  assert axes.get_xlim() == (0, 2)
+  assert axes.get_ylim() == (0, pytest.approx(1.05 * 0.25))
 
 
 def test_the_table_tells_what_happened(trials, tmp_path):

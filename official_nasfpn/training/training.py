@@ -1,0 +1,197 @@
+"""Trains a detector, evaluates one, or plans a training: what `nasfpn train` does, from Python.
+
+    experiment = load_experiment(["gin/quickstart.gin"], ["Input.data_dir = 'data/mine'"])
+    run = train_detector(experiment, "runs/mine")
+    print(run.evaluation.metrics["AP"], run.evaluation.class_ap)
+
+What is wrong with experiment, data or folder is said before TensorFlow is imported, which takes
+seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from official_nasfpn.data.dataset_info import is_prepared
+from official_nasfpn.disk import disk_errors, write_text
+from official_nasfpn.errors import UserError
+from official_nasfpn.progress import say
+from official_nasfpn.training.coco_evaluation import EvaluationResult
+from official_nasfpn.training.experiment import Experiment, open_dataset
+from official_nasfpn.training.run_folder import RunFolder, step_of
+from official_nasfpn.training.strategies import build_strategy, check_strategy, is_chief
+
+if TYPE_CHECKING:
+  from official_nasfpn.training.plan import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorRun:
+  """A trained detector, and what a call of `train_detector` or `evaluate_detector` found.
+
+  Attributes:
+    model_dir: the run folder.
+    steps: train steps that the detector has taken, in this call and before.
+    seconds: wall time of the call.
+    evaluation: COCO's metrics, AP by class and more; None where nothing was evaluated.
+  """
+
+  model_dir: Path
+  steps: int
+  seconds: float
+  evaluation: EvaluationResult | None
+
+
+def train_detector(
+  experiment: Experiment,
+  model_dir: str | Path,
+  *,
+  evaluate: bool = True,
+  distribution_strategy: str = "one_device",
+  tpu: str | None = None,
+) -> DetectorRun:
+  """Trains a detector to its last step, from the newest checkpoint of the folder if there is one.
+
+  Progress is shown on standard error. The run folder gets the settings, checkpoints, TensorBoard's
+  curves, `train.log` and `evaluation.json`. The seed of the experiment becomes that of Python,
+  NumPy and TensorFlow.
+
+  Args:
+    experiment: all settings, `Input.data_dir` among them.
+    model_dir: the run folder; new, or of this same experiment. All machines of a cluster must see
+      it.
+    evaluate: evaluate every `Training.evaluation_epochs`, and at the end.
+    distribution_strategy: one of `strategies.STRATEGIES`. With `multi_worker_mirrored` every
+      machine makes this call, and TF_CONFIG says which of them it is.
+    tpu: name or address of the TPU, or `local`, for the strategy `tpu`.
+
+  Returns:
+    The same on all machines of a cluster; its first one writes the files.
+
+  Raises:
+    UserError: the data is missing, damaged or of other classes, the folder belongs to something
+      else, the disk is full, a machine of the cluster was lost. `TrainingDiverged` where the loss
+      became NaN or infinite.
+  """
+  start = time.monotonic()
+  folder = RunFolder(Path(model_dir))
+  experiment, dataset = open_dataset(experiment)
+  check_strategy(distribution_strategy, tpu)
+  if evaluate:
+    _say_note(experiment)
+  # In a cluster the chief makes the folder, for all.
+  if is_chief() or folder.config_file.is_file():
+    folder.claim(experiment, dataset.label_map)
+
+  import tensorflow as tf
+
+  from official_nasfpn.training import runner
+  from official_nasfpn.training.optimizer import num_steps
+
+  strategy = build_strategy(distribution_strategy, tpu)
+  advice = "The checkpoints written before are whole: make room, and the same command goes on."
+  try:
+    with _keras_policy_kept():
+      with disk_errors(folder.path, advice):
+        evaluation = runner.train(experiment, dataset, folder, strategy, evaluate)
+      if evaluate and evaluation is None:  # All steps were taken before.
+        evaluation = runner.evaluate(experiment, dataset, folder, strategy)
+  except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+    # What the others are told when one is gone; a cluster cannot go on without it.
+    raise UserError(
+      "A worker of the cluster was lost, so this one stopped too. The checkpoints written before "
+      "are whole: start the same command on all of them again, and they go on from the newest. "
+      f"TensorFlow says: {error.message.splitlines()[0]}"
+    ) from error
+  _write_evaluation(folder, evaluation)
+  steps = num_steps(experiment.training, dataset.num_images(experiment.input.train_parts))
+  return DetectorRun(folder.path, steps, time.monotonic() - start, evaluation)
+
+
+def evaluate_detector(
+  model_dir: str | Path,
+  *,
+  experiment: Experiment | None = None,
+  distribution_strategy: str = "one_device",
+  tpu: str | None = None,
+) -> DetectorRun:
+  """Evaluates the newest checkpoint of a run folder, and writes `evaluation.json` there.
+
+  Args:
+    model_dir: the run folder, which says everything.
+    experiment: settings to take instead of those in the folder, for example another
+      `Input.data_dir` where the data has moved, or another `Detector.score_threshold`.
+    distribution_strategy: one of `strategies.STRATEGIES`.
+    tpu: name or address of the TPU, or `local`, for the strategy `tpu`.
+
+  Raises:
+    UserError: this is no run folder, it has no checkpoint, or its data is missing or damaged.
+  """
+  start = time.monotonic()
+  folder = RunFolder(Path(model_dir))
+  experiment, dataset = open_dataset(experiment or folder.load()[0])
+  check_strategy(distribution_strategy, tpu)
+  _say_note(experiment)
+  checkpoint = folder.latest_checkpoint()
+
+  from official_nasfpn.training import runner
+
+  strategy = build_strategy(distribution_strategy, tpu)
+  with _keras_policy_kept():
+    evaluation = runner.evaluate(experiment, dataset, folder, strategy)
+  _write_evaluation(folder, evaluation)
+  return DetectorRun(folder.path, step_of(checkpoint), time.monotonic() - start, evaluation)
+
+
+def plan_training(
+  experiment: Experiment, *, distribution_strategy: str = "one_device", tpu: str | None = None
+) -> Plan:
+  """Returns what a training would do and cost: steps, learning rates, multiply-adds, memory.
+
+  Builds the detector and reads a batch of the data; trains and writes nothing.
+
+  Args:
+    experiment: all settings. Where its `Input.data_dir` holds no data, that of COCO is assumed.
+    distribution_strategy: one of `strategies.STRATEGIES`, whose devices would share a batch.
+    tpu: name or address of the TPU, or `local`, for the strategy `tpu`.
+
+  Raises:
+    UserError: the data is damaged, or of other classes.
+  """
+  check_strategy(distribution_strategy, tpu)
+  dataset = None
+  if is_prepared(experiment.input.data_dir):
+    experiment, dataset = open_dataset(experiment)
+    _say_note(experiment)
+  say("building the detector, to estimate its memory; a large one takes minutes")
+  from official_nasfpn.training import plan
+
+  data = plan.count_data(experiment, dataset) if dataset else plan.assume_coco(experiment)
+  return plan.make_plan(experiment, data, build_strategy(distribution_strategy, tpu))
+
+
+def _say_note(experiment: Experiment) -> None:
+  if (note := experiment.input.note()) and is_chief():
+    say(note)
+
+
+def _write_evaluation(folder: RunFolder, evaluation: EvaluationResult | None) -> None:
+  if evaluation and is_chief():
+    write_text(folder.evaluation_file, evaluation.to_json())
+
+
+@contextlib.contextmanager
+def _keras_policy_kept() -> Iterator[None]:
+  """Restores the caller's precision policy of Keras, which a training sets for its detector."""
+  import tf_keras
+
+  former = tf_keras.mixed_precision.global_policy()
+  try:
+    yield
+  finally:
+    tf_keras.mixed_precision.set_global_policy(former)
