@@ -55,8 +55,8 @@ class MeasuredModel:
     config: the detector's settings.
     training: the training settings, whose seed counts for nothing.
     runs: the run folders.
-    parameters: in millions.
-    flops: in billions: twice the multiply-adds of one image.
+    parameters: number of parameters in millions.
+    flops: FLOPs in billions: twice the multiply-adds of one image.
     exits: all exits; AP and latency of the model are those of the last.
   """
 
