@@ -79,7 +79,7 @@ if TYPE_CHECKING:
   from official_nasfpn.training.training import DetectorRun, evaluate_detector, train_detector
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
   if name not in _MODULES:
     raise AttributeError("module '" + __name__ + "' has no attribute '" + name + "'")
   import importlib
@@ -89,5 +89,5 @@ def __getattr__(name):
   return value
 
 
-def __dir__():
+def __dir__() -> "list[str]":
   return sorted(set(globals()) | set(__all__))

@@ -115,7 +115,7 @@ class Detections:
     )
 
   def draw(
-    self, image: "np.ndarray | Image.Image | str | os.PathLike | bytes", min_score: float = 0.3
+    self, image: "np.ndarray | Image.Image | str | os.PathLike[str] | bytes", min_score: float = 0.3
   ) -> Image.Image:
     """Returns a picture of the image with boxes, class names and scores; a notebook shows it.
 
@@ -138,7 +138,7 @@ class Detections:
       try:
         image = open_image(read_image(image).data)
       except BrokenImageError as error:
-        name = "The image" if isinstance(image, bytes) else f"The image {os.fspath(image)}"
+        name = "The image" if isinstance(image, bytes) else f"The image {image}"
         raise UserError(f"{name} cannot be drawn on: {error}.") from error
     return draw_detections(image, self, min_score)
 

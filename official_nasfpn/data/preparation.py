@@ -122,11 +122,9 @@ def prepare_dataset(
   num_threads = num_threads or os.cpu_count() or 1
   if num_threads < 1:
     raise UserError(f"num_threads must be at least 1, not {num_threads}.")
-  source = shapes
-  if shapes is None:
-    source = _coco_source(annotations, images, val_annotations, val_images)
-  elif annotations or images or val_annotations or val_images:
+  if shapes is not None and (annotations or images or val_annotations or val_images):
     raise UserError("--synthetic draws its own images; give it no annotations or images.")
+  source = shapes or _coco_source(annotations, images, val_annotations, val_images)
   output_dir = Path(os.path.abspath(output_dir))
   is_new = _prepare(source, output_dir, settings, num_threads)
   info = DatasetInfo.load(output_dir)
@@ -219,7 +217,7 @@ def _images_dirs(source: _Source) -> list[Path]:
 def _describe(source: _Source, datasets: Sequence[CocoDataset]) -> dict[str, Any]:
   """Returns what tells one source from another; images by name and length, to be quick."""
   description = {}
-  files = [source.annotations, source.val_annotations]
+  files = [file for file in (source.annotations, source.val_annotations) if file is not None]
   for name, file, dataset, images_dir in zip(
     ("train", "val"), files, datasets, _images_dirs(source), strict=False
   ):
@@ -316,12 +314,13 @@ def _write_parts(
         bar.update(num_images)
 
     for name, part in parts.items():
-      found = [(image, _image_path(part.images_dir, image)) for image in part.images]
-      for image, path in found:
-        if path is None:
+      found: list[tuple[AnnotatedImage, Path]] = []
+      for image in part.images:
+        if path := _image_path(part.images_dir, image):
+          found.append((image, path))
+        else:
           report.note("images_missing", image.file_name)
           advance(1)
-      found = [(image, path) for image, path in found if path is not None]
       if part.images and not found:
         raise UserError(
           f"None of the {len(part.images)} {name} images is in {part.images_dir}; the first is "

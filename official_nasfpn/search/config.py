@@ -72,7 +72,7 @@ class SearchConfig:
   early_stopping_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.34, 0.67)
   early_stopping_min_trials: PositiveInt = 10
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if isinstance(self.algorithm, type) or not isinstance(self.algorithm, AlgorithmSettings):
       known = [f"@{cls.__name__}()" for cls in ALGORITHMS]
       value = f"@{self.algorithm.__name__}" if callable(self.algorithm) else repr(self.algorithm)

@@ -41,7 +41,7 @@ class SearchRecipe:
   search: SearchConfig
   space: SearchSpace
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.proxy.mode == "shared" and self.search.early_stopping_quantile:
       raise UserError(
         "Search.early_stopping_quantile stops trials of Proxy.mode = 'plain'; those of 'shared' "
@@ -116,10 +116,11 @@ def check_continues(there: SearchRecipe, recipe: SearchRecipe, place: str, flag:
   Raises:
     UserError: it is another search; the message names what differs.
   """
+  free = (*_FREE, _NUM_TRIALS) if there.search.num_trials <= recipe.search.num_trials else _FREE
   differing = [
     f"  {key}: {_shown(old)} there, {_shown(new)} now"
     for key, (old, new) in there.differences(recipe).items()
-    if key not in _FREE and not (key == _NUM_TRIALS and old <= new)
+    if key not in free
   ]
   if differing:
     raise UserError(

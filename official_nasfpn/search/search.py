@@ -9,7 +9,6 @@ from pathlib import Path
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec
-from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.loop import begun_store, run_search
@@ -17,11 +16,12 @@ from official_nasfpn.search.planning import SearchPlan, plan_of
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.search.report.events import EventLog
-from official_nasfpn.search.report.found import best_trials, read_trials
+from official_nasfpn.search.report.found import found_trial, read_trials
 from official_nasfpn.search.report.html.page import write_report
 from official_nasfpn.search.report.results import results_table, write_results
 from official_nasfpn.search.store.address import parse_server, without_password
-from official_nasfpn.search.store.trial_store import Trial, TrialStore
+from official_nasfpn.search.store.trial import Trial
+from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.launchers import (
   LauncherConfig,
   launcher_maker,
@@ -143,14 +143,10 @@ class Search:
     Raises:
       UserError: there is no search, or fewer trials have a reward.
     """
-    ranking = best_trials(self.trials())
-    if not 1 <= rank <= len(ranking):
-      raise UserError(
-        f"{self.search_dir}: there is no rank {rank}; {len(ranking)} trials have a reward."
-      )
-    trial = ranking[rank - 1]
+    trial = found_trial(f"{self.search_dir}#{rank}", self._store)
     # Parsed as data: a text in a shared place is never executed.
     spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
+    assert trial.reward is not None
     return FoundPyramid(spec, trial.reward, trial.number)
 
   def table(self, num_rows: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""An experiment: everything that fixes a training, read from recipes or from a run folder."""
+"""An experiment: all settings of a training, read from recipes or from a run folder."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ from official_nasfpn.training.config import TrainingConfig
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """The settings of one detector, of what it eats and of how it learns."""
+  """The settings of a detector, of its input and of its training."""
 
   detector: DetectorConfig
   input: InputConfig
   training: TrainingConfig
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     architecture = self.detector.architecture
     if self.training.drop_block_rate and not pyramid_kind(architecture).drops_blocks:
       raise UserError(
@@ -107,7 +107,7 @@ def _refuse_architecture_file(stored: Stored) -> None:
 
 
 def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
-  """Opens the experiment's data and settles the number of classes by its label map.
+  """Opens the experiment's data and takes the number of classes from its label map.
 
   Returns:
     The experiment with `Detector.num_classes` filled in, and the dataset.

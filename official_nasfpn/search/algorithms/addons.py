@@ -8,6 +8,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 from official_nasfpn.installation import require
 
@@ -32,7 +33,7 @@ def require_addons() -> None:
   )
 
 
-def layer_norm_lstm_cell(units: int, **arguments: object):
+def layer_norm_lstm_cell(units: int, **arguments: object) -> Any:
   """Returns a `tensorflow_addons.rnn.LayerNormLSTMCell`.
 
   Args:

@@ -39,7 +39,7 @@ class Controller(tf.Module):
     self._shape = (num_decisions, num_choices)
     seeds = iter(np.random.SeedSequence(seed).generate_state(5).tolist())
 
-    def initializer():
+    def initializer() -> tf_keras.initializers.Initializer:
       return tf_keras.initializers.RandomUniform(-0.1, 0.1, seed=next(seeds))
 
     make_cell = {"lstm": tf_keras.layers.LSTMCell, "layer_norm_lstm": layer_norm_lstm_cell}[cell]
