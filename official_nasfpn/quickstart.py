@@ -104,7 +104,7 @@ def main(argv: list[str]) -> None:
   paths = Paths(Path(FLAGS.output_dir).resolve())
   steps = _steps(request, paths)
   if request.annotations and not (paths.data / "dataset.json").is_file():
-    # What cannot be prepared shall not claim the folder, which belongs to one request.
+    # Refused here, because a folder that is claimed belongs to one request for good.
     read_coco_json(request.annotations, Report())
   with _claimed(paths.output_dir, request):
     for number, step in enumerate(steps, start=1):

@@ -1,4 +1,4 @@
-"""Whole files or none, and one sentence for every way in which a disk says no."""
+"""Files are written whole or not at all, and every error of a disk is one sentence."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Times as a person says them."""
+"""Durations in words."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a detector eats: COCO JSON to TFRecords, the embedded dataset, the input pipeline.
+"""Data: COCO JSON to TFRecords, the embedded dataset, the input pipeline.
 
 The names exported here need no TensorFlow. `input_pipeline` and `preprocessing` do; import those
 modules where tensors are made.

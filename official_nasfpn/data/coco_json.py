@@ -44,8 +44,8 @@ class Box:
   Attributes:
     x: left edge in pixels.
     y: top edge in pixels.
-    width: in pixels.
-    height: in pixels.
+    width: width in pixels.
+    height: height in pixels.
     class_index: position in the label map.
     area: the object's area in square pixels, which COCO's metrics by size use.
     is_crowd: whether the box stands for a group of objects.

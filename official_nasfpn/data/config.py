@@ -8,7 +8,7 @@ from official_nasfpn.configuration import configurable, settings
 @configurable("Input")
 @settings
 class InputConfig:
-  """What is read and how it is augmented.
+  """Which data is read, and how it is augmented.
 
   Attributes:
     data_dir: the folder that `nasfpn prepare` wrote.

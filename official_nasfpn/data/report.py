@@ -1,4 +1,4 @@
-"""What was wrong with a dataset, counted and with examples, for people and for `dataset.json`."""
+"""Counts and examples of problems in a dataset, for people and for `dataset.json`."""
 
 from collections import Counter
 from typing import Any

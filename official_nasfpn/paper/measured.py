@@ -55,8 +55,8 @@ class MeasuredModel:
     config: the detector's settings.
     training: the training settings, whose seed counts for nothing.
     runs: the run folders.
-    parameters: in millions.
-    flops: in billions: twice the multiply-adds of one image.
+    parameters: number of parameters in millions.
+    flops: FLOPs in billions: twice the multiply-adds of one image.
     exits: all exits; AP and latency of the model are those of the last.
   """
 
@@ -89,7 +89,7 @@ class MeasuredModel:
 
   @property
   def parts(self) -> tuple[str, ...]:
-    """What the model has in common with those of other numbers of repeats, part by part."""
+    """The model's name without its number of repeats, in parts."""
     config, rate = self.config, self.training.drop_block_rate
     width = "" if config.backbone_width == 1 else f" x {config.backbone_width:g}"
     return (

@@ -1,4 +1,4 @@
-"""What is given in place of COCO JSON or of a folder of images: named, with a way out."""
+"""Other formats than COCO JSON are recognised, with a way to convert them."""
 
 import json
 import struct
