@@ -4,8 +4,8 @@
     nasfpn detect --export_dir EXPORT --output_dir OUT a.jpg 'b/*.png' c.mp4
 
 Boxes are in pixels of the upright image: an EXIF orientation is applied, as `prepare_data` does.
-With --annotations the images that the COCO JSON knows are taken, with its ids, and the AP is
-computed; videos have none. What OUT holds stands in `serving/detect/detection_folder.py`.
+With --annotations, only annotated images are taken, under the ids of the COCO JSON, and AP is
+computed; videos are left out. The files of OUT are listed in `serving/detect/detection_folder.py`.
 """
 
 from pathlib import Path
@@ -26,20 +26,20 @@ flags.DEFINE_float(
   "score_threshold", 0.3, "Weaker detections are not drawn.", lower_bound=0.0, upper_bound=1.0
 )
 flags.DEFINE_string(
-  "annotations", None, "COCO JSON: of --images only those in it are taken, and AP computed."
+  "annotations", None, "COCO JSON: only the --images that it annotates are taken; AP is computed."
 )
 flags.DEFINE_integer(
-  "exit", None, "Of an anytime detector, the exit to take; the last if not given."
+  "exit", None, "The exit of an anytime detector to take; the last if not given."
 )
 flags.DEFINE_float(
   "budget_ms",
   None,
-  "Of an anytime detector: milliseconds for a batch; the last exit that is fast enough is taken, "
-  "by the times measured at export; where none is, the first, and that is said.",
+  "Milliseconds for a batch, for anytime detectors: the last exit that is fast enough is taken, by "
+  "the times measured at export. If none is, the first is taken, with a message.",
   lower_bound=0.0,
 )
 flags.DEFINE_bool("all_exits", False, "Draw the boxes of every exit side by side.")
-flags.DEFINE_bool("compare", False, "Draw the boxes of --annotations beside those detected.")
+flags.DEFINE_bool("compare", False, "Draw the annotated boxes beside the detected ones.")
 flags.register_multi_flags_validator(
   ["exit", "budget_ms"],
   lambda values: None in values.values(),
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> None:
   if summary.budget:
     print(summary.budget.sentence())
   if summary.skipped:
-    print(f"{len(summary.skipped)} files skipped, they are no whole images or videos:")
+    print(f"{len(summary.skipped)} files skipped, not whole images or videos:")
     for file, reason in summary.skipped:
       print(f"  {file}: {reason}")
   if summary.evaluation:

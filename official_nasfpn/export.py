@@ -6,12 +6,13 @@ r"""Exports a trained detector: as a SavedModel, as ONNX, or for TensorFlow Lite
         --precision int8
 
 The run folder says everything; the newest checkpoint is taken. EXPORT/1 is the SavedModel, and a
-later checkpoint of the same run becomes EXPORT/2, as TensorFlow Serving wants them. What a
-SavedModel takes and gives stands in `serving/export/saved_model.py`, for the other formats in
-`serving/export/portable.py`.
+later checkpoint of the same run becomes EXPORT/2, as TensorFlow Serving wants them. The inputs
+and outputs of a SavedModel are described in `serving/export/saved_model.py`, those of the other
+formats in `serving/export/portable.py`.
 """
 
 import time
+from pathlib import Path
 
 from absl import flags
 
@@ -29,19 +30,19 @@ flags.DEFINE_string("format", "saved_model", f"One of {', '.join(FORMATS)}.")
 flags.DEFINE_string(
   "precision",
   "float32",
-  f"Of an ONNX or TensorFlow Lite file, one of {', '.join(PRECISIONS)}; ONNX has float32 alone. "
-  "int8 is full-integer, calibrated with the run's training images.",
+  f"Precision of an ONNX or TensorFlow Lite file, one of {', '.join(PRECISIONS)}; ONNX has "
+  "float32 alone. int8 is full-integer, calibrated with the run's training images.",
 )
 flags.DEFINE_integer(
   "exit",
   None,
-  "Of an anytime detector, the exit to put into an ONNX or TensorFlow Lite file; the last if not "
+  "The exit of an anytime detector to put into an ONNX or TensorFlow Lite file; the last if not "
   "given. A SavedModel has them all.",
 )
 flags.DEFINE_bool(
   "check",
   False,
-  "Then evaluate the export on the run's evaluation images; its AP must be the run's.",
+  "Evaluate the export on the run's evaluation images; fail if its AP is not the run's.",
 )
 flags.mark_flags_as_required(["model_dir", "output_dir"])
 
@@ -49,6 +50,8 @@ flags.mark_flags_as_required(["model_dir", "output_dir"])
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   from official_nasfpn.serving.export.export_detector import export_detector
+  from official_nasfpn.training.number_format import number_format
+  from official_nasfpn.training.run_folder import RunFolder
 
   start = time.monotonic()
   export = export_detector(
@@ -60,6 +63,9 @@ def main(argv: list[str]) -> None:
     taken_s = time.monotonic() - start
     print(f"Exported {FLAGS.model_dir} to {export.path} in {taken_s:.1f} s.")
     print(f"  {export.format} in {export.precision}, {export.num_bytes / 1e6:.1f} MB")
+    stated = RunFolder(Path(FLAGS.model_dir)).load()[0].training.compute_dtype
+    if export.format == "saved_model" and stated == "auto":
+      print(f"  It {number_format(stated)}.")
     for latency in export.exit_latency:
       print(
         f"  exit {latency.exit}: {latency.median_ms:.1f} ms an image, nine of ten within "

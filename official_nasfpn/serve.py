@@ -1,11 +1,11 @@
-"""Serves an export on this machine, by the REST API of TensorFlow Serving: for trying, no Docker.
+"""Serves an export on this machine with the REST API of TensorFlow Serving, without Docker.
 
     nasfpn serve --export_dir EXPORT --name cells
 
-Then `http://127.0.0.1:8501/v1/models/cells` is what TensorFlow Serving would have there, for the
-client in `official_nasfpn.serving` and for curl; it says how to call it. SavedModels have all their
-signatures, exports for ONNX Runtime and LiteRT the one that takes encoded images. It computes one
-request at a time and knows one version; in production let TensorFlow Serving have the folder.
+`http://127.0.0.1:8501/v1/models/cells` then answers as TensorFlow Serving would; the program prints
+how to call it with curl and with the client in `official_nasfpn.serving`. A SavedModel has all of
+its signatures; ONNX and TensorFlow Lite exports have one, which takes encoded images. The server
+computes one request at a time and serves one version. Use TensorFlow Serving in production.
 """
 
 from pathlib import Path
@@ -26,7 +26,11 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("name", "model", "Name of the model in the URL.")
 flags.DEFINE_integer(
-  "max_request_mb", 128, "Larger requests are refused, in MB.", lower_bound=1, upper_bound=2048
+  "max_request_mb",
+  128,
+  "Largest request in MB; larger ones are refused.",
+  lower_bound=1,
+  upper_bound=2048,
 )
 flags.mark_flag_as_required("export_dir")
 

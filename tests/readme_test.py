@@ -254,5 +254,8 @@ def _run_python(block, running):
   if "DetectionClient" in block:
     found = [line for line in printed.getvalue().splitlines() if line.startswith("photos/")]
     assert len(found) == len(os.listdir("photos"))
+  elif "Detector(" in block:
+    assert len(printed.getvalue().splitlines()) == len(names["detections"])
+    assert Path("photo_with_boxes.png").is_file()
   else:
     assert [sorted(levels) for levels in names["exits"]] == [["3", "4", "5", "6", "7"]] * 7

@@ -43,7 +43,7 @@ class ExportFolder:
 
   Attributes:
     path: where the model lies; of several SavedModels the newest.
-    format: of the model.
+    format: the format of the model.
     version: number of the SavedModel's folder; 1 for other formats.
   """
 

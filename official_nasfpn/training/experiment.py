@@ -1,4 +1,4 @@
-"""An experiment: everything that fixes a training, read from recipes or from a run folder."""
+"""An experiment: all settings of a training, read from recipes or from a run folder."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from official_nasfpn.training.config import TrainingConfig
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """The settings of one detector, of what it eats and of how it learns."""
+  """The settings of a detector, of its input and of its training."""
 
   detector: DetectorConfig
   input: InputConfig
@@ -107,7 +107,7 @@ def _refuse_architecture_file(stored: Stored) -> None:
 
 
 def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
-  """Opens the experiment's data and settles the number of classes by its label map.
+  """Opens the experiment's data and takes the number of classes from its label map.
 
   Returns:
     The experiment with `Detector.num_classes` filled in, and the dataset.

@@ -1,4 +1,4 @@
-"""What a training says while it runs: what is trained where, how far it is, what it has reached."""
+"""Messages and the progress bar of a training: model, data, devices, progress, evaluations."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 class Narration:
-  """Tells the person who started a training what it does; lines also go to standard output.
+  """Reports the progress of a training on standard error and on standard output.
 
-  `runner` sends that to `train.log`, where Orbit writes too. Of the workers of a cluster those that
-  are not its chief say nothing; each has its progress bar.
+  `runner` redirects standard output to `train.log`, where Orbit writes, too. In a cluster only the
+  chief writes messages; every worker has its progress bar.
 
   Args:
     first_step: train steps done before.
     total: train steps when all is done.
-    speaks: whether anything is said.
+    speaks: whether to write messages.
   """
 
   def __init__(self, first_step: int, total: int, speaks: bool):
@@ -43,7 +43,7 @@ class Narration:
     strategy: tf.distribute.Strategy,
     folder: Path,
   ) -> None:
-    """Says what is trained, on what, where and how."""
+    """Reports model, data, number of steps, folder, devices and number format."""
     training = experiment.training
     going_on = f" from step {self._first_step:,}" if self._first_step else ""
     num_images = dataset.num_images(experiment.input.train_parts)
@@ -58,13 +58,13 @@ class Narration:
     self.say(where_and_how(experiment, strategy))
 
   def compiling(self) -> None:
-    """Says that the first step takes longer than the others."""
+    """Reports that the train step is compiled now, and starts the progress bar."""
     self.say("building the detector and compiling its train step; this can take minutes")
     self._bar = progress_bar(self._total, "compile", "step", initial=self._first_step)
     self._start = time.monotonic()
 
   def step(self, logs: dict[str, Any], step: int) -> None:
-    """Shows how far the training is.
+    """Updates the progress bar; reports the end of the first step.
 
     Args:
       logs: the losses of the last steps.
@@ -86,11 +86,11 @@ class Narration:
     self._bar.update(step - self._bar.n)
 
   def evaluating(self) -> None:
-    """Shows that an evaluation runs."""
+    """Labels the progress bar as that of an evaluation."""
     self._bar.set_description("evaluate")
 
   def evaluated(self, figures: dict[str, Any], step: int) -> None:
-    """Says what an evaluation on the way found.
+    """Reports the AP of an evaluation during the training, and the time left.
 
     Args:
       figures: by name, without those that are undefined.
@@ -107,7 +107,7 @@ class Narration:
     self.say(f"evaluation at step {step:,} of {self._total:,}: {found}; {remaining}")
 
   def say(self, line: str) -> None:
-    """Writes a line to standard output, which is the log, and for the person."""
+    """Writes a message to standard output, which is the log, and to standard error."""
     if self._speaks:
       print(line, flush=True)
       say(line)

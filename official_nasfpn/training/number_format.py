@@ -1,7 +1,7 @@
-"""The number format that a detector computes in: what a recipe says, or what the device is good at.
+"""The number format of a detector: stated by the recipe, or chosen for the device.
 
-`Training.compute_dtype = 'auto'` is settled where the work is done, each time: a run folder and a
-search keep the word, so that neither depends on the machine it was begun on.
+`Training.compute_dtype = 'auto'` is resolved on the machine that computes, every time. Run folders
+and searches store 'auto' itself, so they do not depend on the machine that began them.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ class NumberFormat:
 
 @dataclasses.dataclass(frozen=True)
 class _Device:
-  """What a device can do, in words that end the sentences above."""
+  """Whether a device computes in bfloat16, and the words for messages about it."""
 
   has_bfloat16: bool
   finding: str
@@ -50,10 +50,10 @@ class _Device:
 
 
 def number_format(stated: str) -> NumberFormat:
-  """Settles what a recipe says, by this process's devices and the strategy in whose scope it is.
+  """Chooses the number format for this process's devices and the current strategy.
 
   Args:
-    stated: `Training.compute_dtype`. It is obeyed unless it is `auto`.
+    stated: `Training.compute_dtype`; taken as it is, unless it is `auto`.
   """
   device = _device()
   if stated == "auto":
@@ -97,7 +97,7 @@ def _device() -> _Device:
 
 
 def _of_gpus(details: Sequence[Mapping[str, Any]]) -> _Device:
-  """Returns what GPUs can do: the weakest decides for all."""
+  """Returns the abilities of the weakest GPU, which decides for all."""
   weakest = min(details, key=lambda each: each.get("compute_capability") or (0, 0))
   name, capability = weakest.get("device_name", "the GPU"), weakest.get("compute_capability")
   cost = "it is computed by way of float32 and gains nothing"

@@ -1,4 +1,4 @@
-"""What a recipe would do, without doing it: steps, learning rates, cost, memory."""
+"""The plan of a training: steps, learning rates, cost and memory, without training."""
 
 import dataclasses
 import shlex
@@ -88,7 +88,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class DataFigures:
-  """How much data there is.
+  """The size of a dataset.
 
   Attributes:
     num_images: to train on.
@@ -104,7 +104,7 @@ class DataFigures:
 
 
 def count_data(experiment: Experiment, dataset: DatasetInfo) -> DataFigures:
-  """Reads a first batch of the data, and returns how much there is."""
+  """Returns the size of the data; reads one batch, to find damaged files now."""
   _read_a_batch(experiment)
   return DataFigures(
     dataset.num_images(experiment.input.train_parts),
@@ -114,7 +114,7 @@ def count_data(experiment: Experiment, dataset: DatasetInfo) -> DataFigures:
 
 
 def assume_coco(experiment: Experiment) -> DataFigures:
-  """Returns what COCO has, where a recipe does not say otherwise and there is no data."""
+  """Returns the size of COCO 2017, or what the recipe states instead; for a plan without data."""
   stated_images = experiment.training.images_per_epoch
   stated_classes = experiment.detector.num_classes
   num_images = stated_images or _COCO_TRAIN2017
@@ -137,12 +137,12 @@ def assume_coco(experiment: Experiment) -> DataFigures:
 def make_plan(
   experiment: Experiment, data: DataFigures, strategy: tf.distribute.Strategy | None = None
 ) -> Plan:
-  """Builds the detector, to count what its backward pass needs, and trains nothing.
+  """Returns the plan; builds the detector to estimate its memory, and trains nothing.
 
   Args:
     experiment: all settings.
-    data: how much there is, from `count_data` or `assume_coco`.
-    strategy: whose devices would share a batch; default: one device.
+    data: its size, from `count_data` or `assume_coco`.
+    strategy: its devices would share a batch; default: one device.
   """
   detector, training = experiment.detector, experiment.training
   num_images = data.num_images

@@ -36,7 +36,7 @@ def train(
 ) -> EvaluationResult | None:
   """Trains to the last step, from the newest checkpoint of the run folder if there is one.
 
-  What it does is said on standard error and in the folder's `train.log`.
+  Progress is reported on standard error and in the folder's `train.log`.
 
   Args:
     experiment: all settings, with the number of classes settled.
@@ -169,12 +169,12 @@ def train_in_memory(
     experiment: all settings, with the number of classes settled.
     dataset: the prepared data.
     log_file: gets Orbit's messages.
-    on_progress: is told the share of the work that is done, in [0, 1].
-    stops: shares of the training, in (0, 1), at which it is evaluated on the way.
-    should_stop: given such a share and what was found there, says whether the training ends there.
+    on_progress: is called with the share of train steps done, in [0, 1].
+    stops: shares of the training, in (0, 1), after which to evaluate.
+    should_stop: takes such a share and its evaluation; returns whether to end the training there.
 
   Returns:
-    The last evaluation, and the share of the training that was done by then: 1 unless stopped.
+    The last evaluation, and the share of train steps done by then: 1 unless stopped.
 
   Raises:
     TrainingDiverged: the loss became NaN or infinite.
@@ -208,9 +208,9 @@ def train_in_memory(
 
 
 def configure_tensorflow(config: TrainingConfig) -> None:
-  """Sets what a training needs of the whole process: its number format, and one order of sums.
+  """Sets options of the whole process: the number format, and a reproducible order of sums.
 
-  To be called in the scope of the training's strategy, which says on which devices it runs.
+  Call it in the scope of the training's strategy, whose devices decide the number format.
   """
   tf_keras.mixed_precision.set_global_policy(settled_compute_dtype(config.compute_dtype))
   # TensorFlow's rewriting of sums follows addresses in memory: of eight traces of one train step

@@ -1,4 +1,4 @@
-"""Pictures in TensorBoard: what is annotated on validation images, beside what is detected."""
+"""Pictures in TensorBoard: annotations of validation images beside the detections."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class _Example:
 
   Attributes:
     id: its `image_id` in COCO results.
-    image: what the network sees, without padding, of a longer side of `_SIDE`.
+    image: the network's input without padding, scaled to `_SIDE` pixels at its longer side.
     scale: pixels of `image` for one of the image file, vertically and horizontally.
     annotated: its boxes in pixels of `image`.
   """
@@ -96,7 +96,7 @@ class ValidationPictures:
     return draw_boxes(image, boxes.boxes, boxes.classes, texts, min_side=_SIDE)
 
   def _detected(self, example: _Example, results: Sequence[Mapping]) -> _Boxes:
-    """Returns what was detected in one image, in pixels of its picture."""
+    """Returns the best detections in one image, with boxes in pixels of its picture."""
     found = [result for result in results if result["image_id"] == example.id]
     found.sort(key=lambda result: result["score"], reverse=True)
     found = found[: max(1, len(example.annotated.classes))]

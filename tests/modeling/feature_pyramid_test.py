@@ -226,6 +226,7 @@ def test_config_keeps_the_architecture_unlike_model_garden():
   expected = pyramid(features)
   restored = tf_keras.layers.deserialize(tf_keras.layers.serialize(pyramid))
   assert restored.spec == spec
+  assert restored.norm == NormSettings(0.9, 1e-3, synchronized=True)
   assert restored.get_config() == pyramid.get_config()
   restored(features)
   restored.set_weights(pyramid.get_weights())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
@@ -19,6 +20,9 @@ from official_nasfpn.training.nan_guard import TrainingDiverged
 from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.strategies import build_strategy
 from official_nasfpn.training.training import evaluate_detector, plan_training, train_detector
+from tests.program_process import ProgramProcess
+
+PATIENCE_SECONDS = 300
 
 
 @pytest.fixture
@@ -124,9 +128,7 @@ def variables_of(folder):
 
 
 @pytest.mark.slow
-def test_one_seed_fixes_the_training_also_that_of_the_program(
-  experiment, tmp_path, weights, run_program
-):
+def test_one_seed_fixes_the_training_also_that_of_the_program(experiment, tmp_path, weights):
   # Two repeats of NAS-FPN: TensorFlow's arithmetic optimizer shows itself there.
   detector = dataclasses.replace(experiment.detector, architecture="nas_fpn", num_repeats=2)
   experiment = change(dataclasses.replace(experiment, detector=detector), seed=3, epochs=0.2)
@@ -148,8 +150,13 @@ def test_one_seed_fixes_the_training_also_that_of_the_program(
     assert tf_keras.mixed_precision.global_policy().name == "mixed_bfloat16"
   finally:
     tf_keras.mixed_precision.set_global_policy("float32")
-  result = run_program("train", f"--gin_file={recipe}", f"--model_dir={tmp_path / 'program'}")
-  assert result.returncode == 0, result.stderr
+  process = ProgramProcess(
+    "official_nasfpn.train",
+    [f"--gin_file={recipe}", f"--model_dir={tmp_path / 'program'}"],
+    # As many threads as here: they divide sums among themselves.
+    environment={"TF_NUM_INTRAOP_THREADS": os.environ.get("TF_NUM_INTRAOP_THREADS", "0")},
+  )
+  assert process.wait(PATIENCE_SECONDS) == 0, process.stderr
   program = weights(RunFolder(tmp_path / "program"))
   assert program.keys() == evaluated.keys() == first.keys()
   for name, value in first.items():
@@ -158,7 +165,7 @@ def test_one_seed_fixes_the_training_also_that_of_the_program(
   assert any(not np.allclose(value, other[name], atol=1e-3) for name, value in first.items())
   assert run.evaluation.compute_dtype == "float32"
   assert (tmp_path / "program" / "evaluation.json").read_text() == run.evaluation.to_json()
-  assert run.evaluation.table() in result.stdout
+  assert run.evaluation.table() in process.stdout
 
 
 def test_what_is_wrong_is_said_before_a_folder_is_claimed(experiment, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import numpy as np
 from official_nasfpn.data.detections import BATCH_ARRAYS, Detections, split_batch
 from official_nasfpn.errors import UserError
 from official_nasfpn.installation import require
-from official_nasfpn.serving.client.transport import PASSING, Failing, Failure, Transport
+from official_nasfpn.serving.client.transport import TEMPORARY, Failure, FailureKind, Transport
 
 _URL_FORMS = "http://host:8501/v1/models/NAME for REST or grpc://host:8500/NAME for gRPC"
 _REST_PATH = re.compile(r"(?P<prefix>.*)/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d+))?/?")
@@ -27,16 +27,16 @@ _Result = TypeVar("_Result")
 
 
 class ServingError(UserError):
-  """A model server gave no detections. The message says which, why, and what to do."""
+  """A model server gave no detections. The message says which server, why, and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-  """An image that the server cannot read.
+  """An image that the server cannot decode.
 
   Attributes:
     index: its position among the images of the call.
-    reason: the server's, in one line.
+    reason: the server's reason, in one line.
   """
 
   index: int
@@ -52,8 +52,8 @@ class DetectionClient:
     Args:
       url: `http(s)://host:8501/v1/models/NAME[/versions/V]` for REST, `grpc://host:8500/NAME[/V]`
         for gRPC; without V the newest version.
-      timeout_s: of each attempt, in seconds; over REST the longest silence.
-      attempts: to ask, while another one may help.
+      timeout_s: timeout of each attempt in seconds; over REST the longest silence.
+      attempts: number of attempts, as long as another one may help.
       backoff_s: pause in seconds before the second attempt, doubled before each further one, and
         shortened by up to a half at random lest many clients come back at once.
 
@@ -85,9 +85,10 @@ class DetectionClient:
     """Detects objects.
 
     Args:
-      encoded: JPEG or PNG images, of any and of mixed sizes. They are sent together; when the
+      encoded: JPEG or PNG images, of any and of mixed sizes; an EXIF orientation is not followed.
+        They are sent together; when the
         server refuses them, halves of them, until those that it cannot read are alone.
-      exit_number: of an anytime detector; None takes the last.
+      exit_number: the exit of an anytime detector; None takes the last.
       budget_ms: milliseconds for all images together, by which the server chooses the exit; see
         `Detections.expected_ms` for whether it is met.
 
@@ -120,7 +121,7 @@ class DetectionClient:
     budget_per_image_ms: float | None,
     is_part: bool = False,
   ) -> list[Detections | Refusal]:
-    """Detects in images of which the first has the index `first` among those of the call."""
+    """Detects in some images of a call; `first` is the index of the first of them."""
     if not encoded:
       return []
     inputs = {"image_bytes": np.array(encoded, object)}
@@ -131,7 +132,7 @@ class DetectionClient:
     try:
       outputs = self._retry(lambda: self._predict(signature, inputs))
     except Failure as failure:
-      if failure.failing is not Failing.INVALID:
+      if failure.kind is not FailureKind.INVALID:
         raise
       if not is_part:
         self._check_signature(signature, set(inputs), failure)
@@ -145,12 +146,12 @@ class DetectionClient:
     return _detections(outputs, len(encoded))
 
   def _retry(self, ask: Callable[[], _Result]) -> _Result:
-    """Asks until there is an answer, or none is to be expected."""
+    """Repeats a request until there is an answer, or no further attempt can help."""
     for attempt in itertools.count(1):
       try:
         return ask()
       except Failure as failure:
-        if failure.failing not in PASSING or attempt >= self._attempts:
+        if failure.kind not in TEMPORARY or attempt >= self._attempts:
           raise
       pause = min(self._backoff_s * 2 ** (attempt - 1), _LONGEST_PAUSE_S)
       time.sleep(pause * random.uniform(0.5, 1))
@@ -159,24 +160,24 @@ class DetectionClient:
     try:
       return self._transport.predict(signature, inputs, self._timeout_s)
     except Failure as failure:
-      if failure.failing is not Failing.NOT_FOUND:
+      if failure.kind is not FailureKind.NOT_FOUND:
         raise
       version = self._transport.version
       states = [state for v, state in self._versions().items() if version in (None, v)]
-      # Of a model that is still loading the server says that there is none.
+      # While a model is loading, the server says that there is none.
       if {"START", "LOADING"} & set(states):
-        raise Failure(Failing.LOADING, failure.reason) from failure
+        raise Failure(FailureKind.LOADING, failure.reason) from failure
       raise
 
   def _versions(self) -> dict[int, str]:
-    """Returns the state of every version; nothing where the server does not say."""
+    """Returns the state of every version; empty if the server does not tell."""
     try:
       return self._transport.versions(self._timeout_s)
     except Failure:
       return {}
 
   def _check_signature(self, signature: str, inputs: set[str], refusal: Failure) -> None:
-    """Raises a `ServingError` if a request was refused for something else than its images."""
+    """Raises a `ServingError` if a request was refused for another reason than its images."""
     name = signature.replace("_", " ") if "exit_" in signature else f"signature {signature}"
     try:
       signatures = self._transport.signatures(self._timeout_s)
@@ -198,27 +199,27 @@ class DetectionClient:
       ) from refusal
 
   def _sentence(self, failure: Failure) -> str:
-    """Returns what is wrong, and what to do."""
+    """Returns the message for a failure: what is wrong, and what to do."""
     url, hint, reason = self.url, self._transport.port_hint, failure.reason.rstrip(".")
     tried = f"in {self._attempts} attempts" if self._attempts > 1 else "in one attempt"
-    match failure.failing:
-      case Failing.UNREACHABLE:
+    match failure.kind:
+      case FailureKind.UNREACHABLE:
         return f"No answer from {url} {tried}: {reason}. Is the server running, and is it {hint}?"
-      case Failing.TIMEOUT:
+      case FailureKind.TIMEOUT:
         return (
           f"No answer from {url} within {self._timeout_s:g} s {tried}: give the client a larger "
           "timeout_s, or send fewer images at once."
         )
-      case Failing.BUSY:
+      case FailureKind.BUSY:
         return f"{url} has no room {tried}: {reason}. Send fewer images at once, or try later."
-      case Failing.LOADING:
+      case FailureKind.LOADING:
         return f"The model {self._transport.model} at {url} is still loading: try again later."
-      case Failing.NOT_FOUND:
+      case FailureKind.NOT_FOUND:
         versions = ", ".join(f"{v} ({s.lower()})" for v, s in sorted(self._versions().items()))
         if not versions:
           return f"There is no model {self._transport.model} at {url}: check MODEL_NAME."
         return f"The model at {url} is not available; the server has its versions {versions}."
-      case Failing.FOREIGN:
+      case FailureKind.FOREIGN:
         return f"{url} does not answer as TensorFlow Serving does: {reason}. Is it {hint}?"
     return f"The server at {url} failed: {reason}. Its log says more."
 
@@ -229,7 +230,7 @@ def _detections(outputs: Mapping[str, np.ndarray], num_images: int) -> list[Dete
     or any(values.shape[:1] != (num_images,) for values in outputs.values())
     or any(outputs[name].ndim != len(spec.shape) for name, spec in BATCH_ARRAYS.items())
   ):
-    raise Failure(Failing.FOREIGN, "its outputs are not those of an export")
+    raise Failure(FailureKind.FOREIGN, "its outputs are not those of an export")
   return split_batch(outputs)
 
 

@@ -18,7 +18,7 @@ from tensorflow_serving.apis import (
   prediction_service_pb2_grpc,
 )
 
-from official_nasfpn.serving.client.transport import Failing, Failure
+from official_nasfpn.serving.client.transport import Failure, FailureKind
 
 _OPTIONS = (
   # Four megabytes otherwise; what is sent has no limit.
@@ -30,16 +30,16 @@ _OPTIONS = (
   ("grpc.max_reconnect_backoff_ms", 500),
 )
 
-_FAILING = {
-  grpc.StatusCode.UNAVAILABLE: Failing.UNREACHABLE,
-  grpc.StatusCode.DEADLINE_EXCEEDED: Failing.TIMEOUT,
-  grpc.StatusCode.RESOURCE_EXHAUSTED: Failing.BUSY,
-  grpc.StatusCode.NOT_FOUND: Failing.NOT_FOUND,
-  grpc.StatusCode.UNIMPLEMENTED: Failing.FOREIGN,
+_KINDS = {
+  grpc.StatusCode.UNAVAILABLE: FailureKind.UNREACHABLE,
+  grpc.StatusCode.DEADLINE_EXCEEDED: FailureKind.TIMEOUT,
+  grpc.StatusCode.RESOURCE_EXHAUSTED: FailureKind.BUSY,
+  grpc.StatusCode.NOT_FOUND: FailureKind.NOT_FOUND,
+  grpc.StatusCode.UNIMPLEMENTED: FailureKind.FOREIGN,
   # These three are one over REST.
-  grpc.StatusCode.INVALID_ARGUMENT: Failing.INVALID,
-  grpc.StatusCode.FAILED_PRECONDITION: Failing.INVALID,
-  grpc.StatusCode.OUT_OF_RANGE: Failing.INVALID,
+  grpc.StatusCode.INVALID_ARGUMENT: FailureKind.INVALID,
+  grpc.StatusCode.FAILED_PRECONDITION: FailureKind.INVALID,
+  grpc.StatusCode.OUT_OF_RANGE: FailureKind.INVALID,
 }
 _NOT_HTTP2 = re.compile(r"http1\.x|Failed parsing HTTP/2")
 
@@ -105,11 +105,11 @@ def _ask(method: Callable, request: Any, timeout_s: float) -> Any:
   try:
     return method(request, timeout=timeout_s)
   except grpc.RpcError as error:
-    failing = _FAILING.get(error.code(), Failing.FAILED)
+    kind = _KINDS.get(error.code(), FailureKind.FAILED)
     reason = (error.details() or error.code().name).rsplit("last error: ", 1)[-1]
-    if failing is Failing.UNREACHABLE and _NOT_HTTP2.search(reason):
-      raise Failure(Failing.FOREIGN, "its answer is not HTTP/2") from error
-    raise Failure(failing, reason) from error
+    if kind is FailureKind.UNREACHABLE and _NOT_HTTP2.search(reason):
+      raise Failure(FailureKind.FOREIGN, "its answer is not HTTP/2") from error
+    raise Failure(kind, reason) from error
 
 
 def _as_str(values: np.ndarray) -> np.ndarray:

@@ -15,19 +15,19 @@ import requests
 import urllib3
 
 from official_nasfpn.data.detections import BATCH_ARRAYS, BUDGET_ARRAYS
-from official_nasfpn.serving.client.transport import PASSING, Failing, Failure
+from official_nasfpn.serving.client.transport import TEMPORARY, Failure, FailureKind
 
 # JSON has one kind of number.
 _TYPES = {name: spec.dtype for name, spec in {**BATCH_ARRAYS, **BUDGET_ARRAYS}.items()}
 
 # TensorFlow Serving has one status for each of TensorFlow's codes; proxies add 502 and their own.
-_FAILING = {
-  400: Failing.INVALID,
-  404: Failing.NOT_FOUND,
-  429: Failing.BUSY,
-  502: Failing.UNREACHABLE,
-  503: Failing.UNREACHABLE,
-  504: Failing.TIMEOUT,
+_KINDS = {
+  400: FailureKind.INVALID,
+  404: FailureKind.NOT_FOUND,
+  429: FailureKind.BUSY,
+  502: FailureKind.UNREACHABLE,
+  503: FailureKind.UNREACHABLE,
+  504: FailureKind.TIMEOUT,
 }
 
 _Read = TypeVar("_Read")
@@ -103,13 +103,13 @@ class RestTransport:
       try:
         return read(json.loads(response.content))
       except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        raise Failure(Failing.FOREIGN, f"its answer is {said}, not as expected") from error
-    failing = _FAILING.get(response.status_code, Failing.FAILED)
+        raise Failure(FailureKind.FOREIGN, f"its answer is {said}, not as expected") from error
+    kind = _KINDS.get(response.status_code, FailureKind.FAILED)
     error = re.fullmatch(rb'\s*\{\s*"error"\s*:\s*"(.*)"\s*\}\s*', response.content, re.DOTALL)
     if error:
-      raise Failure(failing, _unescape(error[1]))
+      raise Failure(kind, _unescape(error[1]))
     # Of a proxy, in which only what passes can be believed.
-    raise Failure(failing if failing in PASSING else Failing.FOREIGN, f"its answer is {said}")
+    raise Failure(kind if kind in TEMPORARY else FailureKind.FOREIGN, f"its answer is {said}")
 
 
 def _to_json(values: np.ndarray) -> list:
@@ -139,12 +139,12 @@ def _failure(error: requests.RequestException) -> Failure:
 
   reason = getattr(causes[-1], "strerror", None) or str(causes[-1])
   if has(requests.Timeout, urllib3.exceptions.ReadTimeoutError):
-    return Failure(Failing.TIMEOUT, reason)
+    return Failure(FailureKind.TIMEOUT, reason)
   # A closed connection is one of a bad status line, too.
   if has(http.client.BadStatusLine) and not has(ConnectionError):
-    return Failure(Failing.FOREIGN, "its answer is not HTTP")
+    return Failure(FailureKind.FOREIGN, "its answer is not HTTP")
   if has(requests.exceptions.SSLError, requests.exceptions.ContentDecodingError):
-    return Failure(Failing.FOREIGN, reason)
+    return Failure(FailureKind.FOREIGN, reason)
   if has(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-    return Failure(Failing.UNREACHABLE, reason)
-  return Failure(Failing.FAILED, reason)
+    return Failure(FailureKind.UNREACHABLE, reason)
+  return Failure(FailureKind.FAILED, reason)

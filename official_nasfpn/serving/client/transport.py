@@ -8,14 +8,14 @@ from typing import Protocol
 import numpy as np
 
 _LONGEST_REASON = 200
-# What TensorFlow writes around a reason, for those who know the graph.
+# Names of graph nodes, which TensorFlow writes around a reason.
 _NODES = re.compile(r"\{\{(?:function_)?node [^}]*\}\}|\[\[[^\]]*\]\]|\(\d+\) [A-Z_]+:")
 # What `signatures.py` asserts; the position is that in a part of the batch.
 _ASSERTION = re.compile(r"assertion failed: \[(.*) at position\] \[[\d .]*\]")
 _ROOTS = re.compile(r"^\d+ root error\(s\) found\.\s*")
 
 
-class Failing(enum.Enum):
+class FailureKind(enum.Enum):
   """Why there is no answer, as far as a client acts on it."""
 
   UNREACHABLE = "no connection, a connection that broke, or a server that says it is unavailable"
@@ -28,22 +28,22 @@ class Failing(enum.Enum):
   FAILED = "anything else: the same request would fail again"
 
 
-# What another attempt may mend.
-PASSING = {Failing.UNREACHABLE, Failing.TIMEOUT, Failing.BUSY, Failing.LOADING}
+# Failures that another attempt may mend.
+TEMPORARY = {FailureKind.UNREACHABLE, FailureKind.TIMEOUT, FailureKind.BUSY, FailureKind.LOADING}
 
 
 class Failure(Exception):
   """A request without an answer.
 
   Attributes:
-    failing: why.
-    reason: the same in the words of the server or of the network, one line.
+    kind: what went wrong.
+    reason: the message of the server or of the network, one line.
   """
 
-  def __init__(self, failing: Failing, reason: str):
-    self.failing = failing
+  def __init__(self, kind: FailureKind, reason: str):
+    self.kind = kind
     self.reason = one_line(reason)
-    super().__init__(f"{failing.name}: {self.reason}")
+    super().__init__(f"{kind.name}: {self.reason}")
 
 
 class Transport(Protocol):

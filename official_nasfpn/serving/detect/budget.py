@@ -10,15 +10,15 @@ from official_nasfpn.serving.export_folder import ExitLatency
 
 @dataclasses.dataclass(frozen=True)
 class BudgetUse:
-  """What a budget buys for a batch, by the times measured at export.
+  """The exit that a budget buys for a batch, by the times measured at export.
 
   Attributes:
     budget_ms: milliseconds for the batch.
-    batch_size: its images.
+    batch_size: number of images in it.
     exit: the exit taken: the last that is fast enough, or else the first.
     image_ms: milliseconds of one image at that exit; nine of ten are faster.
-    expected_ms: of the batch.
-    is_met: whether that is within the budget.
+    expected_ms: milliseconds of the batch at that exit.
+    is_met: whether `expected_ms` is within the budget.
   """
 
   budget_ms: float
@@ -29,7 +29,7 @@ class BudgetUse:
   is_met: bool
 
   def sentence(self) -> str:
-    """Returns what a person needs to know."""
+    """Returns a sentence for a person: which exit was taken, and whether the budget is met."""
     batch = f"a batch of {self.batch_size} images" if self.batch_size > 1 else "an image"
     times = f"{self.expected_ms:.4g} ms for {batch} (nine of ten are faster, measured at export)"
     if self.is_met:
@@ -44,12 +44,12 @@ class BudgetUse:
 def use_of_budget(
   exit_latency: Sequence[ExitLatency], budget_ms: float, batch_size: int
 ) -> BudgetUse:
-  """Returns what the signature `detect_within` does with a budget.
+  """Returns which exit the signature `detect_within` takes.
 
   Args:
-    exit_latency: as `Detector.exit_latency`.
+    exit_latency: the time of each exit, see `Detector.exit_latency`.
     budget_ms: milliseconds for a batch.
-    batch_size: its images.
+    batch_size: number of images in it.
   """
   # In the precision of the graph, which decides.
   image_ms = np.array([latency.p90_ms for latency in exit_latency], np.float32)

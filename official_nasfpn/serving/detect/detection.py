@@ -14,12 +14,12 @@ from official_nasfpn.serving.detect.video_files import Frame
 
 @dataclass(frozen=True)
 class InputImage:
-  """An image file to look at.
+  """An image file to detect in.
 
   Attributes:
     path: the file.
     id: its `image_id` in COCO results.
-    annotated_size: width and height by the annotations, where there are any.
+    annotated_size: width and height by the annotations, if there are any.
   """
 
   path: Path
@@ -55,11 +55,11 @@ def detect_files(
   """Detects objects in image files.
 
   Args:
-    detect: what to run.
+    detect: the detector.
     images: the files.
     batch_size: images sent to the detector together.
-    on_broken: is told of every file that is no whole image, and why; the rest of its batch is not
-      affected.
+    on_broken: called with every file that is not a whole image, and the reason; the other images
+      are not affected.
 
   Yields:
     Every readable image, in order.
@@ -80,11 +80,11 @@ def detect_files(
 def detect_images(
   detect: Detect, images: Iterable[tuple[InputImage | Frame, EncodedImage]], batch_size: int
 ) -> Iterator[DetectedImage]:
-  """Detects objects in encoded images, of which no more than a batch is held.
+  """Detects objects in encoded images, holding no more than a batch of them.
 
   Args:
-    detect: what to run.
-    images: what each is, and its bytes.
+    detect: the detector.
+    images: the source of each image, and its bytes.
     batch_size: images sent to the detector together.
 
   Yields:
@@ -111,6 +111,6 @@ def result_rows(image: DetectedImage) -> list[dict]:
 
 
 def exit_row(image: DetectedImage) -> dict[str, int]:
-  """Returns what is written down of the exit that a budget chose for an image; else nothing."""
+  """Returns the exit that a budget chose, for the row of an image; empty without a budget."""
   number = image.detections.exit_number
   return {} if number is None else {"exit": number}

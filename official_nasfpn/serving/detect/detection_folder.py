@@ -2,7 +2,7 @@
 
 OUT/request.json      what was asked for; the same request finds its answer here
 OUT/NAME.jpg, .png    the images with boxes
-OUT/NAME.mp4, .jsonl  the videos with boxes, and what was found in each frame (`video_detection.py`)
+OUT/NAME.mp4, .jsonl  the videos with boxes, and the detections in each frame (`video_detection.py`)
 OUT/images.json       image ids, files and pictures; videos; the files that were skipped, and why;
                       with a budget, whether it is met, and the exit taken of every image
 OUT/evaluation.json   AP, where annotations were given
@@ -27,7 +27,7 @@ _REQUEST_FILE = "request.json"
 
 @dataclass(frozen=True)
 class DetectionRequest:
-  """What to detect and how to show it.
+  """A request: what to detect, and how to show it.
 
   Attributes:
     export_dir: folder of the export, in any format.
@@ -35,7 +35,7 @@ class DetectionRequest:
     score_threshold: weaker detections are not drawn; `detections.json` has them all.
     annotations: COCO JSON: gives image ids and the AP; files that it does not know, and videos, are
       left out.
-    exit: of an anytime detector, the one to take; None takes the last.
+    exit: the exit of an anytime detector to take; None takes the last.
     budget_ms: milliseconds for a batch, in which the last exit that is fast enough is taken.
     all_exits: whether every exit's boxes are drawn beside those that are written down.
     compare: whether the annotated boxes are drawn beside those.
@@ -53,17 +53,17 @@ class DetectionRequest:
 
 @dataclass(frozen=True)
 class DetectionSummary:
-  """What a run found.
+  """The outcome of a run.
 
   Attributes:
-    num_images: images that were looked at.
-    num_videos: videos that were looked at.
+    num_images: number of images processed.
+    num_videos: number of videos processed.
     num_frames: frames of all of them.
     num_drawn: boxes drawn on all of these.
-    skipped: files that are no whole images or videos, and why.
+    skipped: files that are not whole images or videos, each with the reason.
     evaluation: where annotations were given.
-    budget: what a budget bought for the largest batch; None without one.
-    is_new: False where the folder held all of this already.
+    budget: the exit that a budget bought for the largest batch; None without a budget.
+    is_new: False if the folder was complete already.
   """
 
   num_images: int
@@ -117,12 +117,12 @@ def claim(output_dir: Path, request: DetectionRequest, batch_size: int) -> None:
 def read_summary(
   output_dir: Path, score_threshold: float, is_new: bool = False
 ) -> DetectionSummary:
-  """Returns what a complete folder says.
+  """Returns the summary of a complete folder.
 
   Args:
     output_dir: the folder.
-    score_threshold: of its request.
-    is_new: whether it was made just now.
+    score_threshold: its request's.
+    is_new: whether it was completed just now.
   """
   images = json.loads((output_dir / "images.json").read_text(encoding="utf-8"))
   results = json.loads((output_dir / "detections.json").read_text(encoding="utf-8"))
@@ -164,13 +164,13 @@ def output_errors(output_dir: Path) -> Iterator[None]:
 
 
 def _to_json(request: DetectionRequest, batch_size: int) -> dict:
-  """Returns what makes two requests the same; files count by path, size and time."""
+  """Returns what identifies a request; files are compared by path, size and time."""
 
   def file(path: Path) -> list:
     status = path.stat()
     return [str(path.absolute()), status.st_size, status.st_mtime_ns]
 
-  # Only those who share a budget are served otherwise in another company.
+  # Images of one batch share a budget, so its size matters only then.
   shared = {} if request.budget_ms is None else {"batch_size": batch_size}
   return {
     # The names that these have had from the beginning: older folders are still recognised.

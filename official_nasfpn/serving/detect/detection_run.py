@@ -49,7 +49,7 @@ from official_nasfpn.serving.export_folder import find_export
 def run_detection(
   request: DetectionRequest, output_dir: Path, batch_size: int = 8
 ) -> DetectionSummary:
-  """Detects, draws, writes COCO results and evaluates; or finds all that in `output_dir`.
+  """Detects, draws, writes COCO results and evaluates, unless `output_dir` holds all that already.
 
   Args:
     request: what to do.
@@ -119,7 +119,7 @@ def picture_names(paths: Sequence[Path]) -> list[str]:
 def _inputs(
   request: DetectionRequest, truth: GroundTruth | None
 ) -> tuple[list[InputImage], list[Path]]:
-  """Returns the images and the videos that are meant."""
+  """Returns the images and the videos of a request."""
   images = [path for path in request.images if not is_video(path)]
   videos = [path for path in request.images if is_video(path)]
   if truth is None:
@@ -137,7 +137,7 @@ def _detect_images(
   pictures: Mapping[Path, Path],
   skipped: list[dict],
 ) -> tuple[list[dict], list[dict], dict[int, tuple[int, int]]]:
-  """Returns what was looked at, COCO results, and width and height by image id."""
+  """Returns a row for each image, COCO results, and width and height by image id."""
   rows, results, sizes = [], [], {}
   if not images:
     return rows, results, sizes
@@ -167,7 +167,7 @@ def _detect_videos(
   skipped: list[dict],
   score_threshold: float,
 ) -> list[dict]:
-  """Returns what was looked at; videos that an interrupted run has finished are not repeated."""
+  """Returns a row for each video; videos that an interrupted run has finished are not repeated."""
   rows = []
   for video in videos:
     picture = pictures[video]
@@ -202,7 +202,7 @@ def _draw(
   request: DetectionRequest,
   min_side: int = MIN_SIDE,
 ) -> Image.Image:
-  """Returns the picture that the request wants of an image."""
+  """Returns the picture of an image that the request asks for."""
   size = found.encoded.width, found.encoded.height
   panels: list[tuple[str, Image.Image]] = []
   with open_image(found.encoded.data) as image:

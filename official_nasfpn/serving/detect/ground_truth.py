@@ -41,7 +41,7 @@ class GroundTruth:
     self._by_name = {image.file_name: image for image in self._dataset.images}
 
   def find_images(self, paths: Sequence[Path]) -> list[InputImage]:
-    """Returns the annotated ones of some image files, with their ids and sizes.
+    """Returns those of some image files that are annotated, with their ids and sizes.
 
     Args:
       paths: image files. `file_name` in the annotations may hold folders: the longest end of a path
@@ -99,7 +99,7 @@ class GroundTruth:
     """Returns the annotated boxes of an image, crowds left out, and their classes.
 
     Args:
-      image_id: of the annotations.
+      image_id: the image's id in the annotations.
       size: width and height of the image in pixels.
       label_map: the detector's classes; boxes of others are left out.
 

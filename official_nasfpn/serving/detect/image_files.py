@@ -1,4 +1,4 @@
-"""The image and video files that a command line means."""
+"""The image and video files that a command line names."""
 
 import glob
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from pathlib import Path
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detect.video_files import VIDEO_SUFFIXES
 
-# What a folder is searched for; a file that is named itself is tried whatever it is called.
+# Folders are searched for these; a file that is given by name is tried whatever its suffix.
 SUFFIXES = VIDEO_SUFFIXES | frozenset(
   (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 )
 
 
 def find_files(patterns: Sequence[str], excluding: Path | None = None) -> list[Path]:
-  """Returns the image and video files that paths stand for, in order, each once.
+  """Returns the image and video files that paths and patterns name, in order, each once.
 
   Args:
     patterns: files, folders (searched with all folders below them) and glob patterns.

@@ -5,8 +5,8 @@ NAME.jsonl  a line of JSON for each frame, written last: where it is, the video 
 
     {"frame": 12, "seconds": 0.48, "detections": [{"category_id": 4, "bbox": [...], "score": 0.9}]}
 
-With a budget there is `"exit"`, the one taken. Frames count from 0; `bbox` is (x, y, width, height)
-in pixels, as in COCO's results. Lines, because hours of video need not fit into memory.
+With a budget there is `"exit"`, the exit taken. Frames count from 0; `bbox` is (x, y, width,
+height) in pixels, as in COCO's results. Lines, because hours of video need not fit into memory.
 """
 
 import json
@@ -29,11 +29,11 @@ from official_nasfpn.serving.detect.video_files import VideoReader, VideoWriter
 
 @dataclass(frozen=True)
 class VideoSummary:
-  """What was found in a video.
+  """The outcome for a video.
 
   Attributes:
-    num_frames: frames that were looked at.
-    num_drawn: boxes drawn on all of them.
+    num_frames: number of frames processed.
+    num_drawn: number of boxes drawn on them.
   """
 
   num_frames: int
@@ -89,7 +89,7 @@ def detect_video(
 
 
 def results_file(picture: Path) -> Path:
-  """Returns where the detections of an annotated video stand."""
+  """Returns the file with the detections of a video."""
   return picture.with_suffix(".jsonl")
 
 

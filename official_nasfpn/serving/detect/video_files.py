@@ -30,11 +30,11 @@ class BrokenVideoError(Exception):
 
 @dataclass(frozen=True)
 class Frame:
-  """Which frame of a video an image is.
+  """A position in a video.
 
   Attributes:
     number: counted from 0.
-    seconds: when it is shown.
+    seconds: the time at which it is shown.
   """
 
   number: int
@@ -46,7 +46,7 @@ class VideoReader:
 
   Attributes:
     fps: frames per second.
-    num_frames: how many the file says it has, some only roughly; None where it does not say.
+    num_frames: number of frames by the file's header, which may be rough; None if it has none.
   """
 
   def __init__(self, path: Path):

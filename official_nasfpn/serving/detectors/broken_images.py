@@ -7,15 +7,15 @@ import tensorflow as tf
 
 from official_nasfpn.errors import UserError
 
-# What TensorFlow writes around a reason, for those who know the graph.
+# Names of graph nodes, which TensorFlow writes around a reason.
 _NODES = re.compile(r"\{\{.*?\}\}|\[Op:.*?\]")
 
 
 def refusal(encoded: Sequence[bytes]) -> UserError | None:
-  """Returns what names the images that cannot be decoded; None if all can.
+  """Returns an error that names the images that cannot be decoded; None if all can be.
 
   Args:
-    encoded: a batch that a detector refused.
+    encoded: a batch on which a detector failed.
   """
   broken = {}
   for index, image in enumerate(encoded):

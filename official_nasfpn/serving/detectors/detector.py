@@ -21,7 +21,7 @@ ImageInput = np.ndarray | str | os.PathLike[str] | bytes
 
 
 class Runtime(Protocol):
-  """What runs the model of an export: a class of this folder for each format."""
+  """Runs the model of an export; this folder has a class for each format."""
 
   def __call__(
     self, encoded: Sequence[bytes], exit_number: int | None, budget_ms: float | None
@@ -44,7 +44,7 @@ class Detector:
       precision.
     exits: the numbers of an anytime detector's exits to choose from; empty for others, and for
       formats that hold one exit, chosen when it was exported.
-    exit_latency: of each of them, as measured when it was exported.
+    exit_latency: the time of each of these exits, as measured at export.
   """
 
   def __init__(self, path: str | os.PathLike[str]):
@@ -100,8 +100,8 @@ class Detector:
         upright as their EXIF orientation says, as `nasfpn detect` turns them.
       min_score: weaker detections are left out. What is below `Detector.score_threshold` of the
         run's settings is left out by the export itself.
-      exit_number: of an anytime detector, one of `exits`; None takes the last.
-      budget_ms: of an anytime detector, milliseconds for each batch: the last exit that is fast
+      exit_number: one of `exits` of an anytime detector; None takes the last.
+      budget_ms: milliseconds for each batch, for anytime detectors: the last exit that is fast
         enough is taken, by the times measured at export. `Detections.expected_ms` tells whether the
         budget is met.
       batch_size: images that are computed together.
@@ -132,15 +132,15 @@ class Detector:
 
     Args:
       encoded: JPEG or PNG images, of any and of mixed sizes. An EXIF orientation is not followed.
-      exit_number: as in `detect`.
-      budget_ms: as in `detect`, for all of the images.
+      exit_number: see `detect`.
+      budget_ms: see `detect`; for all of the images together.
 
     Returns:
       The arrays of `data.detections.BATCH_ARRAYS`, labels as bytes; with a budget those of
       `BUDGET_ARRAYS`, too.
 
     Raises:
-      UserError: as in `detect`; the position of an image that cannot be decoded is named.
+      UserError: there is no such exit, or an image cannot be decoded; its position is named.
     """
     self.check_choice(exit_number, budget_ms)
     return self._runtime(encoded, exit_number, budget_ms)

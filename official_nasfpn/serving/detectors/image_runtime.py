@@ -1,4 +1,4 @@
-"""What the runtimes have in common that take pixels, one image at a time, and know no strings."""
+"""The common part of runtimes whose models take the pixels of one image and have no strings."""
 
 import abc
 from collections.abc import Sequence

@@ -15,17 +15,16 @@ def measure_latency(
 ) -> dict[str, float | int]:
   """Times single images, one after another.
 
-  Real images and trained weights are needed: random ones hide what the non-maximum suppression of
-  real detections costs.
+  Real images and trained weights are needed: random ones hide the cost of non-maximum suppression.
 
   Args:
-    export_dir: the export, of any format.
-    image_paths: taken in turn.
+    export_dir: the export, in any format.
+    image_paths: image files, taken in turn.
     repeats: number of timed images.
 
   Returns:
-    `median_ms`, `p90_ms`, `min_ms`: milliseconds per image; `first_ms`: the first image, which
-    TensorFlow optimises its graph for; `repeats`.
+    `median_ms`, `p90_ms`, `min_ms`: milliseconds per image; `first_ms`: the first image, during
+    which TensorFlow optimises its graph; `repeats`.
   """
   detector = Detector(export_dir)
   images = [encode_image(Path(path).read_bytes(), None).data for path in image_paths]

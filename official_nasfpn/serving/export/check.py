@@ -1,4 +1,4 @@
-"""Whether an export finds what the evaluation of its training found."""
+"""Checks an export: its AP must be that of the training's own evaluation."""
 
 import itertools
 import json
@@ -23,10 +23,10 @@ from official_nasfpn.training.run_folder import RunFolder
 # Decoding and resizing are the same code; what is left is the order of sums. On 87 images of BCCD
 # all figures agreed to four digits in float32; in bfloat16 AP differed by 0.0010, AP75 by 0.0035.
 # Rounding weights to float16 moved AP by 0.001 there and by 0.010 on 16 drawn images.
-# `auto` is of a run whose evaluation does not say what it was made in.
+# `auto`: the run's evaluation does not say which number format it had.
 _TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "mixed_bfloat16": 5e-3, "auto": 5e-3}
 # Rounding moves single detections across a threshold, and the fewer boxes there are to find, the
-# more each of them counts: of 29 boxes, bfloat16 moved AP by 0.014; of 125, by 0.003.
+# more each of them counts: with 29 boxes, bfloat16 moved AP by 0.014; with 125, by 0.003.
 _BOXES_MOVED = {"float32": 0.0, "float16": 0.5, "mixed_bfloat16": 0.5, "auto": 0.5}
 _BATCH_SIZE = 8
 
@@ -38,19 +38,19 @@ Expected = Mapping[int | None, Metrics]
 
 @dataclass(frozen=True)
 class Check:
-  """An export beside its training.
+  """The AP of an export beside that of its training.
 
   Attributes:
-    result: what the export reaches, at every exit of an anytime detector.
-    expected: by exit (None where there is one only), the metrics that the run's own last evaluation
-      found; empty if there was none.
+    result: the evaluation of the export, with every exit of an anytime detector.
+    expected: by exit (None if there is one only), the metrics of the run's own last evaluation;
+      empty if there was none.
   """
 
   result: EvaluationResult
   expected: Expected
 
   def metrics(self, exit_number: int | None) -> Metrics:
-    """Returns what the export reaches at an exit."""
+    """Returns the export's metrics at an exit."""
     return self.result.exit_metrics[exit_number - 1] if exit_number else self.result.metrics
 
   def table(self) -> str:
@@ -68,11 +68,11 @@ def check_export(path: Path, folder: RunFolder) -> Check:
 
   Args:
     path: the export, of any format.
-    folder: of the run, whose data must be at hand.
+    folder: the run; its data must be at hand.
 
   Raises:
-    UserError: the data is not there, or an AP differs by more than rounding explains; in int8,
-      where it explains much, any AP is reported.
+    UserError: the data is not there, or an AP differs by more than rounding explains. An export in
+      int8 passes with any AP.
   """
   experiment, _ = folder.load()
   dataset = DatasetInfo.load(experiment.input.data_dir or "")
@@ -107,7 +107,7 @@ def evaluate_export(detector: Detector, dataset: DatasetInfo, part: str) -> Eval
   Args:
     detector: the export, loaded.
     dataset: prepared data.
-    part: of it, to evaluate on.
+    part: the part of the dataset to evaluate on.
   """
   exits = detector.exits or (None,)
   images = stored_images(dataset, (part,))

@@ -24,7 +24,7 @@ _MAX_SECONDS = 30.0
 
 
 def sample_images(experiment: Experiment) -> tuple[list[bytes], str]:
-  """Returns encoded images like those that the detector will get, and where they are from.
+  """Returns encoded images like those that the detector will get, and their source as text.
 
   They are the first of the evaluation part; where the run's data is not at hand, drawn shapes as
   large as the network's input.

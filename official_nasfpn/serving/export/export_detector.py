@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Export:
-  """An export that was made, or found to be there.
+  """An export that was made, or was there already.
 
   Attributes:
     path: the folder of the model; of a SavedModel EXPORT/1 or later.
     version: the number of a SavedModel's folder; 1 for other formats.
     format: its name.
-    precision: of a file, the one asked for; of a SavedModel the number format of its run.
+    precision: the precision of a file; the number format of a SavedModel.
     num_bytes: the size of all of its files.
     is_new: False if it was there already, from the same checkpoint, settings and choices.
-    exit_latency: of every exit of an anytime detector's SavedModel; empty for others.
+    exit_latency: the time of every exit of an anytime detector's SavedModel; empty for others.
     has_warm_up: whether it holds requests for TensorFlow Serving to warm up with.
-    check: its AP beside that of the training, where that was asked for.
+    check: its AP beside that of the training, if `check` was asked for.
   """
 
   path: Path
@@ -58,9 +58,9 @@ def export_detector(
     output_dir: becomes the folder of the model. It is new, or holds this export; a SavedModel may
       be added to those of earlier checkpoints of the run, each in a numbered folder.
     format: one of `serving.formats.FORMATS`.
-    precision: of a file, that of the weights, and in "int8" of all that is computed. A SavedModel
+    precision: the precision of a file's weights; in "int8" of the computation, too. A SavedModel
       has the number format of its run.
-    exit_number: of an anytime detector, the exit to put into a file; None takes the last. A
+    exit_number: the exit of an anytime detector to put into a file; None takes the last. A
       SavedModel has them all.
     check: whether the export is then evaluated on the run's evaluation images; its AP must be the
       run's.

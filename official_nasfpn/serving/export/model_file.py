@@ -1,7 +1,7 @@
-"""From a run folder to a model of another runtime: one file, and what is needed to understand it.
+"""From a run folder to an export of one file, for another runtime.
 
-What the folder holds stands in `serving/export_folder.py`, what the files take and give in
-`portable.py`; the runtimes in `serving/detectors/` run them.
+`serving/export_folder.py` lists the files of the folder, `portable.py` describes inputs and outputs
+of the model; the runtimes in `serving/detectors/` run it.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ def export_file(
     folder: the run. Its data is needed for int8 alone, to calibrate with.
     output_dir: new, or holding this export.
     format_: what to make, with a conversion to `precision`.
-    precision: of weights, and in int8 of all that is computed.
+    precision: the precision of the weights; in int8 of the computation, too.
     exit_number: the exit to export; the detector must have it.
 
   Returns:

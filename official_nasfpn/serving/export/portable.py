@@ -1,6 +1,7 @@
-"""The functions that other runtimes are given: pixels to numbers, with operations that they have.
+"""The detector as functions of pixels, with operations that ONNX Runtime and LiteRT have.
 
-No strings, no decoding of files, and for TensorFlow Lite static shapes and one image at a time.
+They have no strings and decode no files; TensorFlow Lite needs static shapes and one image at a
+time.
 """
 
 import tensorflow as tf

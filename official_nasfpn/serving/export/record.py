@@ -30,32 +30,32 @@ def export_record(folder: RunFolder, checkpoint: str, **choices: object) -> dict
 
 
 def is_exported(export: Path, record_file: Path, record: Record) -> bool:
-  """Returns whether this very export is there already.
+  """Returns whether an export is there already.
 
   Args:
-    export: what is there.
-    record_file: what it was made from.
-    record: what is to be exported.
+    export: the export that is there.
+    record_file: its record.
+    record: the record of the export to make.
 
   Raises:
     UserError: it is an export of another run, of a later checkpoint, or of other choices.
   """
   try:
-    found = json.loads(record_file.read_text(encoding="utf-8"))
+    stored = json.loads(record_file.read_text(encoding="utf-8"))
   except (OSError, ValueError):
-    found = {}
-  same = {name for name, value in record.items() if found.get(name) == value}
+    stored = {}
+  same = {name for name, value in record.items() if stored.get(name) == value}
   if not same >= {"config_sha256", "label_map_sha256"}:
     raise UserError(f"{export} is an export of another run. Give --output_dir a new folder.")
   for name in record.keys() - same:
     if not name.startswith("checkpoint_"):
       raise UserError(
-        f"{export} is an export of this run with {name} {found.get(name)!r} instead of "
+        f"{export} is an export of this run with {name} {stored.get(name)!r} instead of "
         f"{record[name]!r}. Give --output_dir a new folder."
       )
-  if found["checkpoint_step"] > record["checkpoint_step"]:
+  if stored["checkpoint_step"] > record["checkpoint_step"]:
     raise UserError(
-      f"{export} is an export of a later checkpoint, of step {found['checkpoint_step']} where "
+      f"{export} is an export of a later checkpoint, of step {stored['checkpoint_step']} where "
       f"this is step {record['checkpoint_step']}. Give --output_dir a new folder."
     )
   return same == set(record)

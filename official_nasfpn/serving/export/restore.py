@@ -1,4 +1,4 @@
-"""From the checkpoint of a run to its detector, or to a clear refusal."""
+"""Restores the detector of a run from a checkpoint, or says why that is impossible."""
 
 from collections.abc import Collection
 

@@ -1,7 +1,4 @@
-"""The functions of an export: images in, detections in pixels of those images out.
-
-`saved_model.py` says what each takes and gives.
-"""
+"""The signatures of a SavedModel; `saved_model.py` describes their inputs and outputs."""
 
 from collections.abc import Callable
 
@@ -31,13 +28,13 @@ def detection_signatures(
   label_map: LabelMap,
   exit_latency_ms: tf.Variable,
 ) -> dict[str, Callable]:
-  """Returns the functions that an export offers, by name.
+  """Returns the signatures of a SavedModel, by name.
 
   Args:
     detector: with the weights to serve.
     config: the settings that it was built from.
     label_map: its classes.
-    exit_latency_ms: float32 [exits], what `detect_within` goes by.
+    exit_latency_ms: float32 [exits], the times by which `detect_within` chooses.
   """
   anchors = tf.constant(flat_anchors(config))
   category_ids = tf.constant([category.id for category in label_map.categories], tf.int64)
@@ -114,7 +111,7 @@ def _function(function: Callable, signature: list[tf.TensorSpec]) -> Callable:
 
 
 def _refusal_of_all_but(good: tf.Tensor, problem: str):
-  """Returns the context of what must not run unless all elements of a batch are good."""
+  """Returns a context whose operations fail unless all elements of a batch are good."""
   bad = tf.boolean_mask(tf.range(tf.size(good)), ~good)
   return tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(good), [problem, bad])])
 

@@ -1,4 +1,4 @@
-"""The encoded images of prepared data, as a detector that is exported gets them."""
+"""The encoded images of prepared data."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,11 +9,11 @@ from official_nasfpn.data.input_pipeline import without_autotuning
 
 
 def stored_images(dataset: DatasetInfo, parts: Sequence[str]) -> Iterator[tuple[int, bytes]]:
-  """Yields image id and encoded image of some parts, in the order of their files.
+  """Yields the id and the encoded bytes of every image of some parts, in the order of the files.
 
   Args:
     dataset: prepared data.
-    parts: of it.
+    parts: names of its parts.
   """
   features = {
     "image/source_id": tf.io.FixedLenFeature([], tf.string),

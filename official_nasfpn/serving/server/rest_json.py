@@ -53,7 +53,7 @@ _MOST_DIMENSIONS = 32
 
 
 class ModelError(Exception):
-  """What a request is answered with instead.
+  """An error that a request is answered with.
 
   Attributes:
     code: one of `CODES`.
@@ -73,11 +73,11 @@ class ModelError(Exception):
 
 @dataclass(frozen=True)
 class InputSpec:
-  """What a signature takes under one name.
+  """An input of a signature.
 
   Attributes:
-    dtype: of NumPy; `object` for strings.
-    shape: None where any size does; None in place of all where any rank does.
+    dtype: NumPy's; `object` for strings.
+    shape: None where any size is accepted; None as a whole where any rank is.
   """
 
   dtype: np.dtype
@@ -105,10 +105,10 @@ def parse_body(body: bytes) -> dict[str, Any]:
 
 
 def signature_name(content: Mapping[str, Any]) -> str:
-  """Returns which signature a request is for.
+  """Returns the name of the signature that a request asks for.
 
   Raises:
-    ModelError: its name is no text.
+    ModelError: the name is not a string.
   """
   name = content.get("signature_name", "")
   if not isinstance(name, str):
@@ -148,8 +148,8 @@ def write_outputs(outputs: Mapping[str, np.ndarray], in_rows: bool) -> bytes:
   """Returns the answer to a request.
 
   Args:
-    outputs: of the signature.
-    in_rows: whether the request was in rows, and so is the answer.
+    outputs: the signature's.
+    in_rows: whether the request was in rows; the answer then is, too.
   """
   columns = {name: _to_list(values) for name, values in outputs.items()}
   only = next(iter(columns.values())) if len(columns) == 1 else None
@@ -164,7 +164,7 @@ def write_outputs(outputs: Mapping[str, np.ndarray], in_rows: bool) -> bytes:
 
 
 def write_error(text: str) -> bytes:
-  """Returns the answer that says what is wrong; escaped as in C, which is not always JSON."""
+  """Returns the answer to a wrong request; escaped as in C, which is not always JSON."""
   known = {"\n": r"\n", "\r": r"\r", "\t": r"\t", '"': r"\"", "'": r"\'", "\\": r"\\"}
   escaped = "".join(
     known.get(chr(byte)) or (chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}")

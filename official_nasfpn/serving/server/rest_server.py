@@ -1,4 +1,4 @@
-"""HTTP around a served model: paths, limits, and answers whatever comes in.
+"""HTTP around a served model: paths, limits, and an answer to every request.
 
 Paths, statuses and errors are those of TensorFlow Serving (`http_rest_api_util.cc`).
 """
@@ -46,10 +46,10 @@ Spec = tuple[str, int | None]
 
 
 class HttpError(Exception):
-  """A request that HTTP itself cannot carry out.
+  """A request that is wrong as HTTP.
 
   Attributes:
-    status: of HTTP.
+    status: the HTTP status.
     text: what is wrong.
   """
 
@@ -63,9 +63,9 @@ class RestServer(http.server.ThreadingHTTPServer):
   """A server that holds its port from the beginning and listens once it is activated.
 
   Attributes:
-    model: what is served; set before it is activated.
-    max_body_bytes: of a request.
-    is_verbose: whether each request is a line on standard error.
+    model: the served model; set before the server is activated.
+    max_body_bytes: the largest body of a request.
+    is_verbose: whether each request is logged as a line on standard error.
   """
 
   daemon_threads = True
@@ -299,7 +299,7 @@ class RestHandler(http.server.BaseHTTPRequestHandler):
         self._discard()
 
   def _discard(self) -> None:
-    """Reads what a client is still sending, for it would not see an answer amid that otherwise."""
+    """Reads what the client is still sending; it might not see the answer otherwise."""
     self.connection.shutdown(socket.SHUT_WR)
     end = time.monotonic() + _LONGEST_DISCARD_S
     self.connection.settimeout(_LONGEST_DISCARD_S)
@@ -307,9 +307,9 @@ class RestHandler(http.server.BaseHTTPRequestHandler):
       pass
 
   def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-    """Answers what is no request of HTTP."""
+    """Answers what is not an HTTP request."""
     self.close_connection = True
-    # What could not be parsed counts as HTTP/0.9, whose answers have no status.
+    # A request that cannot be parsed counts as HTTP/0.9, whose responses have no status.
     self.request_version = self.protocol_version
     self._send(code, write_error(message or self.responses[code][0]))
 

@@ -1,4 +1,4 @@
-"""What the program `serve` does: take the port, load the export, answer until a signal comes."""
+"""The program `serve`: takes the port, loads the export, serves until a signal comes."""
 
 import ipaddress
 import os
@@ -25,12 +25,12 @@ def run_server(export_dir: Path, host: str, port: int, name: str, max_request_mb
     export_dir: folder that `nasfpn export` wrote, in any format.
     host: name or address of this machine; others than loopback are open to the network.
     port: 0 for a free one.
-    name: of the model, as in its URL.
-    max_request_mb: a larger request is refused, in 2^20 bytes.
+    name: the model's name in its URL.
+    max_request_mb: the largest request in units of 2^20 bytes; larger ones are refused.
 
   Raises:
-    UserError: the folder is no export, or the port cannot be had; both are found before TensorFlow
-      is loaded.
+    UserError: the folder is no export, or the port cannot be taken; both are checked before
+      TensorFlow is loaded.
     SystemExit: after a signal.
   """
   export = find_export(export_dir)
@@ -44,7 +44,7 @@ def run_server(export_dir: Path, host: str, port: int, name: str, max_request_mb
         file=sys.stderr,
       )
     print(f"Loading {export.path} ...", flush=True)
-    # TensorFlow takes seconds to start; what can be wrong with the command is said before.
+    # TensorFlow takes seconds to start, so errors in the command are reported before.
     import tensorflow as tf
 
     from official_nasfpn.serving.server.served_model import ServedModel
@@ -57,7 +57,7 @@ def run_server(export_dir: Path, host: str, port: int, name: str, max_request_mb
 
 
 def greeting(server: RestServer) -> str:
-  """Returns what a person needs to know of a server that is ready."""
+  """Returns the message of a server that is ready: its address, and how to call it."""
   model = server.model
   address = server.server_address[0]
   if ipaddress.ip_address(address).is_unspecified:
@@ -78,7 +78,7 @@ Serving takes a SavedModel's folder as it is. Ctrl-C ends it."""
 
 
 def _serve(server: RestServer) -> None:
-  """Answers requests until an exception ends it, and then those at work, but no further ones."""
+  """Serves until an exception; requests that are being computed are still answered."""
   thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
   thread.start()
   try:

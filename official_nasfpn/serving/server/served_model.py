@@ -1,4 +1,4 @@
-"""An export as a model server knows it: a name, a version, signatures that are called by name."""
+"""An export as a model server sees it: a name, a version, and signatures called by name."""
 
 import json
 import threading
@@ -20,20 +20,20 @@ from official_nasfpn.serving.server.rest_json import CODES, InputSpec, ModelErro
 
 
 class ServedModel:
-  """One version of one model. What it is asked for that is not there is a `ModelError`.
+  """One version of one model. A request for anything else raises a `ModelError`.
 
   Attributes:
-    name: as in the URL.
-    version: of the export.
+    name: the model's name in the URL.
+    version: the export's version.
     state: one of "LOADING", "AVAILABLE" and others; predictions are made in "AVAILABLE" alone.
-    signatures: what can be called, as TensorFlow describes it.
+    signatures: the signatures by name, as TensorFlow describes them.
   """
 
   def __init__(self, export: ExportFolder, name: str):
     """Loads an export.
 
     Args:
-      export: where it lies.
+      export: its folder.
       name: to serve it under.
 
     Raises:
@@ -92,7 +92,7 @@ class ServedModel:
 
 
 class _SavedModelSession:
-  """Runs a SavedModel in a session, as TensorFlow Serving does, and so fails in the same words."""
+  """Runs a SavedModel in a session, as TensorFlow Serving does, so that errors read the same."""
 
   def __init__(self, path: Path):
     graph = tf.Graph()
@@ -100,7 +100,7 @@ class _SavedModelSession:
       with graph.as_default():
         self._session = tf.compat.v1.Session(graph=graph)
         meta = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
-    # Of a damaged file there come errors of TensorFlow, of protobuf and of Python.
+    # A damaged file raises errors of TensorFlow, protobuf or Python.
     except Exception as error:
       reason = str(error).strip().split("\n")[0]
       raise damaged(path, reason.rstrip(".")) from error
@@ -118,7 +118,7 @@ class _SavedModelSession:
         {signature.inputs[name].name: values for name, values in inputs.items()},
       )
     except tf.errors.OpError as error:
-      # Python's session rewrites what TensorFlow said, which a server passes on.
+      # Python's session rewrites TensorFlow's message; a server passes on the original.
       said = error.__context__ if isinstance(error.__context__, tf.errors.OpError) else error
       raise ModelError(CODES[said.error_code], said.message) from error
     except ValueError as error:  # A shape that does not fit.
@@ -126,7 +126,7 @@ class _SavedModelSession:
 
 
 class _FileModel:
-  """Runs an export for ONNX Runtime or LiteRT, behind the one signature that it can have."""
+  """Runs an ONNX or TensorFlow Lite export behind one signature, which takes encoded images."""
 
   def __init__(self, path: Path):
     self._detector = Detector(path)

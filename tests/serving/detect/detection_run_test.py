@@ -15,6 +15,9 @@ from official_nasfpn.serving.detect.detection_run import picture_names, run_dete
 from official_nasfpn.serving.detect.image_files import find_files
 from tests.decompression_bomb import decompression_bomb
 
+# Around the scores of an untrained detector: some of its boxes are drawn.
+THRESHOLD = 0.0102
+
 
 @pytest.fixture
 def images(tmp_path, photo):
@@ -35,14 +38,19 @@ def images(tmp_path, photo):
 
 @pytest.fixture
 def request_(export_dir, images):
-  return DetectionRequest(export_dir, tuple(find_files([str(images)])), score_threshold=0.05)
+  return DetectionRequest(export_dir, tuple(find_files([str(images)])), score_threshold=THRESHOLD)
 
 
 def read(path):
   return json.loads(path.read_text())
 
 
-def test_pictures_and_results_of_all_whole_images(request_, images, tmp_path):
+def difference(one, other):
+  """Returns the mean difference of two pictures, in grey levels."""
+  return np.abs(np.asarray(one.convert("RGB"), float) - np.asarray(other, float)).mean()
+
+
+def test_pictures_and_results_of_all_whole_images(request_, images, tmp_path, saved_detector):
   output_dir = tmp_path / "out"
   summary = run_detection(request_, output_dir, batch_size=3)
   assert (summary.num_images, summary.is_new, summary.evaluation) == (4, True, None)
@@ -56,14 +64,21 @@ def test_pictures_and_results_of_all_whole_images(request_, images, tmp_path):
     str(images / "more" / "a.jpg"): "a-2.jpg",
   }
   for row in listed:
-    with Image.open(output_dir / row["picture"]) as picture, Image.open(row["file"]) as image:
-      assert picture.width % image.width == picture.height % image.height == 0
+    detections = saved_detector.detect(row["file"])
+    expected = detections.draw(row["file"], request_.score_threshold)
+    drawn = difference(expected, detections.draw(row["file"], min_score=1.1))
+    assert drawn > 5
+    with Image.open(output_dir / row["picture"]) as picture:
+      assert picture.size == expected.size
+      # What JPEG loses.
+      assert difference(picture, expected) <= (0.5 * drawn if picture.format == "JPEG" else 0)
 
   results = read(output_dir / "detections.json")
   assert {row["image_id"] for row in results} == {row["id"] for row in listed}
   assert {row["category_id"] for row in results} <= {4, 9, 70}
   # All detections, also those too weak to be drawn.
   assert min(row["score"] for row in results) < request_.score_threshold
+  assert summary.num_drawn > 0
   assert summary.num_drawn == sum(row["score"] >= request_.score_threshold for row in results)
 
 
@@ -217,7 +232,7 @@ def annotations(images, tmp_path):
 
 
 def one_image(anytime_export_dir, images, **settings):
-  return DetectionRequest(anytime_export_dir, (images / "a.jpg",), 0.05, **settings)
+  return DetectionRequest(anytime_export_dir, (images / "a.jpg",), THRESHOLD, **settings)
 
 
 def test_an_exit_and_a_budget_are_taken(anytime_export_dir, images, tmp_path):
@@ -278,21 +293,28 @@ def test_a_choice_that_is_not_there_claims_no_folder(
 
 
 def test_exits_and_annotations_are_drawn_side_by_side(
-  anytime_export_dir, images, annotations, tmp_path
+  anytime_export_dir, anytime_detector, images, annotations, tmp_path
 ):
   request = one_image(
     anytime_export_dir, images, annotations=annotations, all_exits=True, compare=True
   )
   run_detection(request, tmp_path / "out")
-  run_detection(one_image(anytime_export_dir, images), tmp_path / "plain")
-  with (
-    Image.open(tmp_path / "out" / "a.jpg") as wide,
-    Image.open(tmp_path / "plain" / "a.jpg") as plain,
-  ):
-    # The annotated boxes and three exits.
-    assert 4 * plain.width < wide.width < 4.2 * plain.width
+  file, gap = images / "a.jpg", 12
+  exits = [
+    anytime_detector.detect(file, exit_number=number).draw(file, THRESHOLD) for number in (1, 2, 3)
+  ]
+  width, height = exits[0].size
+  with Image.open(tmp_path / "out" / "a.jpg") as wide:
+    # The annotated boxes and three exits, each at its place.
+    assert wide.width == gap + 4 * (width + gap)
+    for position, expected in enumerate(exits, start=1):
+      left, bottom = gap + position * (width + gap), wide.height - gap
+      panel = wide.crop((left, bottom - height, left + width, bottom))
+      differences = [difference(panel, picture) for picture in exits]
+      assert differences.index(min(differences)) == position - 1
+      assert difference(panel, expected) < 0.3 * max(differences)
     # The panel of the annotations shows the box of the bee, and it alone.
-    colors = wide.convert("RGB").crop((0, 0, plain.width, wide.height)).getcolors(1 << 24)
+    colors = wide.convert("RGB").crop((0, 0, width, wide.height)).getcolors(1 << 24)
   near = sum(count for count, rgb in colors if np.abs(np.subtract(rgb, (44, 160, 44))).max() < 25)
   assert near > 300
 
