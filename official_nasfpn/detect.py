@@ -17,7 +17,7 @@ from official_nasfpn.errors import UserError, run_program
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("export_dir", None, "Folder that export wrote, in any format.")
-flags.DEFINE_alias("saved_model", "export_dir", help="Older name of --export_dir.")
+flags.DEFINE_alias("saved_model", "export_dir")  # Its older name.
 flags.DEFINE_multi_string(
   "images", [], "File, folder or glob pattern; may be given several times, or without --images."
 )

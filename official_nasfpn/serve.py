@@ -17,7 +17,7 @@ from official_nasfpn.errors import refuse_positional_arguments, run_program
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("export_dir", None, "Folder that export wrote, in any format.")
-flags.DEFINE_alias("saved_model", "export_dir", help="Older name of --export_dir.")
+flags.DEFINE_alias("saved_model", "export_dir")  # Its older name.
 flags.DEFINE_string(
   "host", "127.0.0.1", "Address to serve at; with 0.0.0.0 other machines can use the model, too."
 )
