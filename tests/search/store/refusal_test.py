@@ -107,8 +107,12 @@ class TestTls:
       is_encrypted(encrypted[0], options)
 
   def test_a_file_without_certificates_is_named(self, encrypted, tmp_path):
-    with pytest.raises(UserError, match=r"sslrootcert: .*root\.crt has no certificates"):
+    with pytest.raises(
+      UserError, match=r"sslrootcert: no certificates can be read from .*root\.crt"
+    ):
       is_encrypted(encrypted[0], f"?sslmode=verify-ca&sslrootcert={tmp_path}/root.crt")
     (tmp_path / "root.crt").write_text("no certificate")
-    with pytest.raises(UserError, match=r"sslrootcert: .*root\.crt has no certificates"):
+    with pytest.raises(
+      UserError, match=r"sslrootcert: no certificates can be read from .*root\.crt"
+    ):
       is_encrypted(encrypted[0], f"?sslmode=verify-ca&sslrootcert={tmp_path}/root.crt")
