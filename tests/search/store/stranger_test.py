@@ -201,7 +201,7 @@ def test_a_server_that_asks_for_a_password_is_read_when_a_person_names_it(
   with pytest.raises(UserError, match="the server asks for a password"):
     read_trials(tmp_path)
   assert read_trials(tmp_path, url) == []
-  # The same holds for a search that is continued, and for its own workers.
+  # A search that is continued with the given address passes the password on to its workers.
   for place in (storage.new_store_place(tmp_path, url), storage.store_place(tmp_path, url)):
     with contextlib.closing(TrialStore(place)) as store, store.exclusive():
       assert store.environment == {"PGPASSWORD": PASSWORD}
