@@ -1,4 +1,4 @@
-"""What tests of several parts of the search share."""
+"""Fixtures for tests of several parts of the search."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.search.store.postgres_server import PostgresServer
 
 @pytest.fixture(scope="session")
 def postgres():
-  """Returns a running PostgreSQL server, one for all tests; who kills it starts it again."""
+  """Returns a running PostgreSQL server that all tests share; a test that kills it restarts it."""
   server = PostgresServer()
   yield server
   server.close()

@@ -1,4 +1,4 @@
-"""A server that lets nobody in, or not without TLS, is not asked for ten minutes but reported."""
+"""A server that refuses us, or refuses connections without TLS, is reported at once."""
 
 import certifi
 import pytest
@@ -48,7 +48,7 @@ def test_missing_rights_are_named(postgres):
 
 @pytest.fixture(scope="module")
 def encrypted():
-  """Returns a server with TLS, and the file of its certificate."""
+  """Returns a server with TLS, and the path of its certificate."""
   server = PostgresServer()
   try:
     certificate = server.encrypt()
