@@ -444,7 +444,7 @@ def _check_size(content: bytes, where: str) -> None:
 
 @dataclasses.dataclass
 class _Macros(config_parser.ParserDelegate):
-  """Which macros recipes define (`side = 256`) and which they use (`%side`)."""
+  """The macros that recipes define (`side = 256`) and those that they use (`%side`)."""
 
   defined_in: dict[str, str] = dataclasses.field(default_factory=dict)
   used: set[str] = dataclasses.field(default_factory=set)
@@ -457,9 +457,9 @@ class _Macros(config_parser.ParserDelegate):
     return gin.config.ConfigurableReference(scoped_configurable_name, evaluate)
 
   def check(self) -> None:
-    """Raises a `UserError` for an undefined macro, and for one that nobody uses.
+    """Raises a `UserError` for an undefined macro and for an unused one.
 
-    To gin `num_filters = 64` is a macro too, and without a use it changes nothing.
+    To gin `num_filters = 64` is also a macro, and an unused macro has no effect.
     """
     for name in sorted(self.used - self.defined_in.keys()):
       defined = {macro: f"%{macro}" for macro in self.defined_in}

@@ -52,9 +52,9 @@ class SearchConfig:
       trials that finish, so the policy that proposed them is somewhat older, as in the paper's
       search on 100 TPUs.
     seed: seeds all random draws of the search.
-    max_attempts: number of workers that must die of a trial before it fails; until then it is tried
-      again.
-    lease_seconds: seconds without a sign of life after which a worker is considered dead.
+    max_attempts: a trial fails when this many workers have died while they ran it; until then it is
+      tried again.
+    lease_seconds: seconds without a heartbeat after which a worker is considered dead.
     trials_per_worker: number of trials after which a worker process is replaced by a fresh one,
       which bounds memory leaks in a long search; 0 keeps the process to the end.
     early_stopping_quantile: a trial stops if its AP at one of `early_stopping_shares` is below this

@@ -29,10 +29,10 @@ class PPO:
       not do this.
     replay_best: number of the best architectures so far that every update learns from again. The
       policy gradient of NASNet improves the average reward; a search wants the best architecture.
-    objective: `decoupled` (Hilton et al. 2021) clips the ratio to the policy at the time of
-      learning, and weights choices that an older policy has sampled; this matters if rewards arrive
-      many updates late. `clipped` (Schulman et al. 2017) uses only the policy that has sampled.
-      Both are the same if each update is learnt from before the next one is sampled.
+    objective: `decoupled` (Hilton et al. 2021) limits a step relative to the policy at the time of
+      learning, and weights choices that an older policy sampled; this matters if rewards arrive
+      many updates late. `clipped` (Schulman et al. 2017) limits it relative to the policy that
+      sampled. Both are the same if each update is learnt from before the next one is sampled.
     max_importance_weight: largest weight of a choice that is likelier now than when it was sampled
       (`decoupled` only).
     hidden_units: size of the hidden state of the controller's LSTM (NASNet A.2).

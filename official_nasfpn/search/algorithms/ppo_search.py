@@ -6,10 +6,10 @@ architecture is the return of all its actions.
 Rewards may arrive many updates after their architectures were sampled, and the best architectures
 are learnt from again (`PPO.replay_best`). In both cases the policy that sampled is older than the
 policy that the step changes. The decoupled objective (Hilton, Cobbe & Schulman 2021, "Batch
-size-invariance for policy optimization") separates the two. It clips the ratio to the policy at the
-time of learning, and weights each choice by its probability under that policy divided by its
-probability when it was sampled. The weight is truncated, as in V-trace (Espeholt et al. 2018),
-which bounds its variance.
+size-invariance for policy optimization") separates the two. Its clipped ratio is relative to the
+policy at the time of learning, and the weight of each choice is its probability under that policy
+divided by its probability when it was sampled. The weight is truncated, as in V-trace (Espeholt et
+al. 2018), which bounds its variance.
 """
 
 import io
@@ -160,7 +160,7 @@ class PPOSearch:
   def _proximal(
     self, choices: np.ndarray, masks: np.ndarray, sampled: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the log-probabilities to which the ratio is clipped, and importance weights.
+    """Returns the log-probabilities in the denominator of the ratio, and importance weights.
 
     Args:
       choices: choices of the architectures, int64 [B, T].

@@ -66,7 +66,7 @@ class TrialStore:
     Args:
       url: path of an SQLite file, or URL of an SQLite or PostgreSQL database.
       lease_seconds: how long a lease lasts after a claim or a renewal.
-      max_attempts: number of workers that must die of a trial before it fails.
+      max_attempts: a trial fails when this many workers have died while they ran it.
       outage_seconds: how long operations wait for a database that is down before they raise a
         `UserError`.
       clock: returns the time in seconds, for a search in virtual time. Default: the clock of the
@@ -552,7 +552,7 @@ class TrialStore:
     expired = _trials.c.lease_expires < now
     if (server_started_at := self._database.server_started_at()) is not None:
       expired &= server_started_at + self.lease_seconds < now
-    reason = f"worker gave no sign of life for {self.lease_seconds:g} s"
+    reason = f"worker sent no heartbeat for {self.lease_seconds:g} s"
     return self._requeue(connection, expired, reason, is_death=True, skip_locked=True)
 
   def _requeue(

@@ -231,14 +231,14 @@ class RayLauncher:
       UserError: every worker that has had a place keeps ending in this way.
     """
     slot.fruitless_ends += 1
-    words = "\n".join(f"  {line}" for line in last_lines)
-    told = f"{slot.worker} on {self._host(slot)} ended without taking a trial ({how}):\n{words}"
+    output = "\n".join(f"  {line}" for line in last_lines)
+    end = f"{slot.worker} on {self._host(slot)} ended without taking a trial ({how}):\n{output}"
     self._discard(slot)
     tried = [slot for slot in self._slots if slot.fruitless_ends or self._has_place(slot)]
     if all(slot.fruitless_ends >= _MAX_FRUITLESS_ENDS for slot in tried):
-      raise UserError(f"Every worker ends {_MAX_FRUITLESS_ENDS} times in a row. The last, {told}")
+      raise UserError(f"Every worker ends {_MAX_FRUITLESS_ENDS} times in a row. The last, {end}")
     if slot.fruitless_ends == _MAX_FRUITLESS_ENDS:
-      self._say(f"{told}\nOther workers continue; this one is tried again from time to time.")
+      self._say(f"{end}\nOther workers continue; this one is tried again from time to time.")
     pause = min(2.0**slot.fruitless_ends, _LONGEST_PAUSE_SECONDS)
     slot.start_at = time.monotonic() + pause
 
