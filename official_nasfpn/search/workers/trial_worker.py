@@ -150,7 +150,7 @@ def _run_trial(
     accepted = store.report_reward(trial.number, trial.attempt, reward, metrics)
     stopped = f", stopped at {metrics['stopped_at']:.0%}" if "stopped_at" in metrics else ""
     outcome = f"reward {reward:.6g}{stopped}"
-  late = "" if accepted else " (too late: another worker has the trial)"
+  late = "" if accepted else " (too late: the trial was lost)"
   print(f"{name}: {outcome}{late}", flush=True)
 
 
