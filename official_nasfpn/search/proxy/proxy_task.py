@@ -8,14 +8,13 @@ search that knows how detectors are trained.
 
 import dataclasses
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from official_nasfpn.architecture import PyramidSpec, SearchSpace
+from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.cost import latency_of, multiply_adds_of
 from official_nasfpn.search.proxy.reward import RewardConfig, reward_of
 from official_nasfpn.search.recipe import SearchRecipe
@@ -72,44 +71,24 @@ def make_evaluate(recipe: SearchRecipe, work_dir: Path) -> Evaluate:
     `reward.RewardConfig` makes of it.
   """
   experiment, dataset = open_on_holdout(recipe.experiment)
-  search = recipe.search
-  return evaluation_by(
-    recipe.proxy,
-    recipe.space,
-    experiment,
-    dataset,
-    work_dir / "warm_state",
-    recipe.reward,
-    stops=search.early_stopping_shares if search.early_stopping_quantile else (),
-  )
+  recipe = dataclasses.replace(recipe, experiment=experiment)
+  return evaluation_by(recipe, dataset, work_dir / "warm_state")
 
 
-def evaluation_by(
-  proxy: ProxyConfig,
-  space: SearchSpace,
-  experiment: Experiment,
-  dataset: DatasetInfo,
-  warm_dir: Path,
-  reward: RewardConfig | None = None,
-  stops: Sequence[float] = (),
-) -> Evaluate:
-  """Returns the `evaluate` of `make_evaluate` for one experiment.
+def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> Evaluate:
+  """Returns the function of `make_evaluate`, for data that has been opened.
 
   Args:
-    proxy: plain, or shared.
-    space: whose architectures share weights.
-    experiment: what a trial trains and is evaluated on; its architecture is left alone.
+    recipe: the recipe of the search; its experiment says which parts of the data to train on and to
+      evaluate on.
     dataset: the prepared data.
-    warm_dir: where the shared weights are kept, and made if they are not there; not used by a plain
-      proxy.
-    reward: what is rewarded; default: the AP.
-    stops: shares of the training at which a plain trial that is hopeless stops.
+    warm_dir: the folder of the shared weights, which are made if they are not there; a plain proxy
+      does not use it.
   """
-  reward = reward or RewardConfig()
-  cost = _cost(reward, experiment, dataset.label_map.num_classes)
-  train = _plain(experiment, dataset, stops)
-  if proxy.mode == "shared":
-    train = _shared(proxy, space, experiment, dataset, warm_dir)
+  reward = recipe.reward
+  cost = _cost(reward, recipe.experiment, dataset.label_map.num_classes)
+  make_train = _shared if recipe.proxy.mode == "shared" else _plain
+  train = make_train(recipe, dataset, warm_dir)
 
   def evaluate(spec: PyramidSpec, trial_dir: Path, progress: TrialProgress) -> Evaluation:
     from official_nasfpn.training.nan_guard import TrainingDiverged
@@ -154,7 +133,11 @@ def _cost(
   return lambda spec: {_METRIC_OF_COST[reward.cost]: measure(spec)}
 
 
-def _plain(experiment: Experiment, dataset: DatasetInfo, stops: Sequence[float]) -> _Train:
+def _plain(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Train:
+  del warm_dir
+  search = recipe.search
+  stops = search.early_stopping_shares if search.early_stopping_quantile else ()
+
   def train(spec, trial_dir, progress, should_stop):
     # TensorFlow is imported where a trial begins: reading a recipe does not need it.
     import tf_keras
@@ -165,29 +148,23 @@ def _plain(experiment: Experiment, dataset: DatasetInfo, stops: Sequence[float])
     # 100 MB of every trial stay all the same, so workers are replaced: `Search.trials_per_worker`.
     tf_keras.backend.clear_session()
     gc.collect()
-    trial = experiment.with_architecture(spec)
+    trial = recipe.experiment.with_architecture(spec)
     log_file = trial_dir / "train.log"
     return runner.train_in_memory(trial, dataset, log_file, progress.report, stops, should_stop)
 
   return train
 
 
-def _shared(
-  proxy: ProxyConfig,
-  space: SearchSpace,
-  experiment: Experiment,
-  dataset: DatasetInfo,
-  warm_dir: Path,
-) -> _Train:
+def _shared(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Train:
   shared = None
 
   def train(spec, trial_dir, progress, should_stop):
     from official_nasfpn.search.proxy.shared_proxy import SharedProxy
 
-    # On the first trial, since a worker says that it lives once it has one.
+    # Made during the first trial: a worker renews its lease only while it has one.
     nonlocal shared
     if shared is None:
-      shared = SharedProxy(proxy, space, experiment, dataset, warm_dir)
+      shared = SharedProxy(recipe.proxy, recipe.space, recipe.experiment, dataset, warm_dir)
     return shared.train(spec, progress.report), 1.0
 
   return train

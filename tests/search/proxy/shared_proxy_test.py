@@ -157,11 +157,8 @@ for number, spec in enumerate(test.specs(50), start=1):
 
 @pytest.mark.slow
 def test_a_diverging_trial_is_a_bad_architecture(recipe, tmp_path):
-  experiment, dataset = proxy_task.open_on_holdout(load_experiment([recipe]))
-  training = dataclasses.replace(experiment.training, learning_rate=1e30)
-  evaluate = proxy_task.evaluation_by(
-    PROXY, SPACE, dataclasses.replace(experiment, training=training), dataset, tmp_path / "hot"
-  )
+  hot = read_recipe([recipe], ["Training.learning_rate = 1e30"])
+  evaluate = proxy_task.make_evaluate(dataclasses.replace(hot, proxy=PROXY), tmp_path / "hot")
   with pytest.raises(TrialFailed, match="NaN or infinite at train step"):
     evaluate(specs(1)[0], tmp_path, NullProgress())
 
