@@ -1,9 +1,9 @@
 """The proxy task: a short training whose AP on held-out training images is a trial's reward.
 
 The paper (section 4.2) trains ResNet-10, 3 @ 256, for 10 epochs on 512-pixel images and rewards the
-AP on 7,392 images of train2017 that it does not train on. Here the recipe says how short and how
-small; the images of the `holdout` part give the reward. `search/proxy/` is the only folder of the
-search that knows how detectors are trained.
+AP on 7,392 images of train2017 that it does not train on. Here the recipe decides how short and how
+small the training is; the reward comes from the images of the `holdout` part. Only this folder and
+`search/proxy_check/` know how detectors are trained.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from official_nasfpn.training.experiment import Experiment, open_dataset
 
 
 def resolved(recipe: SearchRecipe) -> SearchRecipe:
-  """Returns a recipe with what its data decides: the classes, and the images that give the reward.
+  """Returns a recipe with the number of classes and the parts of its data filled in.
 
   Raises:
     UserError: the data is missing, damaged or without a holdout part.
@@ -42,8 +42,8 @@ def plan_of_a_trial(recipe: SearchRecipe, spec: PyramidSpec) -> str:
   """Returns what one trial would do and cost, as text; builds its detector and trains nothing.
 
   Args:
-    recipe: of the search.
-    spec: an architecture of the search.
+    recipe: the recipe of the search.
+    spec: an architecture of its search space.
   """
   from official_nasfpn.training.plan import count_data, make_plan
 
@@ -63,12 +63,12 @@ def make_evaluate(recipe: SearchRecipe, work_dir: Path) -> Evaluate:
   """Returns the function that trains one architecture on the proxy task of a search.
 
   Args:
-    recipe: of the search.
-    work_dir: where weights that all trials share are kept.
+    recipe: the recipe of the search.
+    work_dir: the folder for weights that all trials share.
 
   Returns:
-    Trains a pyramid, and rewards its AP on the held-out images, in [0, 1], or what
-    `reward.RewardConfig` makes of it.
+    A function that trains a pyramid. The reward is its AP on the held-out images, in [0, 1],
+    weighed by its cost as `reward.RewardConfig` says.
   """
   experiment, dataset = open_on_holdout(recipe.experiment)
   recipe = dataclasses.replace(recipe, experiment=experiment)
@@ -113,7 +113,7 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
   return evaluate
 
 
-# Trains a pyramid, and returns the last evaluation and the share of the training it was made after.
+# Trains a pyramid; returns its last evaluation, and after which share of the training that was.
 _Train = Callable[
   [PyramidSpec, Path, TrialProgress, Callable[[float, EvaluationResult], bool]],
   tuple[EvaluationResult, float],
@@ -125,7 +125,7 @@ _METRIC_OF_COST = {"none": None, "multiply_adds": "multiply_adds", "latency": "l
 def _cost(
   reward: RewardConfig, experiment: Experiment, num_classes: int
 ) -> Callable[[PyramidSpec], dict[str, float]]:
-  """Returns the function that measures what the reward counts, by the name of the metric."""
+  """Returns a function from a pyramid to its cost, by the name of the metric."""
   if reward.cost == "none":
     return lambda spec: {}
   measures = {"multiply_adds": multiply_adds_of, "latency": latency_of}
@@ -139,13 +139,13 @@ def _plain(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Train
   stops = search.early_stopping_shares if search.early_stopping_quantile else ()
 
   def train(spec, trial_dir, progress, should_stop):
-    # TensorFlow is imported where a trial begins: reading a recipe does not need it.
+    # Imported with the first trial: reading a recipe needs no TensorFlow.
     import tf_keras
 
     from official_nasfpn.training import runner
 
-    # Without this every trial's graph and weights stay in memory for the life of the worker. About
-    # 100 MB of every trial stay all the same, so workers are replaced: `Search.trials_per_worker`.
+    # Without this the graph and weights of every trial stay in memory until the worker ends. About
+    # 100 MB per trial stay anyway, so workers are replaced: `Search.trials_per_worker`.
     tf_keras.backend.clear_session()
     gc.collect()
     trial = recipe.experiment.with_architecture(spec)

@@ -22,7 +22,7 @@ def test_catalogue_first_then_random_ones_by_seed():
   assert len({canonical_hash(SPACE.decode(choices)) for choices in chosen}) == 6
   assert chosen == choose_architectures(SPACE, 6, seed=3, rewards={})
   assert chosen[1:] != choose_architectures(SPACE, 6, seed=4, rewards={})[1:]
-  # Raising the number adds to them.
+  # A larger number adds architectures.
   assert choose_architectures(SPACE, 9, seed=3, rewards={})[:6] == chosen
 
 

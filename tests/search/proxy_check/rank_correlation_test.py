@@ -32,7 +32,7 @@ def test_noise_is_found_as_it_was_put_in():
   assert noise.between == pytest.approx(0.05, rel=0.05)
   assert noise.within == pytest.approx(0.02, rel=0.05)
   assert noise.reliability == pytest.approx(25 / 29, abs=0.02)
-  # The correlation to expect between the rewards of two seeds.
+  # Reliability is the expected correlation between rewards with two seeds.
   assert np.corrcoef(rewards[:, 0], rewards[:, 1])[0, 1] == pytest.approx(
     noise.reliability, abs=0.02
   )
