@@ -130,7 +130,7 @@ def _check_memory(batch: TrainBatch, count: int, max_gb: float) -> None:
   needed = size * count / 2**30
   if needed > max_gb:
     raise UserError(
-      f"The features and targets of a trial's {count} batches take {needed:.1f} GB of memory in each "
+      f"Features and targets of a trial's {count} batches take {needed:.1f} GB of memory in each "
       f"worker, more than Proxy.max_cache_gb = {max_gb:g}. Raise it, or lower Proxy.epochs or "
       "Training.images_per_epoch."
     )
