@@ -40,10 +40,12 @@ _MODULES = {
   "Detector": "official_nasfpn.serving.detectors.detector",
   "Detections": "official_nasfpn.data.detections",
   "Detection": "official_nasfpn.data.detections",
+  "DetectionClient": "official_nasfpn.serving.client.client",
   "UserError": "official_nasfpn.errors",
 }
 __all__ = [
   "Detection",
+  "DetectionClient",
   "Detections",
   "Detector",
   "DetectorRun",
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
   from official_nasfpn.search.recipe import SearchRecipe, read_recipe
   from official_nasfpn.search.search import Search
   from official_nasfpn.search.workers.launchers import LauncherConfig
+  from official_nasfpn.serving.client.client import DetectionClient
   from official_nasfpn.serving.detectors.detector import Detector
   from official_nasfpn.serving.export.export_detector import Export, export_detector
   from official_nasfpn.training.experiment import Experiment, load_experiment
