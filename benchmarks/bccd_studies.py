@@ -1,10 +1,10 @@
-"""Small studies on BCCD blood cells, several seeds of each: stacking, DropBlock, light detectors,
-anytime detectors, detectors to export.
+"""Trains detectors on BCCD blood cells with several seeds, for small studies: stacking, DropBlock,
+light detectors, anytime detectors, export formats.
 
     python -m benchmarks.bccd_studies --study stacking --data_dir DATA --output_dir RUNS
 
-Runs that are done are not repeated, and an interrupted one goes on. Each leaves a run folder
-RUNS/STUDY/NAME/seed_S; the table at the end is of those that are done.
+Finished runs are not repeated, and an interrupted one continues. Each run has the folder
+RUNS/STUDY/NAME/seed_S. A table of the finished runs is printed at the end.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ class Variant:
   """One detector of a study.
 
   Attributes:
-    name: of its folder.
-    recipe: file in gin/.
-    bindings: what it changes in the recipe.
+    name: the name of its folder.
+    recipe: the name of a recipe in gin/.
+    bindings: bindings on top of the recipe.
   """
 
   name: str
@@ -54,7 +54,7 @@ def _stacking(all_repeats: tuple[int, ...], *bindings: str) -> Iterator[Variant]
 # 3 @ 128: wide enough to overfit 205 images.
 _WIDE = ("Detector.num_filters = 128",)
 _DROP_BLOCK = "Training.drop_block_rate = 0.1"
-# The paper trains three times as long under DropBlock.
+# The paper trains three times as long with DropBlock.
 _LONG = "Training.epochs = 90"
 _NAS_FPNLITE = ("Detector.architecture = 'nas_fpnlite_ours'",)
 
@@ -73,7 +73,7 @@ STUDIES = {
     Variant(kind, "bccd_anytime.gin", (f"Detector.exit_heads = '{kind}'",))
     for kind in ("last", "shared", "separate")
   ),
-  # What benchmarks/export_formats.py converts.
+  # For benchmarks/export_formats.py.
   "formats": (
     Variant(
       "nas_fpnlite_3x48",
@@ -95,7 +95,7 @@ STUDIES = {
     Variant("nas_fpnlite_1x64", "bccd_lite.gin", _NAS_FPNLITE),
     Variant("fpnlite_64", "bccd_lite.gin"),
     Variant("fpnlite_128", "bccd_lite.gin", ("Detector.num_filters = 128",)),
-    # Its usual anchors begin at 32 pixels; platelets are 20 wide here.
+    # SSDLite's usual anchors start at 32 pixels; platelets are 20 pixels wide here.
     Variant(
       "ssdlite",
       "bccd_lite.gin",
@@ -104,17 +104,17 @@ STUDIES = {
   ),
 }
 
-_STUDY = flags.DEFINE_enum("study", None, list(STUDIES), "Which one.", required=True)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "BCCD by prepare_data.", required=True)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where runs are written.", required=True)
-_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds 0, 1, ... of each.", lower_bound=1)
+_STUDY = flags.DEFINE_enum("study", None, list(STUDIES), "The study.", required=True)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "BCCD, prepared by prepare_data.", required=True)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the runs.", required=True)
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Runs of each: seeds 0, 1, ...", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   study = Path(_OUTPUT_DIR.value) / _STUDY.value
   variants = STUDIES[_STUDY.value]
-  # Seeds outermost: every variant has a first result before any has a second.
+  # Seeds in the outer loop: every variant has a first result before any has a second.
   for seed in range(_NUM_SEEDS.value):
     for variant in variants:
       _train(variant, seed, study / variant.name / f"seed_{seed}")
@@ -141,7 +141,7 @@ def _train(variant: Variant, seed: int, run: Path) -> None:
 
 
 def _table(study: Path, variants: tuple[Variant, ...]) -> str:
-  """Returns a Markdown table of the runs that are done: means over seeds, and every seed's AP."""
+  """Returns a Markdown table of finished runs: means over seeds, and the AP of each seed."""
   lines = ["| detector | AP | AP50 | AP by seed | spread |", "|---|---|---|---|---|"]
   for variant in variants:
     files = sorted((study / variant.name).glob("seed_*/evaluation.json"))

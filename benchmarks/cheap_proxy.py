@@ -1,16 +1,15 @@
-r"""The plain and the shared proxy in turn: trials per hour, and how well each tells a target.
+r"""Compares the plain and the shared proxy: trials per hour, and how well each predicts a target.
 
     python -m benchmarks.cheap_proxy --gin_file gin/bccd_search.gin --data_dir DATA \
         --minutes 5 --trainings CHECK/trainings.jsonl --target_gin_param "Training.epochs = 30"
 
-Each mode trains random architectures for so many minutes in a process of its own, that of a worker:
-imports, the shared weights and the first trial's tracing count. With --trainings, the file of
-`python -m official_nasfpn.proxy_check`, it adds the rank correlations to the target, of the
-architectures that both modes and the target have there; what the checks took from a table of
-rewards, --rewards gives again. No other work should run beside it.
+Each mode trains random architectures for --minutes in a process of its own, like a worker: imports,
+the making of shared weights and the first trial's tracing count. With --trainings, the file of
+`nasfpn proxy_check`, it adds rank correlations to the target, over the architectures that both
+modes and the target have trained. If the checks took rewards from a table, give it here, too, with
+--rewards. Nothing else should run on the machine at the same time.
 """
 
-import dataclasses
 import random
 import subprocess
 import sys
@@ -22,12 +21,16 @@ from absl import flags
 
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.search.proxy import proxy_task
-from official_nasfpn.search.proxy.check_architectures import read_rewards
-from official_nasfpn.search.proxy.check_trainings import Recipe, TrainingsFile
-from official_nasfpn.search.proxy.rank_correlation import kendall, spearman
+from official_nasfpn.search.proxy_check.architectures import read_rewards
+from official_nasfpn.search.proxy_check.rank_correlation import kendall, spearman
+from official_nasfpn.search.proxy_check.trainings import (
+  TrainingRecipe,
+  TrainingsFile,
+  training_recipes,
+)
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.workers.evaluation import NullProgress
-from official_nasfpn.training.experiment import load_experiment, open_dataset
+from official_nasfpn.training.experiment import load_experiment
 
 _GIN_FILE = flags.DEFINE_multi_string("gin_file", None, "The search's recipe.", required=True)
 _GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "A single binding.")
@@ -58,36 +61,29 @@ def main(argv: list[str]) -> None:
     _print_correlations(Path(_TRAININGS.value))
 
 
-def _proxy_recipe(mode: str) -> Recipe:
-  params = [*_GIN_PARAM.value, f"Input.data_dir = {_DATA_DIR.value!r}", f"Proxy.mode = {mode!r}"]
-  recipe = read_recipe(_GIN_FILE.value, params)
-  experiment, dataset = proxy_task.open_on_holdout(recipe.experiment)
-  return Recipe("proxy", experiment, dataset, recipe.proxy, recipe.space)
-
-
-def _target_recipe() -> Recipe:
-  plain = _proxy_recipe("plain")
-  params = [*_GIN_PARAM.value, f"Input.data_dir = {_DATA_DIR.value!r}", *_TARGET_GIN_PARAM.value]
-  experiment, _ = open_dataset(load_experiment(_GIN_FILE.value, params))
-  return dataclasses.replace(plain, role="target", experiment=experiment)
+def _recipes(mode: str) -> tuple[TrainingRecipe, TrainingRecipe]:
+  """Returns how the proxy of a mode trains, and how the target does."""
+  params = [*_GIN_PARAM.value, f"Input.data_dir = {_DATA_DIR.value!r}"]
+  return training_recipes(
+    read_recipe(_GIN_FILE.value, [*params, f"Proxy.mode = {mode!r}"]),
+    load_experiment(_GIN_FILE.value, [*params, *_TARGET_GIN_PARAM.value]),
+  )
 
 
 def _work(mode: str) -> None:
-  """Trains for the wall time, from the start of this process, and says how many trials it did."""
+  """Trains until --minutes after the start of this process; prints the number of trials."""
   start, cpu_start = time.monotonic(), time.process_time()
-  recipe = _proxy_recipe(mode)
+  recipe, _ = _recipes(mode)
   rng = random.Random(0)
   ends = []
   with tempfile.TemporaryDirectory() as folder:
     directory = Path(folder)
-    evaluate = proxy_task.evaluation_by(
-      recipe.proxy, recipe.space, recipe.experiment, recipe.dataset, directory / "warm_state"
-    )
+    evaluate = proxy_task.evaluation_by(recipe.search, recipe.dataset, directory / "warm_state")
     while time.monotonic() - start < 60 * _MINUTES.value:
-      evaluate(recipe.space.sample(rng), directory, NullProgress())
+      evaluate(recipe.search.space.sample(rng), directory, NullProgress())
       ends.append((time.monotonic() - start, time.process_time() - cpu_start))
   wall, cpu = ends[-1]
-  # After the first trial nothing is made any more that later ones do not make again.
+  # The first trial alone makes what all share; every later one does the same work.
   later_wall, later_cpu = ((ends[-1][i] - ends[0][i]) / max(len(ends) - 1, 1) for i in (0, 1))
   print(
     f"{mode}: {len(ends)} trials in {wall:.0f} s wall, {cpu:.0f} s of processors: "
@@ -99,19 +95,20 @@ def _work(mode: str) -> None:
 
 
 def _print_correlations(path: Path) -> None:
-  recipes = {mode: _proxy_recipe(mode) for mode in _MODES} | {"target": _target_recipe()}
-  results = TrainingsFile(path, recipes["plain"].space).read()
+  plain, target_recipe = _recipes("plain")
+  shared, _ = _recipes("shared")
+  space = plain.search.space
+  results = TrainingsFile(path, space).read()
   of_recipe = {}
-  for name, recipe in recipes.items():
-    # The first seed alone, which is what a search would have.
-    seed, digest = recipe.experiment.training.seed, recipe.digest
+  for name, recipe in {"plain": plain, "shared": shared, "target": target_recipe}.items():
+    # The first seed only: a search trains an architecture once.
     of_recipe[name] = {
       training.choices: result.ap
       for training, result in results.items()
-      if (training.recipe, training.seed) == (digest, seed)
+      if (training.recipe, training.seed) == (recipe.digest, recipe.seed)
     }
   if _REWARDS.value:
-    of_recipe["plain"] |= read_rewards(Path(_REWARDS.value), recipes["plain"].space)
+    of_recipe["plain"] |= read_rewards(Path(_REWARDS.value), space)
   both = sorted(set.intersection(*(set(found) for found in of_recipe.values())))
   print(f"{len(both)} architectures with a target and a reward of both modes, first seed:")
   target = [of_recipe["target"][choices] for choices in both]

@@ -1,4 +1,4 @@
-"""Rewards that follow from an architecture in closed form, with a known optimum."""
+"""Closed-form rewards of an architecture, with a known optimum."""
 
 import random
 import statistics
@@ -10,21 +10,22 @@ Reward = Callable[[PyramidSpec], float]
 
 
 def smooth(spec: PyramidSpec) -> float:
-  """Returns a reward in 0..1 whose optimum is 1; every good choice pays.
+  """Returns a reward in [0, 1] with optimum 1, in which every good choice counts by itself.
 
-  A cell is worth half its share if it pools, and half if its inputs are of neighbouring levels, one
-  of them its own, as in FPN and PANet: choices that depend on one another and on earlier ones.
+  A cell earns half of its share if it pools, and half if its inputs have neighbouring levels, one
+  of them the cell's, as in FPN and PANet. The latter depends on several choices, earlier ones
+  among them.
   """
   return statistics.mean(0.5 * pools + 0.5 * is_near for pools, is_near in _cells(spec))
 
 
 def deceptive(spec: PyramidSpec) -> float:
-  """Returns a rugged reward in -0.2..1 that leads away from its optimum, 1.
+  """Returns a rugged reward in [-0.2, 1] with optimum 1, whose slope leads away from the optimum.
 
-  The properties are those of `smooth`. A cell with both is worth 1, with neither 0.5, with one 0:
-  the way from the second best to the best is downhill, and what is best for a choice on average is
-  wrong. To that comes what nobody can learn: up to 0.2 less, another amount for every architecture,
-  and the less the nearer to the optimum.
+  The two properties of a cell are those of `smooth`. A cell with both is worth 1, with neither 0.5,
+  with one 0. So the path from the second best to the best leads downhill, and the choice that is
+  best on average is wrong. On top comes a part that cannot be learnt: up to 0.2 less, by the hash
+  of the architecture, and less of it close to the optimum.
   """
   worth = statistics.mean(
     1.0 if pools and is_near else 0.5 * (pools == is_near) for pools, is_near in _cells(spec)
@@ -34,13 +35,13 @@ def deceptive(spec: PyramidSpec) -> float:
 
 
 def standard_deviation(reward: Reward, space: SearchSpace) -> float:
-  """Returns that of the rewards of random architectures."""
+  """Returns the standard deviation of the rewards of random architectures."""
   rng = random.Random(0)
   return statistics.stdev(reward(space.sample(rng)) for _ in range(1000))
 
 
 def _cells(spec: PyramidSpec) -> list[tuple[bool, bool]]:
-  """Returns whether each cell pools, and whether its inputs are near."""
+  """Returns for each cell whether it pools, and whether its inputs have neighbouring levels."""
   levels = [*spec.levels]
   properties = []
   for cell in spec.cells:

@@ -1,8 +1,8 @@
-"""Search algorithms compared at equal numbers of trained architectures: runs, table, test, figure.
+"""Compares search algorithms at equal numbers of trained architectures: runs, table, test, figure.
 
-An architecture that equals an earlier one is not trained again: its reward is learnt from, and it
-costs nothing. A reward is what one training gives, noise included; a search is judged by the true
-reward of the architecture that it would return, the one with the best noisy reward.
+An architecture that equals an earlier one is not trained again: the algorithm learns from the known
+reward, at no cost. Rewards have the noise of a training. A search is judged by the true reward of
+the architecture that it would return, the one with the best noisy reward.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from official_nasfpn.search.recipe import read_recipe
 
 RANDOM = "random search"
 
-# A search that samples so many times what it trains repeats itself, and has ended.
+# A search ends when it has sampled this many times the architectures that it may train.
 _MAX_SAMPLED = 2
 
 
@@ -32,9 +32,10 @@ class Run:
   """One search.
 
   Attributes:
-    returned: the true reward of what the search would return after each trained architecture.
+    returned: for each number of trained architectures, the true reward of the one that the search
+      would return.
     best: the best true reward of all trained architectures.
-    sampled: true rewards of all proposals, repeated ones included, in order.
+    sampled: true rewards of all proposals in order, repeated ones included.
   """
 
   returned: tuple[float, ...]
@@ -46,7 +47,7 @@ class Run:
     return len(self.returned)
 
   def late_mean(self) -> float:
-    """Returns the mean reward of the last tenth of what was sampled."""
+    """Returns the mean true reward of the last tenth of the proposals."""
     return statistics.mean(self.sampled[-max(1, len(self.sampled) // 10) :])
 
 
@@ -64,14 +65,14 @@ def search(
   """Runs one search.
 
   Args:
-    algorithm: in its first state.
-    space: that is searched.
-    reward: the true rewards of architectures.
-    num_trained: architectures to train; fewer are, where the algorithm proposes nothing new.
-    trials_per_update: architectures proposed and learnt from together.
-    seed: of the noise.
-    noise: the standard deviation of a training's reward around the true one.
-    delay: updates that are proposed before the rewards of one arrive.
+    algorithm: a new algorithm.
+    space: the search space.
+    reward: function from architectures to their true rewards.
+    num_trained: architectures to train; fewer if the algorithm proposes nothing new.
+    trials_per_update: proposals of one update.
+    seed: seed of the noise.
+    noise: standard deviation of the noise of a reward.
+    delay: number of updates by which rewards arrive late.
   """
   rng = np.random.default_rng([seed, 1])
   true: dict[str, float] = {}
@@ -106,7 +107,7 @@ def search(
 
 
 def baselines(space: SearchSpace) -> dict[str, Callable]:
-  """Returns functions that make evolution or random search with a seed."""
+  """Returns, by name, functions from a seed to evolution and to random search."""
   return {
     "evolution": functools.partial(Evolution().make, space),
     RANDOM: functools.partial(RandomSearch().make, space),
@@ -116,12 +117,12 @@ def baselines(space: SearchSpace) -> dict[str, Callable]:
 def ppo_of_recipes(
   named_recipes: Sequence[str], space: SearchSpace, gin_params: Sequence[str] = ()
 ) -> dict[str, Callable]:
-  """Returns functions that make PPO with a seed.
+  """Returns, by name, functions from a seed to PPO.
 
   Args:
-    named_recipes: each a name, `=`, and the recipe whose `PPO` settings are taken.
-    space: that is searched.
-    gin_params: bindings that change every recipe.
+    named_recipes: `NAME=RECIPE`, where the recipe has the settings of PPO.
+    space: the search space.
+    gin_params: bindings on top of every recipe.
 
   Raises:
     UserError: a recipe is missing or wrong.
@@ -133,16 +134,16 @@ def ppo_of_recipes(
       raise UserError(f"--ppo {named!r} has no =; write NAME=RECIPE.")
     algorithm = read_recipe([recipe], gin_params).search.algorithm
     if not isinstance(algorithm, PPO):
-      raise UserError(f"--ppo {named!r}: the recipe searches by another algorithm.")
+      raise UserError(f"--ppo {named!r}: the recipe has another algorithm than PPO.")
     makers[name] = functools.partial(algorithm.make, space)
   return makers
 
 
 def table(runs: Mapping[str, Sequence[Run]]) -> str:
-  """Returns a Markdown table of all algorithms, each tested against random search if that is there.
+  """Returns a Markdown table of all algorithms, with p-values against random search if it has runs.
 
   Args:
-    runs: of each algorithm, one for each seed.
+    runs: for each algorithm its runs, one for each seed.
   """
   rows = [
     "| algorithm | returned | sd | lowest | best | late mean | sampled | trained | p |",
@@ -163,10 +164,7 @@ def table(runs: Mapping[str, Sequence[Run]]) -> str:
 
 
 def p_value(runs: Sequence[Run], others: Sequence[Run]) -> float:
-  """Returns how likely so different final results were if both came from one distribution.
-
-  The two-sided test of Mann and Whitney (1947), which asks nothing of the distribution.
-  """
+  """Returns the p-value of a two-sided Mann-Whitney U test (1947) of the final results."""
   from scipy.stats import mannwhitneyu
 
   return float(
@@ -175,11 +173,13 @@ def p_value(runs: Sequence[Run], others: Sequence[Run]) -> float:
 
 
 def draw(panels: Mapping[str, Mapping[str, Sequence[Run]]], path: Path) -> None:
-  """Draws what searches would return over trained architectures: mean and range over seeds.
+  """Draws the true reward of the returned architecture over trained architectures.
+
+  Lines are means over seeds, areas their range.
 
   Args:
-    panels: by title, the runs of each algorithm.
-    path: of the image.
+    panels: for each title the runs of each algorithm.
+    path: the image file to write.
   """
   from matplotlib.figure import Figure
 
@@ -188,10 +188,10 @@ def draw(panels: Mapping[str, Mapping[str, Sequence[Run]]], path: Path) -> None:
   figure = Figure(figsize=(5.5 * columns, 4 * rows), layout="constrained")
   all_axes = figure.subplots(rows, columns, squeeze=False, sharex=True).flatten()
   for axes, (title, runs) in zip(all_axes, panels.items(), strict=False):
-    # What the first few give would leave no room for what the searches differ in.
+    # The axis starts above the first few, whose low rewards would hide the differences later.
     lowest = min(run.returned[len(run.returned) // 20] for each in runs.values() for run in each)
     for name, of_seeds in runs.items():
-      # A search that ended early keeps what it has.
+      # A search that ended early would return the same from then on.
       length = max(run.num_trained for run in of_seeds)
       returned = np.array(
         [run.returned + run.returned[-1:] * (length - run.num_trained) for run in of_seeds]
@@ -207,7 +207,7 @@ def draw(panels: Mapping[str, Mapping[str, Sequence[Run]]], path: Path) -> None:
   for axes in all_axes[-columns:]:
     axes.set_xlabel("trained architectures")
   for axes in all_axes[::columns]:
-    axes.set_ylabel("reward of the one returned")
+    axes.set_ylabel("reward of the returned architecture")
   all_axes[0].legend(loc="lower right")
   figure.savefig(path, dpi=110)
 

@@ -1,6 +1,7 @@
-"""What deep supervision costs in training: the whole train step with and without early exits.
+"""Times the train step with and without early exits: the cost of deep supervision.
 
-The steps take turns in one process, so other work on the machine falls on all: read the ratios.
+The steps take turns in one process. Other work on the machine slows all of them: compare the
+ratios.
 
     python -m benchmarks.deep_supervision --data_dir DATA --num_steps 30
 """
@@ -15,13 +16,13 @@ from absl import flags
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data.", required=True)
-_NUM_STEPS = flags.DEFINE_integer("num_steps", 30, "Timed steps of each.", lower_bound=1)
+_NUM_STEPS = flags.DEFINE_integer("num_steps", 30, "Timed steps of each kind.", lower_bound=1)
 
 _RECIPE = Path(__file__).resolve().parent.parent / "gin" / "bccd_anytime.gin"
 
 
 def _build_step(experiment, dataset):
-  """Returns a function that runs one train step, called twice already."""
+  """Returns a function that runs one train step; it has been traced and run twice."""
   import tensorflow as tf
 
   from official_nasfpn.training.optimizer import build_optimizer
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> None:
   medians = {kind: statistics.median(values) for kind, values in times.items()}
   for kind, median in medians.items():
     ratio = median / medians["last"]
-    print(f"exit_heads = {kind!r}: {1000 * median:.0f} ms a step, {ratio:.2f} of the ordinary")
+    print(f"exit_heads = {kind!r}: {1000 * median:.0f} ms a step, {ratio:.2f} times 'last'")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-r"""What each export format of a run keeps of its AP, what it weighs, and how long an image takes.
+r"""Compares the export formats of a run: AP, size, and time per image.
 
-Every format is exported, evaluated on the run's evaluation images, and compared box by box with the
-SavedModel; then they take turns with single images, decoding and non-maximum suppression included,
-so that other work on the machine falls on all: read the ratios. A run in bfloat16 is exported in
-float32, so that all formats begin at the same numbers.
+Each format is exported, evaluated on the run's evaluation images, and compared box by box with the
+SavedModel. Then the formats take turns with single images, decoding and non-maximum suppression
+included. Other work on the machine slows all of them: compare the ratios. A run in bfloat16 is
+exported in float32, so that all formats start from the same weights.
 
     python -m benchmarks.export_formats --model_dir RUN --model_dir RUN --output_dir EXPORTS \
         --figure formats.png
@@ -21,11 +21,11 @@ from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
 
 _MODEL_DIR = flags.DEFINE_multi_string("model_dir", None, "Run folders.", required=True)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where exports are kept.", required=True)
-_FIGURE = flags.DEFINE_string("figure", None, "Also draw AP over latency, into this image.")
-_ROUNDS = flags.DEFINE_integer("rounds", 100, "Timed images of each format.", lower_bound=1)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the exports.", required=True)
+_FIGURE = flags.DEFINE_string("figure", None, "Image file: AP over latency.")
+_ROUNDS = flags.DEFINE_integer("rounds", 100, "Timed images for each format.", lower_bound=1)
 
-# Weaker ones come and go with rounding.
+# Weaker detections appear and disappear with rounding.
 _CLEAR_SCORE = 0.3
 
 
@@ -34,12 +34,13 @@ class Measured:
   """One export of one run.
 
   Attributes:
-    name: of the format.
-    ap: on the run's evaluation images.
-    ap50: the same at an IoU of 0.5.
-    megabytes: of all its files.
-    same: share of the SavedModel's clear detections that it has too, to 1 pixel and 0.001.
-    milliseconds: median of one image.
+    name: the format.
+    ap: AP on the run's evaluation images.
+    ap50: AP at an IoU of 0.5.
+    megabytes: size of all its files.
+    same: share of the SavedModel's clear detections that this export has, too: boxes within 1
+      pixel, scores within 0.001.
+    milliseconds: median time for one image.
   """
 
   name: str
@@ -101,7 +102,7 @@ def _measure(model_dir: Path, output_dir: Path) -> list[Measured]:
 
 
 def _in_float32(folder, path: Path):
-  """Returns a run folder of the same checkpoints that computes in float32."""
+  """Returns a run folder with the same checkpoints and `Training.compute_dtype` float32."""
   from official_nasfpn.training.run_folder import RunFolder
 
   experiment, label_map = folder.load()
@@ -132,7 +133,7 @@ def _export_all(folder, output_dir: Path) -> dict[str, Path]:
 def _shares_of_same_boxes(
   detectors: Mapping, images: Sequence[bytes], reference: str = "SavedModel"
 ) -> dict[str, float]:
-  """Returns the share of the reference's clear detections that each of the others has."""
+  """Returns, for each detector, the share of the reference's clear detections that it has."""
   import numpy as np
 
   found, total = dict.fromkeys(detectors, 0), 0
@@ -153,10 +154,10 @@ def _shares_of_same_boxes(
 
 
 def _take_turns(detectors: Mapping, images: Sequence[bytes]) -> dict[str, float]:
-  """Returns the median milliseconds of one image."""
+  """Returns each detector's median time for one image, in milliseconds."""
   times = {name: [] for name in detectors}
   for detector in detectors.values():
-    for _ in range(2):  # The first calls prepare what the later ones use.
+    for _ in range(2):  # Warm-up.
       detector(images[:1])
   with progress_bar(_ROUNDS.value, "time the formats", "round") as bar:
     for round_ in range(_ROUNDS.value):
@@ -170,7 +171,7 @@ def _take_turns(detectors: Mapping, images: Sequence[bytes]) -> dict[str, float]
 
 
 def _draw(tables: Mapping[str, Sequence[Measured]], path: Path) -> None:
-  """Draws AP over latency, a panel for each model and a point for each format."""
+  """Draws AP over latency: one panel per model, one point per format."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(6.5 * len(tables), 4.5), layout="constrained")

@@ -1,9 +1,9 @@
-r"""Images per second of our training input beside Model Garden's, on one prepared dataset.
+r"""Compares our training input pipeline with Model Garden's in images per second, on one dataset.
 
-python -m benchmarks.input_pipeline --data_dir data/bccd --image_size 512
+    python -m benchmarks.input_pipeline --data_dir data/bccd --image_size 512
 
-Model Garden's labels the anchors as well; our train step does that. Rounds alternate, so that a
-busy machine slows both.
+Model Garden's pipeline also assigns anchors; our train step does that. The two take turns, so that
+other work on the machine slows both.
 """
 
 import time
@@ -12,10 +12,10 @@ from absl import app, flags
 
 import official_nasfpn  # noqa: F401  (sets the environment before TensorFlow is imported)
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepare_data.", required=True)
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 256, "Side of the network's input.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data prepared by prepare_data.", required=True)
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 256, "Side of the network's input in pixels.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Images per batch.")
-_ROUNDS = flags.DEFINE_integer("rounds", 4, "Measurements of each.")
+_ROUNDS = flags.DEFINE_integer("rounds", 4, "Measurements of each pipeline.")
 
 
 def _ours():
@@ -42,7 +42,7 @@ def _model_garden():
 
 
 def main(_: list[str]) -> None:
-  """Prints start-up, images per second and processor time per image of both."""
+  """Prints start-up time, images per second and processor time per image of both."""
   iterators = {}
   for name, build in {"Model Garden": _model_garden, "ours": _ours}.items():
     build_imports = build()  # The first call imports; only the second is timed.

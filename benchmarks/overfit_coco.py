@@ -1,4 +1,4 @@
-r"""Learns 16 images of a COCO dataset by heart and evaluates on them: AP50 must pass 0.9.
+r"""Overfits 16 images of a COCO dataset and evaluates on them: AP50 must exceed 0.9.
 
     python -m benchmarks.overfit_coco --annotations instances_val2017.json --images val2017 \
         --output_dir RUN
@@ -15,10 +15,10 @@ from official_nasfpn.errors import refuse_positional_arguments, run_program
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("annotations", None, "COCO JSON.", required=True)
-flags.DEFINE_string("images", None, "Folder with its images.", required=True)
-flags.DEFINE_string("output_dir", None, "Where data and run are written.", required=True)
-flags.DEFINE_integer("num_images", 16, "How many images to learn: those with the lowest ids.")
-flags.DEFINE_integer("seed", 0, "Of the weights and of the order of the images.")
+flags.DEFINE_string("images", None, "Folder of its images.", required=True)
+flags.DEFINE_string("output_dir", None, "Folder for data and run.", required=True)
+flags.DEFINE_integer("num_images", 16, "Number of images, those with the lowest ids.")
+flags.DEFINE_integer("seed", 0, "Seed of the weights and of the order of the images.")
 
 _RECIPE = Path(__file__).resolve().parent.parent / "gin" / "coco_overfit16.gin"
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
 
 
 def _first_images(annotations: Path, num_images: int) -> dict:
-  """Returns the COCO JSON of the images with the lowest ids that have boxes, all classes kept."""
+  """Returns COCO JSON with the first annotated images by id, and with all classes."""
   coco = json.loads(annotations.read_text(encoding="utf-8"))
   annotated = sorted({a["image_id"] for a in coco["annotations"]})[:num_images]
   return {

@@ -1,9 +1,9 @@
-"""Which heads fit the published cost of FPNLite and NAS-FPNLite? The paper does not describe them.
+"""Finds heads that fit the published cost of FPNLite and NAS-FPNLite, which the paper leaves open.
 
     python -m benchmarks.published_lite_cost
 
-Counts parameters and FLOPs of every combination of the choices below, in closed form and at 320
-pixels, and prints those that come nearest to Table 1, with the largest of their four differences.
+Counts parameters and FLOPs of every combination of `CHOICES`, in closed form at 320 x 320 pixels,
+and prints the closest ones to Table 1, with the largest of their four differences.
 """
 
 import itertools
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 from absl import app
 
-# Positions of a map, and channels of MobileNetV2's, by level.
+# By level: the positions of a map, and the channels of MobileNetV2's maps.
 _POSITIONS = {3: 1600, 4: 400, 5: 100, 6: 25, 7: 9}
 _CHANNELS = {3: 32, 4: 96, 5: 320}
 _TRUNK_MULTIPLY_ADDS = 570.2528e6
 _TRUNK_PARAMETERS = {False: 1.811712e6, True: 1.843264e6}
 
-# (width, repeats): millions of parameters, billions of FLOPs. No repeats: the FPN's convolutions.
+# (width, repeats): millions of parameters, billions of FLOPs. With 0 repeats it is an FPN.
 PUBLISHED = {
   "FPNLite": {(64, 0): (2.02, 1.51), (128, 0): (2.20, 2.03)},
   "NAS-FPNLite": {(48, 3): (2.16, 1.52), (64, 7): (2.62, 1.96)},
@@ -38,7 +38,13 @@ CHOICES = {
 
 
 def cost(width: int, repeats: int, choice: dict) -> tuple[float, float]:
-  """Returns millions of parameters and billions of FLOPs."""
+  """Returns millions of parameters and billions of FLOPs of a detector.
+
+  Args:
+    width: channels of pyramid and heads.
+    repeats: repeats of NAS-FPNLite; 0 for FPNLite.
+    choice: one value for each of `CHOICES`.
+  """
   norm = 4 if choice["moving_statistics_counted"] else 2
   separable = (9 + width) * width
   levels = range(3, choice["max_level"] + 1)
@@ -53,7 +59,7 @@ def cost(width: int, repeats: int, choice: dict) -> tuple[float, float]:
   for level, channels in _CHANNELS.items():
     add(channels * width, (1 + norm) * width, _POSITIONS[level])
   if repeats:
-    # 15 cells: 11 intermediate ones at level 4, an output at each level.
+    # 15 cells: 11 intermediate ones at level 4, and an output at each level.
     positions = 11 * _POSITIONS[4] + sum(_POSITIONS[level] for level in (3, 4, 5, 6))
     parameters += repeats * 15 * (separable + (1 + norm) * width)
     multiply_adds += repeats * separable * positions
@@ -73,7 +79,7 @@ def cost(width: int, repeats: int, choice: dict) -> tuple[float, float]:
   positions = sum(_POSITIONS[level] for level in levels)
   for _ in range(1 if choice["class_and_box_share_a_tower"] else 2):
     for _ in range(choice["convolutions_in_a_tower"]):
-      # Shared by the levels, but for the batch norm's scale and offset.
+      # All levels share a convolution; each has its own batch norm.
       add(separable, len(levels) * norm * width + width, positions)
   for outputs in (choice["classes"] * choice["anchors"], 4 * choice["anchors"]):
     kernels = {
@@ -87,12 +93,13 @@ def cost(width: int, repeats: int, choice: dict) -> tuple[float, float]:
 
 
 def all_choices() -> Iterator[dict]:
+  """Yields every combination of `CHOICES`."""
   for values in itertools.product(*CHOICES.values()):
     yield dict(zip(CHOICES, values, strict=True))
 
 
 def largest_difference(name: str, choice: dict) -> float:
-  """Returns the largest difference in per cent over the two published sizes of a model."""
+  """Returns the largest difference to the published numbers of a model, in per cent."""
   return max(
     100 * abs(ours / theirs - 1)
     for (width, repeats), published in PUBLISHED[name].items()

@@ -1,10 +1,10 @@
-r"""Adds what a search has trained to a table of architectures.
+r"""Adds the trained architectures of a search to a table.
 
     python -m benchmarks.record_architectures --search_dir SEARCH \
         --table docs/bccd_search/trials.csv
 
-The search has the recipe gin/bccd_search.gin, and may be running. Architectures that the table has
-already are left out, so that the command may be repeated.
+The search has the recipe gin/bccd_search.gin; it may be running. Architectures that are already in
+the table are skipped, so the command may be repeated.
 """
 
 from pathlib import Path
@@ -22,8 +22,8 @@ from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.store.trial_store import DONE
 
-_SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Of the search.", required=True)
-_TABLE = flags.DEFINE_string("table", None, "A CSV file; it need not exist yet.", required=True)
+_SEARCH_DIR = flags.DEFINE_string("search_dir", None, "The search's directory.", required=True)
+_TABLE = flags.DEFINE_string("table", None, "A CSV file; created if need be.", required=True)
 
 
 def main(argv: list[str]) -> None:
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
   new = [
     r for r in trained_architectures(Path(_SEARCH_DIR.value)) if r.architecture_hash not in known
   ]
-  with disk_errors(path, "The table is as it was."):
+  with disk_errors(path, "The table is unchanged."):
     write_text(path, table_text([*table, *new]))
   print(f"{len(new)} new architectures, {len(table) + len(new)} in {path}.")
 
@@ -43,12 +43,12 @@ def trained_architectures(search_dir: Path) -> list[Recorded]:
   """Returns the architectures of a search that have a reward, each once.
 
   Raises:
-    UserError: there is no search, or it is not of the paper's space.
+    UserError: there is no search, or it has another search space or reward than the table.
   """
   trials = read_trials(search_dir)
   recipe = read_recipe([storage.stored_recipe(search_dir)])
   if recipe.space != SearchSpace():
-    raise UserError(f"{search_dir} does not search the paper's space, which the table is of.")
+    raise UserError(f"{search_dir} does not search the paper's space, the only one in the table.")
   if (recipe.proxy, recipe.reward) != (ProxyConfig(), RewardConfig()):
     raise UserError(f"{search_dir} rewards something else than the AP of plain trainings.")
   return [

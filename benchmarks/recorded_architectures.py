@@ -1,8 +1,8 @@
-"""Architectures that were really trained: a table of them, and a surrogate fitted to it.
+"""A table of architectures that were really trained, and a surrogate model fitted to it.
 
-The table, `docs/bccd_search/trials.csv`, is filled by `record_architectures.py`. The surrogate is
-gradient boosting on features of the graph that a pyramid is, so it gives architectures that compute
-the same function the same reward.
+`record_architectures.py` fills the table, `docs/bccd_search/trials.csv`. The surrogate is gradient
+boosting on features of the pyramid's graph, so architectures that compute the same function get the
+same reward.
 """
 
 import csv
@@ -32,11 +32,11 @@ class Recorded:
   """One trained architecture.
 
   Attributes:
-    search_seed: of the search that sampled it.
-    trial: its number there.
-    architecture_hash: of the canonical form.
-    reward: AP on the held-out images.
-    choices: one per decision of the paper's search space.
+    search_seed: `Search.seed` of the search that sampled it.
+    trial: its number in that search.
+    architecture_hash: hash of its canonical form.
+    reward: AP on the held-out images, in [0, 1].
+    choices: the architecture, as `SearchSpace.decode` takes it.
   """
 
   search_seed: int
@@ -54,7 +54,7 @@ def read_table(path: Path) -> list[Recorded]:
   """Reads a table of trained architectures.
 
   Raises:
-    UserError: it is missing, or a line is not what it should be.
+    UserError: the file is missing, or a line is wrong.
   """
   if not path.is_file():
     raise UserError(f"There is no table {str(path)!r}; write one with record_architectures.")
@@ -75,23 +75,23 @@ def read_table(path: Path) -> list[Recorded]:
       )
       computed = canonical_hash(recorded.spec)
     except (TypeError, ValueError, AttributeError) as error:
-      raise UserError(f"{where}: {error}. Take the line out, or mend it.") from error
+      raise UserError(f"{where}: {error}. Remove the line, or correct it.") from error
     if not math.isfinite(recorded.reward):
-      raise UserError(f"{where}: the reward {row['reward']} is no number. Take the line out.")
+      raise UserError(f"{where}: the reward {row['reward']} is not finite. Remove the line.")
     if computed != recorded.architecture_hash:
       raise UserError(
         f"{where}: the choices are those of architecture {computed}, not of "
-        f"{recorded.architecture_hash}. Take the line out, or mend it."
+        f"{recorded.architecture_hash}. Remove the line, or correct it."
       )
     if computed in lines:
-      raise UserError(f"{where}: the architecture stands in line {lines[computed]} already.")
+      raise UserError(f"{where}: the same architecture is already in line {lines[computed]}.")
     lines[computed] = rows.line_num
     table.append(recorded)
   return table
 
 
 def table_text(table: Sequence[Recorded]) -> str:
-  """Returns a table as the text of a file that `read_table` reads."""
+  """Returns a table as CSV text; `read_table` reads it back."""
   text = io.StringIO()
   writer = csv.writer(text, lineterminator="\n")
   writer.writerow(COLUMNS)
@@ -104,18 +104,18 @@ def table_text(table: Sequence[Recorded]) -> str:
 
 
 def features(spec: PyramidSpec) -> dict[str, float]:
-  """Returns what the surrogate knows of a pyramid; equal for specs that compute the same.
+  """Returns a pyramid's features for the surrogate; equal for specs that compute the same.
 
-  For each output, its op, its place in the building order, the levels it reads and, for each input
-  of the pyramid: the number of cells on the shortest way, the finest level that the whole of some
-  way keeps, and the number of ways.
+  For each output: its op, its place in the building order and the levels it reads. For each pair of
+  output and input of the pyramid: the number of cells on the shortest path, the number of paths,
+  and, of the coarsest level on a path, the finest over all paths.
   """
   spec = canonical_form(spec)
   num_inputs = spec.num_inputs
   reads = [
     (*cell.inputs, *added) for cell, added in zip(spec.cells, unconsumed_inputs(spec), strict=True)
   ]
-  # For each candidate and input of the pyramid. No way: longer and coarser than any.
+  # For each candidate and input of the pyramid. No path counts as longer and coarser than any.
   far, coarse = spec.num_cells + 1, spec.max_level + 1
   inputs = range(num_inputs)
   length = [[0 if i == j else far for j in inputs] for i in inputs]
@@ -152,7 +152,7 @@ def features(spec: PyramidSpec) -> dict[str, float]:
 
 
 class Surrogate:
-  """Predicts the reward of an architecture that was not trained."""
+  """Predicts rewards of architectures that were not trained."""
 
   def __init__(self, table: Sequence[Recorded]):
     self._model = _model().fit(_matrix([r.spec for r in table]), [r.reward for r in table])
@@ -167,11 +167,11 @@ class Fit:
   """How well a surrogate predicts architectures that it has not seen.
 
   Attributes:
-    r2: the share of the variance that is predicted.
-    spearman: rank correlation.
-    kendall: rank correlation, tau-b.
-    residual: standard deviation of what is not predicted: noise of the trainings and error of the
-      surrogate together, so the noise is at most this.
+    r2: coefficient of determination.
+    spearman: Spearman's rank correlation.
+    kendall: Kendall's tau-b.
+    residual: root mean square error. It holds the noise of the trainings and the error of the
+      surrogate, so it is an upper bound of the noise.
   """
 
   r2: float
@@ -181,7 +181,7 @@ class Fit:
 
 
 def cross_validate(table: Sequence[Recorded], num_folds: int = 10, seed: int = 0) -> Fit:
-  """Predicts every tenth of the table by a surrogate that is fitted to the other nine."""
+  """Returns the fit of a surrogate by k-fold cross-validation."""
   from scipy.stats import kendalltau, spearmanr
   from sklearn.model_selection import KFold, cross_val_predict
 

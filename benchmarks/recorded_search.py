@@ -1,11 +1,11 @@
-"""PPO, regularised evolution and random search on architectures that were really trained.
+"""Compares PPO, regularised evolution and random search on architectures that were really trained.
 
     python -m benchmarks.recorded_search --num_seeds 10 --figure docs/recorded_search.png
 
-The reward of an architecture is that of a surrogate, fitted to the table of trained ones (see
-`recorded_architectures.py`); how well it predicts architectures that it has not seen is printed. A
-training's noise is drawn on top: none, that of one architecture's rewards over seeds as
-`python -m official_nasfpn.proxy_check` measured it, and as much as the surrogate errs.
+Rewards come from a surrogate that is fitted to the table of trained architectures (see
+`recorded_architectures.py`); its accuracy in cross-validation is printed. Noise of a training is
+added: none, the standard deviation over seeds that `nasfpn proxy_check` measured, and the error of
+the surrogate.
 """
 
 from pathlib import Path
@@ -19,21 +19,21 @@ from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
 
-_TABLE = flags.DEFINE_string("table", "docs/bccd_search/trials.csv", "Of trained architectures.")
-_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 10, "Searches of each algorithm.", lower_bound=2)
+_TABLE = flags.DEFINE_string("table", "docs/bccd_search/trials.csv", "Trained architectures.")
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 10, "Searches with each algorithm.", lower_bound=2)
 _NUM_TRAINED = flags.DEFINE_integer(
   "num_trained", 300, "Architectures that each search trains.", lower_bound=20
 )
-_TRIALS_PER_UPDATE = flags.DEFINE_integer("trials_per_update", 10, "Of every algorithm.")
+_TRIALS_PER_UPDATE = flags.DEFINE_integer("trials_per_update", 10, "Trials per update.")
 _PPO = flags.DEFINE_multi_string(
   "ppo",
   ["PPO, the paper's=gin/paper/proxy_search.gin", "PPO, small=gin/bccd_search.gin"],
-  "A name, = and the recipe whose Search settings PPO has.",
+  "NAME=RECIPE; PPO takes its settings from the recipe.",
 )
 _NOISE = flags.DEFINE_multi_float(
-  "noise", [0.0, 0.008, 0.029], "Standard deviations of a training's reward."
+  "noise", [0.0, 0.008, 0.029], "Standard deviations of the noise of a reward."
 )
-_FIGURE = flags.DEFINE_string("figure", None, "Also draw it, into this image.")
+_FIGURE = flags.DEFINE_string("figure", None, "Image file for the curves.")
 
 
 def main(argv: list[str]) -> None:

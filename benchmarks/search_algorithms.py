@@ -1,14 +1,13 @@
-"""PPO, regularised evolution and random search on closed-form rewards whose optimum is known.
+"""Compares PPO, regularised evolution and random search on rewards whose optimum is known.
 
     python -m benchmarks.search_algorithms --num_seeds 10 --figure docs/search_algorithms.png
 
-Two rewards, each exact and with the noise of a training. What the columns mean, and how a search is
-judged, stands in `comparison.py`. PPO takes its settings from recipes:
+There are two rewards in closed form, each without and with noise. `comparison.py` explains the
+columns and how a search is judged. PPO takes its settings from recipes:
 
     python -m benchmarks.search_algorithms --ppo NAME=RECIPE --gin_param "PPO.replay_best = 0"
 
-`--delay` is the number of updates that are sampled before the rewards of one arrive, as with a pool
-of many workers.
+With `--delay` rewards arrive that many updates late, as with a pool of many workers.
 """
 
 from collections.abc import Callable
@@ -22,26 +21,26 @@ from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
 
-_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 10, "Searches of each algorithm.", lower_bound=2)
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 10, "Searches with each algorithm.", lower_bound=2)
 _NUM_TRAINED = flags.DEFINE_integer(
   "num_trained", 300, "Architectures that each search trains.", lower_bound=20
 )
-_TRIALS_PER_UPDATE = flags.DEFINE_integer("trials_per_update", 10, "Of every algorithm.")
+_TRIALS_PER_UPDATE = flags.DEFINE_integer("trials_per_update", 10, "Trials per update.")
 _PPO = flags.DEFINE_multi_string(
   "ppo",
   ["PPO, the paper's=gin/paper/proxy_search.gin", "PPO, small=gin/bccd_search.gin"],
-  "A name, = and the recipe whose Search settings PPO has.",
+  "NAME=RECIPE; PPO takes its settings from the recipe.",
 )
 _REWARD = flags.DEFINE_multi_enum(
   "reward", ["smooth", "deceptive"], ["smooth", "deceptive"], "Which rewards."
 )
 _NOISE = flags.DEFINE_multi_float(
-  "noise", [0.0, 0.4], "Standard deviations of the noise; 1 is that of random architectures."
+  "noise", [0.0, 0.4], "Noise, in standard deviations of the reward over random architectures."
 )
 _DELAY = flags.DEFINE_integer("delay", 0, "Updates between sampling and learning.", lower_bound=0)
-_GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "A binding that changes every recipe.")
+_GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "A binding on top of every recipe.")
 _BASELINES = flags.DEFINE_bool("baselines", True, "Run evolution and random search too.")
-_FIGURE = flags.DEFINE_string("figure", None, "Also draw it, into this image.")
+_FIGURE = flags.DEFINE_string("figure", None, "Image file for the curves.")
 
 
 def main(argv: list[str]) -> None:
@@ -79,7 +78,7 @@ def main(argv: list[str]) -> None:
 
 
 def _algorithms(space: SearchSpace) -> dict[str, Callable]:
-  """Returns functions that make an algorithm with a seed."""
+  """Returns, by name, functions from a seed to an algorithm."""
   ppo = comparison.ppo_of_recipes(_PPO.value, space, _GIN_PARAM.value)
   return {**ppo, **(comparison.baselines(space) if _BASELINES.value else {})}
 

@@ -1,12 +1,12 @@
-"""A search on thousands of workers, in virtual time: what do controller and store cost them?
+"""Simulates a search on thousands of workers: how long do they wait for controller and store?
 
     python -m benchmarks.simulated_pool --num_workers 100 --num_workers 1000 --num_workers 5000
     python -m benchmarks.simulated_pool --store postgresql://... --num_workers 1000
 
-Trials take about an hour each, log-normally distributed, and some workers are taken away in the
-middle of one and come back later. Rewards follow from the architecture in closed form. What is
-real: the controller (PPO, 25,000 trials), the trial store and every claim, renewal and report. How
-long each of these takes is measured and added to the virtual time of whoever waits for it.
+Time is virtual. Trials take about an hour each, log-normally distributed. Some workers are
+preempted in a trial and come back later. Rewards are a closed form of the architecture. The
+controller (PPO, 25,000 trials), the trial store and every claim, renewal and report are real: the
+time that each of them takes is measured and added to the virtual time of the process that waits.
 """
 
 import concurrent.futures
@@ -40,37 +40,37 @@ from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.trial_worker import pause_seconds
 
 _ALGORITHMS = {
-  # Without noise in the rewards, PPO would soon sample nothing new, and workers would train
-  # nothing.
+  # Rewards have no noise: with less entropy PPO would soon repeat itself, and workers would have
+  # nothing to train.
   "ppo": PPO(entropy_weight=0.02),
   "evolution": Evolution(population_size=100, tournament_size=25),
   "random": RandomSearch(),
 }
 
-_NUM_WORKERS = flags.DEFINE_multi_integer("num_workers", [100, 1000, 5000], "Sizes of the pool.")
-_NUM_TRIALS = flags.DEFINE_integer("num_trials", 25_000, "Of each search.")
-_ALGORITHM = flags.DEFINE_enum("algorithm", "ppo", list(_ALGORITHMS), "Who proposes.")
-_TRIAL_SECONDS = flags.DEFINE_float("trial_seconds", 3600.0, "The median of a trial.")
-_PREEMPTED = flags.DEFINE_float("preempted", 0.1, "Share of attempts that a worker is taken from.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the pool and of the search.")
+_NUM_WORKERS = flags.DEFINE_multi_integer("num_workers", [100, 1000, 5000], "Number of workers.")
+_NUM_TRIALS = flags.DEFINE_integer("num_trials", 25_000, "Trials of each search.")
+_ALGORITHM = flags.DEFINE_enum("algorithm", "ppo", list(_ALGORITHMS), "The search algorithm.")
+_TRIAL_SECONDS = flags.DEFINE_float("trial_seconds", 3600.0, "Median duration of a trial.")
+_PREEMPTED = flags.DEFINE_float("preempted", 0.1, "Share of attempts whose worker is preempted.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the pool and of the search.")
 _STORE = flags.DEFINE_string(
-  "store", None, "URL of an empty database, with {} for the size of the pool; default SQLite."
+  "store", None, "URL of an empty database; {} stands for the number of workers. Default: SQLite."
 )
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the results.")
 
 # Sigma of the logarithm: nine of ten trials take 0.72 to 1.39 times the median.
 _SPREAD = 0.2
 _TRIALS_PER_UPDATE = 100
-# Workers are renewed four times a lease; one that is taken away is missed after at most one.
+# Workers renew a lease four times; a preempted worker is noticed after one lease at most.
 _LEASE_SECONDS = 2400.0
-# A worker that was taken away is back after about so long.
+# Mean time until a preempted worker is back.
 _AWAY_SECONDS = 1800.0
-# How often the controller looks.
+# How often the controller polls the store.
 _POLL_SECONDS = 60.0
-# So many workers stay at the end, when everything is proposed, for what others lose. All others
+# When everything is proposed, this share of the workers stays to repeat lost attempts. All others
 # leave as soon as they find no trial.
 _STAYING_SHARE = 0.02
-# The first workers are there at once, the last after so long.
+# Workers arrive evenly within this time.
 _ARRIVAL_SECONDS = 600.0
 
 _Result = TypeVar("_Result")
@@ -78,7 +78,7 @@ _Result = TypeVar("_Result")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """One simulation; see the flags."""
+  """Settings of one simulation; see the flags."""
 
   num_workers: int
   num_trials: int
@@ -94,7 +94,7 @@ class Settings:
       algorithm=_ALGORITHMS[self.algorithm],
       num_trials=self.num_trials,
       trials_per_update=_TRIALS_PER_UPDATE,
-      # Some are always waiting for the lease of a worker that was taken away.
+      # Some trials always wait for the lease of a preempted worker to expire.
       trials_in_flight=round(1.1 * self.num_workers) + _TRIALS_PER_UPDATE,
       seed=self.seed,
       lease_seconds=_LEASE_SECONDS,
@@ -103,7 +103,7 @@ class Settings:
 
 
 class Stopwatch:
-  """Sums up the real time of operations."""
+  """Measures the real time of operations."""
 
   def __init__(self):
     self.seconds: list[float] = []
@@ -129,7 +129,7 @@ class Stopwatch:
 
 
 class Pool:
-  """Workers in virtual time. What an operation really takes, its caller waits."""
+  """A pool of workers in virtual time; callers wait as long as an operation really takes."""
 
   def __init__(self, settings: Settings, search_dir: Path):
     self.settings = settings
@@ -163,7 +163,7 @@ class Pool:
     ) as bar:
       while self._counts is None or not self.loop.is_over(self._counts):
         moment, _, action, arguments = heapq.heappop(self._events)
-        # Later than planned where the controller was busy.
+        # Later than planned if the controller was busy.
         self.now = max(self.now, moment)
         action(*arguments)
         bar.update(self._counts.finished - bar.n if self._counts else 0)
@@ -174,7 +174,7 @@ class Pool:
   def _control(self) -> None:
     self.store.release_expired()
     self._counts = self.controller(self.loop.step)
-    # Nobody gets anything to do while the controller computes: later than in reality.
+    # Pessimistic: here no worker gets a trial while the controller computes.
     self.now += self.controller.last
     self._all_proposed = self._counts.sampled >= self.settings.num_trials
     if self._counts.finished // 1000 > len(self.memory_mb) - 1:
@@ -195,7 +195,7 @@ class Pool:
       return
     self._idle.discard(worker)
     start = self.now + self.claims.last
-    # When everything is proposed, the last workers have nothing to wait for.
+    # Once everything is proposed, waiting is no overhead.
     if not self._all_proposed:
       self.waited += start - since
     duration = self._rng.lognormvariate(0, _SPREAD) * self.settings.trial_seconds
@@ -223,7 +223,7 @@ class Pool:
 
 
 def simulate(settings: Settings) -> dict:
-  """Runs one simulation and returns its figures."""
+  """Runs one simulation and returns its results."""
   with tempfile.TemporaryDirectory() as folder:
     search_dir = Path(folder) / "search"
     search_dir.mkdir()
@@ -268,7 +268,7 @@ def simulate(settings: Settings) -> dict:
 
 
 def closed_form_reward(spec: PyramidSpec) -> float:
-  """Returns a reward in 0..1: cells that pool, and that read what is near and what is far."""
+  """Returns a reward in [0, 1]: high for cells that pool and whose inputs lie far apart."""
   pooled = sum(cell.op == "global_pool" for cell in spec.cells) / spec.num_cells
   reach = [
     abs(a - b) / (spec.num_inputs + index - 1)
@@ -278,7 +278,7 @@ def closed_form_reward(spec: PyramidSpec) -> float:
 
 
 def resident_mb() -> float:
-  """Returns the memory of this process."""
+  """Returns the resident memory of this process in MB."""
   return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 
@@ -287,7 +287,7 @@ def _mean(rewards: dict[int, float], numbers: range) -> float:
 
 
 def _restart_seconds(settings: Settings, search_dir: Path) -> float:
-  """Returns how long another process takes until it has taken up the search, ready to propose."""
+  """Returns the seconds that a new process needs to resume the search and propose an update."""
   more = dataclasses.replace(settings, num_trials=settings.num_trials + _TRIALS_PER_UPDATE)
   start = time.perf_counter()
   code = (
@@ -299,7 +299,7 @@ def _restart_seconds(settings: Settings, search_dir: Path) -> float:
 
 
 def restart(settings: Settings, search_dir: str) -> None:
-  """Takes up a search and proposes one more update."""
+  """Resumes a search and proposes one more update."""
   pool = Pool(settings, Path(search_dir))
   pool.loop.write_missing_files()
   pool.now = 1e9
@@ -308,7 +308,7 @@ def restart(settings: Settings, search_dir: str) -> None:
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
-  # A process for each, so that the memory of one is not that of another.
+  # Each in a process of its own, so that its memory can be measured.
   processes = concurrent.futures.ProcessPoolExecutor(
     1, multiprocessing.get_context("spawn"), max_tasks_per_child=1
   )

@@ -1,7 +1,8 @@
-"""Times forward and backward of our detector and of Model Garden's, in turns, in one process.
+"""Times the forward and backward pass of our detector and of Model Garden's, in one process.
 
-Both have the same backbone, pyramid, heads, precision and batch; the loss is a sum of squares, so
-what is compared is the network. Other work on the machine falls on both: read the ratio.
+Both have the same backbone, pyramid, heads, precision and batch. The loss is a sum of squares, so
+that only the networks are compared. They take turns; other work on the machine slows both: compare
+the ratio.
 
     python -m benchmarks.train_step --num_steps 30
 """
@@ -26,7 +27,7 @@ _NUM_CLASSES = 4
 
 
 def model_garden_detector(config: DetectorConfig):
-  """Returns Model Garden's RetinaNet with the same parts, from images to raw outputs."""
+  """Returns Model Garden's RetinaNet with the same backbone, pyramid and heads, without NMS."""
   import tf_keras
   from official.vision.modeling.backbones.resnet import ResNet
   from official.vision.modeling.decoders.nasfpn import NASFPN
@@ -46,7 +47,7 @@ def model_garden_detector(config: DetectorConfig):
 
 
 def compile_step(model, images):
-  """Returns a traced function that runs forward and backward, after a first call."""
+  """Returns a traced function of a forward and backward pass, and the seconds of its first call."""
   import tensorflow as tf
 
   @tf.function

@@ -1,4 +1,4 @@
-"""Anchors in numbers worked out by hand."""
+"""Anchors against numbers worked out by hand."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,7 @@ def test_sizes_ratios_and_centres():
   assert {level: anchors.shape for level, anchors in boxes.items()} == {
     "3": (16, 32, 36), "4": (8, 16, 36), "5": (4, 8, 36), "6": (2, 4, 36), "7": (1, 2, 36),
   }  # fmt: skip
-  # Row 1, column 2 at level 3: centre (1.5, 2.5) * 8. Scale by scale, ratio by ratio: side 4 * 8
+  # Row 1, column 2 at level 3: centre (1.5, 2.5) * 8. For each scale and ratio: side 4 * 8
   # times 2^(0, 1/3, 2/3); ratio is width over height at equal area.
   anchors = boxes["3"][1, 2].reshape(9, 4)
   heights = anchors[:, 2] - anchors[:, 0]

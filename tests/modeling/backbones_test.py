@@ -1,4 +1,4 @@
-"""Every backbone keeps the same contract."""
+"""The contract of every backbone."""
 
 import contextlib
 
@@ -35,7 +35,7 @@ PARAMETERS = {
   "MobileNetV2": 1.81,
   "AmoebaNet-D": 98.86,
 }
-# Narrow ones have the same layers and cost a fraction.
+# Narrow versions have the same layers at a fraction of the cost.
 NARROW = 0.125
 
 
@@ -45,19 +45,19 @@ def build_narrow(name):
 
 @pytest.fixture(scope="module", params=BACKBONES)
 def narrow(request):
-  """Returns a backbone's name and a narrow one of its kind."""
+  """Returns the name of a backbone, and a narrow version of it."""
   return request.param, build_narrow(request.param)
 
 
 @pytest.fixture(scope="module")
 def published(narrow):
-  """Returns the one of full width to `narrow`."""
+  """Returns the full-width version of `narrow`."""
   return build_backbone(narrow[0], (64, 96))
 
 
 @pytest.fixture(scope="module")
 def short(narrow):
-  """Returns `narrow`, where it repeats hundreds of layers with fewer repetitions."""
+  """Returns `narrow` and its builder, with fewer repetitions if it repeats hundreds of layers."""
   name, backbone = narrow
   if name != "AmoebaNet-D":
     return name, backbone, build_narrow
@@ -139,7 +139,7 @@ def test_gradients_reach_every_weight(short, images):
   _, backbone, _ = short
   with tf.GradientTape() as tape:
     maps = backbone(images, training=True)
-    # Squares of normalised maps sum to a constant: another power.
+    # The squares of normalised maps sum to a constant, so take another power.
     loss = tf.add_n([tf.reduce_sum(tf.abs(map) ** 3) for map in maps.values()])
   gradients = tape.gradient(loss, backbone.trainable_weights)
   for weight, gradient in zip(backbone.trainable_weights, gradients, strict=True):
@@ -149,7 +149,7 @@ def test_gradients_reach_every_weight(short, images):
 
 def test_saved_weights_are_restored(short, images, tmp_path):
   name, saved, build = short
-  saved(images, training=True)  # Moves the averages of the batch norms.
+  saved(images, training=True)  # Updates the moving averages of the batch norms.
   tf.train.Checkpoint(model=saved).write(str(tmp_path / "weights"))
   restored = build(name)
   tf.train.Checkpoint(model=restored).read(str(tmp_path / "weights")).assert_consumed()

@@ -1,4 +1,4 @@
-"""Sizes in closed form against detectors that are built, of every kind."""
+"""Sizes in closed form against built detectors of every kind."""
 
 import dataclasses
 import random
@@ -24,7 +24,7 @@ SMALL = DetectorConfig(
 # P3 to P4 of images whose sides are no multiples of 32.
 LOW = PyramidSpec(3, 4, (((0, 1), 4, "sum"), ((1, 2), 3, "global_pool")))
 LITE = {"separable_convolutions": True, "top_levels": "convolution"}
-# Every choice of a detector is in one of them, and few are in one alone: each takes a second.
+# Together they cover every setting of a detector; few of them, since each takes a second.
 CHANGES = {
   "two repeats": {"num_repeats": 2, "num_scales": 1, "aspect_ratios": (1.0, 2.0)},
   "P4 to P6, wider heads": {
@@ -56,9 +56,9 @@ CHANGES = {
 
 @pytest.fixture
 def maps_alone(monkeypatch):
-  """Takes a stand-in for the backbone that gives maps of the right shapes, in no time.
+  """Replaces backbones by a cheap model whose maps have the right shapes.
 
-  Backbones themselves are counted in tests/modeling/backbones_test.py.
+  tests/modeling/backbones_test.py tests the size of backbones.
   """
 
   def build(name, image_size, *, width, **norm):

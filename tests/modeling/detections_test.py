@@ -1,4 +1,4 @@
-"""Decoding and suppression against Model Garden's generators, on the same outputs."""
+"""Decoding and non-maximum suppression against Model Garden's generators."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ IMAGE_SIZES = np.array([[128.0, 256.0], [96.0, 200.0]], np.float32)
 
 
 def peaky_outputs(num_peaks=40, seed=0):
-  """Returns outputs as of a trained model: nearly all anchors are sure that there is nothing."""
+  """Returns outputs like a trained model's: nearly all anchors are confident background."""
   rng = np.random.default_rng(seed)
   class_logits, box_deltas = {}, {}
   for level, anchors in anchor_boxes(CONFIG).items():
@@ -34,7 +34,7 @@ def peaky_outputs(num_peaks=40, seed=0):
 
 
 def model_garden_detections(outputs, nms_version):
-  """Runs Model Garden's generator, which drops the first of the classes as background."""
+  """Runs Model Garden's generator, which drops the first class as background."""
   scores = {}
   for level, logits in outputs["class_logits"].items():
     batch, height, width, _ = logits.shape
@@ -53,7 +53,7 @@ def test_equals_model_garden(nms_version):
   outputs = peaky_outputs()
   ours = detect_boxes(outputs, flat_anchors(CONFIG), IMAGE_SIZES, CONFIG)
   expected = model_garden_detections(outputs, nms_version)
-  # It returns boxes of which clipping left nothing, too.
+  # It also returns boxes that clipping left empty.
   boxes = expected["detection_boxes"].numpy()
   is_found = np.arange(boxes.shape[1]) < expected["num_detections"].numpy()[:, np.newaxis]
   kept = is_found & np.all(boxes[..., 2:] > boxes[..., :2], axis=-1)

@@ -34,7 +34,7 @@ def test_outputs(images):
       str(level): (2, 128 >> level, 256 >> level, channels) for level in range(3, 8)
     }
     assert {map.dtype for map in outputs[name].values()} == {tf.float32}
-  # The heads' prior: an untrained network is sure that 99 % of the anchors are background.
+  # The heads' prior: an untrained network gives every anchor 99 % background.
   np.testing.assert_allclose(tf.sigmoid(outputs["class_logits"]["4"]), 0.01, atol=0.002)
 
 
@@ -88,7 +88,7 @@ def test_gradients_reach_every_weight(images):
   gradients = tape.gradient(loss, detector.trainable_weights)
   for weight, gradient in zip(detector.trainable_weights, gradients, strict=True):
     assert gradient is not None, weight.name
-    # The batch norm behind a convolution removes its bias again.
+    # The batch norm after a convolution removes its bias.
     if "conv" not in weight.name or not weight.name.endswith("bias:0"):
       assert float(tf.reduce_max(tf.abs(gradient))) > 0, weight.name
 
@@ -135,7 +135,7 @@ def test_a_separable_head_starts_as_a_plain_one_does(images):
   config = dataclasses.replace(CONFIG, separable_convolutions=True)
   detector = seeded_detector(config=config)
   kernels = {v.name: v.numpy() for v in detector.head.trainable_variables if "kernel" in v.name}
-  # Two towers of two convolutions and two predictions, each of two kernels.
+  # Two towers of two convolutions, and two predictions; each has two kernels.
   assert len(kernels) == 12
   for name, kernel in kernels.items():
     assert kernel.std() == pytest.approx(1.0 if "depthwise" in name else 0.01, rel=0.3), name

@@ -1,4 +1,4 @@
-"""DropBlock drops whole blocks, as many as it should, and keeps the mean."""
+"""DropBlock drops whole blocks at the right rate, and keeps the mean."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_rate_zero_changes_nothing():
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.2])
 @pytest.mark.parametrize("block_size", [1, 3, 5])
 def test_about_the_rate_is_dropped(rate, block_size):
-  # Overlaps of blocks are neglected by the formula: at high rates a little less is dropped.
+  # The formula neglects that blocks overlap: at high rates a little less is dropped.
   share = dropped_pixels([8, 32, 40, 64], rate, block_size=block_size).mean()
   assert 0.88 * rate < share < 1.01 * rate
 
@@ -107,7 +107,7 @@ def inputs():
 
 def test_every_cell_of_every_repeat_drops_other_blocks(pyramid, inputs):
   pyramids = pyramid(inputs, training=True, drop=drop(0.2))
-  # What a cell drops is exactly zero; batch norm leaves nothing else so.
+  # Dropped values are exactly zero; after batch norm no others are.
   zeros = [{level: map.numpy() == 0 for level, map in maps.items()} for maps in pyramids]
   for maps in zeros:
     for level in ("3", "4", "5"):

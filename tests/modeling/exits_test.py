@@ -1,4 +1,4 @@
-"""Anytime detectors: an exit after every pyramid, each of which costs no more than it needs."""
+"""Anytime detectors: an exit after every pyramid, and none costs more than it must."""
 
 import dataclasses
 import itertools
@@ -93,7 +93,7 @@ def test_shared_heads_add_batch_norms_only():
     measure_size(seeded_detector(kind))["heads"].parameters
     for kind in ("last", "shared", "separate")
   )
-  # One convolution of 16 channels with a norm per level, in the class and in the box head.
+  # Class and box head each have one convolution of 16 channels, with a norm per level.
   norms = 2 * 5 * 2 * 16
   assert shared == ordinary + 2 * norms
   assert separate == 3 * ordinary
@@ -142,7 +142,7 @@ def test_checkpoints_hold_every_head_once(anytime, exit_heads, images, tmp_path)
 
 def test_separable_heads_of_every_exit_start_well(exit_heads, images):
   detector = seeded_detector(exit_heads, separable_convolutions=True)
-  # With the batch's own statistics, which is how training begins.
+  # With the batch's own statistics, as at the start of training.
   for outputs in detector(images, training=True):
     scores = tf.sigmoid(outputs["class_logits"]["4"]).numpy()
     assert scores.mean() == pytest.approx(0.01, rel=0.3)

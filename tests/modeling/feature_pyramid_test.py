@@ -1,4 +1,4 @@
-"""The stacked pyramid against Model Garden's, at the only width at which that one is right."""
+"""The stacked pyramid against Model Garden's, at 256 filters, where Model Garden's is right."""
 
 import random
 
@@ -39,7 +39,7 @@ def backbone_features(channels=BACKBONE_CHANNELS, size=128, batch=2, seed=0):
 
 
 def random_spec(seed, output_levels=None):
-  """Draws two intermediate cells and five outputs, in a random order unless one is given."""
+  """Returns a random spec of two intermediate and five output cells, in a given or random order."""
   rng = random.Random(seed)
   output_levels = output_levels or rng.sample(range(3, 8), 5)
   levels = [rng.randint(4, 7), rng.randint(4, 7), *output_levels]
@@ -91,7 +91,7 @@ def assert_parity(spec, num_repeats):
     assert list(ours[-1]) == list(LEVELS)
     for level in LEVELS:
       np.testing.assert_allclose(ours[-1][level], expected[level], rtol=1e-5, atol=1e-5)
-  # The moving statistics followed the batch alike.
+  # Both updated the moving statistics alike.
   for ours, expected in zip(norms(pyramid), norms(reference), strict=True):
     np.testing.assert_allclose(ours.moving_mean, expected.moving_mean, atol=1e-5)
     np.testing.assert_allclose(ours.moving_variance, expected.moving_variance, atol=1e-5)
@@ -192,7 +192,7 @@ def test_convolutions_may_make_the_levels_above_the_backbone():
   pyramid = FeaturePyramid(CATALOG["nas_fpn"], 8, 1, top_levels="convolution")
   pyramid(features)
   kernels = {level: lateral.conv.kernel.shape for level, lateral in pyramid.laterals.items()}
-  # P6 from C5 as it comes, P7 from P6.
+  # P6 from the unprojected C5, P7 from P6.
   assert kernels["6"] == (3, 3, BACKBONE_CHANNELS["5"], 8)
   assert kernels["7"] == (3, 3, 8, 8)
   maps = pyramid._inputs(features, training=False)
@@ -202,7 +202,7 @@ def test_convolutions_may_make_the_levels_above_the_backbone():
 
 
 def test_no_stray_projections_as_in_model_garden():
-  """Model Garden projects every cell's inputs to 256 channels, whatever the width is."""
+  """Model Garden projects the inputs of every cell to 256 channels, whatever the width."""
   features = backbone_features(dict.fromkeys(("3", "4", "5"), 64))
   spec = CATALOG["nas_fpn"]
   reference = model_garden_pyramid(spec, features, num_filters=64, num_repeats=1)
@@ -217,7 +217,7 @@ def number_of_trainable_weights(layer):
 
 
 def test_config_keeps_the_architecture_unlike_model_garden():
-  """Model Garden's get_config drops the block specs: a custom pyramid comes back as another."""
+  """Model Garden's get_config drops the block specs, so a custom pyramid comes back as NAS-FPN."""
   spec = random_spec(3)
   features = backbone_features()
   pyramid = FeaturePyramid(
@@ -295,7 +295,7 @@ def test_mixed_bfloat16_stays_close(mixed_bfloat16):
   exact(features)
   exact.set_weights(pyramid.get_weights())
   for level, expected in exact(features)[-1].items():
-    # bfloat16 keeps 8 bits, 0.4 % for each of some twenty roundings; 2 % is seen.
+    # bfloat16 has 8 bits: 0.4 % for each of some twenty roundings. 2 % was observed.
     difference = tf.cast(outputs[level], tf.float32) - expected
     assert tf.math.reduce_std(difference) < 0.05 * tf.math.reduce_std(expected)
 
@@ -309,14 +309,14 @@ def test_gradients_reach_every_weight():
     loss = tf.add_n([tf.reduce_sum(map * tf.random.normal(map.shape)) for map in final.values()])
   names = [weight.name for weight in pyramid.trainable_weights]
   for name, gradient in zip(names, tape.gradient(loss, pyramid.trainable_weights), strict=True):
-    # The bias of a convolution is removed again by the batch norm behind it.
+    # The batch norm after a convolution removes its bias.
     if not name.endswith("bias:0"):
       assert gradient is not None, name
       assert float(tf.reduce_max(tf.abs(gradient))) > 1e-6, name
 
 
 def test_each_candidate_is_resampled_once_per_level_and_repeat():
-  """Cells 5 and 6 both read C3 at level 4, and both gates are taken from C7."""
+  """Cells 5 and 6 both read C3 at level 4, and both take their gates from C7."""
   spec = PyramidSpec(
     cells=(
       ((0, 4), 4, "global_pool"), ((0, 4), 4, "global_pool"), ((0, 5), 3, "sum"),

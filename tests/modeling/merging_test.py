@@ -1,4 +1,4 @@
-"""What holds of every merge op."""
+"""Properties of every merge op."""
 
 import numpy as np
 import pytest

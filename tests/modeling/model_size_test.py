@@ -42,7 +42,7 @@ def mixed(config):
 
 
 def profiled_multiply_adds(detector, image_size):
-  """Counts with TensorFlow's profiler, which takes a multiply-add as two operations."""
+  """Counts with TensorFlow's profiler, which counts a multiply-add as two operations."""
   image = tf.TensorSpec([1, *image_size, 3])
   frozen = convert_variables_to_constants_v2(tf.function(detector).get_concrete_function(image))
   options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
@@ -62,7 +62,7 @@ def test_parts_add_up_to_all_trainable_weights(detector, sizes):
 
 
 def test_a_detector_is_as_in_closed_form(sizes, config):
-  # tests/modeling/closed_form_test.py has pyramids and heads of every kind.
+  # tests/modeling/closed_form_test.py covers pyramids and heads of every kind.
   assert sizes == detector_size(config, num_classes=3)
   assert sum(sizes.values(), Size()) == total_size(config, num_classes=3)
 
@@ -79,7 +79,7 @@ def test_mixed_precision_counts_the_same(mixed, sizes):
 
 
 class Stack(tf_keras.Model):
-  """A stand-in for a detector whose stored maps can be counted by hand."""
+  """A small model in place of a detector; its stored maps can be counted by hand."""
 
   def __init__(self):
     super().__init__()
@@ -94,8 +94,8 @@ class Stack(tf_keras.Model):
 
 
 def test_what_the_backward_pass_reads_is_counted_once():
-  # Backwards, the first convolution needs its input, an argument and not counted; ReLU and the
-  # second convolution both need the rectified map.
+  # For the backward pass the first convolution keeps its input, which is an argument and does not
+  # count; ReLU and the second convolution both keep the rectified map.
   assert stored_activation_bytes(Stack()) == 8 * 8 * 4 * 4
 
 

@@ -1,4 +1,4 @@
-"""A further kind of pyramid, added where WORKSPACE.md says, is a detector's like the others."""
+"""A new kind of pyramid, added as WORKSPACE.md says, works in a detector like the others."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ from official_nasfpn.training.experiment import Experiment
 @configuration.configurable("Separate")
 @configuration.settings
 class Separate(Baseline):
-  """Levels that know nothing of each other: what the pyramid is worth.
+  """Separate levels: a baseline that shows what connecting them is worth.
 
   Attributes:
     min_level: the lowest level.
@@ -37,7 +37,7 @@ class Separate(Baseline):
 
 
 class SeparateLevels(PyramidLayer):
-  """Brings every map to the same width, and does nothing else."""
+  """Projects every map to the same width, and does nothing else."""
 
   def __init__(self, config, name="pyramid"):
     super().__init__(config.architecture, num_repeats=1, name=name)

@@ -1,4 +1,4 @@
-"""Resampling of feature maps: values, gradients, and where it compiles."""
+"""Resampling of feature maps: values, gradients, and compilation by XLA."""
 
 import numpy as np
 import pytest

@@ -56,7 +56,7 @@ def test_anchors_are_those_of_the_ssd_paper():
   np.testing.assert_allclose((heights * widths)[:5] ** 0.5, scale * 320, rtol=1e-5)
   np.testing.assert_allclose(widths / heights, [1, 2, 1 / 2, 3, 1 / 3, 1], rtol=1e-5)
   np.testing.assert_allclose(heights[5], 320 * (scale * (scale + 0.15)) ** 0.5, rtol=1e-5)
-  # One per cell of a grid over the image, which the highest level has in its middle.
+  # One for each cell of a grid over the image; the highest level has one in the middle.
   np.testing.assert_allclose((first[:, :2] + first[:, 2:]) / 2, 16, atol=1e-3)
   top = anchors["9"]
   np.testing.assert_allclose((top[:, :2] + top[:, 2:]) / 2, 160, atol=1e-3)
@@ -86,7 +86,7 @@ def test_gradients_reach_every_weight():
     maps = tf.nest.flatten(detector(tf.random.normal([2, 64, 64, 3]), training=True))
     loss = tf.add_n([tf.reduce_sum(map**2) for map in maps])
   gradients = tape.gradient(loss, detector.trainable_variables)
-  # The last bottleneck of level 4 feeds level 5 too, so nothing of the backbone is left over.
+  # The last bottleneck of level 4 also feeds level 5, so no weights of the backbone are unused.
   for variable, gradient in zip(detector.trainable_variables, gradients, strict=True):
     assert gradient is not None, variable.name
 

@@ -1,4 +1,4 @@
-"""The original FPN, stacked: against Model Garden's decoder, the paper's counts, and itself."""
+"""The original FPN, stacked: against Model Garden's decoder and the paper's counts."""
 
 import numpy as np
 import pytest

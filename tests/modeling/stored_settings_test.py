@@ -1,4 +1,4 @@
-"""A checkpoint knows what its weights mean, where shapes alone do not tell."""
+"""A checkpoint is restored only into the architecture that it was saved from."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ CONFIG = DetectorConfig(
 
 
 def rewired(spec):
-  """Returns a spec whose first cell merges otherwise: all weights have the same shapes."""
+  """Returns the spec with another first cell; all weights keep their shapes."""
   first, *others = spec.cells
   other = "sum" if first.op == "global_pool" else "global_pool"
   return dataclasses.replace(spec, cells=(MergingCell(first.inputs, first.level, other), *others))

@@ -1,4 +1,4 @@
-"""One graph for all architectures computes what a pyramid of each architecture computes."""
+"""The wired pyramid, one graph for all architectures, against a pyramid of each architecture."""
 
 import random
 
@@ -43,7 +43,7 @@ def backbone_features(num_filters, size=128, batch=2, seed=0):
 
 
 def set_apart(pyramid, seed=1):
-  """Moves batch norms away from their initial 0 and 1."""
+  """Gives batch norms other values than their initial 0 and 1."""
   rng = np.random.default_rng(seed)
   for variable in pyramid.variables:
     if len(variable.shape) == 1:
@@ -51,7 +51,7 @@ def set_apart(pyramid, seed=1):
 
 
 def gradients(pyramid, features, **arguments):
-  """Returns outputs of all repeats, and gradients of one loss over them by weights and inputs."""
+  """Returns the outputs of all repeats, and the gradients of a loss for weights and inputs."""
   with tf.GradientTape() as tape:
     tape.watch(features)
     outputs = pyramid(features, training=True, **arguments)
@@ -93,22 +93,22 @@ def assert_parity(wired, run, spec, features):
   outputs, of_gradients = run(features, wiring_of(spec), training=True)
   expected, expected_gradients = gradients(reference, features)
   assert_all_close(outputs, expected)
-  # A cell that nothing reads and no output adds has no gradient there, and a zero one here.
+  # The gradient of a cell that is not used is None in the pyramid, and zero in the wired one.
   expected_gradients = [
     tf.zeros_like(found) if wanted is None else wanted
     for found, wanted in zip(
       tf.nest.flatten(of_gradients), tf.nest.flatten(expected_gradients), strict=True
     )
   ]
-  # A bias before a batch norm has a gradient of 0, of which the round-off of large sums is left.
+  # The gradient of a bias before a batch norm is 0, up to the round-off of large sums.
   largest = max(float(tf.reduce_max(tf.abs(gradient))) for gradient in expected_gradients)
   assert_all_close(of_gradients, expected_gradients, scale=largest)
-  assert_all_close(wired.get_weights(), reference.get_weights())  # Moving averages, too.
+  assert_all_close(wired.get_weights(), reference.get_weights())  # Moving averages as well.
   wired.set_weights(weights)
 
 
 def traced(wired, features):
-  """Returns a function that runs the pyramid in two traced graphs, and how often they were made."""
+  """Returns a function that runs the pyramid in two graphs, and a list of the traces."""
   traces = []
   shapes = tf.nest.map_structure(lambda map: tf.TensorSpec(map.shape, map.dtype), features)
   signature = (shapes, wiring_signature(wired.spec))

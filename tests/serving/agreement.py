@@ -1,4 +1,4 @@
-"""When two runtimes have found the same in an image."""
+"""Compares the detections of two runtimes."""
 
 import numpy as np
 
@@ -7,12 +7,12 @@ SCORE = 1e-3
 
 
 def assert_same_detections(found, expected, at_least=1):
-  """Compares the detections of one image, to 1 pixel and a score of 1e-3.
+  """Asserts that detections of one image agree: boxes within 1 pixel, scores within 1e-3.
 
   Args:
     found: `boxes` [n, 4], `scores` [n] and `classes` [n].
-    expected: the same; in any order, since near ties may be sorted otherwise.
-    at_least: how many there must be for the comparison to mean something.
+    expected: the same arrays; the order may differ, since near ties may be sorted differently.
+    at_least: the least number of detections for which the comparison means something.
   """
   assert len(expected["scores"]) >= at_least
   assert len(found["scores"]) == len(expected["scores"])

@@ -1,4 +1,4 @@
-"""Run folders and exports that several tests read: never written to."""
+"""Fixtures for tests of serving: run folders and exports, which tests must not write to."""
 
 import contextlib
 import dataclasses
@@ -31,10 +31,10 @@ from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.strategies import build_strategy
 
-# Ids with gaps, not in order of the names: indices and ids cannot be mistaken for one another.
+# Ids with gaps and not in the order of the names, so that a mix-up with indices shows.
 LABELS = LabelMap((Category(4, "ant"), Category(9, "bee"), Category(70, "cat")))
 DETECTOR = DetectorConfig(
-  # The fewer variables and operations, the sooner it is traced, saved and loaded.
+  # Few variables and operations, so that it is quickly traced, saved and loaded.
   backbone="R-10",
   backbone_width=0.25,
   architecture="fpn",
@@ -43,7 +43,7 @@ DETECTOR = DetectorConfig(
   head_num_convs=0,
   num_classes=3,
   image_size=(128, 256),
-  # Far below the score of untrained heads, 0.01: every image has detections.
+  # Far below 0.01, the score of untrained heads: every image has detections.
   score_threshold=0.001,
   max_detections=20,
 )
@@ -51,9 +51,9 @@ DETECTOR = DetectorConfig(
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory, worker_id):
-  """Returns a function that fills a folder when it is first asked for, for all test processes.
+  """Returns a function that makes a folder once for all test processes.
 
-  It takes a name and what to fill the new folder with, and returns the folder.
+  It takes the name of the folder and a function that fills it, and returns the path.
   """
   base = tmp_path_factory.getbasetemp()
   shared = base if worker_id == "master" else base.parent
@@ -74,13 +74,13 @@ def made_once(tmp_path_factory, worker_id):
 
 
 def _make_run(path, config):
-  """Returns a run folder with initial weights at step 7, whose data is gone."""
+  """Makes a run folder with initial weights at step 7, whose data is missing."""
   folder = RunFolder(path)
   data = InputConfig(data_dir="/gone")
   folder.claim(Experiment(config, data, TrainingConfig(compute_dtype="float32")), LABELS)
   tf_keras.utils.set_random_seed(0)
   detector = build_detector(config, LABELS.num_classes)
-  # Scores that differ from one another, as those of a trained detector.
+  # Different scores, like those of a trained detector.
   for head in (*detector.early_heads, detector.head):
     kernel = head._classifier.trainable_weights[-2]  # The last is the bias.
     kernel.assign(500 * kernel)
@@ -92,20 +92,20 @@ def _make_run(path, config):
 
 @pytest.fixture(scope="session")
 def untrained_run(made_once):
-  """A run folder with initial weights at step 7, whose data is gone."""
+  """Returns a run folder with initial weights at step 7, whose data is missing."""
   return RunFolder(made_once("run", lambda path: _make_run(path / "run", DETECTOR)) / "run")
 
 
 @pytest.fixture(scope="session")
 def anytime_run(made_once):
-  """The same of an anytime detector with three exits."""
+  """Returns such a run folder of an anytime detector with three exits."""
   config = dataclasses.replace(DETECTOR, num_repeats=3, exit_heads="separate")
   return RunFolder(made_once("anytime", lambda path: _make_run(path / "run", config)) / "run")
 
 
 @pytest.fixture(scope="session")
 def anytime_export_dir(anytime_run, made_once):
-  """The export of `anytime_run`."""
+  """Returns the export of `anytime_run`."""
   export = made_once(
     "anytime_export", lambda path: export_detector(anytime_run.path, path / "model")
   )
@@ -114,7 +114,7 @@ def anytime_export_dir(anytime_run, made_once):
 
 @pytest.fixture(scope="session")
 def export_dir(untrained_run, made_once):
-  """The export of `untrained_run`."""
+  """Returns the export of `untrained_run`."""
 
   def make(path):
     assert export_detector(untrained_run.path, path / "with space").is_new
@@ -124,7 +124,7 @@ def export_dir(untrained_run, made_once):
 
 @pytest.fixture(scope="session")
 def exported_file(untrained_run, made_once):
-  """Returns a function from a format and a precision to such an export of `untrained_run`."""
+  """Returns a function from format and precision to that export of `untrained_run`."""
 
   def exported(format_, precision="float32"):
     def make(path):
@@ -137,13 +137,13 @@ def exported_file(untrained_run, made_once):
 
 @pytest.fixture(scope="session")
 def saved_detector(export_dir):
-  """The export, loaded."""
+  """Returns the loaded export."""
   return Detector(export_dir)
 
 
 @pytest.fixture(scope="session")
 def anytime_detector(anytime_export_dir):
-  """The export with exits, loaded."""
+  """Returns the loaded export with exits."""
   return Detector(anytime_export_dir)
 
 
@@ -171,9 +171,9 @@ _TRAINABLE = {
 
 
 def _train(name: str, root: Path) -> None:
-  """Makes `root`/data, 16 drawn images, and `root`/run, a detector that was trained on them.
+  """Makes `root`/data, 16 drawn images, and `root`/run, a detector trained on them.
 
-  It is evaluated on those images too: an AP near zero would agree with anything.
+  It is also evaluated on these images: an AP near zero would agree with anything.
   """
   prepare_dataset(
     root / "data", shapes=ShapesConfig(32, 128), seed=1, validation_fraction=0.5, num_threads=2
@@ -212,7 +212,7 @@ def trained_run(made_once):
 
 @pytest.fixture(scope="session")
 def trained_file(trained_run, made_once):
-  """Returns a function from a name, a format and a precision to such an export."""
+  """Returns a function from a name in `_TRAINABLE`, a format and a precision to that export."""
 
   def exported(name, format_, precision="float32"):
     def make(path):
@@ -226,10 +226,10 @@ def trained_file(trained_run, made_once):
 
 @pytest.fixture(scope="session")
 def trained_detector(trained_run, made_once):
-  """Returns a function from a name in `_TRAINABLE` and what a run computes in to such a run.
+  """Returns a function from a name in `_TRAINABLE` and a compute dtype to a trained detector.
 
-  It was trained in float32 in any case. The function returns run folder, dataset and evaluation on
-  16 drawn images, those that it was trained on.
+  The function returns run folder, dataset, and evaluation on the 16 drawn images of the training.
+  The training itself was in float32.
   """
 
   def evaluate(name, compute_dtype, path):
@@ -262,13 +262,13 @@ def trained_detector(trained_run, made_once):
 
 @pytest.fixture
 def run_copy(untrained_run, tmp_path):
-  """A copy of `untrained_run` to do damage to."""
+  """Returns a copy of `untrained_run` that a test may damage."""
   return RunFolder(shutil.copytree(untrained_run.path, tmp_path / "run"))
 
 
 @pytest.fixture
 def change_detector():
-  """Returns a function that rewrites a run's config.gin with other settings of the detector."""
+  """Returns a function that changes the detector's settings in a run's config.gin."""
 
   def change(folder: RunFolder, **settings):
     experiment, _ = folder.load()
@@ -281,7 +281,7 @@ def change_detector():
 
 @pytest.fixture
 def photo():
-  """Returns a function that makes a smooth colourful picture."""
+  """Returns a function that makes a smooth coloured picture."""
 
   def make(width: int, height: int, seed: int = 0) -> Image.Image:
     small = np.random.default_rng(seed).integers(0, 256, [5, 6, 3], np.uint8)
@@ -292,7 +292,7 @@ def photo():
 
 @pytest.fixture
 def make_video(photo):
-  """Returns a function that writes a video of a moving picture, and returns its frames too."""
+  """Returns a function that writes a video of a moving picture and returns its frames."""
 
   def make(path, num_frames, codec="mp4v", fps=10.0, size=(200, 100)):
     width, height = size
@@ -309,7 +309,7 @@ def make_video(photo):
 
 @pytest.fixture
 def small_disk():
-  """Returns a context in which no file grows beyond a number of bytes."""
+  """Returns a context manager in which files cannot grow beyond a number of bytes."""
 
   @contextlib.contextmanager
   def limit(num_bytes: int):

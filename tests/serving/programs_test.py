@@ -1,6 +1,6 @@
-"""export and detect as a person runs them, on a detector that has learnt something.
+"""The programs export and detect, with a trained detector.
 
-The AP of a SavedModel, through the code of `detect`, is the AP that the evaluator gave.
+The AP of a SavedModel by the code of `detect` equals the AP of the evaluator.
 """
 
 import dataclasses
@@ -24,13 +24,13 @@ def test_ap_of_the_saved_model_is_the_evaluators(trained, tmp_path, run_program)
   folder, dataset, evaluation = trained
 
   export, out = tmp_path / "an export", tmp_path / "out"
-  # The run folder alone is needed, wherever it lies.
+  # Only the run folder is needed, wherever it is.
   moved = RunFolder(tmp_path / "moved")
   moved.path.mkdir()
   for name in ("config.gin", "label_map.json", "checkpoints"):
     (moved.path / name).symlink_to(folder.path / name)
   process = run_program("export", "--model_dir", moved.path, "--output_dir", export)
-  # A recipe that insists on bfloat16 is obeyed, with a word where that is slow.
+  # A recipe that asks for bfloat16 gets it, with a note where that is slow.
   warning = number_format(RunFolder(folder.path).load()[0].training.compute_dtype).warning
   expected = f"warning: {warning}\n" if warning else ""
   assert (process.returncode, process.stderr) == (0, expected)
@@ -50,7 +50,7 @@ def test_ap_of_the_saved_model_is_the_evaluators(trained, tmp_path, run_program)
   assert found["class_ap"] == pytest.approx(evaluation.class_ap, abs=1e-3)
   assert f"AP50 {evaluation.metrics['AP50']:.3f}" in process.stdout
 
-  # The run folder as it is, with its evaluation; a copy, since other tests read it too.
+  # A copy of the run folder with its evaluation, since other tests read it as well.
   folder = RunFolder(shutil.copytree(folder.path, tmp_path / "run"))
   arguments = ["export", "--model_dir", folder.path, "--output_dir", export, "--check"]
   process = run_program(*arguments)
@@ -70,7 +70,7 @@ def test_what_is_wrong_is_said_in_one_line(export_dir, tmp_path, run_program):
   for arguments, message in [
     (["export", "--model_dir", tmp_path, "--output_dir", tmp_path / "export"], "not a run folder"),
     (
-      # The older name of --export_dir.
+      # The former name of --export_dir.
       ["detect", "--saved_model", export_dir, "--output_dir", tmp_path / "out", tmp_path],
       "None of the 1 files is an image",
     ),

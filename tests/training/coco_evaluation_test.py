@@ -1,4 +1,4 @@
-"""COCO figures in the dataset's own category ids, and what is said when they are undefined."""
+"""COCO metrics with the dataset's own category ids, and notes on undefined metrics."""
 
 import json
 
@@ -79,7 +79,7 @@ def test_one_box_of_two_found_gives_half_by_hand(truth):
   )
   results = coco_results(detections([[20, 10, 60, 40]], [0.9], [0]), [1], LABELS)
   evaluation = evaluate_coco_results(path, results, LABELS)
-  # Precision is 1 at the 51 recall points up to 0.5 out of COCO's 101.
+  # Precision is 1 at the 51 of COCO's 101 recall points up to 0.5.
   assert evaluation.metrics["AP"] == pytest.approx(51 / 101)
   assert evaluation.class_ap["dog"] is None
   assert any("undefined for dog" in note for note in evaluation.notes)

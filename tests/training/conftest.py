@@ -1,4 +1,4 @@
-"""What several tests of training read from a run folder."""
+"""Fixtures for tests of training."""
 
 import pytest
 import tensorflow as tf

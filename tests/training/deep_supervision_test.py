@@ -1,4 +1,4 @@
-"""Deep supervision: every exit learns, every exit is reported, and the last one loses nothing."""
+"""Deep supervision: every exit learns and is reported, at no loss to the last one."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ def ordinary(shapes_data):
     DetectorConfig(
       backbone="R-10",
       backbone_width=0.25,
-      # As few operations as three repeats can have.
+      # The fewest operations for three repeats.
       architecture="fpn",
       num_filters=16,
       num_repeats=3,
@@ -52,10 +52,9 @@ def anytime(experiment, exit_heads="separate", **training):
 
 @pytest.fixture(scope="module")
 def one_step(ordinary):
-  """Returns a function that takes a train step, each kind once.
+  """Returns a function from settings of `anytime` to the losses of one train step and the model.
 
-  It takes settings of `anytime` and gives the losses of the step and the model after it. Every
-  model begins with the last head of the first.
+  The results are cached. The last head of every model starts with the same weights.
   """
   head_weights = []
 
@@ -127,7 +126,7 @@ def test_every_exit_is_evaluated_and_written_down(ordinary, tmp_path):
   assert len(json.loads(result.to_json())["exit_metrics"]) == 3
   assert {"exit_1/class_loss", "exit_2/box_loss", "class_loss"} <= scalars(folder.path / "train")
   assert {"exit_1/AP", "exit_2/AP50", "AP"} <= scalars(folder.path / "validation")
-  # From the checkpoint the same figures come out.
+  # An evaluation of the checkpoint gives the same metrics.
   assert runner.evaluate(experiment, dataset, folder, strategy).exit_metrics == result.exit_metrics
 
 

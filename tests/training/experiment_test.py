@@ -1,4 +1,4 @@
-"""Recipes, and the files of a search among them."""
+"""Reading experiments from recipes and from the files of a search."""
 
 import pytest
 
@@ -79,7 +79,7 @@ def test_stored_settings_name_no_file_to_be_read(tmp_path, recipe, name, write):
   binding = f"Detector.architecture = {str(file)!r}\n"
   with pytest.raises(UserError, match=r"^stored: Detector\.architecture names a file"):
     load_experiment([Stored(binding, "stored")])
-  # A user may, in a recipe or on the command line.
+  # In a recipe or on the command line a user may do so.
   recipe.write_text(binding)
   assert load_experiment([recipe]).detector.architecture == CATALOG["panet"]
   by_name = load_experiment([Stored("Detector.architecture = 'fpn_like'", "stored")])

@@ -1,4 +1,4 @@
-"""The loss terms, against Model Garden's RetinaNet task."""
+"""The loss terms against Model Garden's RetinaNet task."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_a_batch_without_objects_has_a_finite_loss_and_no_box_loss(batch):
 
 
 def test_replicas_sum_to_one_device(batch):
-  # Positives are spread unevenly over the replicas, which per-replica normalising would show.
+  # Positives are unevenly spread over the replicas: normalising per replica would be seen.
   outputs, classes, boxes = batch
   flat_classes, flat_boxes = flatten(classes), flatten(boxes, 4)
   flat_classes[1, 3:] = -1

@@ -1,4 +1,4 @@
-"""Two processes train and evaluate one model together, as MultiWorkerMirroredStrategy's workers."""
+"""Two processes train and evaluate one model with MultiWorkerMirroredStrategy."""
 
 import json
 import socket
@@ -42,7 +42,7 @@ def _start(folder, name, *arguments, **environment):
       f"--model_dir={folder / name}",
       *arguments,
     ],
-    # The process's devices are its own: the two virtual ones of these tests are not handed down.
+    # The process has its own devices, not the two virtual ones of these tests.
     environment=environment,
   )
 
@@ -86,7 +86,7 @@ def test_two_processes_train_and_evaluate_one_model(tmp_path, weights):
   assert "AP by class" in chief
   assert other == ""
 
-  # One process gives the cluster's model the same AP: the chief has seen all detections.
+  # An evaluation in one process gives the same AP: the chief has seen all detections.
   run = tmp_path / "both"
   of_cluster = json.loads((run / "evaluation.json").read_text())
   _finish(_start(tmp_path, "both", "--mode=evaluate"))
@@ -105,7 +105,7 @@ def test_two_processes_train_and_evaluate_one_model(tmp_path, weights):
 def test_when_a_worker_is_killed_the_same_commands_go_on_from_the_checkpoint(tmp_path):
   num_steps = 12
   recipe = f"{RECIPE}\nTraining.epochs = {num_steps / 4}\nTraining.checkpoint_epochs = 0.5\n"
-  # What is exchanged besides gradients costs a second a step.
+  # Any exchange besides that of gradients would take a second per step.
   recipe += "Detector.sync_batch_norm = False\n"
   (tmp_path / "recipe.gin").write_text(recipe)
   prepare_dataset(tmp_path / "data", shapes=ShapesConfig(num_images=45), num_threads=2)
@@ -128,7 +128,7 @@ def test_when_a_worker_is_killed_the_same_commands_go_on_from_the_checkpoint(tmp
   codes = [process.wait(PATIENCE_SECONDS) for process in again]
   assert codes == [0, 0], [process.stderr for process in again]
   for index, bar in enumerate(process.stderr for process in again):
-    assert ("trains R-10" in bar) == (index == 0)  # The chief alone says what it does.
+    assert ("trains R-10" in bar) == (index == 0)  # Only the chief prints.
     assert f"| {step}/{num_steps} [" in bar
     assert f"| 0/{num_steps} [" not in bar
   assert folder.latest_checkpoint().endswith(f"ckpt-{num_steps}")

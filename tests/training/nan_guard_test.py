@@ -1,4 +1,4 @@
-"""The guard remembers the first bad step, inside a graph loop and on any replica."""
+"""The NaN guard remembers the first bad step, inside a graph loop and on any replica."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a training says on its way; tests/train_test.py and multi_worker_test.py run real ones."""
+"""What a training prints; tests/train_test.py and multi_worker_test.py run real ones."""
 
 import pytest
 import tensorflow as tf
@@ -12,7 +12,7 @@ from official_nasfpn.training.runner import _make_plain
 
 @pytest.fixture
 def clock(monkeypatch):
-  """Sets the time that has passed, in seconds."""
+  """Returns a clock whose `now` a test sets, in seconds."""
 
   class Clock:
     now = 0.0
@@ -47,7 +47,7 @@ def test_a_training_from_its_begin_to_its_last_evaluation(clock, shapes_data, tm
     where_and_how(experiment, strategy),
     "building the detector and compiling its train step; this can take minutes",
     "the first step is done after 02:10, loss 1.500",
-    # 540 steps took 100 s; the compilation is not counted for those that are left.
+    # 540 steps took 100 s; the estimate of the remaining time leaves the compilation out.
     "evaluation at step 541 of 1,080: AP 0.123, AP50 0.500; 01:39 left",
     "evaluation at step 1,080 of 1,080: AP undefined, AP50 undefined; the last one",
   ]
@@ -76,7 +76,7 @@ def test_only_the_chief_of_a_cluster_speaks(shapes_data, tmp_path, capsys):
   narration.close()
   printed, shown = capsys.readouterr()
   assert printed == ""
-  # Its progress bar alone.
+  # Only its progress bar.
   assert all("step" in line for line in shown.replace("\r", "\n").split("\n") if line.strip())
   assert "trains" not in shown
 

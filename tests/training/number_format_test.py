@@ -1,4 +1,4 @@
-"""What `Training.compute_dtype` comes to on a device."""
+"""The number format that `Training.compute_dtype` selects on a device."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ from official_nasfpn.training.number_format import (
 )
 from official_nasfpn.training.runner import configure_tensorflow
 
-# Of /proc/cpuinfo, shortened.
+# Shortened from /proc/cpuinfo.
 EPYC_2 = "processor\t: 0\nflags\t\t: fpu sse4_2 avx avx2 sha_ni\nbugs\t\t: bf16\n"
 SAPPHIRE_RAPIDS = "model name\t: Xeon\nflags\t\t: avx512f avx512_bf16 amx_tile\n"
 AMX = "flags\t\t: avx512f amx_bf16 amx_tile amx_int8\n"
@@ -63,7 +63,7 @@ def test_another_system_computes_in_float32(tmp_path, monkeypatch):
     ([("H100", (9, 0))], "mixed_bfloat16", "H100, of compute capability 9.0, has bfloat16 units"),
     ([("A100", (8, 0))], "mixed_bfloat16", "A100, of compute capability 8.0, has bfloat16 units"),
     ([("T4", (7, 5))], "float32", "T4, of compute capability 7.5, has no bfloat16 units"),
-    # The weakest of several decides, and one that says nothing is the weakest.
+    # The weakest of several devices decides; an unknown one counts as the weakest.
     ([("A100", (8, 0)), ("T4", (7, 5))], "float32", "T4, of"),
     ([("A100", (8, 0)), ("MI250", None)], "float32", "MI250 does not say"),
     ([("A100", (8, 0)), ("", None)], "float32", "the GPU does not say"),
@@ -126,7 +126,7 @@ def test_what_is_kept_does_not_depend_on_the_machine(tmp_path, monkeypatch):
 
 
 def test_a_run_goes_on_where_the_number_format_is_left_to_the_device(tmp_path):
-  # As a run from before its recipe had `auto`.
+  # Like a run from before `auto` existed.
   from official_nasfpn.data.label_map import Category, LabelMap
   from official_nasfpn.training.run_folder import RunFolder
 

@@ -1,4 +1,4 @@
-"""What a plan assumes where there is no data to count."""
+"""What a plan assumes if there is no data to count."""
 
 import shlex
 from pathlib import Path

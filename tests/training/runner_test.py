@@ -80,10 +80,10 @@ def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path):
   assert set(run.evaluation.class_ap) == {c.name for c in dataset.label_map.categories}
   assert folder.evaluation_file.read_text() == run.evaluation.to_json()
 
-  # Finished: the same call has nothing to do.
+  # The training is finished: the same call has nothing to do.
   again = train_detector(experiment, run.model_dir, evaluate=False)
   assert (again.steps, again.evaluation) == (8, None)
-  # The folder alone says what to evaluate.
+  # Evaluating needs the folder only.
   folder.evaluation_file.unlink()
   evaluated = evaluate_detector(str(run.model_dir))
   assert (evaluated.steps, evaluated.evaluation) == (8, run.evaluation)
@@ -96,15 +96,15 @@ def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path):
   states.write_text(states.read_text().replace("ckpt-8", "ckpt-6"))
   before = variables_of(folder)
   assert before["global_step"] == before["optimizer/iter"] == 6
-  # Another seed, so that whatever is not restored differs, and no new gradients: in the two steps
-  # that are left momentum alone moves the weights, by 0.9 and 0.81 of what it is.
+  # Another seed, so that whatever is not restored differs, and no new gradients: in the remaining
+  # two steps only momentum moves the weights, by 0.9 and 0.81 of its value.
   changed = change(experiment, seed=1, learning_rate=1e-12, warmup_learning_rate=0.0)
   runner.train(changed, dataset, folder, build_strategy("one_device"))
   after = variables_of(folder)
   assert after["global_step"] == after["optimizer/iter"] == 8
   assert after.keys() == before.keys()
   slots = [name for name in before if name.endswith(SLOT)]
-  # Some anchors' levels have seen no box yet.
+  # The anchors of some levels have matched no box yet.
   assert sum(np.abs(before[slot]).max() > 1e-5 for slot in slots) > 20
   for slot in slots:
     momentum, name = before[slot], slot.removesuffix(SLOT)
@@ -117,7 +117,7 @@ SLOT = "/.OPTIMIZER_SLOT/optimizer/momentum"
 
 
 def variables_of(folder):
-  """Returns everything in the newest checkpoint by name."""
+  """Returns all variables of the newest checkpoint by name."""
   reader = tf.train.load_checkpoint(folder.latest_checkpoint())
   ending = "/.ATTRIBUTES/VARIABLE_VALUE"
   return {
@@ -129,21 +129,21 @@ def variables_of(folder):
 
 @pytest.mark.slow
 def test_one_seed_fixes_the_training_also_that_of_the_program(experiment, tmp_path, weights):
-  # Two repeats of NAS-FPN: TensorFlow's arithmetic optimizer shows itself there.
+  # Two repeats of NAS-FPN: large enough for TensorFlow's arithmetic optimizer to change sums.
   detector = dataclasses.replace(experiment.detector, architecture="nas_fpn", num_repeats=2)
   experiment = change(dataclasses.replace(experiment, detector=detector), seed=3, epochs=0.2)
   recipe = tmp_path / "recipe.gin"
   recipe.write_text(experiment.to_gin())
 
   def train(name, **settings):
-    # Evaluations on the way, and their pictures, disturb nothing.
+    # Evaluations during the training, and their pictures, do not change it.
     evaluate = name == "evaluated"
     run = train_detector(change(experiment, **settings), tmp_path / name, evaluate=evaluate)
     return run, weights(RunFolder(run.model_dir))
 
   _, first = train("first")
   _, other = train("other", seed=4)
-  # Who calls from Python has layers of his own.
+  # The caller may have Keras layers of its own, with another policy.
   tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
   try:
     run, evaluated = train("evaluated", evaluation_epochs=0.1)
@@ -153,7 +153,7 @@ def test_one_seed_fixes_the_training_also_that_of_the_program(experiment, tmp_pa
   process = ProgramProcess(
     "official_nasfpn.train",
     [f"--gin_file={recipe}", f"--model_dir={tmp_path / 'program'}"],
-    # As many threads as here: they divide sums among themselves.
+    # As many threads as here: how sums are divided depends on their number.
     environment={"TF_NUM_INTRAOP_THREADS": os.environ.get("TF_NUM_INTRAOP_THREADS", "0")},
   )
   assert process.wait(PATIENCE_SECONDS) == 0, process.stderr
@@ -161,7 +161,7 @@ def test_one_seed_fixes_the_training_also_that_of_the_program(experiment, tmp_pa
   assert program.keys() == evaluated.keys() == first.keys()
   for name, value in first.items():
     np.testing.assert_array_equal(evaluated[name], value, err_msg=name)
-    # Another process may divide a sum among its threads in another way.
+    # Another process may divide sums among its threads differently.
     np.testing.assert_allclose(program[name], value, atol=1e-5, err_msg=name)
   assert any(not np.allclose(value, other[name], atol=1e-3) for name, value in first.items())
   assert run.evaluation.compute_dtype == "float32"
@@ -210,7 +210,7 @@ def test_a_training_in_memory_may_stop_on_the_way(experiment, tmp_path):
   whole = train(())
   assert whole[1] == 1
   assert whole[2][-1] == 1
-  # Evaluations on the way disturb nothing.
+  # Evaluations during the training do not change it.
   seen = []
   assert train((0.75, 0.25), lambda share, result: seen.append((share, result))) == whole
   assert [share for share, _ in seen] == [0.25, 0.75]
@@ -235,7 +235,7 @@ def test_a_nan_stops_the_run_and_saves_nothing(experiment, tmp_path):
 @pytest.mark.slow
 def test_two_devices_learn_what_one_learns(experiment, tmp_path, weights):
   # Batch statistics differ between replicas unless they are synchronised. Backbone and pyramid have
-  # enough of them.
+  # enough batch norms to show it.
   detector = dataclasses.replace(experiment.detector, sync_batch_norm=True, head_num_convs=0)
   experiment = dataclasses.replace(change(experiment, epochs=0.2), detector=detector)
   runs = []

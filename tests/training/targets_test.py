@@ -1,4 +1,4 @@
-"""Anchor assignment, against Model Garden's `AnchorLabeler`."""
+"""Anchor assignment against Model Garden's `AnchorLabeler`."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def model_garden_targets(boxes: np.ndarray, classes: np.ndarray):
-  """Model Garden's targets as (classes [anchors], boxes [anchors, 4], positive [anchors])."""
+  """Returns Model Garden's classes [anchors], boxes [anchors, 4] and positive [anchors]."""
   anchor = mg_anchor.build_anchor_generator(3, 7, 3, [0.5, 1.0, 2.0], 4.0)((SIZE, SIZE))
   labels = mg_anchor.AnchorLabeler(0.5, 0.5).label_anchors(
     anchor, tf.constant(boxes), tf.constant(classes[:, np.newaxis])

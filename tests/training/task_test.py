@@ -1,4 +1,4 @@
-"""The train step as a TPU wants it: static shapes, compiled by XLA, and the same numbers."""
+"""The train step as a TPU needs it: static shapes, compiled by XLA, with the same results."""
 
 import dataclasses
 
@@ -46,7 +46,7 @@ def _with_drop_block(experiment, rate):
 
 
 class _TrainStep:
-  """A train step that can be taken again and again from the same initial weights."""
+  """A train step that can be repeated from the same initial weights."""
 
   def __init__(self, experiment, dataset, jit_compile):
     task = DetectionTask(experiment, dataset)
@@ -67,7 +67,7 @@ class _TrainStep:
     )
 
   def take(self, step_number=0):
-    """Takes the step, as that of a number; returns the losses and the weights after it."""
+    """Takes the step as step `step_number`; returns the losses and the weights after it."""
     for variable, value in zip(self._variables, self._initial, strict=True):
       variable.assign(value)
     self._optimizer.iterations.assign(step_number)
@@ -104,7 +104,7 @@ def test_xla_compiles_drop_block_too(experiment_and_dataset, compiled_step):
   first, weights = dropping.take(step_number=100)
   second, again = dropping.take(step_number=100)
   assert first == second
-  # With initial weights the loss is the prior's: dropped blocks show in what later cells see.
+  # With initial weights the loss is the prior's. Dropped blocks change what later cells see.
   assert first["total_loss"] == pytest.approx(plain["total_loss"], rel=0.01)
   name = "detector/pyramid/repeat_1/cell_7/norm/moving_mean:0"
   assert np.abs(dict(weights)[name] - dict(plain_weights)[name]).max() > 1e-3
@@ -140,7 +140,7 @@ def _with_backbone_checkpoint(experiment, path):
 def test_a_backbone_of_the_model_garden_is_read(experiment_and_dataset, tmp_path):
   experiment, dataset = experiment_and_dataset
   tf_keras.utils.set_random_seed(7)
-  # As its classification task saves them: with C2, under the name of `backbone`.
+  # As Model Garden's classification task saves them: with C2, under the name `backbone`.
   theirs = ResNet(
     model_id=10,
     input_specs=tf_keras.layers.InputSpec(shape=[None, 128, 128, 3]),

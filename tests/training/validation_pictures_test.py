@@ -1,4 +1,4 @@
-"""Pictures in event files, checked by their pixels."""
+"""Pictures in event files, checked pixel by pixel."""
 
 import io
 import json
@@ -25,7 +25,7 @@ GAP = 12
 
 @pytest.fixture
 def experiment_and_dataset(shapes_data):
-  """A network's input of another size and shape than the images, 128 to 192 pixels a side."""
+  """Returns both; the network's input differs in size and shape from the images (128 to 192)."""
   return open_dataset(
     Experiment(
       DetectorConfig(
@@ -46,7 +46,7 @@ def experiment_and_dataset(shapes_data):
 
 
 def pictures(folder):
-  """Returns the pictures of the one event file in a folder by step and tag."""
+  """Returns the pictures in the only event file of a folder, by step and tag."""
   (file,) = folder.glob("events*")
   found = {}
   for event in tf.compat.v1.train.summary_iterator(str(file)):
@@ -69,7 +69,7 @@ def write(experiment, dataset, exits, folder, step=7):
 
 
 def panel(picture, index, image):
-  """Returns the pixels of one panel of a picture, as the image's shape says how wide it is."""
+  """Returns the pixels of one panel of a picture, all of which have the shape of the image."""
   width, height = (round(512 * side / max(image.size)) for side in image.size)
   left = GAP + index * (width + GAP)
   top = picture.height - GAP - height
@@ -77,7 +77,7 @@ def panel(picture, index, image):
 
 
 def frame_share(pixels, box, scale, color):
-  """Returns how much of a box's frame has a colour; labels and other boxes may hide some."""
+  """Returns the share of a box's frame that has a colour; labels and other boxes may hide some."""
   x, y, width, height = (side * scale for side in box)
   xs = np.linspace(x + 1, x + width - 2, 50).round().astype(int)
   ys = np.linspace(y + 1, y + height - 2, 50).round().astype(int)
@@ -90,8 +90,8 @@ def frame_share(pixels, box, scale, color):
 def test_boxes_lie_where_the_objects_are(experiment_and_dataset, tmp_path):
   experiment, dataset = experiment_and_dataset
   truth = json.loads(dataset.annotation_file("val").read_text())
-  # The annotations themselves are called the detections; in the second exit as many others, tiny
-  # and all in one corner, are better.
+  # The annotations serve as weak detections. The second exit also has as many strong ones, tiny and
+  # all in one corner.
   found = [
     {name: box[name] for name in ("image_id", "category_id", "bbox")}
     for box in truth["annotations"]
@@ -107,7 +107,7 @@ def test_boxes_lie_where_the_objects_are(experiment_and_dataset, tmp_path):
       annotated, detected, displaced = (panel(picture, index, image) for index in range(3))
       original = np.asarray(image.convert("RGB").resize(displaced.shape[1::-1]), float)
       scale = 512 / max(image.size)
-    # The network has seen the image smaller than it is, so its edges are softer.
+    # The network's input is smaller than the image, so edges are softer.
     assert np.abs(displaced - original).mean() < 12
     boxes = [box for box in truth["annotations"] if box["image_id"] == row["id"]]
     assert boxes
@@ -144,6 +144,6 @@ def test_a_training_leaves_pictures_of_the_same_images_at_every_evaluation(
   assert tags[0] == tags[1]
   assert len(tags[0]) == 4
   for picture in written.values():
-    # Two panels of at most 512 pixels a side.
+    # Two panels with sides of at most 512 pixels.
     assert 512 < picture.width <= 2 * 512 + 3 * GAP
     assert picture.height < 512 + 5 * GAP

@@ -1,1 +1,1 @@
-"""What one trial trains, and the reward that it gets."""
+"""The proxy task: what one trial trains, and its reward."""

@@ -1,4 +1,4 @@
-"""How a trial is evaluated, as recipes bind it (`Proxy.mode = 'shared'`)."""
+"""Settings of the proxy task, as recipes bind them (`Proxy.mode = 'shared'`)."""
 
 from typing import Annotated, Literal
 
@@ -10,18 +10,21 @@ from official_nasfpn.configuration import configurable, settings
 @configurable("Proxy")
 @settings
 class ProxyConfig:
-  """What one trial trains: a detector of its own, or a few epochs from weights that all share.
+  """What one trial trains: a whole detector, or a few epochs from weights that all trials share.
 
   Attributes:
     mode: `plain` trains the recipe's detector from its initial weights, as the paper does (section
-      4.2). `shared` trains it with the hand-drawn FPN first, once for a search; then the backbone
-      is frozen, and every trial trains pyramid and heads for a few epochs, from the heads of that
-      training and one initial pyramid. Merging has no weights, so the weights of a cell are shared
-      by all architectures, by repeat and by the cell's place in the order of building.
-    warmup_epochs: epochs of the training with an FPN.
-    epochs: epochs of a trial.
-    learning_rate: of a trial, relative to `Training.learning_rate`; it falls to zero by a cosine.
-    max_cache_gb: the most memory that the frozen backbone's features may take in one worker.
+      4.2). `shared` first trains a detector with the hand-designed FPN, once for the whole search.
+      Its backbone is then frozen. Every trial trains pyramid and heads for a few epochs: the heads
+      start from that detector, and all pyramids from the same initial weights. Merging has no
+      weights, so all architectures share the weights of a cell, by repeat and by the cell's place
+      in the building order.
+    warmup_epochs: epochs of the training with the FPN; `shared` only.
+    epochs: epochs of a trial; `shared` only.
+    learning_rate: learning rate of a trial, relative to `Training.learning_rate`; it decays to zero
+      along a cosine; `shared` only.
+    max_cache_gb: the most memory in GB that the frozen backbone's features may take in one worker;
+      `shared` only.
   """
 
   mode: Literal["plain", "shared"] = "plain"

@@ -1,4 +1,4 @@
-"""What one image costs the detector of a trial, for rewards that count it."""
+"""The cost of a trial's detector for one image, for rewards that take cost into account."""
 
 import dataclasses
 import statistics
@@ -14,32 +14,31 @@ _TIMED_RUNS = 20
 
 
 def multiply_adds_of(config: DetectorConfig, num_classes: int) -> Callable[[PyramidSpec], float]:
-  """Returns the function that counts a detector's multiply-adds for one image.
+  """Returns a function from a pyramid to the detector's multiply-adds for one image.
 
   Args:
-    config: of the detector; its architecture is left alone.
+    config: settings of the detector; the pyramid replaces its architecture.
     num_classes: object classes, without a background class.
   """
 
   def count(spec: PyramidSpec) -> float:
-    of_spec = dataclasses.replace(config, architecture=spec)
-    return total_size(of_spec, num_classes).multiply_adds
+    return total_size(dataclasses.replace(config, architecture=spec), num_classes).multiply_adds
 
   return count
 
 
 def latency_of(config: DetectorConfig, num_classes: int) -> Callable[[PyramidSpec], float]:
-  """Returns the function that times a detector on one image, on this machine.
+  """Returns a function from a pyramid to the detector's latency for one image, on this machine.
 
-  It is the network that is timed, whose time does not depend on its weights: decoding of boxes and
+  Only the network is timed: its latency does not depend on its weights. Decoding of boxes and
   non-maximum suppression are the same for all architectures.
 
   Args:
-    config: of the detector; its architecture is left alone.
+    config: settings of the detector; the pyramid replaces its architecture.
     num_classes: object classes, without a background class.
 
   Returns:
-    A function from a pyramid to milliseconds: the median of twenty runs.
+    A function that builds a detector and returns the median of twenty runs, in milliseconds.
   """
 
   def measure(spec: PyramidSpec) -> float:

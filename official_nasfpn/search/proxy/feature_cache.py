@@ -1,4 +1,4 @@
-"""What a frozen backbone makes of all images, kept in memory."""
+"""The features of a frozen backbone for all images, kept in memory."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -13,12 +13,12 @@ from official_nasfpn.training.experiment import Experiment
 
 
 class TrainBatch(NamedTuple):
-  """One batch of a trial.
+  """One training batch.
 
   Attributes:
     features: the backbone's maps by level, float [B, H, W, C].
-    classes: what each anchor is to predict, as in `targets.AnchorTargets`, but int16 [B, A].
-    boxes: the same, float32 [B, A, 4].
+    classes: class targets of the anchors as in `targets.AnchorTargets`, but int16 [B, A].
+    boxes: box targets of the anchors as in `targets.AnchorTargets`, float32 [B, A, 4].
   """
 
   features: Mapping[str, tf.Tensor]
@@ -31,9 +31,9 @@ class HeldOutBatch(NamedTuple):
 
   Attributes:
     features: the backbone's maps by level, float [B, H, W, C].
-    scaled_sizes: as in `input_pipeline.evaluation_dataset`, as the next two.
-    original_sizes: before scaling.
-    image_ids: -1 for padding.
+    scaled_sizes: the `scaled_size` of `input_pipeline.evaluation_dataset`.
+    original_sizes: its `original_size`.
+    image_ids: its `image_id`, -1 for padding.
   """
 
   features: Mapping[str, tf.Tensor]
@@ -43,7 +43,7 @@ class HeldOutBatch(NamedTuple):
 
 
 class FeatureCache:
-  """Sends images through the backbone."""
+  """Computes the backbone's features of training and held-out images."""
 
   def __init__(
     self,
@@ -55,10 +55,10 @@ class FeatureCache:
     """Prepares the cache.
 
     Args:
-      backbone: frozen from now on.
-      experiment: of a trial.
-      anchors: of the detector, float32 [A, 4].
-      traces: gets the names of the graphs that are made.
+      backbone: the backbone; its weights must not change any more.
+      experiment: the experiment of a trial.
+      anchors: the detector's anchors, float32 [A, 4].
+      traces: the name of every graph that is traced is appended to it.
     """
     self._backbone = backbone
     self._experiment = experiment
@@ -66,12 +66,12 @@ class FeatureCache:
     self._traces = traces
 
   def train_batches(self, stream: tf.data.Dataset, count: int, max_gb: float) -> list[TrainBatch]:
-    """Returns the first batches of a stream.
+    """Returns features and targets of the first batches of a stream.
 
     Args:
-      stream: of `input_pipeline.train_dataset`.
-      count: how many.
-      max_gb: the most memory that they may take.
+      stream: an `input_pipeline.train_dataset`.
+      count: the number of batches.
+      max_gb: the most memory that they may take, in GB.
 
     Raises:
       UserError: they would take more.
@@ -84,7 +84,7 @@ class FeatureCache:
         self._anchors, batch["boxes"], batch["classes"], self._experiment.training.match_iou
       )
       features = self._features(batch["image"])
-      # Most memory beside the features is the targets'; a class fits into two bytes.
+      # After the features, the targets take most of the memory; a class fits into two bytes.
       return TrainBatch(features, tf.cast(found.classes, tf.int16), found.boxes)
 
     batches: list[TrainBatch] = []
@@ -95,7 +95,7 @@ class FeatureCache:
     return batches
 
   def held_out_batches(self) -> list[HeldOutBatch]:
-    """Returns all images of the experiment's evaluation part."""
+    """Returns the features of all images of the experiment's evaluation part."""
 
     @tf.function
     def prepare(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -119,7 +119,7 @@ class FeatureCache:
     ]
 
   def _features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns what the backbone makes of images, at the levels that the pyramid reads."""
+    """Returns the backbone's maps of images at the levels that the pyramid reads."""
     levels = set(map(str, self._experiment.detector.architecture.levels))
     features = self._backbone(image, training=False)
     return {level: features[level] for level in sorted(levels & features.keys())}
@@ -130,7 +130,7 @@ def _check_memory(batch: TrainBatch, count: int, max_gb: float) -> None:
   needed = size * count / 2**30
   if needed > max_gb:
     raise UserError(
-      f"What a trial's {count} batches keep of the frozen backbone takes {needed:.1f} GB of a "
+      f"Features and targets of a trial's {count} batches take {needed:.1f} GB of memory in each "
       f"worker, more than Proxy.max_cache_gb = {max_gb:g}. Raise it, or lower Proxy.epochs or "
       "Training.images_per_epoch."
     )

@@ -1,21 +1,20 @@
 """The proxy task: a short training whose AP on held-out training images is a trial's reward.
 
 The paper (section 4.2) trains ResNet-10, 3 @ 256, for 10 epochs on 512-pixel images and rewards the
-AP on 7,392 images of train2017 that it does not train on. Here the recipe says how short and how
-small; the images of the `holdout` part give the reward. `search/proxy/` is the only folder of the
-search that knows how detectors are trained.
+AP on 7,392 images of train2017 that it does not train on. Here the recipe decides how short and how
+small the training is; the reward comes from the images of the `holdout` part. Only this folder and
+`search/proxy_check/` know how detectors are trained.
 """
 
 import dataclasses
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from official_nasfpn.architecture import PyramidSpec, SearchSpace
+from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.cost import latency_of, multiply_adds_of
 from official_nasfpn.search.proxy.reward import RewardConfig, reward_of
 from official_nasfpn.search.recipe import SearchRecipe
@@ -30,7 +29,7 @@ from official_nasfpn.training.experiment import Experiment, open_dataset
 
 
 def resolved(recipe: SearchRecipe) -> SearchRecipe:
-  """Returns a recipe with what its data decides: the classes, and the images that give the reward.
+  """Returns a recipe with the number of classes and the parts of its data filled in.
 
   Raises:
     UserError: the data is missing, damaged or without a holdout part.
@@ -43,8 +42,8 @@ def plan_of_a_trial(recipe: SearchRecipe, spec: PyramidSpec) -> str:
   """Returns what one trial would do and cost, as text; builds its detector and trains nothing.
 
   Args:
-    recipe: of the search.
-    spec: an architecture of the search.
+    recipe: the recipe of the search.
+    spec: an architecture of its search space.
   """
   from official_nasfpn.training.plan import count_data, make_plan
 
@@ -64,52 +63,32 @@ def make_evaluate(recipe: SearchRecipe, work_dir: Path) -> Evaluate:
   """Returns the function that trains one architecture on the proxy task of a search.
 
   Args:
-    recipe: of the search.
-    work_dir: where weights that all trials share are kept.
+    recipe: the recipe of the search.
+    work_dir: the folder for weights that all trials share.
 
   Returns:
-    Trains a pyramid, and rewards its AP on the held-out images, in [0, 1], or what
-    `reward.RewardConfig` makes of it.
+    A function that trains a pyramid. The reward is its AP on the held-out images, in [0, 1],
+    weighed by its cost as `reward.RewardConfig` says.
   """
   experiment, dataset = open_on_holdout(recipe.experiment)
-  search = recipe.search
-  return evaluation_by(
-    recipe.proxy,
-    recipe.space,
-    experiment,
-    dataset,
-    work_dir / "warm_state",
-    recipe.reward,
-    stops=search.early_stopping_shares if search.early_stopping_quantile else (),
-  )
+  recipe = dataclasses.replace(recipe, experiment=experiment)
+  return evaluation_by(recipe, dataset, work_dir / "warm_state")
 
 
-def evaluation_by(
-  proxy: ProxyConfig,
-  space: SearchSpace,
-  experiment: Experiment,
-  dataset: DatasetInfo,
-  warm_dir: Path,
-  reward: RewardConfig | None = None,
-  stops: Sequence[float] = (),
-) -> Evaluate:
-  """Returns the `evaluate` of `make_evaluate` for one experiment.
+def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> Evaluate:
+  """Returns the function of `make_evaluate`, for data that has been opened.
 
   Args:
-    proxy: plain, or shared.
-    space: whose architectures share weights.
-    experiment: what a trial trains and is evaluated on; its architecture is left alone.
+    recipe: the recipe of the search; its experiment says which parts of the data to train on and to
+      evaluate on.
     dataset: the prepared data.
-    warm_dir: where the shared weights are kept, and made if they are not there; not used by a plain
-      proxy.
-    reward: what is rewarded; default: the AP.
-    stops: shares of the training at which a plain trial that is hopeless stops.
+    warm_dir: the folder of the shared weights, which are made if they are not there; a plain proxy
+      does not use it.
   """
-  reward = reward or RewardConfig()
-  cost = _cost(reward, experiment, dataset.label_map.num_classes)
-  train = _plain(experiment, dataset, stops)
-  if proxy.mode == "shared":
-    train = _shared(proxy, space, experiment, dataset, warm_dir)
+  reward = recipe.reward
+  cost = _cost(reward, recipe.experiment, dataset.label_map.num_classes)
+  make_train = _shared if recipe.proxy.mode == "shared" else _plain
+  train = make_train(recipe, dataset, warm_dir)
 
   def evaluate(spec: PyramidSpec, trial_dir: Path, progress: TrialProgress) -> Evaluation:
     from official_nasfpn.training.nan_guard import TrainingDiverged
@@ -134,7 +113,7 @@ def evaluation_by(
   return evaluate
 
 
-# Trains a pyramid, and returns the last evaluation and the share of the training it was made after.
+# Trains a pyramid; returns its last evaluation, and after which share of the training that was.
 _Train = Callable[
   [PyramidSpec, Path, TrialProgress, Callable[[float, EvaluationResult], bool]],
   tuple[EvaluationResult, float],
@@ -146,7 +125,7 @@ _METRIC_OF_COST = {"none": None, "multiply_adds": "multiply_adds", "latency": "l
 def _cost(
   reward: RewardConfig, experiment: Experiment, num_classes: int
 ) -> Callable[[PyramidSpec], dict[str, float]]:
-  """Returns the function that measures what the reward counts, by the name of the metric."""
+  """Returns a function from a pyramid to its cost, by the name of the metric."""
   if reward.cost == "none":
     return lambda spec: {}
   measures = {"multiply_adds": multiply_adds_of, "latency": latency_of}
@@ -154,40 +133,38 @@ def _cost(
   return lambda spec: {_METRIC_OF_COST[reward.cost]: measure(spec)}
 
 
-def _plain(experiment: Experiment, dataset: DatasetInfo, stops: Sequence[float]) -> _Train:
+def _plain(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Train:
+  del warm_dir
+  search = recipe.search
+  stops = search.early_stopping_shares if search.early_stopping_quantile else ()
+
   def train(spec, trial_dir, progress, should_stop):
-    # TensorFlow is imported where a trial begins: reading a recipe does not need it.
+    # Imported with the first trial: reading a recipe needs no TensorFlow.
     import tf_keras
 
     from official_nasfpn.training import runner
 
-    # Without this every trial's graph and weights stay in memory for the life of the worker. About
-    # 100 MB of every trial stay all the same, so workers are replaced: `Search.trials_per_worker`.
+    # Without this the graph and weights of every trial stay in memory until the worker ends. About
+    # 100 MB per trial stay anyway, so workers are replaced: `Search.trials_per_worker`.
     tf_keras.backend.clear_session()
     gc.collect()
-    trial = experiment.with_architecture(spec)
+    trial = recipe.experiment.with_architecture(spec)
     log_file = trial_dir / "train.log"
     return runner.train_in_memory(trial, dataset, log_file, progress.report, stops, should_stop)
 
   return train
 
 
-def _shared(
-  proxy: ProxyConfig,
-  space: SearchSpace,
-  experiment: Experiment,
-  dataset: DatasetInfo,
-  warm_dir: Path,
-) -> _Train:
+def _shared(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Train:
   shared = None
 
   def train(spec, trial_dir, progress, should_stop):
     from official_nasfpn.search.proxy.shared_proxy import SharedProxy
 
-    # On the first trial, since a worker says that it lives once it has one.
+    # Made during the first trial: a worker renews its lease only while it has one.
     nonlocal shared
     if shared is None:
-      shared = SharedProxy(proxy, space, experiment, dataset, warm_dir)
+      shared = SharedProxy(recipe.proxy, recipe.space, recipe.experiment, dataset, warm_dir)
     return shared.train(spec, progress.report), 1.0
 
   return train

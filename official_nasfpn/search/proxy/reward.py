@@ -1,4 +1,4 @@
-"""From what a trial's detector finds and costs to its reward.
+"""The reward of a trial, from the AP and the cost of its detector.
 
 The paper rewards the AP alone. With a cost the reward is that of MnasNet (Tan et al. 2019, section
 3.1, equations 2 and 3): AP x (cost / target)^w.
@@ -14,15 +14,15 @@ from official_nasfpn.configuration import configurable, settings
 @configurable("Reward")
 @settings
 class RewardConfig:
-  """What a trial is rewarded for.
+  """What a trial is rewarded for: AP x (cost / target)^w, or the AP alone.
 
   Attributes:
-    cost: `none` rewards the AP alone; `multiply_adds` and `latency` weigh it with what one image
-      costs the whole detector.
-    target: the cost that is aimed at: in multiply-adds, or in milliseconds of a worker's machine.
+    cost: `none` rewards the AP alone; `multiply_adds` and `latency` weigh it by the cost of the
+      whole detector for one image.
+    target: the cost to aim at, in multiply-adds, or in milliseconds on a worker's machine.
     exponent_within: w of detectors that cost at most the target.
-    exponent_beyond: w of the others. Both are -0.07 in MnasNet: 5 % more accuracy are worth twice
-      the latency; 0 and -1 make the target a limit (there, Figure 3). MnasFPN has -0.3.
+    exponent_beyond: w of the others. In MnasNet both are -0.07: 5 % more accuracy is worth twice
+      the latency. With 0 and -1 the target is a limit (Figure 3 there). MnasFPN has -0.3.
   """
 
   cost: Literal["none", "multiply_adds", "latency"] = "none"
@@ -34,19 +34,19 @@ class RewardConfig:
     if (self.cost == "none") != (self.target is None):
       raise ValueError(
         f"cost = {self.cost!r} and target = {self.target}: a cost needs a target, in multiply-adds "
-        "or milliseconds, and a target a cost"
+        "or milliseconds, and a target a cost; leave both out to reward the AP alone"
       )
     if max(self.exponent_within, self.exponent_beyond) > 0:
-      raise ValueError("the exponents of costs are at most 0: others would reward what costs more")
+      raise ValueError("the exponents are at most 0: a positive one would reward a higher cost")
 
 
 def reward_of(ap: float, cost: float | None, config: RewardConfig) -> float:
   """Returns the reward of a detector.
 
   Args:
-    ap: in [0, 1], on held-out images.
-    cost: of one image, in the unit of `config.target`; None where the cost does not count.
-    config: what is rewarded.
+    ap: AP on held-out images, in [0, 1].
+    cost: cost of one image, in the unit of `config.target`; None if only the AP is rewarded.
+    config: settings of the reward.
   """
   if config.target is None:
     return ap

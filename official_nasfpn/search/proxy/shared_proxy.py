@@ -1,16 +1,16 @@
 """The shared proxy: trials that start from one set of weights and run in one graph.
 
-Half of a plain trial goes into tracing, and most of the rest into teaching a backbone what edges
-are. Here the recipe's detector is trained with the hand-drawn FPN first, the baseline of every
-search. Its backbone is then frozen and what it makes of all images is kept. Every trial starts from
-its heads and from one initial pyramid, and sees the same batches, so a reward depends on recipe,
-seed and architecture, and not on what a worker did before.
+A plain trial spends half of its time on tracing, and most of the rest on training the backbone from
+scratch. Here the recipe's detector is first trained once with the hand-designed FPN, the baseline
+of every search. Its backbone is then frozen, and its features of all images are cached. Every trial
+starts from the heads of that detector and from the same initial pyramid, and sees the same batches:
+a reward depends on recipe, seed and architecture, and not on what the worker did before.
 
-One-shot searches train shared weights on another architecture in every batch (Bender et al. 2018;
-Guo et al. 2020). Here, with tens of epochs and not hundreds, such a detector learns next to nothing
-(docs/results.md, "The shared proxy").
+One-shot searches train shared weights with a different architecture in every batch (Bender et al.
+2018; Guo et al. 2020). With tens of epochs instead of hundreds, such a detector learns next to
+nothing (docs/results.md, "The shared proxy").
 
-What is lost: the backbone does not adapt to the architecture, and a trial sees each image in
+The price: the backbone does not adapt to the architecture, and a trial sees each image in
 `Proxy.epochs` augmented views, the same ones in every trial.
 """
 
@@ -54,7 +54,7 @@ class SharedProxy:
   """Trains architectures of one search space, one after the other, each from the same weights.
 
   Attributes:
-    traces: names of the graphs that were made, in order.
+    traces: names of all graphs that were traced, in order.
   """
 
   def __init__(
@@ -65,27 +65,27 @@ class SharedProxy:
     dataset: DatasetInfo,
     warm_dir: Path,
   ):
-    """Gets the shared weights, and what the frozen backbone makes of all images.
+    """Loads or makes the shared weights, and caches the frozen backbone's features of all images.
 
     Args:
-      proxy: how long to train.
-      space: whose architectures share weights.
-      experiment: of a trial; trained on its train parts, evaluated on its evaluation part.
+      proxy: settings of the proxy.
+      space: the search space; all its architectures share weights.
+      experiment: the experiment of a trial; trials use its train parts and its evaluation part.
       dataset: the prepared data.
-      warm_dir: where the weights are kept; made there if they are not.
+      warm_dir: the folder of the shared weights, which are made if they are not there.
 
     Raises:
-      UserError: the recipe has what a shared proxy cannot do, or the features take too much memory.
-      TrainingDiverged: the training with an FPN did.
+      UserError: the recipe uses DropBlock, or the features take too much memory.
+      TrainingDiverged: the training with the FPN diverged.
     """
     if experiment.training.drop_block_rate:
       raise UserError(
-        "Proxy.mode = 'shared' drops no blocks: leave Training.drop_block_rate out, or take the "
+        "Proxy.mode = 'shared' drops no blocks: leave Training.drop_block_rate out, or use the "
         "plain mode."
       )
     self.traces: list[str] = []
     self._proxy, self._space, self._dataset = proxy, space, dataset
-    # Any architecture of the space stands for all of them.
+    # The wired detector computes any architecture of the space; it is built with one of them.
     stand_in = space.sample(random.Random(0))
     self._experiment = dataclasses.replace(
       experiment, detector=dataclasses.replace(experiment.detector, architecture=stand_in)
@@ -109,8 +109,8 @@ class SharedProxy:
     """Trains an architecture from the shared weights and evaluates it.
 
     Args:
-      spec: of the search space.
-      report_progress: is told the share of the work that is done.
+      spec: an architecture of the search space.
+      report_progress: called with the finished share of the work, in [0, 1].
 
     Raises:
       TrainingDiverged: the loss became NaN or infinite.
@@ -129,7 +129,7 @@ class SharedProxy:
     return self._evaluate(wiring)
 
   def _load_warm_state(self, warm_dir: Path) -> None:
-    """Gives backbone and heads what the training with an FPN has taught them."""
+    """Loads the weights of backbone and heads that were trained with the FPN."""
     named = _named_variables(self._detector)
     weights = warm_state.load_or_make(
       warm_dir,
@@ -141,13 +141,13 @@ class SharedProxy:
       variable.assign(weights[name])
 
   def _fingerprint(self) -> str:
-    # How long trials train afterwards does not matter to the weights.
+    # How trials train afterwards does not change these weights.
     proxy = dataclasses.replace(self._proxy, epochs=1, learning_rate=1, max_cache_gb=0)
     text = configuration.to_gin(proxy, self._space) + self._experiment.to_gin()
     return hashlib.sha256(text.encode()).hexdigest()
 
   def _warm_up(self) -> dict[str, np.ndarray]:
-    """Trains a whole detector with an FPN; returns the weights of its backbone and heads."""
+    """Trains a whole detector with the FPN; returns the weights of its backbone and heads."""
     config = _schedule(self._experiment.training, self._proxy.warmup_epochs)
     fpn = Fpn(self._space.min_level, self._space.max_level)
     detector = build_detector(
@@ -182,7 +182,7 @@ class SharedProxy:
     return {name: variable.numpy() for name, variable in _named_variables(detector).items()}
 
   def _prepare_trials(self) -> None:
-    """Makes the optimizer and the two functions that all trials run."""
+    """Makes the optimizer and the two graphs that all trials run."""
     trained = [
       variable
       for part in (self._detector.pyramid, self._detector.head, *self._detector.early_heads)
@@ -244,7 +244,7 @@ class SharedProxy:
 
 
 def _named_variables(detector: Detector) -> dict[str, tf.Variable]:
-  """Returns what the shared weights are of: everything but the pyramid."""
+  """Returns the variables of backbone and heads by name; they are what trials share."""
   parts = {"backbone": detector.backbone, "head": detector.head}
   parts |= {f"early_head_{number}": head for number, head in enumerate(detector.early_heads)}
   return {
@@ -255,7 +255,7 @@ def _named_variables(detector: Detector) -> dict[str, tf.Variable]:
 
 
 def _schedule(config: TrainingConfig, epochs: float, rate: float = 1.0) -> TrainingConfig:
-  """Returns settings of a training of some epochs: warm-up in proportion, then a cosine to 0."""
+  """Returns the settings of a training of `epochs`: a proportional warm-up, then cosine decay."""
   return dataclasses.replace(
     config,
     epochs=epochs,

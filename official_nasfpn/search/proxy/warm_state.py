@@ -1,4 +1,4 @@
-"""The weights that all trials of a shared proxy start from, on disk."""
+"""The file of the weights that all trials of a shared proxy start from."""
 
 import os
 import time
@@ -21,16 +21,16 @@ def load_or_make(
   shapes: Mapping[str, tuple[int, ...]],
   make: Callable[[], Mapping[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-  """Returns the weights in a directory; makes them if they are not there, damaged or other ones.
+  """Returns the weights in a directory; makes them if they are missing, damaged or do not fit.
 
-  Of several processes that ask at the same time one makes them and the others wait. If it dies,
-  another one makes them.
+  If several processes call this at the same time, one makes the weights and the others wait. If
+  that one dies, another takes over.
 
   Args:
-    directory: of the weights; is created.
-    fingerprint: names what decides the weights.
-    shapes: of the weights, by name.
-    make: returns them.
+    directory: the directory of the weights; created if need be.
+    fingerprint: a hash of everything that decides the weights; others are made again.
+    shapes: the shape of each weight, by name.
+    make: trains, and returns the weights by name.
   """
   directory.mkdir(parents=True, exist_ok=True)
   path = directory / _FILE
@@ -62,9 +62,9 @@ def _write(path: Path, fingerprint: str, weights: Mapping[str, np.ndarray]) -> N
 def _read(
   path: Path, fingerprint: str, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray] | None:
-  """Returns the weights, or None where the file does not hold them. Nothing in it is executed."""
+  """Returns the weights; None if the file does not hold them. Nothing in it is executed."""
   try:
-    # Opened here: NumPy would not close a file in which it finds no archive.
+    # Opened here: NumPy does not close a file that is no archive.
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
       if str(file[_FINGERPRINT]) != fingerprint:
         return None

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.proxy.rank_correlation import Noise
+from official_nasfpn.search.proxy_check.rank_correlation import Noise
 
 
 def read_noise(check_dir: Path, proxy_mode: str) -> Noise | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from official_nasfpn.search.proxy.rank_correlation import Noise
+from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.report.found import best_trials
 from official_nasfpn.search.report.setup_in_words import largest_entropy

@@ -185,11 +185,11 @@ def test_the_recorded_benchmark_is_whole():
   [
     ("search_seed,", "seed,", "must begin with the line"),
     (",0.350000,", ",good,", "line 3: could not convert string to float"),
-    (",0.350000,", ",nan,", "line 3: the reward nan is no number"),
-    (",0.350000,", ",", "line 3: .*Take the line out"),
+    (",0.350000,", ",nan,", "line 3: the reward nan is not finite"),
+    (",0.350000,", ",", "line 3: .*Remove the line"),
     ("FIRST_CHOICES", "9 9 9", "line 2: 28 choices make a pyramid, got 3"),
     ("SECOND_HASH", "0123456789abcdef", "line 3: the choices are those of architecture"),
-    ("SECOND_LINE", "FIRST_LINE", "line 3: the architecture stands in line 2 already"),
+    ("SECOND_LINE", "FIRST_LINE", "line 3: the same architecture is already in line 2"),
   ],
 )
 def test_what_is_wrong_with_a_table_is_said(tmp_path, old, new, message):

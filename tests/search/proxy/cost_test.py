@@ -1,4 +1,4 @@
-"""What one image costs the detector of a trial."""
+"""The cost of a trial's detector for one image."""
 
 import dataclasses
 import random
@@ -24,13 +24,13 @@ def test_multiply_adds_are_those_of_the_whole_detector(separable):
   count = multiply_adds_of(config, num_classes=3)
   costs = {name: count(CATALOG[name]) for name in ("nas_fpn", "panet", "bifpn_like")}
   assert len(set(costs.values())) == 3
-  # One of them is built; tests/modeling/closed_form_test.py has all kinds of detectors.
+  # Only one of them is built; tests/modeling/closed_form_test.py covers all kinds of detectors.
   detector = build_detector(dataclasses.replace(config, architecture=CATALOG["panet"]), 3)
   assert costs["panet"] == sum(measure_size(detector).values(), Size()).multiply_adds
 
 
 class Clock:
-  """A clock by which run number n takes n ms, and the runs before the twenty that count 1 s."""
+  """A clock by which each warm-up run takes 1 s, and timed run number n takes n ms."""
 
   def __init__(self):
     self.now = 0.0
@@ -49,12 +49,12 @@ def test_latency_is_the_median_of_twenty_runs_in_milliseconds(monkeypatch):
   monkeypatch.setattr(cost, "time", clock)
   latency = latency_of(CONFIG, num_classes=3)(CATALOG["nas_fpn"])
   assert clock.readings == 2 * 23
-  assert latency == pytest.approx(10.5)  # Of 1 to 20 ms.
+  assert latency == pytest.approx(10.5)  # The median of 1, 2, ..., 20 ms.
 
 
 def test_latency_is_that_of_the_detector_and_of_the_pyramid():
   large = dataclasses.replace(CONFIG, num_filters=64, image_size=(512, 512))
   latencies = [latency_of(config, num_classes=3)(CATALOG["nas_fpn"]) for config in (CONFIG, large)]
-  assert latencies[1] > 3 * latencies[0]  # A hundred times the multiply-adds.
+  assert latencies[1] > 3 * latencies[0]  # It has a hundred times the multiply-adds.
   with pytest.raises(ValueError, match="not a multiple of 256"):
     latency_of(CONFIG, num_classes=3)(SearchSpace(3, 8).sample(random.Random(0)))

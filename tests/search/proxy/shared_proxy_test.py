@@ -1,4 +1,4 @@
-"""Trials from shared weights: one graph, one reward for an architecture, no growing memory."""
+"""The shared proxy: one graph, rewards that depend on the architecture only, constant memory."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ from official_nasfpn.training.experiment import load_experiment
 
 SPACE = SearchSpace()
 PROXY = ProxyConfig(mode="shared", warmup_epochs=2.0, epochs=0.5, learning_rate=0.5)
-# Long enough for rewards that tell architectures apart.
+# Long enough for architectures to get different rewards.
 LONGER = dataclasses.replace(PROXY, warmup_epochs=20.0, epochs=3.0)
 MEMORY_MB = 30
 
@@ -37,19 +37,19 @@ def make_shared(recipe, warm_dir, proxy=PROXY, params=()):
 
 
 def rewards_of(shared, architectures):
-  """Returns what is known of each evaluation, to the last digit."""
+  """Returns the evaluation of each architecture as JSON, to the last digit."""
   return [shared.train(spec, lambda fraction: None).to_json() for spec in architectures]
 
 
 @pytest.fixture(scope="module")
 def warm_dir(tmp_path_factory):
-  """The folder of `taught`'s warm state."""
+  """Returns the folder of the shared weights of `taught`."""
   return tmp_path_factory.mktemp("shared") / "warm"
 
 
 @pytest.fixture(scope="module")
 def taught(recipe, warm_dir):
-  """A shared proxy whose weights have been taught for long."""
+  """Returns a shared proxy whose weights have been trained for many epochs."""
   return make_shared(recipe, warm_dir, LONGER)
 
 
@@ -63,7 +63,7 @@ def test_one_graph_and_rewards_that_depend_on_the_architecture_alone(
   forward = rewards_of(shared, architectures)
   assert len(set(forward)) == len(architectures)
   assert rewards_of(shared, architectures[::-1]) == forward[::-1]
-  # The frozen backbone did not move.
+  # The frozen backbone did not change.
   for variable, value in zip(shared._detector.backbone.variables, weights, strict=True):
     assert (variable.numpy() == value).all()
   assert sorted(shared.traces) == [
@@ -74,18 +74,18 @@ def test_one_graph_and_rewards_that_depend_on_the_architecture_alone(
     "warm_up",
   ]
 
-  # Another worker reads the weights, and its first trial is another one.
+  # Another worker reads the weights, and starts with another trial.
   other = make_shared(recipe, warm_dir, LONGER)
   assert "warm_up" not in other.traces
   assert rewards_of(other, architectures[2:]) == forward[2:]
 
-  # Another search of the same recipe makes the same weights.
+  # Another search with the same recipe makes the same weights.
   again = make_shared(recipe, tmp_path / "warm again", LONGER)
   assert rewards_of(again, architectures[1:2]) == forward[1:2]
 
 
 def loss_after_training(shared, spec):
-  """Returns the loss of an architecture's first batch once it has been trained."""
+  """Trains an architecture and returns its loss on the first batch."""
   import tensorflow as tf
 
   from official_nasfpn.modeling.wired_pyramid import Wiring, wiring_of
@@ -118,7 +118,7 @@ def test_a_search_with_two_workers_warms_up_once(recipe, tmp_path, run_program):
   assert (search_dir / "warm_state" / "weights.npz").is_file()
   assert "Proxy.mode = 'shared'" in (search_dir / "recipe.gin").read_text()
 
-  # The trials' rewards are those of any other process.
+  # Any other process gives the same rewards.
   from official_nasfpn.search.report.found import read_trials
 
   trial = read_trials(search_dir)[3]
@@ -157,11 +157,8 @@ for number, spec in enumerate(test.specs(50), start=1):
 
 @pytest.mark.slow
 def test_a_diverging_trial_is_a_bad_architecture(recipe, tmp_path):
-  experiment, dataset = proxy_task.open_on_holdout(load_experiment([recipe]))
-  training = dataclasses.replace(experiment.training, learning_rate=1e30)
-  evaluate = proxy_task.evaluation_by(
-    PROXY, SPACE, dataclasses.replace(experiment, training=training), dataset, tmp_path / "hot"
-  )
+  hot = read_recipe([recipe], ["Training.learning_rate = 1e30"])
+  evaluate = proxy_task.make_evaluate(dataclasses.replace(hot, proxy=PROXY), tmp_path / "hot")
   with pytest.raises(TrialFailed, match="NaN or infinite at train step"):
     evaluate(specs(1)[0], tmp_path, NullProgress())
 

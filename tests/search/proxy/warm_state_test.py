@@ -1,4 +1,4 @@
-"""Shared weights on disk: made once, made again where they are no good, never executed."""
+"""The file of shared weights: made once, made again if damaged, and never executed."""
 
 import multiprocessing
 import os

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from official_nasfpn.architecture import SearchSpace
-from official_nasfpn.search.proxy.rank_correlation import Noise
+from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.html import charts
 from official_nasfpn.search.report.html.chart import HEIGHT, WIDTH, Link, Series, make_chart

@@ -7,7 +7,7 @@ import shlex
 import numpy as np
 import pytest
 
-from official_nasfpn.search.proxy.rank_correlation import Noise
+from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.summary import summarize
 from official_nasfpn.search.report.verdict import largest_by_chance, next_steps, verdict

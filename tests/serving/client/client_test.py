@@ -1,4 +1,4 @@
-"""Detection by a model server: what comes back, and what is said when nothing does."""
+"""Detection by a model server: its answers, and the errors."""
 
 import functools
 import io
@@ -55,7 +55,7 @@ def transport(request):
 
 @pytest.fixture
 def connect(transport, ports):
-  """Returns a function that makes a client, closed after the test."""
+  """Returns a function that makes a client, which is closed after the test."""
   clients = []
 
   def new(model="cells", version=None, port=None, **settings):
@@ -64,7 +64,7 @@ def connect(transport, ports):
       url = f"http://{host}/v1/models/{model}" + (f"/versions/{version}" if version else "")
     else:
       url = f"grpc://{host}/{model}" + (f"/{version}" if version else "")
-    # gRPC itself comes back to a broken connection after 0.1 s at the earliest.
+    # gRPC reconnects after 0.1 s at the earliest.
     settings = {"timeout_s": 20, "attempts": 4, "backoff_s": 0.1, **settings}
     clients.append(DetectionClient(url, **settings))
     return clients[-1]
@@ -208,7 +208,7 @@ def test_pauses_grow(connect, model, jpeg):
   model.faults.extend([UNAVAILABLE] * 3)
   start = time.monotonic()
   connect(backoff_s=0.1).detect([jpeg(300, 200)])
-  # Half of 0.1 + 0.2 + 0.4 s at least.
+  # At least half of 0.1 + 0.2 + 0.4 s.
   assert 0.35 <= time.monotonic() - start < 2
 
 
@@ -341,7 +341,7 @@ def test_a_model_that_failed_to_load(connect, model, jpeg):
 
 @pytest.mark.parametrize("transport", ["rest"], indirect=True)
 class TestRest:
-  """What only HTTP servers say."""
+  """Answers that only HTTP servers give."""
 
   def test_the_page_of_a_proxy(self, connect, model, local, jpeg):
     page = (502, "text/html; charset=utf-8", b"<html>" + b"Bad Gateway" * 1000)
@@ -424,7 +424,7 @@ def test_calls_that_cannot_be_meant(connect, jpeg):
 
 
 def _run(code: str) -> str:
-  """Returns the last line that a new Python prints."""
+  """Runs code in a new Python process; returns the last line that it prints."""
   root = Path(official_nasfpn.__file__).parents[1]
   result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
   return (result.stdout + result.stderr).strip().splitlines()[-1]
@@ -440,7 +440,7 @@ def test_rest_needs_no_tensorflow(ports, jpeg, tmp_path):
       (found,) = client.detect([open({str(tmp_path / "image.jpg")!r}, "rb").read()])
     print(len(found.scores), sorted(m for m in sys.modules if m.startswith("tensorflow")))
   """
-  assert _run(code) == "20 ['tensorflow']"  # The one that was put there.
+  assert _run(code) == "20 ['tensorflow']"  # The folder that was put there.
 
 
 def test_grpc_says_what_it_lacks():

@@ -1,7 +1,7 @@
-"""Our own server of an export, which fails when told to, and the same model over gRPC.
+"""Our own server of an export over REST and gRPC, which fails on demand.
 
-Statuses and texts of errors over gRPC are those of `predict_util.cc` and `get_model_status_impl.cc`
-in TensorFlow Serving.
+Errors over gRPC have the statuses and texts of `predict_util.cc` and `get_model_status_impl.cc` in
+TensorFlow Serving.
 """
 
 import collections
@@ -34,12 +34,13 @@ class ModelServer(ServedModel):
   """One version of one model, over REST and gRPC.
 
   Attributes:
-    state: of the model; unless "AVAILABLE" there is no prediction.
-    faults: called before further predictions, one each: they raise a `ModelError`, or take time.
-    pages: status, type and body, sent instead of REST's further answers to predictions.
+    state: the state of the model; it predicts only if "AVAILABLE".
+    faults: functions to call before the next predictions, one each; they raise a `ModelError` or
+      take time.
+    pages: status, type and body to send instead of the next REST answers to predictions.
     renamed: labels to send in place of the model's.
-    num_predictions: requests for predictions so far, answered or not.
-    has_metadata: whether it tells the signatures.
+    num_predictions: number of requests for predictions so far, answered or not.
+    has_metadata: whether it answers requests for the signatures.
   """
 
   def __init__(self, export: Path, name: str):
@@ -48,7 +49,7 @@ class ModelServer(ServedModel):
     self.reset()
 
   def reset(self) -> None:
-    """Makes it well again."""
+    """Removes all faults."""
     self.state = "AVAILABLE"
     self.faults = collections.deque()
     self.pages = collections.deque()
@@ -57,7 +58,7 @@ class ModelServer(ServedModel):
     self.has_metadata = True
 
   def begin(self) -> None:
-    """Counts a request for a prediction, and lets it fail."""
+    """Counts a request for a prediction, and applies the next fault."""
     with self._counting:
       self.num_predictions += 1
       fault = self.faults.popleft() if self.faults else None
@@ -81,7 +82,7 @@ class ModelServer(ServedModel):
 
   @contextlib.contextmanager
   def serve(self) -> Iterator[tuple[int, int]]:
-    """Serves on free ports of this machine: those of REST and gRPC."""
+    """Serves on free ports of this machine; yields those of REST and gRPC."""
     rest = RestServer("127.0.0.1", 0, handler=_Handler)
     rest.model = self
     rest.server_activate()
@@ -104,12 +105,12 @@ class ModelServer(ServedModel):
 
 
 def wait(seconds: float):
-  """Returns a fault: the answer comes late."""
+  """Returns a fault that delays the answer."""
   return lambda: time.sleep(seconds)
 
 
 def failing(code: grpc.StatusCode, text: str):
-  """Returns a fault: an error is the answer."""
+  """Returns a fault that answers with an error."""
 
   def fault() -> None:
     raise ModelError(code.name, text)

@@ -1,4 +1,4 @@
-"""What a budget buys, by the times of the exits."""
+"""The exit that a budget allows, by the latencies of the exits."""
 
 import pytest
 

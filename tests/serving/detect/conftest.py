@@ -1,4 +1,4 @@
-"""What the tests of `detect` share."""
+"""Fixtures for tests of `detect`."""
 
 import functools
 
@@ -12,5 +12,5 @@ _load_once = functools.cache(Detector)
 
 @pytest.fixture(autouse=True)
 def _detectors_are_loaded_once(monkeypatch):
-  """Loading takes seconds each time; that `detect` loads is held by tests of the program."""
+  """Caches loaded detectors: loading takes seconds, and tests of the program cover it."""
   monkeypatch.setattr(detection_run, "Detector", _load_once)

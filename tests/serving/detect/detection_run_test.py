@@ -1,4 +1,4 @@
-"""Image files to pictures and COCO results, through an export."""
+"""From image files to annotated pictures and COCO results, with an export."""
 
 import dataclasses
 import json
@@ -21,9 +21,9 @@ THRESHOLD = 0.0102
 
 @pytest.fixture
 def images(tmp_path, photo):
-  """A folder of good images and two broken ones; two files have one name.
+  """Returns a folder of good images and two broken ones; two files have the same name.
 
-  All have the network's aspect ratio: an untrained detector finds things in the padding, too.
+  All have the network's aspect ratio, since an untrained detector also detects in the padding.
   """
   folder = tmp_path / "images"
   (folder / "more").mkdir(parents=True)
@@ -46,7 +46,7 @@ def read(path):
 
 
 def difference(one, other):
-  """Returns the mean difference of two pictures, in grey levels."""
+  """Returns the mean difference between two pictures, in grey levels."""
   return np.abs(np.asarray(one.convert("RGB"), float) - np.asarray(other, float)).mean()
 
 
@@ -74,13 +74,13 @@ def test_pictures_and_results_of_all_whole_images(request_, images, tmp_path, sa
     assert drawn > 5
     with Image.open(output_dir / row["picture"]) as picture:
       assert picture.size == expected.size
-      # JPEG loses something at edges, and in a batch a score may round to another digit.
+      # JPEG loses detail at edges, and in a batch a score may be rounded differently.
       assert difference(picture, expected) < 0.5 * drawn
 
   results = read(output_dir / "detections.json")
   assert {row["image_id"] for row in results} == {row["id"] for row in listed}
   assert {row["category_id"] for row in results} <= {4, 9, 70}
-  # All detections, also those too weak to be drawn.
+  # All detections, including those too weak to be drawn.
   assert min(row["score"] for row in results) < request_.score_threshold
   assert summary.num_drawn > 0
   assert summary.num_drawn == sum(row["score"] >= request_.score_threshold for row in results)
@@ -183,7 +183,7 @@ def with_annotations(request, path):
 def test_annotations_give_ids_and_a_perfect_ap_to_their_own_boxes(request_, tmp_path):
   run_detection(request_, tmp_path / "out")
   listed = {row["id"]: row["file"] for row in read(tmp_path / "out" / "images.json")["images"]}
-  # What was detected is called the truth; areas are missing and all annotations have one id.
+  # Detections serve as ground truth; areas are missing and all annotations have the same id.
   files = ["images/more/a.jpg", "b.png", "elsewhere.png"]
   truth = [
     {"id": 0, "image_id": 50 + index, "category_id": row["category_id"], "bbox": row["bbox"]}
@@ -224,7 +224,7 @@ def test_annotations_of_something_else_are_refused(request_, tmp_path, files, ca
 
 @pytest.fixture
 def annotations(images, tmp_path):
-  """One box in one of the images."""
+  """Returns annotations with one box in one of the images."""
   path = tmp_path / "annotations.json"
   content = {
     "images": [{"id": 5, "file_name": "a.jpg", "width": 200, "height": 100}],
@@ -267,7 +267,7 @@ def test_a_budget_says_whether_it_is_met_and_which_exit_it_bought(
   assert written["budget"] == dataclasses.asdict(summary.budget)
   assert [row["exit"] for row in written["images"]] == [1, 1]
   assert run_detection(hurry, tmp_path / "hurry", batch_size=2).budget == summary.budget
-  # Images share the budget of their batch, so other batches are another question.
+  # Images share the budget of their batch: other batches would mean other budgets.
   with pytest.raises(UserError, match=r"other detections \(batch_size differ\)"):
     run_detection(hurry, tmp_path / "hurry", batch_size=1)
 
@@ -309,7 +309,7 @@ def test_exits_and_annotations_are_drawn_side_by_side(
   ]
   width, height = exits[0].size
   with Image.open(tmp_path / "out" / "a.jpg") as wide:
-    # The annotated boxes and three exits, each at its place.
+    # Panels of the annotations and of three exits, each in its place.
     assert wide.width == gap + 4 * (width + gap)
     for position, expected in enumerate(exits, start=1):
       left, bottom = gap + position * (width + gap), wide.height - gap
@@ -317,7 +317,7 @@ def test_exits_and_annotations_are_drawn_side_by_side(
       differences = [difference(panel, picture) for picture in exits]
       assert differences.index(min(differences)) == position - 1
       assert difference(panel, expected) < 0.3 * max(differences)
-    # The panel of the annotations shows the box of the bee, and it alone.
+    # The panel of the annotations shows only the box of the bee.
     colors = wide.convert("RGB").crop((0, 0, width, wide.height)).getcolors(1 << 24)
   near = sum(count for count, rgb in colors if np.abs(np.subtract(rgb, (44, 160, 44))).max() < 25)
   assert near > 300

@@ -1,4 +1,4 @@
-"""Which files a command line means, and what is read from them."""
+"""The image files that a command line names, and what is read from them."""
 
 import pytest
 from PIL import Image
@@ -71,7 +71,7 @@ def test_what_tensorflow_cannot_decode_becomes_png(tmp_path, photo):
 
 def test_an_exif_orientation_is_applied_as_in_training(tmp_path, photo):
   exif = Image.Exif()
-  exif[0x0112] = 6  # Turned by a quarter.
+  exif[0x0112] = 6  # Rotated by 90 degrees.
   photo(40, 30).save(tmp_path / "a.jpg", exif=exif)
   upright = read_image(tmp_path / "a.jpg")
   assert (upright.width, upright.height) == (30, 40)

@@ -1,4 +1,4 @@
-"""Videos through `detect`: the same detections as of the same frames as images."""
+"""Videos in `detect` get the same detections as their frames do as images."""
 
 import dataclasses
 import io
@@ -23,7 +23,7 @@ THRESHOLD = 0.0102
 
 @pytest.fixture
 def folder(tmp_path, make_video, photo):
-  """Two good videos of one name, two broken ones, and an image."""
+  """Returns a folder of two good videos with the same name, two broken ones, and an image."""
   folder = tmp_path / "videos"
   (folder / "more").mkdir(parents=True)
   make_video(folder / "a.mp4", 7, fps=12.5)
@@ -37,7 +37,7 @@ def folder(tmp_path, make_video, photo):
 
 @pytest.fixture
 def annotations(tmp_path):
-  """One box in the image."""
+  """Returns annotations with one box in the image."""
   path = tmp_path / "annotations.json"
   content = {
     "images": [{"id": 5, "file_name": "b.png", "width": 200, "height": 100}],
@@ -59,7 +59,7 @@ def lines(path):
 
 
 def decoded(path):
-  """Returns fps and the frames of a video as pictures."""
+  """Returns the frame rate and the frames of a video."""
   with VideoReader(path) as reader:
     frames = [Image.open(io.BytesIO(encoded.data)) for _, encoded in reader.frames()]
     return reader.fps, frames
@@ -116,7 +116,7 @@ def test_a_frame_gives_what_it_gives_as_an_image(export_dir, folder, tmp_path, s
       assert one["category_id"] == other["category_id"]
       assert one["bbox"] == pytest.approx(other["bbox"], abs=1e-2)
       assert one["score"] == pytest.approx(other["score"], abs=1e-5)
-  # The picture moves, and with it the detections.
+  # The picture moves, so the detections do, too.
   assert found[0]["detections"] != found[-1]["detections"]
 
   annotated_fps, annotated = decoded(tmp_path / "video" / "a.mp4")
@@ -135,7 +135,7 @@ def test_a_frame_gives_what_it_gives_as_an_image(export_dir, folder, tmp_path, s
     expected = draw_detections(frame, detections, THRESHOLD, min_side=1)
     assert picture.size == frame.size
     assert difference(expected, frame) > 10
-    # What the codec loses at the edges of boxes and letters.
+    # The codec loses detail at the edges of boxes and letters.
     assert difference(picture, expected) < 0.5 * difference(expected, frame)
 
 
@@ -183,7 +183,7 @@ def test_videos_have_no_annotations(export_dir, folder, annotations, tmp_path):
   settings = {"annotations": annotations, "compare": True}
   with pytest.raises(UserError, match="are for images, and there are videos only"):
     run_detection(request_of(export_dir, folder / "a.mp4", **settings), tmp_path / "out")
-  # Beside images they are left out, as images that are not annotated are.
+  # Next to images they are skipped, like images without annotations.
   summary = run_detection(request_of(export_dir, folder, **settings), tmp_path / "out")
   assert (summary.num_images, summary.num_videos, summary.skipped) == (1, 0, ())
 
@@ -214,7 +214,7 @@ def test_the_program_says_what_it_did(export_dir, folder, tmp_path, run_program)
   assert "text.MOV: not a video that OpenCV can read" in process.stdout
   assert "broken.avi: breaks off after 2 of 5 frames" in process.stdout
   assert "detect a.mp4: 100%" in process.stderr
-  # FFmpeg's own words on these files begin with the codec in brackets.
+  # FFmpeg's own messages about these files start with the codec in brackets.
   assert "[m" not in process.stderr
 
 

@@ -1,4 +1,4 @@
-"""Videos read and written with OpenCV, and what is said about those that cannot be."""
+"""Reading and writing videos with OpenCV, and the errors."""
 
 import re
 
@@ -31,7 +31,7 @@ def test_frames_come_in_order_with_their_times_and_colours(tmp_path, make_video,
   assert [frame.seconds for frame, _ in frames] == pytest.approx([i / 12.5 for i in range(7)])
   for (_, encoded), picture in zip(frames, pictures, strict=True):
     assert (encoded.format, encoded.width, encoded.height) == ("bmp", *picture.size)
-    # As an export decodes it. Exchanged channels would differ by about 60.
+    # As an export decodes it; swapped channels would differ by about 60.
     decoded = tf.io.decode_image(encoded.data, channels=3, expand_animations=False).numpy()
     assert np.abs(decoded.astype(float) - np.asarray(picture)).mean() < 6
 
@@ -65,7 +65,7 @@ def test_a_missing_file_and_a_video_without_frames_are_told_apart(tmp_path, make
     read(tmp_path / "gone.mp4")
   path, _ = make_video(tmp_path / "none.avi", 1, codec="MJPG")
   data = path.read_bytes()
-  # The frame's data, and the index that says where it is, are gone.
+  # The frame's data and its entry in the index are missing.
   path.write_bytes(data[: re.search(rb"movi", data).end()])
   with pytest.raises(BrokenVideoError, match="without a single frame"):
     read(path)

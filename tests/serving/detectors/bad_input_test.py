@@ -1,4 +1,4 @@
-"""What a person may send to an export: it works, or the error names the offending element."""
+"""Unusual and damaged input to an export: it works, or the error names the image at fault."""
 
 import io
 
@@ -29,7 +29,7 @@ def detector(request, saved_detector, exported_file):
 def signatures(export_dir):
   model = tf.saved_model.load(str(export_dir / "1"))
   yield model.signatures
-  del model  # Until here its variables are needed.
+  del model  # Its variables are needed up to here.
 
 
 class TestWhatIsNoImage:
@@ -82,7 +82,7 @@ class TestUnusualImages:
 
   @pytest.mark.slow
   def test_a_hundred_million_pixels(self, detector, photo):
-    # ONNX turns all pixels into floats, and twice around: of all these it takes 4 GB.
+    # ONNX converts all pixels to floats, twice: it would need 4 GB for these.
     width, height = (6000, 4500) if detector.format == "onnx" else (12000, 9000)
     found = detector([encode(photo(width, height))])
     count = found["num_detections"][0]
@@ -102,7 +102,7 @@ class TestUnusualImages:
     np.testing.assert_allclose(found["scores"][0], found["scores"][1], atol=1e-6)
 
   def test_an_exif_orientation_is_not_followed(self, detector, photo):
-    # As documented: boxes are in pixels as encoded. `detect` turns images before.
+    # As documented: boxes are in pixels of the encoded image. `detect` rotates images first.
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = encode(photo(90, 60), exif=exif)
@@ -142,13 +142,13 @@ def test_thousands_of_mutated_images_end_in_boxes_or_in_a_refusal(saved_detector
     else:
       assert np.isfinite(found["boxes"]).all(), f"seed {seed}"
       num_found += 1
-  # Were all of one kind, the mutations would be too weak or too strong to test anything.
+  # If all outcomes were the same, the mutations would be too weak or too strong for a test.
   assert min(num_found, len(refusals)) > 300
   assert all(refusal.startswith("Image 0 of 1") for refusal in refusals)
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:
-  """Returns a file with one to three changes: flipped bits, other, lost and added bytes, an end."""
+  """Returns a file with one to three changes: bits or bytes changed, lost, added, or cut off."""
   data = bytearray(data)
   for _ in range(rng.integers(1, 4)):
     at = int(rng.integers(len(data)))

@@ -1,4 +1,4 @@
-"""The class `Detector`: what it takes, what it gives, and what loading it needs."""
+"""The class `Detector`: its input, its output, and what loading it needs."""
 
 import subprocess
 import sys
@@ -52,7 +52,7 @@ def test_a_damaged_export_is_refused(export_dir, tmp_path):
 
 @pytest.fixture(scope="module", params=FORMATS)
 def detector(request, saved_detector, exported_file):
-  """The same detector in every format."""
+  """Returns the same detector in every format."""
   if request.param == "saved_model":
     return saved_detector
   return Detector(exported_file(request.param))
@@ -68,7 +68,7 @@ def test_an_array_a_file_and_its_bytes_are_the_same_image(detector, photo, tmp_p
   picture, file = photo(200, 100), tmp_path / "a.png"
   picture.save(file)
   detections = detector.detect(np.asarray(picture))
-  # Those of the batch that a server would give.
+  # The same as the batch that a server would return.
   batch = detector([file.read_bytes()])
   assert len(detections) == batch["num_detections"][0] == 20
   np.testing.assert_allclose(detections.boxes, batch["boxes"][0], atol=1e-2)
@@ -101,7 +101,7 @@ def test_weak_detections_are_left_out(saved_detector, photo):
 
 
 def test_a_file_is_turned_upright_and_its_boxes_with_it(saved_detector, photo, tmp_path):
-  # What a camera stores of `upright` when it is held on its side.
+  # What a camera stores for `upright` if it is held sideways.
   upright, exif = photo(100, 200), Image.Exif()
   exif[0x0112] = 6
   file = tmp_path / "a.png"
@@ -150,7 +150,7 @@ def test_detections_are_drawn_on_whatever_they_were_detected_in(saved_detector, 
   for image in (picture, np.asarray(picture), file.read_bytes()):
     np.testing.assert_array_equal(detections.draw(image, min_score=0), drawn)
   np.testing.assert_array_equal(detections.draw(picture, min_score=1.1), picture)
-  # The best is drawn over the others: most of its left edge can be seen beside the labels.
+  # The best box is drawn last: most of its left edge is visible beside the labels.
   ymin, xmin, ymax, _ = (round(value) for value in next(iter(detections)).box)
   color = ImageColor.getrgb(PALETTE[detections.classes[0]])
   assert (drawn[max(ymin, 0) : ymax, max(xmin, 0)] == color).all(-1).mean() > 0.5

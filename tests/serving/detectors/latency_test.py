@@ -1,4 +1,4 @@
-"""The figure of the quickstart's table."""
+"""The latency in the quickstart's table."""
 
 from official_nasfpn.serving.detectors.latency import measure_latency
 
@@ -10,5 +10,5 @@ def test_times_are_measured_in_milliseconds(export_dir, photo, tmp_path):
   times = measure_latency(export_dir, paths, repeats=4)
   assert times["repeats"] == 4
   assert 0.1 < times["min_ms"] <= times["median_ms"] <= times["p90_ms"] < 10_000
-  # The graph is optimised in the first call, which is not among the timed ones.
+  # The first call optimises the graph and is not timed.
   assert times["first_ms"] > times["min_ms"]

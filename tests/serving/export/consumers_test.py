@@ -1,4 +1,4 @@
-"""Programs that are not ours run an export and find what we find: to 1 pixel, scores to 1e-3."""
+"""Foreign programs run an export and detect the same: to 1 pixel, scores to 1e-3."""
 
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", params=["R-10", "NAS-FPNLite"])
 def trained(request):
-  """The name of a trained detector."""
+  """Returns the name of a trained detector."""
   return request.param
 
 
@@ -35,7 +35,7 @@ def export(trained, trained_run, made_once):
 
 @pytest.fixture(scope="module")
 def images(trained, trained_run):
-  """Images that the detector knows, as files and as uint8 [height, width, 3]."""
+  """Returns images of the training, as files and as uint8 [height, width, 3]."""
   _, dataset = open_dataset(trained_run(trained).load()[0])
   files = sorted(dataset.images_dir("val").iterdir())[:4]
   return files, [tf.io.decode_image(file.read_bytes(), channels=3).numpy() for file in files]
@@ -43,14 +43,14 @@ def images(trained, trained_run):
 
 @pytest.fixture(scope="module")
 def expected(export, images):
-  """What our own code finds in each of them."""
+  """Returns the detections of our own code in each of them."""
   files, _ = images
   outputs = Detector(export)([file.read_bytes() for file in files])
   return [of_image(outputs, index) for index in range(len(files))]
 
 
 def tensor_names(export, signature):
-  """Returns the names that the graph has for the inputs and outputs of a signature."""
+  """Returns the graph's names for the inputs and outputs of a signature."""
   (graph,) = SavedModel.FromString((export / "saved_model.pb").read_bytes()).meta_graphs
   definition = graph.signature_def[signature]
   return {
@@ -141,14 +141,14 @@ def test_onnx_runtime_with_nms(trained, trained_file, images, expected):
   session = onnxruntime.InferenceSession(path / "model.onnx")
   names = [output.name for output in session.get_outputs()]
   for image, ours in zip(images[1], expected, strict=True):
-    # Twice the same: any batch.
+    # The same image twice: the batch size is free.
     found = dict(zip(names, session.run(names, {"images": np.stack([image, image])}), strict=True))
     assert_same_detections(of_image(found, 0), ours)
     assert_same_detections(of_image(found, 1), ours)
 
 
 def test_openvino_without_nms(export, images, tmp_path, monkeypatch):
-  # It tells its makers what is converted, unless a file in the user's home declines.
+  # It reports conversions to its makers unless a file in the user's home declines.
   (tmp_path / "intel").mkdir()
   (tmp_path / "intel" / "openvino_telemetry").write_text("0")
   monkeypatch.setenv("HOME", str(tmp_path))
@@ -159,7 +159,7 @@ def test_openvino_without_nms(export, images, tmp_path, monkeypatch):
   size = tuple(inputs["images"].shape[1:3])
   fitted = np.stack([fit_pixels(tf.constant(image), size)[0] for image in images[1]])
   model = openvino.convert_model(signature)
-  # Its default on processors that have bfloat16 is to use it.
+  # By default it uses bfloat16 on processors that have it.
   precise = {"INFERENCE_PRECISION_HINT": "f32"}
   found = openvino.Core().compile_model(model, "CPU", precise)({"images": fitted})
   expected = signature(images=tf.constant(fitted))
@@ -180,7 +180,7 @@ def test_litert_with_nms(trained, trained_file, images, expected, precision):
     found = of_image(outputs, 0)
     found["boxes"] = found["boxes"] * np.tile(image.shape[:2] / scaled.numpy(), 2)
     if precision == "float16":
-      # Rounded weights: what is strong must be the same.
+      # With rounded weights only strong detections must be the same.
       assert_same_strong_detections(found, ours)
     else:
       assert_same_detections(found, ours)

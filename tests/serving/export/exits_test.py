@@ -1,4 +1,4 @@
-"""Early exits of an export: what they compute, what they cost, and which a budget buys."""
+"""Early exits of an export: their results, their cost, and the exit that a budget allows."""
 
 import json
 
@@ -62,8 +62,8 @@ def test_an_exit_holds_no_convolution_of_later_pyramids_and_heads(model):
     return sum(operation.type == "Conv2D" for operation in graph.get_operations())
 
   first, second, third = (num_convolutions(f"exit_{number}") for number in (1, 2, 3))
-  # A further FPN has a lateral and an output convolution on each of its five levels; the heads are
-  # those of one exit each time.
+  # A further FPN has a lateral and an output convolution on each of its five levels; every exit has
+  # heads of the same size.
   assert second - first == third - second == 10
   assert num_convolutions("serving_default") == third
 
@@ -97,7 +97,7 @@ def test_the_times_are_measured_at_export_and_stored_inside(anytime, anytime_exp
   latency = record["exit_latency"]
   assert [row["exit"] for row in latency] == [1, 2, 3]
   assert all(0 < row["median_ms"] <= row["p90_ms"] for row in latency)
-  # The run's data is gone.
+  # The run's data is missing.
   assert record["exit_latency_measured_on"] == "drawn shapes"
   stored = tf.saved_model.load(str(anytime_export_dir / "1")).exit_latency_ms
   assert stored.numpy().tolist() == pytest.approx([row["p90_ms"] for row in latency])

@@ -1,4 +1,4 @@
-"""The function behind `nasfpn export`: what it returns, and what it refuses before any work."""
+"""The function behind `nasfpn export`: its result, and what it refuses before any work."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from official_nasfpn.serving.formats import FORMATS
 
 @pytest.fixture
 def no_restoring(monkeypatch):
-  """Restoring a checkpoint fails the test: what is wrong must be said before."""
+  """Fails the test if a checkpoint is restored: errors must come first."""
 
   def restore(*_):
     pytest.fail("the checkpoint was restored")

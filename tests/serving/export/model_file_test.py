@@ -1,4 +1,4 @@
-"""Exports of one file, for ONNX Runtime and for LiteRT: what they hold, and what is refused."""
+"""Exports to one file, for ONNX Runtime and LiteRT: their content, and what is refused."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def test_the_ap_is_that_of_the_training(trained_detector, trained_file, choice):
   folder, _, evaluation = trained_detector("NAS-FPNLite")
   check = check_export(trained_file("NAS-FPNLite", *choice), folder)
   assert check.result.num_images == evaluation.num_images
-  # In integers after 16 calibration images; on BCCD it is a hundredth at most (docs/results.md).
+  # For int8 with 16 calibration images; on BCCD it is at most 0.01 (docs/results.md).
   allowed = {"float32": 0.001, "float16": 0.02, "int8": 0.05}[choice[1]]
   assert check.result.metrics["AP"] == pytest.approx(evaluation.metrics["AP"], abs=allowed)
   assert f"{evaluation.metrics['AP']:.4f}" in check.table()
@@ -39,11 +39,11 @@ def test_the_ap_is_that_of_the_training(trained_detector, trained_file, choice):
 def test_a_run_in_bfloat16_is_exported_in_float32(trained_detector, tmp_path):
   folder, _, evaluation = trained_detector("R-10", "mixed_bfloat16")
   export_detector(folder.path, tmp_path / "model", "onnx")
-  # Nothing but bfloat16's rounding lies between it and the run's own evaluation,
+  # It differs from the run's own evaluation by bfloat16's rounding only,
   check = check_export(tmp_path / "model", folder)
   assert check.result.num_images == evaluation.num_images
   assert f"{evaluation.metrics['AP']:.4f}" in check.table()
-  # and not even that between it and the same weights in float32.
+  # and not at all from the same weights in float32.
   _, _, in_float32 = trained_detector("R-10", "float32")
   assert check.result.metrics["AP"] == pytest.approx(in_float32.metrics["AP"], abs=0.001)
 
@@ -75,7 +75,7 @@ def test_litert_keeps_no_box_twice(exported_file):
   interpreter = pytest.importorskip("ai_edge_litert.interpreter")
   file = str(exported_file("tflite") / "model.tflite")
   run = interpreter.Interpreter(file).get_signature_runner()
-  # Of an image that takes a corner of the input, the boxes of most anchors have no area left.
+  # If an image fills only a corner of the input, most boxes have no area after clipping.
   images = np.random.default_rng(0).uniform(0, 255, [1, 128, 256, 3]).astype(np.float32)
   outputs = run(images=images, sizes=np.array([[24, 40]], np.float32))
   found = of_image(outputs, 0)
@@ -96,7 +96,7 @@ def test_an_early_exit(anytime_run, anytime_detector, photo, tmp_path):
     )
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-5)
   sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("1", "3")]
-  # What lies beyond the exit is not in the file.
+  # The file has no weights beyond the exit.
   assert sizes[1] - sizes[0] > 100_000
   with pytest.raises(UserError, match=r"--exit 4: .* can be exported at exit 1, 2, 3\."):
     export_detector(anytime_run.path, tmp_path / "4", "onnx", exit_number=4)
@@ -144,7 +144,7 @@ def test_what_is_there_is_not_overwritten(
 def test_what_cannot_be_made_is_refused(untrained_run, run_copy, change_detector, tmp_path):
   with pytest.raises(UserError, match="--precision int8 is for --format tflite"):
     export_detector(untrained_run.path, tmp_path / "model", "onnx", "int8")
-  # Its data is gone.
+  # Its data is missing.
   with pytest.raises(UserError, match=r"int8 is calibrated with images of the run's own data: "):
     export_detector(untrained_run.path, tmp_path / "model", "tflite", "int8")
   change_detector(run_copy, num_filters=24)

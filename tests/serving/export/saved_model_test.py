@@ -1,4 +1,4 @@
-"""From a run folder to a SavedModel: what it holds, and what is refused."""
+"""From a run folder to a SavedModel: its content, and what is refused."""
 
 import json
 import resource
@@ -92,13 +92,13 @@ def test_something_else_is_not_overwritten(untrained_run, tmp_path, is_folder):
   [
     {"num_filters": 24},
     {"num_repeats": 3},
-    # All its weights are in the checkpoint, and more.
+    # The checkpoint has all its weights and more.
     {"num_repeats": 1},
     {"architecture": "nas_fpn"},
     {"backbone": "R-18"},
     {"head_num_convs": 2},
     {"num_scales": 2},
-    # All its weights are in the checkpoint, and mean something else.
+    # The checkpoint has all its weights, but they mean something else.
     {"anchor_size": 3.0},
     {"aspect_ratios": (1.0, 2.0, 3.0)},
     {"norm_epsilon": 1e-3},
@@ -136,7 +136,7 @@ def test_a_run_without_checkpoint_and_a_folder_that_is_no_run_are_refused(run_co
     export_detector(tmp_path, tmp_path / "export")
 
 
-# Above 1 MB the weights still fit, and the graph is what does not; below, the other way round.
+# Above 1 MB the weights fit and the graph does not; below it is the other way round.
 @pytest.mark.parametrize("limit", [10_000, 1_000_000])
 def test_a_full_disk_leaves_nothing_behind(untrained_run, tmp_path, limit):
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,4 +1,4 @@
-"""The serving function, through a saved and loaded SavedModel."""
+"""The signatures of a SavedModel that was saved and loaded."""
 
 import io
 
@@ -92,7 +92,7 @@ def test_boxes_lie_in_the_original_image(saved_detector, photo):
     assert boxes.min() >= 0
     assert boxes[:, [0, 2]].max() <= height + 1e-3
     assert boxes[:, [1, 3]].max() <= width + 1e-3
-  # Not in the network's input of 128x256, to which this one was shrunk.
+  # Not in pixels of the network's input of 128x256, to which this image was resized.
   assert outputs["boxes"][SIZES.index((500, 400))].max() > 256
 
 
@@ -124,5 +124,5 @@ def test_jpeg_of_any_mode_is_read_in_its_colours(saved_detector, photo, mode):
   with Image.open(io.BytesIO(data)) as image:
     rgb = image.convert("RGB")
   found, expected = saved_detector([data]), saved_detector([encoded(rgb)])
-  # The two JPEG libraries differ by a grey level here and there.
+  # The two JPEG libraries differ by one grey level in places.
   np.testing.assert_allclose(found["scores"], expected["scores"], atol=2e-3)

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's JSON: what becomes of a request, and of what is none."""
+"""TensorFlow Serving's JSON: parsing of requests, and refusal of what is no request."""
 
 import base64
 import json
@@ -132,7 +132,7 @@ def test_answers_have_the_form_of_their_requests():
   assert columns["exit"] == [1, 2]
   rows = json.loads(write_outputs(outputs, in_rows=True))["predictions"]
   assert rows[0] == {"scores": [0.2, 1.0], "labels": ["ü", "b"], "exit": 1}
-  # No digits that float32 does not have.
+  # No more digits than float32 has.
   assert b"[0.2, 1.0]" in write_outputs(outputs, in_rows=True)
   assert b"[NaN, 3e-05]" in write_outputs(outputs, in_rows=True)
   only = {"exit": outputs["exit"]}

@@ -1,4 +1,4 @@
-"""The server of an export: TensorFlow Serving's paths and statuses, and nothing that ends it."""
+"""The server of an export: TensorFlow Serving's paths and statuses; no request ends it."""
 
 import contextlib
 import io
@@ -51,7 +51,7 @@ class _Doubling(tf.Module):
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
-  """A small SavedModel in a folder as exports are."""
+  """Returns the folder of an export with a small SavedModel."""
   folder = tmp_path_factory.mktemp("served") / "model"
   module = _Doubling()
   signatures = {"serving_default": module.lengths, "double": module.double}
@@ -74,7 +74,7 @@ def port(export):
 
 @pytest.fixture
 def ask(port):
-  """Returns a function that asks and returns status, and what stands in the JSON of the answer."""
+  """Returns a function that sends a request and returns status and parsed JSON of the answer."""
 
   def get_or_post(path, content=None):
     url = f"http://127.0.0.1:{port}{path}"
@@ -120,7 +120,7 @@ def test_predictions_in_rows_and_in_columns(ask):
   status, answer = ask("/v1/models/cells/versions/3:predict", {"inputs": {"image_bytes": rows}})
   assert (status, answer["outputs"]["lengths"]) == (200, [2, 2])
   content = {"signature_name": "double", "instances": [{"values": [0.1, 2], "limits": 1}]}
-  # One output alone has no name.
+  # A single output has no name.
   assert ask(path, content) == (200, {"predictions": [[0.2, 4.0]]})
   content["inputs"] = {"values": [[0.1, 2]], "limits": [1]}
   del content["instances"]
@@ -166,7 +166,7 @@ def test_what_cannot_be_answered_is_said_as_tensorflow_serving_does(
 
 
 def png_of(width, height):
-  """Returns a PNG that says how large it is, and no more."""
+  """Returns a PNG with a size and no pixels."""
   chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
   checksum = struct.pack(">I", zlib.crc32(chunk))
   return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + checksum
@@ -180,7 +180,7 @@ def test_images_that_would_fill_the_memory_are_refused(export):
   many = np.array([png_of(8_000, 8_000)] * 5, object)
   with pytest.raises(ModelError, match="pixels together"):
     model.predict("serving_default", {"image_bytes": many})
-  # A whole file, which decodes to 11 GB.
+  # A complete file that decodes to 11 GB.
   bomb = np.array([decompression_bomb(60_000, 60_000)], object)
   with pytest.raises(ModelError, match="pixels together"):
     model.predict("serving_default", {"image_bytes": bomb})
@@ -207,7 +207,7 @@ def test_exports_for_other_runtimes_are_served_alike(exported_file, saved_detect
 
 
 def raw(port, data, ending=True):
-  """Sends bytes and returns what comes back until the server ends the connection."""
+  """Sends bytes, and returns all that comes back until the server closes the connection."""
   with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
     with contextlib.suppress(OSError):
       connection.sendall(data)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from official_nasfpn.architecture.diagram import legend_entries
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.progress import duration
-from official_nasfpn.search.proxy.rank_correlation import Noise
+from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.search.report.found import code_version, read_metrics, read_trials
 from official_nasfpn.search.report.html import charts

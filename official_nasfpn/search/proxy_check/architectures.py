@@ -12,7 +12,7 @@ _MAX_DRAWS = 1000
 
 
 def catalogue_architectures(space: SearchSpace) -> list[tuple[int, ...]]:
-  """Returns the pyramids of the catalogue that lie in the space, as choices."""
+  """Returns the choices of those pyramids of the catalogue that lie in the search space."""
   found = []
   for spec in CATALOG.values():
     try:
@@ -25,16 +25,20 @@ def catalogue_architectures(space: SearchSpace) -> list[tuple[int, ...]]:
 def choose_architectures(
   space: SearchSpace, count: int, seed: int, rewards: Mapping[tuple[int, ...], float]
 ) -> list[tuple[int, ...]]:
-  """Returns architectures of the space, no two of which compute the same, as choices.
+  """Chooses architectures to compare, no two of which compute the same.
 
-  Those of the catalogue that fit come first. The rest are drawn uniformly from the space; or, where
-  rewards are known, spread evenly over their ranks, from the worst to the best.
+  Those of the catalogue that lie in the space come first. The others are drawn uniformly from the
+  space. If rewards are known, the others are taken from those architectures, evenly spaced by rank
+  from the worst to the best.
 
   Args:
-    space: of the search.
-    count: how many; fewer where there are no more.
-    seed: of the drawing.
+    space: the search space.
+    count: the number of architectures; the result has fewer if there are no more.
+    seed: the seed of the random draws.
     rewards: known rewards by choices; may be empty.
+
+  Returns:
+    The choices of each architecture, as `SearchSpace.decode` takes them.
   """
   chosen: dict[str, tuple[int, ...]] = {}
 
@@ -57,12 +61,12 @@ def choose_architectures(
 
 
 def read_rewards(path: Path, space: SearchSpace) -> dict[tuple[int, ...], float]:
-  """Reads a table of trials.
+  """Reads the rewards of a table of trials.
 
   Args:
-    path: CSV with at least the columns `reward` and `choices`, the latter separated by spaces;
-      trials without a reward are left out, and a repeated architecture keeps its first reward.
-    space: that the choices are of.
+    path: a CSV file with at least the columns `reward` and `choices`, the latter separated by
+      spaces. Trials without a reward are left out; a repeated architecture keeps its first reward.
+    space: the search space of the trials.
 
   Returns:
     Rewards by choices.

@@ -1,16 +1,23 @@
-"""Does the trainings of a proxy check in processes of their own."""
+"""Does the trainings of a proxy check, each in a process apart from the caller's."""
 
 import multiprocessing
 import os
 import threading
 import time
 from collections.abc import Sequence
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from official_nasfpn.architecture import canonical_hash
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
-from official_nasfpn.search.proxy.check_trainings import Recipe, Result, Training, TrainingsFile
+from official_nasfpn.search.proxy.proxy_task import evaluation_by
+from official_nasfpn.search.proxy_check.trainings import (
+  Result,
+  Training,
+  TrainingRecipe,
+  TrainingsFile,
+)
 from official_nasfpn.search.workers.evaluation import NullProgress, TrialFailed
 
 # TensorFlow keeps about 100 MB of every plain training; a process ends before that matters.
@@ -21,8 +28,8 @@ _POLL_SECONDS = 0.2
 def train_missing(
   wanted: Sequence[Training],
   done: Sequence[Training],
-  recipes: Sequence[Recipe],
-  trainings_file: Path,
+  recipes: Sequence[TrainingRecipe],
+  file: TrainingsFile,
   output_dir: Path,
   num_workers: int,
 ) -> None:
@@ -30,32 +37,31 @@ def train_missing(
 
   Args:
     wanted: all trainings of the check.
-    done: those that are done.
-    recipes: that the trainings are of.
-    trainings_file: is added to.
-    output_dir: where trainings leave their logs and evaluations, and shared weights are kept.
-    num_workers: processes that train at a time.
+    done: finished trainings.
+    recipes: the recipes of all trainings.
+    file: finished trainings are added to it.
+    output_dir: gets logs, evaluations and shared weights.
+    num_workers: number of processes that train at the same time.
 
   Raises:
-    UserError: a training failed for another reason than that its loss diverged.
+    UserError: a training failed, and not because its loss diverged.
   """
   missing = [training for training in wanted if training not in set(done)]
   recipe_of = {recipe.digest: recipe for recipe in recipes}
-  chunks = _chunks(missing, recipe_of)
+  groups = _groups(missing, recipe_of)
   log = output_dir / "trainings.log"
   # Not forked: TensorFlow's threads would be missing in the child.
   context = multiprocessing.get_context("spawn")
-  os.environ |= _threads(num_workers)
-  running: list[multiprocessing.Process] = []
-  file = TrainingsFile(trainings_file, recipes[0].space)
+  num_threads = max(len(os.sched_getaffinity(0)) // num_workers, 1)
+  running: list[SpawnProcess] = []
   with progress_bar(len(wanted), "train", "training", initial=len(wanted) - len(missing)) as bar:
     try:
-      while chunks or running:
-        while chunks and len(running) < num_workers:
-          chunk = chunks.pop(0)
-          recipe = recipe_of[chunk[0].recipe].with_seed(chunk[0].seed)
+      while groups or running:
+        while groups and len(running) < num_workers:
+          group = groups.pop(0)
+          recipe = recipe_of[group[0].recipe].with_seed(group[0].seed)
           process = context.Process(
-            target=_train_chunk, args=(recipe, chunk, trainings_file, output_dir, log)
+            target=_train_group, args=(recipe, group, file, output_dir, log, num_threads)
           )
           process.start()
           running.append(process)
@@ -73,11 +79,13 @@ def train_missing(
         process.join()
 
 
-def _chunks(missing: Sequence[Training], recipe_of: dict[str, Recipe]) -> list[list[Training]]:
-  """Returns the trainings in groups, each for one process: of one recipe and one seed."""
+def _groups(
+  missing: Sequence[Training], recipe_of: dict[str, TrainingRecipe]
+) -> list[list[Training]]:
+  """Returns the trainings in groups, one for each process: of one recipe and one seed."""
   groups: list[list[Training]] = []
   for training in missing:
-    is_shared = recipe_of[training.recipe].proxy.mode == "shared"
+    is_shared = recipe_of[training.recipe].search.proxy.mode == "shared"
     for group in groups:
       same = (group[0].recipe, group[0].seed) == (training.recipe, training.seed)
       if same and (is_shared or len(group) < _TRAININGS_PER_PROCESS):
@@ -88,35 +96,28 @@ def _chunks(missing: Sequence[Training], recipe_of: dict[str, Recipe]) -> list[l
   return groups
 
 
-def _threads(num_workers: int) -> dict[str, str]:
-  threads = str(max(len(os.sched_getaffinity(0)) // num_workers, 1))
-  return {
-    "TF_NUM_INTRAOP_THREADS": os.environ.get("TF_NUM_INTRAOP_THREADS", threads),
-    "TF_NUM_INTEROP_THREADS": os.environ.get("TF_NUM_INTEROP_THREADS", threads),
-  }
-
-
-def _train_chunk(
-  recipe: Recipe,
-  chunk: Sequence[Training],
-  trainings_file: Path,
+def _train_group(
+  recipe: TrainingRecipe,
+  group: Sequence[Training],
+  file: TrainingsFile,
   output_dir: Path,
   log: Path,
+  num_threads: int,
 ) -> None:
-  """What a child process does."""
+  """Does a group of trainings, in a child process; TensorFlow is imported here alone."""
   threading.Thread(target=_end_with_parent, daemon=True).start()
+  for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(name, str(num_threads))
   # TensorFlow's C++ side writes to the descriptors, not to sys.stderr.
   descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
   os.dup2(descriptor, 1)
   os.dup2(descriptor, 2)
-  from official_nasfpn.search.proxy.proxy_task import evaluation_by
 
-  file = TrainingsFile(trainings_file, recipe.space)
-  seed = chunk[0].seed
+  seed = recipe.seed
   warm_dir = output_dir / "warm_state" / f"{recipe.digest}_seed_{seed}"
-  evaluate = evaluation_by(recipe.proxy, recipe.space, recipe.experiment, recipe.dataset, warm_dir)
-  for training in chunk:
-    spec = recipe.space.decode(training.choices)
+  evaluate = evaluation_by(recipe.search, recipe.dataset, warm_dir)
+  for training in group:
+    spec = recipe.search.space.decode(training.choices)
     directory = output_dir / "trainings" / recipe.role / f"{canonical_hash(spec)}_seed_{seed}"
     directory.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
@@ -132,7 +133,9 @@ def _train_chunk(
 
 
 def _end_with_parent() -> None:
-  multiprocessing.parent_process().join()
+  parent = multiprocessing.parent_process()
+  assert parent is not None
+  parent.join()
   os._exit(1)
 
 
@@ -141,6 +144,6 @@ def _failure(code: int, log: Path) -> str:
   lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
   shown = "\n".join(f"  {line}" for line in lines)
   return (
-    f"A training ended early ({how}). What was finished is kept, and the same command goes on. The "
-    f"end of {log}:\n{shown}"
+    f"A training ended early ({how}). Finished trainings are kept; the same command continues the "
+    f"check. The end of {log}:\n{shown}"
   )

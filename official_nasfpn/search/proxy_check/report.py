@@ -1,4 +1,4 @@
-"""What a proxy check found: figures, a table for people, and a drawing."""
+"""The report of a proxy check: correlations, noise, a table and a scatter plot."""
 
 import dataclasses
 import json
@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 
 from official_nasfpn.architecture import SearchSpace, canonical_hash, pyramid_name
 from official_nasfpn.disk import write_text
-from official_nasfpn.search.proxy.check_trainings import Recipe, Result, Training
-from official_nasfpn.search.proxy.rank_correlation import (
+from official_nasfpn.search.proxy_check.rank_correlation import (
   Correlation,
   Noise,
   kendall,
   noise_of,
   spearman,
 )
+from official_nasfpn.search.proxy_check.trainings import Result, Training, TrainingRecipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Row:
   """One architecture of a check.
 
   Attributes:
-    name: its canonical hash, and its name where the catalogue has it.
-    choices: as `SearchSpace.decode` takes it.
-    rewards: the proxy's, one for each seed that there is, the first seed first.
-    target: AP of the target.
+    name: its canonical hash, followed by its name if it is in the catalogue.
+    choices: the architecture, as `SearchSpace.decode` takes it.
+    rewards: AP on the proxy, one for each seed that was trained, the first seed first.
+    target: AP on the target.
   """
 
   name: str
@@ -42,15 +42,17 @@ class CheckReport:
   """What a check found.
 
   Attributes:
-    mode: of the proxy.
+    mode: `Proxy.mode`.
     rows: the architectures, the best target first.
-    spearman: of one reward, the first seed's as a search would have it, to the target.
-    kendall: the same.
-    spearman_of_means: of an architecture's mean reward over all seeds, to the target; None where
-      not all architectures have all seeds, or there is one seed.
-    noise: of the proxy; None without two architectures with all seeds, or with one seed.
-    seconds: mean wall time of a training, by role, where it is known.
-    warnings: sentences for people.
+    spearman: rank correlation between the reward with the first seed, as a search would have it,
+      and the target; None if there is none.
+    kendall: the same by Kendall's tau-b.
+    spearman_of_means: rank correlation between the mean reward over all seeds and the target; None
+      if some architectures lack seeds, or there is one seed.
+    noise: the noise of the proxy; None if fewer than two architectures have all seeds, or there is
+      one seed.
+    seconds: mean wall time of a training by role, where it is known.
+    warnings: what a person should know, as sentences.
   """
 
   mode: str
@@ -67,13 +69,13 @@ class CheckReport:
     return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
   def as_text(self) -> str:
-    """Returns the figures as lines for a person to read."""
+    """Returns the report as text."""
     lines = [f"{'architecture':<27}  target  proxy by seed"]
     for row in self.rows:
       rewards = " ".join(f"{reward:.3f}" for reward in row.rewards)
       lines.append(f"{row.name:<27}   {row.target:.3f}  {rewards}")
     lines.append(f"{len(self.rows)} architectures, proxy mode {self.mode}")
-    if self.spearman:
+    if self.spearman and self.kendall:
       lines.append(f"one reward to the target: Spearman {self.spearman.as_text()}")
       lines.append(f"                          Kendall {self.kendall.as_text()}")
     if self.spearman_of_means:
@@ -82,52 +84,45 @@ class CheckReport:
       noise = self.noise
       lines.append(
         f"noise, {noise.num_architectures} architectures with {noise.num_seeds} seeds: SD within "
-        f"an architecture {noise.within:.4f}, between architectures {noise.between:.4f}, of a seed "
-        f"on all alike {noise.seed:.4f}; reliability {noise.reliability:.2f}"
+        f"an architecture {noise.within:.4f}, between architectures {noise.between:.4f}, between "
+        f"seeds {noise.seed:.4f}; reliability {noise.reliability:.2f}"
       )
     for role, seconds in self.seconds.items():
-      lines.append(f"a training of the {role} took {seconds:.1f} s in the mean")
+      lines.append(f"mean time of a training on the {role}: {seconds:.1f} s")
     return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
 def make_report(
   architectures: Sequence[tuple[int, ...]],
-  proxy: Recipe,
-  target: Recipe,
+  proxy: TrainingRecipe,
+  target: TrainingRecipe,
   num_seeds: int,
   results: Mapping[Training, Result],
 ) -> CheckReport:
-  """Returns what finished trainings say.
+  """Makes the report of a check from its finished trainings.
 
   Args:
-    architectures: of the check, as choices.
-    proxy: recipe of the proxy.
-    target: recipe of the target.
-    num_seeds: seeds of the proxy, from `Training.seed` on.
-    results: of all trainings that the check wants, others besides.
+    architectures: choices of each architecture of the check.
+    proxy: how the proxy trains.
+    target: how the target trains.
+    num_seeds: number of seeds of the proxy, counted up from its first.
+    results: results of all trainings that the check wants; others are left out.
   """
-  first = proxy.experiment.training.seed
-  used: dict[str, list[float]] = {"proxy": [], "target": []}
+  seconds: dict[str, list[float]] = {"proxy": [], "target": []}
 
-  def find(recipe: Recipe, choices: tuple[int, ...], seed: int) -> float | None:
+  def find(recipe: TrainingRecipe, choices: tuple[int, ...], seed: int) -> Result | None:
     result = results.get(Training(recipe.digest, choices, seed))
-    if result is None:
-      return None
-    if result.seconds:
-      used[recipe.role].append(result.seconds)
-    return result.ap
+    if result and result.seconds:
+      seconds[recipe.role].append(result.seconds)
+    return result
 
   rows = []
   for choices in architectures:
-    rewards = [find(proxy, choices, first + index) for index in range(num_seeds)]
-    rows.append(
-      Row(
-        _name(proxy.space, choices),
-        choices,
-        tuple(reward for reward in rewards if reward is not None),
-        find(target, choices, target.experiment.training.seed),
-      )
-    )
+    found = [find(proxy, choices, proxy.seed + index) for index in range(num_seeds)]
+    reached = find(target, choices, target.seed)
+    assert reached is not None
+    rewards = tuple(result.ap for result in found if result is not None)
+    rows.append(Row(_name(proxy.search.space, choices), choices, rewards, reached.ap))
   rows.sort(key=lambda row: -row.target)
   complete = [row for row in rows if len(row.rewards) == num_seeds]
   targets = [row.target for row in rows]
@@ -146,41 +141,41 @@ def make_report(
     noise = noise_of(np.array([row.rewards for row in complete]))
   if noise and noise.drowns_differences:
     warnings.append(
-      f"the proxy's noise is larger than the differences that it is to show: two trainings of one "
-      f"architecture differ by a standard deviation of {noise.within:.4f}, architectures by "
-      f"{noise.between:.4f} (reliability {noise.reliability:.2f}, below 0.5). A controller would "
-      "learn more noise than architecture: train trials longer, hold out more images, or take "
+      "the proxy's noise is larger than the differences between architectures: the standard "
+      f"deviation between trainings of one architecture is {noise.within:.4f}, between "
+      f"architectures {noise.between:.4f} (reliability {noise.reliability:.2f}, below 0.5). A "
+      "controller would mostly learn from noise: train trials longer, hold out more images, or try "
       "another Proxy.mode"
     )
   if correlations and correlations[0].low <= 0:
     warnings.append(
-      "a rank correlation of 0 lies within the interval: these trainings do not show that the "
-      "proxy means anything; take more architectures, or a longer proxy"
+      "the interval of the rank correlation contains 0: these trainings do not show that the proxy "
+      "predicts the target; compare more architectures, or train the proxy longer"
     )
   return CheckReport(
-    mode=proxy.proxy.mode,
+    mode=proxy.search.proxy.mode,
     rows=tuple(rows),
     spearman=correlations[0] if correlations else None,
     kendall=correlations[1] if correlations else None,
     spearman_of_means=of_means[0] if of_means else None,
     noise=noise,
-    seconds={role: float(np.mean(values)) for role, values in used.items() if values},
+    seconds={role: float(np.mean(values)) for role, values in seconds.items() if values},
     warnings=tuple(warnings),
   )
 
 
 def write_report(report: CheckReport, output_dir: Path) -> None:
-  """Writes `summary.json` and `proxy_check.png`."""
+  """Writes `summary.json` and `proxy_check.png` into a folder."""
   write_text(output_dir / "summary.json", report.to_json())
   draw_scatter(report, output_dir / "proxy_check.png")
 
 
 def draw_scatter(report: CheckReport, path: Path) -> None:
-  """Draws every architecture's target over its reward, with the spread over seeds.
+  """Draws a scatter plot of target over mean reward, with error bars over seeds.
 
   Args:
-    report: of a check.
-    path: of the image; its ending says which format.
+    report: the report.
+    path: the file to write; its suffix chooses the format.
   """
   figure = Figure(figsize=(6.4, 5.0), layout="constrained")
   axes = figure.subplots()
@@ -191,8 +186,8 @@ def draw_scatter(report: CheckReport, path: Path) -> None:
   targets = np.array([row.target for row in report.rows])
   named = np.array([" " in row.name for row in report.rows])
   for chosen, label, color in (
-    (~named, "drawn from the space", "C0"),
-    (named, "of the catalogue", "C3"),
+    (~named, "from the search space", "C0"),
+    (named, "from the catalogue", "C3"),
   ):
     if chosen.any():
       axes.errorbar(
@@ -229,7 +224,7 @@ def draw_scatter(report: CheckReport, path: Path) -> None:
 def _correlations(
   first: Sequence[float], second: Sequence[float]
 ) -> tuple[Correlation, Correlation] | None:
-  """Returns both rank correlations; None where there can be none."""
+  """Returns Spearman's and Kendall's correlations; None if there are too few different values."""
   try:
     return spearman(first, second), kendall(first, second)
   except ValueError:

@@ -1,4 +1,4 @@
-"""Parts of a proxy check that need no training."""
+"""The architectures that a proxy check compares."""
 
 import random
 
@@ -6,8 +6,7 @@ import pytest
 
 from official_nasfpn.architecture import CATALOG, SearchSpace, canonical_hash
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.proxy.check_architectures import choose_architectures, read_rewards
-from official_nasfpn.search.proxy.check_trainings import Result, Training, TrainingsFile
+from official_nasfpn.search.proxy_check.architectures import choose_architectures, read_rewards
 
 SPACE = SearchSpace()
 
@@ -23,7 +22,7 @@ def test_catalogue_first_then_random_ones_by_seed():
   assert len({canonical_hash(SPACE.decode(choices)) for choices in chosen}) == 6
   assert chosen == choose_architectures(SPACE, 6, seed=3, rewards={})
   assert chosen[1:] != choose_architectures(SPACE, 6, seed=4, rewards={})[1:]
-  # Raising the number adds to them.
+  # A larger number adds architectures.
   assert choose_architectures(SPACE, 9, seed=3, rewards={})[:6] == chosen
 
 
@@ -50,38 +49,3 @@ def test_a_table_of_trials_is_read(tmp_path):
       read_rewards(table, SPACE)
   with pytest.raises(UserError, match="no table of trials"):
     read_rewards(tmp_path / "none.csv", SPACE)
-
-
-def test_finished_trainings_come_back(tmp_path):
-  file = TrainingsFile(tmp_path / "trainings.jsonl", SPACE)
-  assert file.read() == {}
-  trainings = [Training("abc", choices, seed) for seed, choices in enumerate(sampled(3))]
-  for index, training in enumerate(trainings):
-    file.add(training, Result(index / 10, 1.5))
-  assert file.read() == {
-    training: Result(index / 10, 1.5) for index, training in enumerate(trainings)
-  }
-
-
-def test_an_unfinished_last_line_is_cut_off(tmp_path):
-  path = tmp_path / "trainings.jsonl"
-  file = TrainingsFile(path, SPACE)
-  first, second = (Training("abc", choices, 0) for choices in sampled(2))
-  file.add(first, Result(0.1))
-  whole = path.read_bytes()
-  file.add(second, Result(0.2))
-  for length in range(len(whole), path.stat().st_size):
-    path.write_bytes((whole + path.read_bytes()[len(whole) :])[:length])
-    if length > len(whole):
-      assert list(file.read()) == [first]
-    file.mend()
-    assert path.read_bytes() == whole
-    file.add(second, Result(0.2))
-  assert list(file.read()) == [first, second]
-
-
-def test_a_damaged_line_is_named(tmp_path):
-  path = tmp_path / "trainings.jsonl"
-  path.write_text('{"recipe": "abc"}\n')
-  with pytest.raises(UserError, match="line 1, is not a finished training"):
-    TrainingsFile(path, SPACE).read()

@@ -40,14 +40,14 @@ def test_a_check_that_is_killed_goes_on_and_ends_in_figures(recipe, tmp_path, ru
     time.sleep(0.1)
   process.kill()
   process.wait(PATIENCE)
-  # What was writing may have been killed too.
+  # A process that was writing may have been killed, too.
   with trainings.open("a") as file:
     file.write('{"recipe": "unfini')
 
   result = run_program("proxy_check", *arguments(recipe, output_dir))
   assert result.returncode == 0, result.stderr
   rows = [json.loads(line) for line in lines(trainings)]
-  # Four architectures: a target, and two seeds of the proxy; none twice.
+  # For each of four architectures: the target, and two seeds of the proxy; none twice.
   assert len(rows) == 12
   assert len({(row["recipe"], row["architecture"], row["seed"]) for row in rows}) == 12
   summary = json.loads((output_dir / "summary.json").read_text())
@@ -58,19 +58,19 @@ def test_a_check_that_is_killed_goes_on_and_ends_in_figures(recipe, tmp_path, ru
   assert set(summary["seconds"]) == {"proxy", "target"}
   with Image.open(output_dir / "proxy_check.png") as picture:
     colors = picture.convert("RGB").getcolors(1 << 20)
-  # Points of the catalogue's architectures and of drawn ones.
+  # There are points for architectures of the catalogue and for random ones.
   for color in ("#d62728", "#1f77b4"):
     assert sum(count for count, rgb in colors if rgb == ImageColor.getrgb(color)) > 20
   for warning in summary["warnings"]:
     assert f"warning: {warning}" in result.stdout
 
-  # Finished: the same command shows the same, and trains nothing.
+  # The same command again prints the same, and trains nothing.
   before = trainings.read_bytes()
   again = run_program("proxy_check", *arguments(recipe, output_dir))
   assert (again.returncode, again.stdout) == (0, result.stdout)
   assert trainings.read_bytes() == before
 
-  # The plain proxy takes the targets that are there; recorded rewards spare its trainings.
+  # The plain proxy reuses the trained targets; recorded rewards replace its trainings.
   table = tmp_path / "trials.csv"
   table.write_text(
     "reward,choices\n"
@@ -90,7 +90,7 @@ def test_a_check_that_is_killed_goes_on_and_ends_in_figures(recipe, tmp_path, ru
   assert summary["noise"] is None
   recorded = {0.01, 0.11, 0.21, 0.31}
   assert {reward for row in summary["rows"] for reward in row["rewards"]} & recorded
-  # They are not the shared proxy's, which only takes the same architectures.
+  # The shared proxy compares the same architectures, but trains them itself.
   shared = run_program(
     "proxy_check",
     *arguments(recipe, tmp_path / "shared", f"--trainings={trainings}"),
