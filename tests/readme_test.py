@@ -262,7 +262,7 @@ def _run_python(block, running):
     found = [line for line in printed.getvalue().splitlines() if line.startswith("photos/")]
     assert len(found) == len(os.listdir("photos"))
   elif "Search(" in block:
-    assert names["run"].evaluation.num_images == 2
+    assert names["run"].evaluation.num_images == names["dataset"].num_images["val"]
     assert names["experiment"].detector.architecture in [
       from_gin(trial.architecture) for trial in names["search"].trials()
     ]

@@ -131,7 +131,7 @@ def test_a_budget_chooses_the_exit(connect, local, jpeg, budget, exit_number):
 
 
 def test_images_around_a_bad_one_get_the_exit_that_the_budget_buys_for_all(connect, local, jpeg):
-  latency = {row["exit"]: row["p90_ms"] for row in local.exit_latency}
+  latency = {row.exit: row.p90_ms for row in local.exit_latency}
   per_image = 1.001 * latency[1]
   expected = max([1, *(number for number, ms in latency.items() if ms <= per_image)])
   images = [jpeg(300, 200), b"", jpeg(120, 310, 1), jpeg(256, 128, 2)]
