@@ -1,13 +1,13 @@
-"""gin, the one configuration language: recipes are read here, and resolved configs written.
+"""Reads recipes and writes resolved settings in gin, the configuration language of this package.
 
-Every room describes its settings as a `@settings` dataclass and makes it known with
+Every room describes its settings as a `@settings` dataclass and registers it with
 `@configurable("Name")`; recipes then bind `Name.field = value`. Values that a recipe does not bind
-keep the dataclass's defaults. Instances are made by `from_bindings` alone, so building a dataclass
-by hand, in a test for instance, never picks up what some recipe has bound.
+keep the dataclass's defaults. Only `from_bindings` applies bindings: an instance that is made
+directly, in a test for example, never depends on a recipe.
 
-There are two kinds of gin text. A recipe is what a user names on a command line; it may include
-others. Everything that a program has stored, where others may write too, is `Stored`: data, which
-binds values to settings and does nothing else.
+There are two kinds of gin text. A recipe is a file that a user names on a command line; it may
+include other recipes. Text that a program has stored, where others may write too, is `Stored`: it
+is data, which binds values to settings and does nothing else.
 """
 
 import dataclasses
@@ -31,22 +31,22 @@ from official_nasfpn.recipes import find_recipe
 
 _T = TypeVar("_T")
 _NAMES: dict[type, str] = {}
-# Settings that recipes once bound under another name: {"Search.cell": "PPO.cell"}.
+# Former names of settings: {"Search.cell": "PPO.cell"}.
 _MOVED: dict[str, str] = {}
 
-# Texts of settings have a few thousand; what is much larger would only keep a parser busy.
+# Settings files have a few thousand bytes; a much larger file would only keep the parser busy.
 MAX_BYTES = 1 << 16
 _DEEPEST_INCLUDE = 32
 
 if TYPE_CHECKING:
-  # What type checkers know of it; pydantic's own would not be frozen.
+  # For type checkers: by pydantic's own types, the dataclass would not be frozen.
   from typing_extensions import dataclass_transform
 
   @dataclass_transform(frozen_default=True)
   def settings(cls: type[_T]) -> type[_T]: ...
 
 else:
-  # Makes a class a frozen dataclass that refuses values which do not fit its annotations.
+  # Makes a class a frozen dataclass that rejects values which do not match its annotations.
   settings = pydantic.dataclasses.dataclass(
     frozen=True,
     config=pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True),
@@ -59,18 +59,18 @@ def configurable(
   """Makes a frozen dataclass bindable in gin as `name.field = value`.
 
   Args:
-    name: of the class in recipes.
-    moved: fields that the class had once, and what recipes bind instead.
+    name: name of the class in recipes.
+    moved: former fields of the class, and the settings that replace them, `{"cell": "PPO.cell"}`.
   """
 
   def register(cls: type[_T]) -> type[_T]:
     def make(**values: Any) -> _T:
-      # What pydantic raises, gin cannot add to.
+      # `build` raises a `UserError`: gin cannot extend the messages of pydantic's errors.
       return build(cls, **values)
 
     make.__name__ = name
-    # external_configurable leaves the class itself alone: only `from_bindings` sees bindings. The
-    # fields are listed because gin cannot see them.
+    # external_configurable does not change the class itself: only `from_bindings` sees bindings.
+    # The fields are listed because gin cannot see them.
     fields = [field.name for field in dataclasses.fields(cls)]
     gin.external_configurable(make, name, allowlist=fields)
     _NAMES[cls] = name
@@ -81,17 +81,17 @@ def configurable(
 
 
 def configured_name(cls: type) -> str:
-  """Returns the name that recipes have for a `@configurable` class."""
+  """Returns the name of a `@configurable` class in recipes."""
   return _NAMES[cls]
 
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-  """Gin text that a program has stored: data, whoever may have written it meanwhile.
+  """Gin text that a program has stored. It is treated as data, because others may have changed it.
 
   Attributes:
-    text: binds values to settings; an include, an import, a scope or a macro in it is refused.
-    where: what error messages call it, the path of a file for instance.
+    text: bindings of values to settings; includes, imports, scopes and macros are refused.
+    where: name of the text in error messages, for example the path of a file.
   """
 
   text: str
@@ -102,24 +102,24 @@ def read_stored(path: Path, follows_links: bool = True) -> Stored:
   """Reads a file that a program has stored.
 
   Args:
-    path: of the file.
+    path: path of the file.
     follows_links: whether it may be a symbolic link.
 
   Raises:
-    UserError: it cannot be read, or is no text file of a sensible size.
+    UserError: the file cannot be read, is not text, or has more than `MAX_BYTES`.
   """
   return Stored(read_text(path, follows_links), str(path))
 
 
 def read_text(path: Path, follows_links: bool = True) -> str:
-  """Reads a text of settings; a folder, a device or a pipe is refused, and never waited for.
+  """Reads a settings file. Folders, devices and pipes are refused without waiting for them.
 
   Args:
-    path: of the file.
+    path: path of the file.
     follows_links: whether it may be a symbolic link.
 
   Raises:
-    UserError: it cannot be read, or is no text file of a sensible size.
+    UserError: the file cannot be read, is not text, or has more than `MAX_BYTES`.
   """
   if path.is_symlink() and not follows_links:
     raise UserError(f"{path} is a symbolic link to another file; put a copy of that file there.")
@@ -127,7 +127,7 @@ def read_text(path: Path, follows_links: bool = True) -> str:
   try:
     with open(os.open(path, flags), "rb") as file:
       if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        raise UserError(f"{path} cannot be read: it is no file.")
+        raise UserError(f"{path} cannot be read: it is not a file.")
       content = file.read(MAX_BYTES + 1)
     _check_size(content, str(path))
     # A recipe may come from Windows.
@@ -143,18 +143,18 @@ def parse(
   gin_params: Sequence[str] = (),
   checks: Mapping[str, Callable[[str, str], object]] | None = None,
 ) -> None:
-  """Replaces all bindings by those of the files, then of the single parameters, in order.
+  """Replaces all bindings by those of the files and then of the single parameters, in order.
 
   Args:
     gin_files: recipes, as `recipes.find_recipe` takes them, and stored texts. An `include` in a
-      recipe is looked up beside that file, then as a recipe that is named here.
+      recipe is looked up beside that file, then by `recipes.find_recipe`.
     gin_params: single bindings such as `Detector.num_filters = 64`.
-    checks: for names of files that are stored texts wherever a recipe or a user finds them: takes
-      such a text and what to call it, and raises a `UserError` if it is not what it should be.
+    checks: checks of files that are always stored texts, by the name of the file. A check takes the
+      text and its name for messages, and raises a `UserError` if the text is wrong.
 
   Raises:
     UserError: a file is missing, a line cannot be parsed, a name is unknown (the message names the
-      nearest known one), a line sets nothing, or a stored text does more than bind values.
+      nearest known one), a line has no effect, or a stored text does more than bind values.
   """
   gin.clear_config()
   macros = _Macros()
@@ -169,12 +169,12 @@ def parse(
 
 
 def stored_bindings(stored: Stored) -> dict[str, Any]:
-  """Returns a stored text as data, `{"Detector.num_filters": 64}`; nothing is looked up or bound.
+  """Returns the bindings of a stored text, `{"Detector.num_filters": 64}`, without applying them.
 
-  A reference is its text, `"@PyramidSpec()"`.
+  A reference is returned as text, `"@PyramidSpec()"`. Names are not checked.
 
   Raises:
-    UserError: it cannot be parsed, or does more than bind values.
+    UserError: the text cannot be parsed, or does more than bind values.
   """
   return {
     f"{statement.selector}.{statement.arg_name}": statement.value
@@ -188,22 +188,22 @@ def read_settings(
   gin_params: Sequence[str] = (),
   checks: Mapping[str, Callable[[str, str], object]] | None = None,
 ) -> list[Any]:
-  """Returns an instance of each class with what recipes bind; gin is left without bindings.
+  """Returns an instance of each class with the values that recipes bind; clears all bindings.
 
   Args:
     classes: `@configurable` classes.
-    gin_files: as those of `parse`.
-    gin_params: likewise.
-    checks: likewise.
+    gin_files: recipes and stored texts, see `parse`.
+    gin_params: single bindings, see `parse`.
+    checks: checks of stored files, see `parse`.
 
   Raises:
-    UserError: as `parse` and `from_bindings` do.
+    UserError: a recipe is wrong, see `parse`, or a class rejects a value.
   """
   try:
     parse(gin_files, gin_params, checks)
     return [from_bindings(cls) for cls in classes]
   finally:
-    # Nothing can come to depend on what was read last.
+    # Later code must not depend on the recipe that was read last.
     gin.clear_config()
 
 
@@ -211,21 +211,21 @@ def from_bindings(cls: type[_T]) -> _T:
   """Returns an instance of a `@configurable` class with the current bindings.
 
   Raises:
-    UserError: the class refuses a value.
+    UserError: the class rejects a value.
   """
   try:
     bindings = gin.get_bindings(_NAMES[cls])
   except UserError as error:
-    # Of a class that a value refers to: gin adds to the message where the binding stands.
+    # The error is about a class that a value refers to; gin adds lines to its message.
     raise UserError(_own_message(error)) from error
   return build(cls, **bindings)
 
 
 def build(cls: type[_T], **values: Any) -> _T:
-  """Returns an instance of a `@configurable` class.
+  """Returns an instance of a `@configurable` class with the given values.
 
   Raises:
-    UserError: the class refuses a value.
+    UserError: the class rejects a value.
   """
   name = _NAMES[cls]
   try:
@@ -238,14 +238,14 @@ def build(cls: type[_T], **values: Any) -> _T:
 
 
 def to_gin(*configs: Any) -> str:
-  """Returns every field of the given configs as gin text that `parse` reads back.
+  """Returns all fields of the given settings as gin text that `parse` can read.
 
   Args:
     *configs: instances of `@configurable` classes. A field that holds another such instance is
-      written as a reference, `@Other()`, followed by that instance's own fields.
+      written as a reference, `@Other()`, and the fields of that instance follow.
 
   Raises:
-    ValueError: two different instances of one class would share their bindings.
+    ValueError: two different instances of one class would have the same bindings.
   """
   sections: dict[str, list[str]] = {}
 
@@ -256,7 +256,7 @@ def to_gin(*configs: Any) -> str:
       value = getattr(config, field.name)
       lines.append(f"{name}.{field.name} = {literal(value)}")
     if sections.setdefault(name, lines) != lines:
-      raise ValueError(f"two different {name} cannot stand in one gin text")
+      raise ValueError(f"two different {name} cannot be written to one gin text")
     return name
 
   def literal(value: Any) -> str:
@@ -271,7 +271,7 @@ def to_gin(*configs: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-  """Returns `value` with paths as strings and unnamed dataclasses as tuples, as gin writes them."""
+  """Returns `value` for gin text: paths become strings, dataclasses without a name tuples."""
   if isinstance(value, PathLike):
     return fspath(value)
   if dataclasses.is_dataclass(value) and type(value) not in _NAMES:
@@ -284,17 +284,17 @@ def _plain(value: Any) -> Any:
 def statements(
   text: str, where: str, delegate: config_parser.ParserDelegate, quotes: bool = False
 ) -> Iterator[Any]:
-  """Yields the statements of a gin text, as gin's own parser has them.
+  """Yields the statements of a gin text, from gin's own parser.
 
   Args:
     text: gin text.
-    where: what error messages call it.
-    delegate: makes values of references and macros.
-    quotes: whether an error quotes the line that it is about. A stored text is not quoted: the
-      message may go where the text should not.
+    where: name of the text in error messages.
+    delegate: turns references and macros into values.
+    quotes: whether an error message quotes the line. Stored text must not be quoted, because it may
+      be secret and the message may reach others.
 
   Raises:
-    UserError: it cannot be parsed.
+    UserError: the text cannot be parsed.
   """
   _check_size(text.encode("utf-8", "replace"), where)
   try:
@@ -314,21 +314,21 @@ def statements(
 
 
 class ReferencesAsText(config_parser.ParserDelegate):
-  """Keeps references as their text where gin itself would look the names up."""
+  """Returns references as text, where gin itself would look up the names."""
 
   def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> str:
     return f"@{scoped_configurable_name}{'()' if evaluate else ''}"
 
   def macro(self, macro_name: str) -> str:
-    raise SyntaxError("a macro has no place here")
+    raise SyntaxError("a macro is not allowed here")
 
 
 class _References(ReferencesAsText):
-  """Looks names up as gin does, among our own."""
+  """Looks up names as gin does, but only among our own settings."""
 
   def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> object:
     if scoped_configurable_name not in _NAMES.values():
-      # Of gin's own there are some that call others.
+      # Some of gin's own configurables call functions.
       raise ValueError(f"No configurable matching reference '@{scoped_configurable_name}'")
     return gin.config.ConfigurableReference(scoped_configurable_name, evaluate)
 
@@ -367,7 +367,7 @@ def _bind_recipe(
   checks: Mapping[str, Callable[[str, str], object]],
   above: tuple[Path, ...] = (),
 ) -> None:
-  """Binds what a recipe binds, and what the recipes bind that it includes, in order."""
+  """Applies the bindings of a recipe and of the recipes that it includes, in order."""
   real_path = path.resolve()
   if real_path in above:
     raise UserError(f"{real_path} includes itself through {above[-1]}.")
@@ -397,7 +397,7 @@ def _bind_recipe(
 def _is_file(path: Path) -> bool:
   try:
     return path.is_file()
-  except OSError:  # Its name is too long, or its folder may not be entered.
+  except OSError:  # The name is too long, or the folder cannot be searched.
     return False
 
 
@@ -424,7 +424,7 @@ def _bind_text(
 
 def _refuse_include(statement: config_parser.IncludeStatement) -> None:
   line = statement.location.line_content.strip()
-  raise UserError(f"--gin_param: {line!r}: an include stands in a recipe.")
+  raise UserError(f"--gin_param: {line!r}: only a recipe file can include another.")
 
 
 def _bind(statement: config_parser.BindingStatement, where: str) -> None:
@@ -439,12 +439,12 @@ def _bind(statement: config_parser.BindingStatement, where: str) -> None:
 
 def _check_size(content: bytes, where: str) -> None:
   if len(content) > MAX_BYTES:
-    raise UserError(f"{where}: it has more than {MAX_BYTES:,} bytes, so it is no text of settings.")
+    raise UserError(f"{where}: it has more than {MAX_BYTES:,} bytes, too many for settings.")
 
 
 @dataclasses.dataclass
 class _Macros(config_parser.ParserDelegate):
-  """Which macros recipes define (`side = 256`) and which they use (`%side`)."""
+  """The macros that recipes define (`side = 256`) and those that they use (`%side`)."""
 
   defined_in: dict[str, str] = dataclasses.field(default_factory=dict)
   used: set[str] = dataclasses.field(default_factory=set)
@@ -457,9 +457,9 @@ class _Macros(config_parser.ParserDelegate):
     return gin.config.ConfigurableReference(scoped_configurable_name, evaluate)
 
   def check(self) -> None:
-    """Raises a `UserError` for an undefined macro, and for one that nobody uses.
+    """Raises a `UserError` for an undefined macro and for an unused one.
 
-    To gin `num_filters = 64` is a macro too, and without a use it changes nothing.
+    To gin `num_filters = 64` is also a macro, and an unused macro has no effect.
     """
     for name in sorted(self.used - self.defined_in.keys()):
       defined = {macro: f"%{macro}" for macro in self.defined_in}
@@ -474,7 +474,7 @@ class _Macros(config_parser.ParserDelegate):
 
 
 def _sentence_of(name: str, details: Mapping[str, Any]) -> str:
-  """Returns what pydantic says about one value, with the binding that it is about."""
+  """Returns pydantic's message about one value as a sentence that starts with the binding."""
   reason = details["msg"].removeprefix("Value error, ").removesuffix(".") + "."
   if not details["loc"]:
     return f"{name}: {reason}"
@@ -485,25 +485,25 @@ def _sentence_of(name: str, details: Mapping[str, Any]) -> str:
 
 
 def _own_message(error: Exception) -> str:
-  """Returns an exception's message without the lines that gin adds to it."""
+  """Returns the message of an exception without the lines that gin has added."""
   return re.split(r"\n\s*(?:In call to configurable|No values supplied by Gin)", str(error))[0]
 
 
 def _sentence(message: str) -> str:
-  """Returns the last line of a message, which names the token in question, as a sentence."""
+  """Returns the last line of a message, which names the wrong token, as a sentence."""
   return message.strip().split("\n")[-1].strip().rstrip(".") + "."
 
 
 def _unquoted(message: str) -> str:
-  """Returns what gin's parser says as a sentence that quotes nothing of what it parsed."""
+  """Returns the message of gin's parser as a sentence that does not quote the parsed text."""
   sentence = _sentence(message)
   if sentence.startswith("Failed to parse token"):
-    return "There is a value that is no literal."
+    return "A value is not a literal."
   return _sentence(sentence.partition("Got ")[0])
 
 
 def _unknown_name(message: str) -> str:
-  """Returns gin's complaint in one line, with the nearest known name where a name is unknown."""
+  """Returns gin's message in one line, with the nearest known name if a name is unknown."""
   classes = {name: cls for cls, name in _NAMES.items()}
   first = _sentence(message.split("\n")[0])
   if match := re.match(r"No configurable matching (?:reference )?'@?(.+?)(?:\(\))?'", first):
@@ -512,7 +512,7 @@ def _unknown_name(message: str) -> str:
   if match := re.match(pattern, first):
     name, unknown = match.groups()
     if new := _MOVED.get(f"{name}.{unknown}"):
-      return f"{name} has no setting {unknown!r} any more: it is {new} now."
+      return f"{name} no longer has a setting {unknown!r}: it is {new} now."
     known = dataclasses.fields(classes[name]) if name in classes else ()
     fields = {field.name: f"{name}.{field.name}" for field in known}
     return f"{name} has no setting {unknown!r}." + _nearest(unknown, fields)
@@ -520,5 +520,5 @@ def _unknown_name(message: str) -> str:
 
 
 def _nearest(name: str, known: Mapping[str, str]) -> str:
-  """Returns a question that proposes the value in `known` whose key resembles `name` most."""
+  """Returns a question that suggests the value in `known` whose key is most similar to `name`."""
   return f" Did you mean {known[nearest_name(name, known)]}?" if known else ""

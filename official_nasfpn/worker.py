@@ -3,9 +3,9 @@
     nasfpn worker --store postgresql://user@host/name
     nasfpn worker --search_dir SEARCH
 
-The first is for any machine that reaches the database and has the data where the recipe says; the
-second for the machine of the search. A search starts workers on its own machine itself; it may be
-stopped, and started again, while others go on.
+The first form is for any machine that reaches the database and has the data at the recipe's path;
+the second is for the machine of the search. A search starts workers on its own machine by itself.
+It may be stopped and started again while other workers continue.
 """
 
 import functools
@@ -33,24 +33,24 @@ from official_nasfpn.search.workers.trial_worker import run_worker
 _STORE = flags.DEFINE_string(
   "store",
   None,
-  "The database of the search to work for, postgresql://user@host/name; the password is in "
-  "PGPASSWORD. With --search_dir: the database that it names, if that asks for a password.",
+  "The database of the search, postgresql://user@host/name; the password is in PGPASSWORD. With "
+  "--search_dir: the database that the directory names, if it asks for a password.",
 )
 _SEARCH_DIR = flags.DEFINE_string(
-  "search_dir", None, "The directory of the search to work for, instead of --store."
+  "search_dir", None, "The directory of the search, instead of --store."
 )
 _WORK_DIR = flags.DEFINE_string(
   "work_dir",
   None,
-  "Where the files of trials go. Default: --search_dir, or else a temporary directory.",
+  "The directory for the trials' files. Default: --search_dir, or a temporary directory.",
 )
 _WORKER_ID = flags.DEFINE_string(
   "worker_id",
   None,
-  "The worker's name; one process at a time may use it. Default: one that no other has.",
+  "The name of the worker; only one process at a time may use it. Default: a unique name.",
 )
 _PARENT_PID = flags.DEFINE_integer(
-  "parent_pid", None, "Stop when this process is not the parent any more."
+  "parent_pid", None, "Stop when the process with this id is no longer the parent."
 )
 flags.register_multi_flags_validator(
   ["store", "search_dir"],
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
   else:
     with tempfile.TemporaryDirectory(prefix="official_nasfpn-worker-") as temporary:
       code = _work(place, Path(temporary))
-  # TensorFlow's threads may hold up an orderly exit, and everything is written.
+  # TensorFlow's threads may delay a normal exit, and everything is written already.
   sys.stdout.flush()
   os._exit(code)
 
@@ -109,7 +109,7 @@ def _recipe_of(place: Path | sa.URL) -> SearchRecipe:
 
 
 def _settle_work_dir(work_dir: Path, recipe: SearchRecipe) -> None:
-  """Puts the recipe where trials are evaluated, unless that is a place of another search."""
+  """Writes the recipe to the directory for trials, unless that holds another search."""
   path = storage.recipe_path(work_dir)
   if not path.is_file():
     write_text(path, recipe.to_gin())

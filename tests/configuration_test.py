@@ -124,7 +124,7 @@ def test_macros_may_be_used_across_a_recipe(tmp_path):
     ("Outer.width = three", "cannot parse 'Outer.width = three'"),
     ("import os", "'import os': a recipe cannot import Python modules"),
     ("from os import path", "cannot import Python modules"),
-    ("include 'other.gin'", "an include stands in a recipe"),
+    ("include 'other.gin'", "only a recipe file can include another"),
   ],
 )
 def test_a_malformed_parameter_is_refused(text, message):
@@ -261,9 +261,9 @@ def test_stored_settings_are_read_back(tmp_path):
     ("a/Outer.width = 3", "stored settings have no scopes"),
     ("a/Outer:\n  width = 3", "stored settings have no scopes"),
     ("side = 3", "stored settings define no macros"),
-    ("Outer.width = %side", "a macro has no place"),
-    ("Outer.name = include '{}'", "gin cannot parse it: There is a value that is no literal"),
-    ("Outer.sides = (1, include '{}')", "gin cannot parse it: There is a value that is no literal"),
+    ("Outer.width = %side", "a macro is not allowed here"),
+    ("Outer.name = include '{}'", "gin cannot parse it: A value is not a literal"),
+    ("Outer.sides = (1, include '{}')", "gin cannot parse it: A value is not a literal"),
     ("Outer:\n  include '{}'", "gin cannot parse it: Expected '='"),
     ("Outer.width = 1; include '{}'", "gin cannot parse it: Expected newline"),
     ("Outr.width = 3", r"there are no settings 'Outr'\. Did you mean Outer\?"),
@@ -371,7 +371,7 @@ def test_stored_files_are_read_only_where_they_are_files(tmp_path):
   (tmp_path / "large").write_bytes(b"#" * (configuration.MAX_BYTES + 1))
   (tmp_path / "link").symlink_to(tmp_path / "large")
   for name, message in (
-    ("pipe", "it is no file"),
+    ("pipe", "it is not a file"),
     (".", "Is a directory"),
     ("missing", "No such file"),
     ("large", "more than 65,536 bytes"),

@@ -9,7 +9,7 @@ from official_nasfpn.search.algorithms.algorithm import AlgorithmSettings
 from official_nasfpn.search.algorithms.algorithms import ALGORITHMS, Algorithm
 from official_nasfpn.search.algorithms.ppo import PPO
 
-# Settings of algorithms were settings of the search once.
+# In earlier versions, settings of algorithms were settings of the search.
 MOVED = {
   **{
     name: f"PPO.{name}"
@@ -35,29 +35,34 @@ MOVED = {
 @configurable("Search", moved=MOVED)
 @settings
 class SearchConfig:
-  """What is searched with, and for how long.
+  """The algorithm, the length and the workers of a search.
 
   Attributes:
     algorithm: `@PPO()`, the paper's controller; `@Evolution()`, regularised evolution (Real et al.
       2019); or `@RandomSearch()`, uniform sampling of the search space. Each has settings of its
       own, such as `PPO.learning_rate`.
-    num_trials: architectures to sample. May be raised later to continue a finished search.
-    trials_per_update: architectures sampled together, evaluated in parallel and learnt from
-      together; 20 in NASNet (Zoph et al. 2018, A.3).
-    trials_in_flight: architectures that may be proposed and not finished at a time; 0 stands for
-      `trials_per_update`: then the controller has learnt from everything when it proposes, one seed
-      fixes the whole search, and a pool of more workers waits. With more of them the pool stays
-      busy: whichever `trials_per_update` trials finish next are learnt from, and what is proposed
-      is somewhat older, as in the paper's search on 100 TPUs.
-    seed: of everything that is drawn.
-    max_attempts: a trial whose worker dies is tried again until so many workers have died of it.
-    lease_seconds: a worker that gives no sign of life for so long is held to be dead.
-    trials_per_worker: a worker process is replaced by a fresh one after so many trials, which
-      bounds what leaks in a long search; 0 keeps it to the end.
-    early_stopping_quantile: a trial stops when at one of `early_stopping_shares` its AP is below
-      this quantile of what others had there: 0.5 is the median rule, 0 stops none.
-    early_stopping_shares: of a trial's training, in (0, 1), at which it is evaluated and compared.
-    early_stopping_min_trials: that others have been there, before any is stopped.
+    num_trials: number of architectures to sample. It may be raised later to continue a finished
+      search.
+    trials_per_update: number of architectures that are sampled together, evaluated in parallel and
+      learnt from together; 20 in NASNet (Zoph et al. 2018, A.3).
+    trials_in_flight: largest number of trials that are proposed and not finished; 0 means
+      `trials_per_update`. With 0 the controller learns from every trial before it proposes the next
+      update, so one seed fixes the whole search, but workers beyond `trials_per_update` wait. A
+      larger number keeps a large pool busy: the controller learns from the next `trials_per_update`
+      trials that finish, so the policy that proposed them is somewhat older, as in the paper's
+      search on 100 TPUs.
+    seed: seeds all random draws of the search.
+    max_attempts: a trial fails when this many workers have died while they ran it; until then it is
+      tried again.
+    lease_seconds: seconds without a heartbeat after which a worker is considered dead.
+    trials_per_worker: number of trials after which a worker process is replaced by a fresh one,
+      which bounds memory leaks in a long search; 0 keeps the process to the end.
+    early_stopping_quantile: a trial stops if its AP at one of `early_stopping_shares` is below this
+      quantile of the other trials' AP at the same share. 0.5 is the median rule, 0 stops no trial.
+    early_stopping_shares: shares of a trial's training, in (0, 1), at which it is evaluated and
+      compared.
+    early_stopping_min_trials: number of other trials that must have reached a share before any
+      trial is stopped there.
   """
 
   algorithm: SkipValidation[Algorithm] = PPO()
@@ -83,15 +88,15 @@ class SearchConfig:
     if 0 < self.trials_in_flight < self.trials_per_update:
       raise ValueError(
         f"trials_in_flight = {self.trials_in_flight} is less than trials_per_update = "
-        f"{self.trials_per_update}, so that no update would ever be complete"
+        f"{self.trials_per_update}, so no update would ever be complete"
       )
 
   @property
   def algorithm_name(self) -> str:
-    """The name of the algorithm in recipes, such as `PPO`."""
+    """Name of the algorithm in recipes, such as `PPO`."""
     return configured_name(type(self.algorithm))
 
   @property
   def max_in_flight(self) -> int:
-    """Trials that may be proposed and not finished at a time."""
+    """Largest number of trials that are proposed and not finished."""
     return self.trials_in_flight or self.trials_per_update

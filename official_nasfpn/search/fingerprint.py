@@ -1,4 +1,4 @@
-"""Which code a process runs, so that machines of one search can tell whether they agree."""
+"""The fingerprint of a process's code, by which the machines of a search check that they agree."""
 
 import functools
 import hashlib
@@ -7,13 +7,13 @@ from pathlib import Path
 
 @functools.cache
 def code_fingerprint() -> str:
-  """Returns a short name of this package's Python files, by their contents; git is not needed.
+  """Returns a hash of this package's Python files, paths and contents, as 12 hex digits.
 
-  Files may be edited while a process runs: it names those of the first call, so make that early.
+  The files are read at the first call. They may be edited while a process runs, so call it early.
   """
   package = Path(__file__).resolve().parents[1]
-  digest = hashlib.sha256()
+  hasher = hashlib.sha256()
   for path in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).as_posix()):
-    digest.update(f"{path.relative_to(package).as_posix()}\n".encode())
-    digest.update(hashlib.sha256(path.read_bytes()).digest())
-  return digest.hexdigest()[:12]
+    hasher.update(f"{path.relative_to(package).as_posix()}\n".encode())
+    hasher.update(hashlib.sha256(path.read_bytes()).digest())
+  return hasher.hexdigest()[:12]

@@ -1,8 +1,8 @@
-"""The search loop: propose architectures, have them evaluated, learn from the rewards, again.
+"""The search loop: proposes architectures, has them evaluated, learns from the rewards, repeats.
 
-The loop may be killed at any moment and run again with the same arguments. Whatever it does is one
-transaction of the trial store, and what it draws depends on the seed and the update alone, so the
-search ends as if nothing had happened.
+The loop may be killed at any moment and run again with the same arguments. Each of its steps is one
+transaction of the trial store, and its random draws depend only on the seed and the number of the
+update, so the search ends as if it had not been interrupted.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from official_nasfpn.search.recipe import SearchRecipe, check_continues, read_re
 from official_nasfpn.search.store.trial_store import Counts, NewTrial, Trial, TrialStore
 from official_nasfpn.search.workers.launcher import Launcher
 
-# How often to look for what is finished: at once after something was, ever less often otherwise.
+# How often to look for finished trials: often after progress, ever less often without any.
 _SHORTEST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 2.0
-# A diverged training is a bad architecture, and its reward that of one that finds nothing.
+# A training that diverges means a bad architecture: the reward is that of finding no object.
 _DIVERGED_REWARD = 0.0
 
 
@@ -40,12 +40,16 @@ def begun_store(
   """Opens the trial store of a search for its controller, and keeps other controllers out.
 
   Args:
-    search_dir: of the search; the caller holds `storage.exclusive(search_dir)`.
-    recipe: of the search.
-    url: of the database, perhaps with a password; default: where `storage.store_place` says.
+    search_dir: directory of the search; the caller holds `storage.exclusive(search_dir)`.
+    recipe: recipe of the search.
+    url: URL of the database, perhaps with a password. Default: the database that the directory
+      names, see `storage.new_store_place`.
+
+  Yields:
+    The store, with its tables and the recipe.
 
   Raises:
-    UserError: the store holds another search, or another controller is at work.
+    UserError: the store holds another search, or another controller is running.
   """
   place = url or storage.new_store_place(search_dir)
   store = TrialStore(place, recipe.search.lease_seconds, recipe.search.max_attempts)
@@ -69,15 +73,15 @@ def run_search(
   make_launcher: Callable[[TrialStore], Launcher],
   on_update: OnUpdate | None = None,
 ) -> None:
-  """Runs a search to its end, from wherever it was left.
+  """Runs a search to its end, from wherever it was interrupted.
 
   Args:
-    config: of the search.
-    space: that is searched.
-    search_dir: where everything is kept; the caller holds `storage.exclusive(search_dir)`.
-    store: of the search, created; the caller keeps other controllers out.
-    make_launcher: makes what provides workers, if any are needed.
-    on_update: given each update that was learnt from, and what was measured.
+    config: settings of the search.
+    space: search space.
+    search_dir: directory of the search; the caller holds `storage.exclusive(search_dir)`.
+    store: trial store of the search, from `begun_store`.
+    make_launcher: makes the launcher; it is called only if trials are left.
+    on_update: called after each learning step with the number of the update and its metrics.
 
   Raises:
     UserError: the directory cannot be written, or workers cannot start.
@@ -91,7 +95,7 @@ def run_search(
     launcher = make_launcher(store)
     with progress_bar(config.num_trials, "search", "trial", initial=counts.finished) as bar:
       try:
-        # Workers take a while to start, and so does the algorithm: let them do it together.
+        # Workers and the algorithm take a while to start: let them start at the same time.
         launcher.poll(config.num_trials - counts.finished)
         pause, shown = 0.0, -1.0
         while not loop.is_over(counts := loop.step()):
@@ -108,11 +112,11 @@ def run_search(
 
 
 class SearchLoop:
-  """The controller of a search, step by step; it keeps nothing that the store does not have.
+  """The controller of a search, step by step; it has no state that the store does not have.
 
-  Trials are proposed in updates of `trials_per_update`, as long as no more than `trials_in_flight`
-  are unfinished, and learnt from in updates of as many: those that finish first. Where both numbers
-  are equal, an update is learnt from before the next is proposed.
+  Each update proposes `trials_per_update` trials, as long as no more than `trials_in_flight` are
+  unfinished. Each update learns from as many trials: those that finish first. If both numbers are
+  equal, the algorithm learns from an update before it proposes the next one.
   """
 
   def __init__(
@@ -123,14 +127,14 @@ class SearchLoop:
     store: TrialStore,
     on_update: OnUpdate | None = None,
   ):
-    """Takes up a search where its store has it; nothing is done yet.
+    """Prepares the loop; the first step does the first work.
 
     Args:
-      config: of the search.
-      space: that is searched.
-      search_dir: where the architecture of every trial is written.
-      store: of the search, created.
-      on_update: given each update that was learnt from, and what was measured.
+      config: settings of the search.
+      space: search space.
+      search_dir: directory to which the architecture of every trial is written.
+      store: trial store of the search, from `begun_store`.
+      on_update: called after each learning step with the number of the update and its metrics.
     """
     self._config = config
     self._space = space
@@ -140,26 +144,23 @@ class SearchLoop:
     self._algorithm: SearchAlgorithm | None = None
 
   def step(self) -> Counts:
-    """Learns from what is finished and proposes what there is room for, and returns what is then.
-
-    A search is over when as many trials as it asks for are sampled, and all of them learnt from.
-    """
+    """Learns from finished trials and proposes new ones while it can; returns the new counts."""
     while True:
       counts = self._store.counts()
       if not self._learn(counts) and not self._propose(counts):
         return counts
 
   def is_over(self, counts: Counts) -> bool:
-    """Returns whether nothing is left to do."""
+    """Returns whether all trials of the search are sampled and learnt from."""
     return counts.learnt == counts.sampled >= self._config.num_trials
 
   def write_missing_files(self) -> None:
-    """Writes the architectures of trials whose folder was lost, or never was on this machine."""
+    """Writes the architectures of trials whose folder is missing in the search directory."""
     folder = storage.trial_dir(self._search_dir, 1).parent
-    there = {path.parent.name for path in folder.glob("*/architecture.gin")}
-    if len(there) < self._store.counts().sampled:
+    present = {path.parent.name for path in folder.glob("*/architecture.gin")}
+    if len(present) < self._store.counts().sampled:
       for trial in self._store.trials():
-        if storage.trial_dir(self._search_dir, trial.number).name not in there:
+        if storage.trial_dir(self._search_dir, trial.number).name not in present:
           self._write_architecture(trial.number, trial.architecture)
 
   def _learn(self, counts: Counts) -> bool:
@@ -186,7 +187,7 @@ class SearchLoop:
     return True
 
   def _propose(self, counts: Counts) -> bool:
-    """Proposes one update if there is room for it; returns whether it did."""
+    """Proposes the trials of one update if there is room for them; returns whether it did."""
     count = min(self._config.trials_per_update, self._config.num_trials - counts.sampled)
     if count <= 0 or counts.sampled - counts.finished + count > self._config.max_in_flight:
       return False
@@ -195,14 +196,14 @@ class SearchLoop:
     new_trials = [
       self._new_trial(first + index, update, proposal) for index, proposal in enumerate(proposals)
     ]
-    # The files first: a worker may claim a trial as soon as it is in the store.
+    # Files are written first: a worker may claim a trial as soon as it is in the store.
     for trial in new_trials:
       self._write_architecture(trial.number, trial.architecture)
     self._store.propose(new_trials)
     return True
 
   def _restored_algorithm(self) -> SearchAlgorithm:
-    """Returns the algorithm in the state after the last update that was learnt from."""
+    """Returns the algorithm in its state after the last learning step."""
     if self._algorithm is None:
       self._algorithm = self._config.algorithm.make(self._space, self._config.seed)
       learnt, snapshot = self._store.latest_snapshot()
@@ -232,7 +233,7 @@ class SearchLoop:
 
 
 def _learning_reward(trial: Trial) -> float | None:
-  """Returns what the algorithm is told about a finished trial; None leaves it out."""
+  """Returns the reward from which the algorithm learns; None leaves the trial out."""
   if trial.reward is not None:
     return trial.reward
   return _DIVERGED_REWARD if trial.diverged else None
@@ -241,7 +242,7 @@ def _learning_reward(trial: Trial) -> float | None:
 def _show(bar, done: float, store: TrialStore) -> None:
   if best := store.best(1):
     bar.set_postfix({"best_reward": f"{best[0].reward:.4f}"}, refresh=False)
-  # The bar itself decides when to draw, so it is shown the number instead of being told to add.
+  # Set the number and add 0, so that the bar itself decides when to draw.
   shown = round(done, 1)
   bar.n = int(shown) if shown == int(shown) else shown
   bar.update(0)

@@ -1,4 +1,4 @@
-"""What a whole search will cost, by trials that are measured before it starts."""
+"""The cost of a whole search, estimated from trials that are measured before it starts."""
 
 import dataclasses
 import heapq
@@ -17,12 +17,12 @@ class SearchPlan:
   """The cost of a search on a pool of workers.
 
   Attributes:
-    config: of the search.
-    num_workers: that the pool has.
-    num_measuring: workers that worked at the same time as it was measured.
-    first_seconds: of a worker's first trial, which starts TensorFlow, too.
-    seconds: of each further one.
-    rewards: of the measured trials.
+    config: settings of the search.
+    num_workers: number of workers in the pool.
+    num_measuring: number of workers that ran at the same time during the measurement.
+    first_seconds: duration of a worker's first trial, which also starts TensorFlow.
+    seconds: duration of each further trial.
+    rewards: rewards of the measured trials.
   """
 
   config: SearchConfig
@@ -34,24 +34,24 @@ class SearchPlan:
 
   @property
   def worker_hours(self) -> float:
-    """The work, if every trial is trained to its end: repeated architectures are not."""
+    """Hours of work if every trial is trained to its end; repeated architectures need none."""
     num_trials, per_worker = self.config.num_trials, self.config.trials_per_worker
     starts = -(-num_trials // per_worker) if per_worker else min(self.num_workers, num_trials)
     return (num_trials * self.seconds + starts * (self.first_seconds - self.seconds)) / 3600
 
   @property
   def days(self) -> float:
-    """How long it takes on the pool, with the times at which workers wait for the controller."""
+    """Days that the search takes on the pool, including the time that workers wait for trials."""
     mean_seconds = 3600 * self.worker_hours / self.config.num_trials
     return wall_seconds(self.config, self.num_workers, mean_seconds) / 86400
 
   @property
   def busy_share(self) -> float:
-    """The share of the pool's time in which it works."""
+    """The share of the pool's time in which workers are busy, in [0, 1]."""
     return self.worker_hours / (24 * self.days * self.num_workers)
 
   def as_text(self) -> str:
-    """Returns the plan as lines for a person to read."""
+    """Returns the plan as text for people."""
     config = self.config
     rewards = ", ".join(f"{reward:.3f}" for reward in self.rewards)
     lines = [
@@ -68,7 +68,7 @@ class SearchPlan:
     if needed > config.max_in_flight and self.busy_share < 0.9:
       lines.append(
         f"                 Search.trials_in_flight = {needed} would keep them busy; the controller "
-        "then proposes before it has learnt from all that went before."
+        "then proposes trials before it has learnt from all earlier ones."
       )
     if max(self.rewards) <= 0:
       lines.append(NOTHING_LEARNT)
@@ -76,12 +76,12 @@ class SearchPlan:
 
 
 def plan_of(trials: Sequence[Trial], config: SearchConfig, num_workers: int) -> SearchPlan:
-  """Returns what a search will cost.
+  """Returns the cost of a search.
 
   Args:
-    trials: that were done to measure; each worker did two at least.
-    config: of the search.
-    num_workers: that will do the search.
+    trials: measured trials, at least two of each worker.
+    config: settings of the search.
+    num_workers: number of workers in the pool of the search.
 
   Raises:
     UserError: no trial gave a reward.
@@ -100,21 +100,21 @@ def plan_of(trials: Sequence[Trial], config: SearchConfig, num_workers: int) -> 
     num_workers,
     num_measuring=len(first),
     first_seconds=statistics.mean(firsts),
-    # The fastest machine of a pool may have taken more than one before another was ready.
+    # A fast worker may have taken all further trials before another one was ready.
     seconds=statistics.mean(further or firsts),
     rewards=tuple(trial.reward for trial in done),
   )
 
 
 def wall_seconds(config: SearchConfig, num_workers: int, seconds: float) -> float:
-  """Returns how long a search takes whose trials all take equally long.
+  """Returns the duration of a search in seconds, if all trials take equally long.
 
   An update is proposed as soon as the trials in flight leave room for it.
 
   Args:
-    config: of the search.
-    num_workers: that work at the same time.
-    seconds: of a trial.
+    config: settings of the search.
+    num_workers: number of workers in the pool.
+    seconds: duration of a trial.
   """
   workers = [0.0] * num_workers
   in_flight: list[float] = []
@@ -131,5 +131,5 @@ def wall_seconds(config: SearchConfig, num_workers: int, seconds: float) -> floa
 
 
 def in_flight_that_keeps_busy(config: SearchConfig, num_workers: int) -> int:
-  """Returns how many trials must be in flight so that no worker waits for another."""
+  """Returns the number of trials in flight at which no worker waits for another."""
   return num_workers + config.trials_per_update

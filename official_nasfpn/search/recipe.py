@@ -1,4 +1,4 @@
-"""The recipe of a search: everything that fixes it, and what may change when it is continued."""
+"""The recipe of a search: all of its settings, and which may change when a search is continued."""
 
 import dataclasses
 import hashlib
@@ -15,24 +15,24 @@ from official_nasfpn.search.proxy.reward import RewardConfig
 from official_nasfpn.training.experiment import Experiment, read_with_experiment
 
 _NUM_TRIALS = "Search.num_trials"
-# How the work is done, not what is computed.
+# Settings of how the work is done, not of what is computed.
 _FREE = ("Search.lease_seconds", "Search.max_attempts", "Search.trials_per_worker")
-# How stored recipes named algorithms before these had settings of their own.
+# Names of algorithms in stored recipes, from before algorithms had settings of their own.
 _FORMER_ALGORITHMS = {"ppo": "@PPO()", "evolution": "@Evolution()", "random": "@RandomSearch()"}
-# By reference, so that a recipe which binds `PPO.learning_rate` alone means this algorithm's.
+# A reference, so that a recipe which binds only `PPO.learning_rate` changes this algorithm.
 _DEFAULTS = Stored("Search.algorithm = @PPO()", "the default")
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchRecipe:
-  """Everything that fixes a search.
+  """All settings of a search.
 
   Attributes:
-    experiment: what a trial trains and is evaluated on; each trial has its own architecture.
+    experiment: detector, data and training of a trial; each trial has its own architecture.
     proxy: how a trial is trained.
-    reward: what a trial is rewarded for.
-    search: the algorithm, and the number of trials.
-    space: the search space.
+    reward: how the reward of a trial is computed.
+    search: algorithm and number of trials.
+    space: search space.
   """
 
   experiment: Experiment
@@ -44,8 +44,8 @@ class SearchRecipe:
   def __post_init__(self) -> None:
     if self.proxy.mode == "shared" and self.search.early_stopping_quantile:
       raise UserError(
-        "Search.early_stopping_quantile stops trials of Proxy.mode = 'plain'; those of 'shared' "
-        "are too short to be stopped. Leave one of the two out."
+        "Search.early_stopping_quantile stops trials of Proxy.mode = 'plain'; trials of 'shared' "
+        "are too short for it. Leave one of the two out."
       )
 
   def to_gin(self) -> str:
@@ -57,7 +57,7 @@ class SearchRecipe:
 
   @property
   def version(self) -> str:
-    """A short name of what the recipe computes; what may change in a search is left out."""
+    """Version of what the recipe computes, 12 hex digits; settings that may change are left out."""
     counting = [
       f"{key} = {value!r}\n"
       for key, value in sorted(self._bindings().items())
@@ -66,7 +66,7 @@ class SearchRecipe:
     return hashlib.sha256("".join(counting).encode()).hexdigest()[:12]
 
   def differences(self, other: "SearchRecipe") -> dict[str, tuple[object, object]]:
-    """Returns the settings in which two recipes differ: each with its value here and there."""
+    """Returns the settings that differ from another recipe's: name to (own value, other value)."""
     here, there = self._bindings(), other._bindings()
     return {
       key: (here.get(key), there.get(key))
@@ -75,7 +75,7 @@ class SearchRecipe:
     }
 
   def with_architecture(self, spec: PyramidSpec) -> "SearchRecipe":
-    """Returns the recipe with the pyramid of one trial."""
+    """Returns a copy of the recipe with another pyramid, that of a trial."""
     return dataclasses.replace(self, experiment=self.experiment.with_architecture(spec))
 
   def _bindings(self) -> dict[str, object]:
@@ -88,9 +88,9 @@ def read_recipe(
   """Reads the recipe of a search.
 
   Args:
-    gin_files: recipes, such as `gin/bccd_search.gin`, and stored recipes. A stored one may be from
-      before algorithms had settings of their own.
-    gin_params: single bindings that come after them, such as `Search.num_trials = 24`.
+    gin_files: recipes, such as `gin/bccd_search.gin`, and stored recipes, also of earlier versions
+      in which algorithms had no settings of their own.
+    gin_params: single bindings, applied after the files, such as `Search.num_trials = 24`.
 
   Raises:
     UserError: a file, a name or a value is wrong, or a stored recipe does more than bind values.
@@ -105,16 +105,16 @@ def read_recipe(
 def check_continues(there: SearchRecipe, recipe: SearchRecipe, place: str, flag: str) -> None:
   """Checks that a search may be continued with a recipe.
 
-  The number of trials may have been raised, and how workers are kept may be another.
+  The number of trials may be raised, and settings that concern only workers may change.
 
   Args:
-    there: the recipe of the search.
-    recipe: what it is to be continued with.
-    place: what people call the place of the search.
-    flag: names that place.
+    there: recipe of the existing search.
+    recipe: recipe with which it would be continued.
+    place: where the existing search is, for error messages.
+    flag: flag that names this place.
 
   Raises:
-    UserError: it is another search; the message names what differs.
+    UserError: the recipes are those of two different searches; the message names what differs.
   """
   free = (*_FREE, _NUM_TRIALS) if there.search.num_trials <= recipe.search.num_trials else _FREE
   differing = [
@@ -134,14 +134,14 @@ def _shown(value: object) -> object:
 
 
 def _current_spelling(stored: Stored) -> Stored:
-  """Returns a stored recipe with the present names of its settings."""
+  """Returns a stored recipe with the current names of its settings."""
   bindings = stored_bindings(stored)
   algorithm = bindings.get("Search.algorithm")
   if algorithm not in _FORMER_ALGORITHMS:
     return stored
   lines = []
   for key, value in bindings.items():
-    # A string that begins so is a reference, as text.
+    # `stored_bindings` gives references as text.
     text = value if isinstance(value, str) and value.startswith("@") else repr(value)
     if key == "Search.algorithm":
       text = _FORMER_ALGORITHMS[algorithm]

@@ -1,4 +1,4 @@
-"""A search as one object: run it, ask what it has found, at any time and as often as you like."""
+"""A search as one object: run it, and ask at any time what it has found."""
 
 import dataclasses
 import random
@@ -36,8 +36,8 @@ class FoundPyramid:
 
   Attributes:
     architecture: the pyramid, for `Detector.architecture`.
-    reward: of its trial.
-    trial: its number.
+    reward: reward of the pyramid's trial.
+    trial: number of the trial.
   """
 
   architecture: PyramidSpec
@@ -48,8 +48,8 @@ class FoundPyramid:
 class Search:
   """A search for a feature pyramid, kept in a directory.
 
-  The directory holds everything: a search that was interrupted goes on where it was, and what it
-  has found can be read at any time, by any process.
+  The directory holds everything: a search that was interrupted continues where it stopped, and any
+  process can read its results at any time.
   """
 
   def __init__(
@@ -61,11 +61,11 @@ class Search:
     """Names a search; nothing is read or written yet.
 
     Args:
-      search_dir: the directory of the search; `run` creates it.
-      recipe: what to search, from `read_recipe`. Default: that of the search which is there.
-      store: the database of the trials, `postgresql://user@host/name`, where workers on other
-        machines are to evaluate them; the password is in the variable PGPASSWORD. Default: a file
-        in the directory, or the database that the directory names.
+      search_dir: directory of the search; `run` creates it.
+      recipe: recipe of the search, from `read_recipe`. Default: the recipe in the directory.
+      store: database of the trials, `postgresql://user@host/name`, so that workers on other
+        machines can evaluate them; the environment variable PGPASSWORD holds the password.
+        Default: a file in the directory, or the database that the directory names.
     """
     self.search_dir = Path(search_dir)
     self._recipe = recipe
@@ -81,20 +81,20 @@ class Search:
     return self._recipe or read_recipe([storage.stored_recipe(self.search_dir)])
 
   def run(self, workers: LauncherConfig | int = 1) -> list[Trial]:
-    """Runs the search to its end, from wherever it was left, with a progress bar.
+    """Runs the search to its end, from wherever it was interrupted, with a progress bar.
 
-    It may be interrupted at any moment; running it again goes on.
+    It may be interrupted at any moment; calling `run` again continues it.
 
     Args:
-      workers: how many processes of this machine evaluate trials; or which launcher keeps workers
-        running, and how.
+      workers: number of processes on this machine that evaluate trials, or the launcher of workers
+        and its settings.
 
     Returns:
       All trials, by number.
 
     Raises:
       UserError: the recipe or the data is wrong, the directory holds another search, another
-        process is running this one, workers cannot start, or no trial gave a reward.
+        process is running this search, workers cannot start, or no trial gave a reward.
     """
     recipe = proxy_task.resolved(self.recipe)
     recipe.search.algorithm.check()
@@ -120,7 +120,7 @@ class Search:
           make_launcher,
           on_update=lambda update, metrics: write_events(store),
         )
-        # A process that was killed may have learnt the last update without leaving its point.
+        # A process that was killed may have learnt from the last update without writing its event.
         write_events(store)
         trials = store.trials()
       write_results(trials, self.search_dir)
@@ -130,41 +130,48 @@ class Search:
     """Returns all trials so far, by number; `pandas.DataFrame(search.trials())` is their table.
 
     Raises:
-      UserError: there is no search, or one of another version of this program.
+      UserError: there is no search, or another version of this program wrote it.
     """
     return read_trials(self.search_dir, self._store)
 
   def best(self, rank: int = 1) -> FoundPyramid:
-    """Returns the pyramid with the greatest reward so far.
+    """Returns the pyramid with the highest reward so far.
 
     Args:
-      rank: 2 for the second best, and so on.
+      rank: 1 for the best pyramid, 2 for the second best, and so on.
 
     Raises:
       UserError: there is no search, or fewer trials have a reward.
     """
     trial = found_trial(f"{self.search_dir}#{rank}", self._store)
-    # Parsed as data: a text in a shared place is never executed.
+    # Parsed as data: text that others may have written is never executed.
     spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
     assert trial.reward is not None
     return FoundPyramid(spec, trial.reward, trial.number)
 
   def table(self, num_rows: int = 3) -> str:
-    """Returns what was found so far as text, the best architectures first."""
+    """Returns a table of the best architectures so far as text, best first.
+
+    Args:
+      num_rows: number of architectures in the table.
+
+    Raises:
+      UserError: there is no search, or another version of this program wrote it.
+    """
     return results_table(self.trials(), self.search_dir, num_rows)
 
   def write_report(
     self, output: str | Path | None = None, proxy_check: str | Path | None = None
   ) -> Path:
-    """Writes the search as one HTML file, and returns its path.
+    """Writes the report on the search as one HTML file, and returns its path.
 
     Args:
-      output: the file. Default: `report.html` in the directory.
-      proxy_check: the folder of a `nasfpn proxy_check` of the search's recipe, which has measured
-        the noise of a reward. Default: the report says that the noise is unknown.
+      output: path of the file. Default: `report.html` in the directory.
+      proxy_check: folder of a `nasfpn proxy_check` of the search's recipe, which has measured the
+        noise of a reward. Default: the report says that the noise is unknown.
 
     Raises:
-      UserError: there is no search, or no such check, or the file cannot be written.
+      UserError: there is no search, no such check, or the file cannot be written.
     """
     path = Path(output) if output else self.search_dir / "report.html"
     check_dir = Path(proxy_check) if proxy_check else None
@@ -173,7 +180,7 @@ class Search:
 
 
 def dry_run(recipe: SearchRecipe) -> str:
-  """Returns how many trials a search would have, and what one would do and cost; trains nothing.
+  """Returns the number of trials of a search and the plan of one trial as text; trains nothing.
 
   Raises:
     UserError: the recipe or its data is wrong.
@@ -187,12 +194,12 @@ def dry_run(recipe: SearchRecipe) -> str:
 
 
 def measured_plan(recipe: SearchRecipe, num_workers: int = 1, num_measuring: int = 1) -> SearchPlan:
-  """Trains two architectures on each worker, and returns what the whole search will cost.
+  """Trains two architectures on each measuring worker, and returns the cost of the whole search.
 
   Args:
-    recipe: of the search.
-    num_workers: of the search.
-    num_measuring: workers of this machine that measure at the same time.
+    recipe: recipe of the search.
+    num_workers: number of workers in the pool of the search.
+    num_measuring: number of workers on this machine that measure at the same time.
 
   Raises:
     UserError: the recipe or its data is wrong, or no trial gave a reward.

@@ -1,4 +1,4 @@
-"""The files of a search directory: where they are, how they are written, and who may use them."""
+"""The files of a search directory: paths, reading and writing, and the lock of the controller."""
 
 import contextlib
 import os
@@ -29,15 +29,15 @@ def store_path(search_dir: Path) -> Path:
 
 
 def store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa.URL:
-  """Returns where the trials of a search are: a file in its directory, or a database elsewhere.
+  """Returns the database that holds the trials of a search: a file or a PostgreSQL address.
 
   Args:
-    search_dir: of the search.
-    confirmed: that database's address as a person has given it. A password goes to such an address
-      only: the directory may be a stranger's.
+    search_dir: directory of the search.
+    confirmed: address of the database as a person has given it. A password is sent only to such an
+      address, because the directory may come from a stranger.
 
   Raises:
-    UserError: there is no search, or its trials are not in the database that was given.
+    UserError: there is no search, or its trials are not in the given database.
   """
   place = new_store_place(search_dir, confirmed)
   if isinstance(place, Path) and not place.is_file():
@@ -46,13 +46,13 @@ def store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa.URL
 
 
 def new_store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa.URL:
-  """Like `store_place`, where there need be no search yet."""
+  """Like `store_place`, but the search need not exist yet."""
   there = _server(search_dir)
   if confirmed is None:
     if there is None and database_path(search_dir).is_symlink():
       raise UserError(
-        f"{database_path(search_dir)} is a symbolic link; the database of a search is a file of "
-        "its own. Move it there."
+        f"{database_path(search_dir)} is a symbolic link; the database of a search must be a real "
+        "file. Move the file there."
       )
     return there or database_path(search_dir)
   given = parse_server(confirmed)
@@ -66,15 +66,15 @@ def new_store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa
 
 
 def settle_store(search_dir: Path, url: str | None) -> None:
-  """Writes down where the trials of a search are, or checks that they are there.
+  """Records in the search directory which database holds the trials, or checks the record.
 
   Args:
-    search_dir: of the search; it exists.
-    url: of the database, without a password; None for a file in the directory, or for the database
-      that an earlier start has named.
+    search_dir: existing directory of the search.
+    url: URL of the database, without a password; None for a file in the directory, or for the
+      database that an earlier start has recorded.
 
   Raises:
-    UserError: they are somewhere else.
+    UserError: the trials are in another database.
   """
   there = _server(search_dir)
   if url is None:
@@ -112,7 +112,7 @@ def recipe_path(search_dir: Path) -> Path:
 
 
 def stored_recipe(search_dir: Path) -> Stored:
-  """Reads the recipe of a search directory, as data.
+  """Reads the recipe of a search directory as data.
 
   Raises:
     UserError: there is no search, or its recipe cannot be read.
@@ -120,16 +120,16 @@ def stored_recipe(search_dir: Path) -> Stored:
   path = recipe_path(search_dir)
   if not path.is_file():
     raise UserError(f"There is no search in {search_dir}: it has no {path.name}.")
-  # The report shows it whole, so it must be the search's own.
+  # The report shows the whole text, so it must not be another file.
   return read_stored(path, follows_links=False)
 
 
 def settle_recipe(recipe: SearchRecipe, search_dir: Path) -> None:
-  """Writes `recipe.gin`, or checks that the search which is there already has the same recipe.
+  """Writes `recipe.gin`, or checks that the recipe continues the search that is in the directory.
 
   Args:
-    recipe: of the search.
-    search_dir: of the search; it exists.
+    recipe: recipe of the search.
+    search_dir: existing directory of the search.
 
   Raises:
     UserError: the directory holds another search; the message names what differs.
@@ -157,7 +157,7 @@ def worker_lock(search_dir: Path, worker: str) -> Path:
 
 @contextlib.contextmanager
 def search_disk_errors(search_dir: Path) -> Iterator[None]:
-  """Turns what the disk of a search raises within the block into a `UserError`."""
+  """Turns errors of the disk, raised within the block, into a `UserError`."""
   with disk_errors(
     search_dir,
     "Nothing that was recorded is lost: make room or mend its permissions, then start the same "
@@ -168,10 +168,10 @@ def search_disk_errors(search_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exclusive(search_dir: Path) -> Iterator[None]:
-  """Creates a search directory if need be, and keeps other controllers out of it.
+  """Creates a search directory if it is missing, and locks it against other controllers.
 
   Raises:
-    UserError: another controller is in it, or it cannot be written.
+    UserError: another controller has locked the directory, or it cannot be written.
   """
   with search_disk_errors(search_dir):
     search_dir.mkdir(parents=True, exist_ok=True)

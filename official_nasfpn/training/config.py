@@ -1,4 +1,4 @@
-"""How a detector learns, as data."""
+"""The settings of training."""
 
 from typing import Annotated, Literal
 
@@ -17,43 +17,44 @@ from official_nasfpn.configuration import configurable, settings
 @configurable("Training")
 @settings
 class TrainingConfig:
-  """The paper's recipe (section 4.1) by default.
+  """How a detector is trained; by default, the paper's recipe (section 4.1).
 
   Attributes:
     batch_size: images per train step over all replicas.
-    epochs: passes over the training parts.
-    images_per_epoch: what every setting in epochs counts by; a number makes a recipe last equally
-      long on every dataset, None takes the number of training images.
-    learning_rate: for `base_batch_size` images a step; scaled linearly to `batch_size`.
-    base_batch_size: the batch that `learning_rate` and `warmup_learning_rate` are stated for.
+    epochs: number of passes over the training images.
+    images_per_epoch: number of images in an epoch, for all settings in epochs. A number makes a
+      recipe last equally long on every dataset; None takes the number of training images.
+    learning_rate: learning rate for `base_batch_size` images per step; it is scaled linearly to
+      `batch_size`.
+    base_batch_size: batch size for which `learning_rate` and `warmup_learning_rate` are stated.
     schedule: `step` (times `decay_factor` at each of `decay_epochs`) or `cosine` (to zero).
-    decay_epochs: where the step schedule decays.
-    decay_factor: by how much the step schedule decays.
+    decay_epochs: epochs at which the step schedule decays.
+    decay_factor: factor of each decay of the step schedule.
     warmup_epochs: length of the linear warm-up.
-    warmup_learning_rate: where the warm-up starts.
-    momentum: of stochastic gradient descent.
-    weight_decay: times half the squared norm of all convolution kernels is added to the loss.
-    drop_block_rate: share of the pyramid's features that DropBlock drops at the end of training,
-      to which it rises linearly from 0; 0 is no DropBlock.
+    warmup_learning_rate: learning rate at the start of the warm-up.
+    momentum: momentum of stochastic gradient descent.
+    weight_decay: weight of half the squared norm of all convolution kernels in the loss.
+    drop_block_rate: share of the pyramid's features that DropBlock drops at the end of training;
+      the share rises linearly from 0. 0 turns DropBlock off.
     gradient_clip_norm: largest global norm of the gradient; None does not clip.
-    focal_alpha: weight of the positive class (Lin et al. 2017).
+    focal_alpha: weight of the positive class in the focal loss (Lin et al. 2017).
     focal_gamma: focusing parameter of the focal loss.
     box_loss_weight: weight of the Huber loss on box targets.
-    huber_delta: where the Huber loss turns linear.
+    huber_delta: distance at which the Huber loss becomes linear.
     exit_loss_weights: weights of the class and box losses of an anytime detector's exits, the first
-      one first; None weights all of them 1. Without early exits there is one loss.
-    match_iou: overlap from which an anchor is assigned to a box.
-    backbone_checkpoint: path prefix of a checkpoint of the same backbone of the Model Garden, for
-      example trained on ImageNet, to start from; None starts from random weights.
+      exit first; None weights all exits 1. Without early exits there is one loss.
+    match_iou: IoU from which an anchor is assigned to a box.
+    backbone_checkpoint: path prefix of a Model Garden checkpoint of the same backbone to start
+      from, for example trained on ImageNet; None starts from random weights.
     compute_dtype: `float32`, `mixed_bfloat16`, or `auto`, which is mixed_bfloat16 where the device
       has units for it (TPUs, GPUs of compute capability 8.0, processors with AVX-512 BF16, AMX or
-      Arm's BF16) and float32 elsewhere. Weights are float32 in all.
-    seed: fixes initial weights, shuffling and augmentation.
+      Arm's BF16) and float32 elsewhere. Weights are always float32.
+    seed: seeds initial weights, shuffling and augmentation.
     evaluation_batch_size: images per evaluation step.
     evaluation_epochs: epochs between evaluations in mode `train_and_evaluate`.
     checkpoint_epochs: epochs between checkpoints; the last step is always saved.
-    checkpoints_to_keep: older ones are deleted.
-    steps_per_loop: train steps between two looks at the loss.
+    checkpoints_to_keep: number of latest checkpoints to keep; older ones are deleted.
+    steps_per_loop: train steps between two checks of the loss.
   """
 
   batch_size: PositiveInt = 64
@@ -89,12 +90,12 @@ class TrainingConfig:
   @classmethod
   def _check_last_exit(cls, weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
     if weights is not None and (not weights or weights[-1] == 0):
-      raise ValueError("the last exit needs a weight above 0")
+      raise ValueError("the last exit needs a weight greater than 0")
     return weights
 
   @field_validator("decay_epochs")
   @classmethod
   def _check_order(cls, decay_epochs: tuple[float, ...]) -> tuple[float, ...]:
     if list(decay_epochs) != sorted(set(decay_epochs)):
-      raise ValueError("they must rise")
+      raise ValueError("the epochs must increase")
     return decay_epochs

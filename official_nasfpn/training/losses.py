@@ -14,19 +14,19 @@ from official_nasfpn.training.targets import BACKGROUND, AnchorTargets
 def detection_losses(
   exits: Sequence[Outputs], targets: AnchorTargets, config: TrainingConfig
 ) -> list[dict[str, tf.Tensor]]:
-  """Computes the loss terms of one replica's share of the batch at every exit.
+  """Computes the loss terms of every exit for one replica's part of the batch.
 
-  Terms are normalised by the positives of the *global* batch (plus one, so that a batch without
-  objects is defined), so the sum over replicas is the loss of one device with the whole batch.
-  Model Garden normalises by each replica's own positives.
+  Terms are divided by the number of positive anchors in the *global* batch, plus one so that a
+  batch without objects is defined. So the sum over replicas is the loss of one device with the
+  whole batch. Model Garden divides by each replica's own number of positives.
 
   Args:
-    exits: what a `Detector` returns.
-    targets: for all anchors, in the order of levels, rows, columns.
-    config: weights of the terms.
+    exits: outputs of a `Detector`, one per exit.
+    targets: targets of all anchors, in the order of levels, rows, columns.
+    config: weights and parameters of the terms.
 
   Returns:
-    For every exit float32 scalars `class_loss` and `box_loss` (weighted).
+    For each exit, `class_loss` and the weighted `box_loss`, float32 [].
   """
   positive = tf.cast(targets.classes != BACKGROUND, tf.float32)
   num_positives = tf.reduce_sum(positive)
@@ -44,7 +44,7 @@ def detection_losses(
 
   def terms(outputs: Outputs) -> dict[str, tf.Tensor]:
     class_logits, box_deltas = flatten_outputs(outputs)
-    # one_hot leaves all columns at zero for the background's -1.
+    # one_hot gives zeros in all columns for the background's -1.
     class_loss = focal(tf.one_hot(targets.classes, class_logits.shape[-1]), class_logits)
     box_loss = huber(targets.boxes, box_deltas, sample_weight=positive)
     return {
@@ -56,10 +56,14 @@ def detection_losses(
 
 
 def weight_decay_loss(variables: Sequence[tf.Variable], weight_decay: float) -> tf.Tensor:
-  """Returns `weight_decay` times half the squared norm of all convolution kernels.
+  """Returns `weight_decay` times half the squared norm of all convolution kernels, float32 [].
 
-  One sum instead of Model Garden's separate regularisation graph for each layer. Biases and batch
+  This is one sum, where Model Garden has a regularisation graph for each layer. Biases and batch
   norm's scales and offsets do not decay.
+
+  Args:
+    variables: trainable variables of the detector.
+    weight_decay: weight of the term.
   """
   kernels = [variable for variable in variables if "kernel" in variable.name]
   return weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])

@@ -85,7 +85,7 @@ def test_json_says_its_version_and_names_its_fields():
     ("PyramidSpec.cells = " + "[" * 9000, "nested too deeply|too many nested"),
     ("#" * 70_000, "more than 65,536 bytes"),
     ("\tinclude \\\n'other.gin'", "only binds values"),
-    ("PyramidSpec.cells = (include 'other.gin',)", "a value that is no literal"),
+    ("PyramidSpec.cells = (include 'other.gin',)", "A value is not a literal"),
     ("PyramidSpec.cells = 'include 1'", "cells must be a sequence"),
     ("", "0 cells are too few"),
   ],
@@ -159,10 +159,10 @@ def test_a_setting_that_leads_nowhere_is_refused(tmp_path):
   with pytest.raises(UserError, match="cannot be read"):
     resolve_architecture(tmp_path / "folder.gin")
   os.mkfifo(tmp_path / "pipe.gin")
-  with pytest.raises(UserError, match="cannot be read: it is no file"):
+  with pytest.raises(UserError, match="cannot be read: it is not a file"):
     resolve_architecture(tmp_path / "pipe.gin")
   (tmp_path / "device.json").symlink_to("/dev/zero")
-  with pytest.raises(UserError, match="cannot be read: it is no file"):
+  with pytest.raises(UserError, match="cannot be read: it is not a file"):
     resolve_architecture(tmp_path / "device.json")
   (tmp_path / "large.json").write_text(" " * 70_000)
   with pytest.raises(UserError, match="more than 65,536 bytes"):

@@ -8,7 +8,7 @@ from tests.search.store.postgres_server import PostgresServer
 
 @pytest.fixture(scope="session")
 def postgres():
-  """Returns a running PostgreSQL server, one for all tests; a test that kills it restarts it."""
+  """Returns a running PostgreSQL server that all tests share; a test that kills it restarts it."""
   server = PostgresServer()
   yield server
   server.close()

@@ -1,4 +1,4 @@
-"""A process names the code that it runs."""
+"""The fingerprint of the code that a process runs."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""A search whose only worker is in the process of the test."""
+"""A search whose only worker runs in the test's process."""
 
 from pathlib import Path
 
@@ -13,16 +13,16 @@ from official_nasfpn.search.workers.trial_worker import run_worker
 def search_in_one_process(
   recipe: SearchRecipe, search_dir: Path, evaluate: Evaluate
 ) -> list[Trial]:
-  """Runs a search to its end, from wherever it was left, and returns its trials.
+  """Runs a search to its end, from wherever it was interrupted, and returns its trials.
 
   Args:
-    recipe: of the search.
-    search_dir: of the search.
-    evaluate: gives a trial its reward.
+    recipe: recipe of the search.
+    search_dir: directory of the search.
+    evaluate: evaluates a trial.
   """
 
   class Here:
-    """Evaluates every trial that waits, whenever the search looks."""
+    """Evaluates all queued trials at each poll."""
 
     def __init__(self, store):
       self._store = store

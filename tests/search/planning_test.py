@@ -1,4 +1,4 @@
-"""What a search is said to cost."""
+"""The estimated cost of a search."""
 
 import pytest
 
@@ -27,10 +27,10 @@ def config(num_trials, trials_per_update, trials_in_flight=0, **settings):
     (10, 10, 0, 1, 10),
     (10, 10, 0, 10, 1),
     (10, 10, 0, 4, 3),
-    # Two updates of ten on four workers: each needs three rounds, in the last of which two wait.
+    # Two updates of ten on four workers: each takes three rounds, and two workers wait in the last.
     (20, 10, 0, 4, 6),
     (20, 10, 14, 4, 5),
-    # More workers than there are trials in an update.
+    # More workers than trials in an update.
     (40, 10, 0, 20, 4),
     (40, 10, 20, 20, 2),
     (25, 10, 0, 10, 3),
@@ -81,7 +81,7 @@ def test_the_papers_search():
 
 
 class Measured:
-  """Just what is read of a trial."""
+  """The attributes of a trial that planning reads."""
 
   def __init__(self, worker, started_at, seconds, reward):
     self.worker, self.started_at, self.seconds, self.reward = worker, started_at, seconds, reward

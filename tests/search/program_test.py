@@ -59,15 +59,15 @@ def test_a_search_from_data_to_result(tmp_path, run_program):
   store.close()
   assert {trial.state for trial in trials} == {"done"}
   assert best in [from_gin(trial.architecture) for trial in trials]
-  # One update, one point, though nothing of this algorithm needs TensorFlow.
+  # One update gives one point of the curve, although this algorithm does not need TensorFlow.
   assert [event.step for event in read_events(search_dir / "events")] == [1]
-  # The recipe there is resolved: it reads back as it is, with every setting of the search.
+  # The stored recipe is resolved: it reads back unchanged, with every setting of the search.
   there = read_recipe([search_dir / "recipe.gin"])
   assert (search_dir / "recipe.gin").read_text() == there.to_gin()
   assert proxy_task.resolved(there) == there
   assert (there.search.num_trials, there.space) == (2, SearchSpace())
 
-  # From Python a search is the same.
+  # The Python interface shows the same search.
   search = Search(search_dir)
   assert search.run() == search.trials() == trials
   assert f"{search.table()}\n" == first.stdout
@@ -91,7 +91,7 @@ def test_a_search_from_data_to_result(tmp_path, run_program):
 def test_a_search_in_postgresql_whose_worker_shares_nothing_but_the_database(
   tmp_path, run_program, postgres, shapes_data, monkeypatch
 ):
-  # The password must reach the search's own workers, and turn up nowhere.
+  # The password must reach the search's own workers, and appear nowhere.
   search_dir, url = tmp_path / "search", postgres.new_database(password="s3cret")
   with_password = url.replace("@", ":s3cret@")
   monkeypatch.setenv("PGPASSWORD", "s3cret")
@@ -116,7 +116,7 @@ def test_a_search_in_postgresql_whose_worker_shares_nothing_but_the_database(
   assert (status.returncode, status.stdout) == (0, first.stdout)
   recipe_there = (search_dir / "recipe.gin").read_text()
 
-  # Another trial, for a worker that ends after it.
+  # One more trial, for a worker that ends after one trial.
   store = TrialStore(url)
   assert store.recipe() == recipe_there
   best = store.best(1)[0]
@@ -130,7 +130,7 @@ def test_a_search_in_postgresql_whose_worker_shares_nothing_but_the_database(
   assert "trial 3, attempt 1: reward" in worker.stdout
   (trial,) = store.trials(2)
   assert (trial.state, trial.metrics["AP"]) == ("done", trial.reward)
-  # The same architecture, recipe and seed, in a folder that is gone now.
+  # The same architecture, recipe and seed, in a temporary folder that was deleted.
   assert trial.reward == pytest.approx(best.reward, abs=0.05)
   store.begin(recipe_there, version, "other code")
   store.close()
@@ -146,7 +146,7 @@ def test_a_worker_works_for_one_search(run_program, tmp_path):
   for arguments, message in (
     ([], "either --store or --search_dir is needed"),
     (["--store", "postgresql://me@host/x", "--search_dir", tmp_path], other),
-    (["--store", f"sqlite:///{tmp_path}/search.db"], "in its --search_dir, in the file search.db"),
+    (["--store", f"sqlite:///{tmp_path}/search.db"], "in the file search.db of its --search_dir"),
   ):
     result = run_program("worker", *arguments)
     assert result.returncode == 1

@@ -1,4 +1,4 @@
-"""The recipe of a search: read, written, compared; a search directory belongs to one."""
+"""The recipe of a search: reading, writing, comparing, and the recipe of a search directory."""
 
 import dataclasses
 import random
@@ -23,7 +23,7 @@ BINDINGS = (
   "Input.data_dir = '/data/with spaces'",
   "Search.num_trials = 12",
 )
-# As `recipe.gin` was written before algorithms had settings of their own.
+# A `recipe.gin` from before algorithms had settings of their own.
 FORMER = Path(__file__).parents[2] / "docs/nas_fpnlite_search/recipe.gin"
 
 
@@ -151,7 +151,7 @@ def test_a_store_belongs_to_one_recipe(tmp_path):
 
 
 class TestFormerRecipes:
-  """Those that were written before algorithms had settings of their own."""
+  """Recipes that were written before algorithms had settings of their own."""
 
   def test_a_stored_one_means_what_it_meant(self):
     there = read_recipe([stored(FORMER.read_text())])
@@ -184,7 +184,7 @@ class TestFormerRecipes:
 
   @pytest.mark.parametrize(("name", "now"), MOVED.items())
   def test_a_user_is_told_the_present_name(self, name, now):
-    with pytest.raises(UserError, match=f"Search has no setting '{name}' any more: it is {now}"):
+    with pytest.raises(UserError, match=f"Search no longer has a setting '{name}': it is {now}"):
       recipe(f"Search.{name} = 3")
 
   @pytest.mark.parametrize("value", ["'ppo'", "'annealing'", "@PPO", "3", "@SearchSpace()"])
@@ -211,7 +211,7 @@ def test_a_broken_recipe_is_named(tmp_path):
     ("import os", "cannot import a module"),
     ("a/Search.seed = 1", "have no scopes"),
     ("seed = 1", "define no macros"),
-    ("Search.seed = %seed", "a macro has no place"),
+    ("Search.seed = %seed", "a macro is not allowed here"),
   ],
 )
 def test_a_recipe_that_does_more_than_bind_values_is_refused(tmp_path, line, message):

@@ -1,4 +1,4 @@
-"""A recipe of trials that take a second."""
+"""A recipe whose trials take one second."""
 
 RECIPE = """
 Detector.backbone = 'R-10'

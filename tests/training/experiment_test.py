@@ -104,7 +104,7 @@ class TestRunFolder:
       ("import os", "cannot import a module"),
       ("a/Training.epochs = 1", "have no scopes"),
       ("epochs = 1", "define no macros"),
-      ("Training.epochs = %epochs", "a macro has no place"),
+      ("Training.epochs = %epochs", "a macro is not allowed here"),
       ("Trainnig.epochs = 1", r"no settings 'Trainnig'\. Did you mean Training\?"),
       ("Training.epoch = 1", r"Did you mean Training\.epochs\?"),
       ("Detector.architecture = '{}'", "names a file"),

@@ -64,7 +64,7 @@ def test_momentum():
     ({"batch_size": 4.5}, "valid integer"),
     ({"epochs": 0}, "greater than 0"),
     ({"images_per_epoch": 0}, "greater than 0"),
-    ({"decay_epochs": (40, 30)}, "must rise"),
+    ({"decay_epochs": (40, 30)}, "must increase"),
     ({"learning_rate": float("nan")}, "finite"),
     ({"compute_dtype": "float16"}, "'float32' or 'mixed_bfloat16'"),
     ({"batchsize": 4}, "Unexpected keyword argument"),

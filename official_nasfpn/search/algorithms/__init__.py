@@ -1,1 +1,1 @@
-"""Who proposes architectures: PPO of a recurrent controller, evolution, random sampling."""
+"""Search algorithms: PPO with a recurrent controller, evolution, random search."""

@@ -1,6 +1,6 @@
-"""The one place that imports tensorflow-addons, which has reached its end of life.
+"""The layer-normalised LSTM cell of tensorflow-addons, a package that has reached its end of life.
 
-It is wanted for its layer-normalised LSTM cell alone, and nothing else needs it.
+This module alone imports the package.
 """
 
 import contextlib
@@ -12,12 +12,12 @@ from typing import Any
 
 from official_nasfpn.installation import require
 
-# tensorflow-addons 0.23 looks for Keras 2 where Keras 3 is installed nowadays.
+# tensorflow-addons 0.23 imports Keras 2 under names that Keras 3 has now.
 _ALIASES = {
   "keras.src.engine": "tf_keras.src.engine",
   "keras.src.engine.keras_tensor": "tf_keras.src.engine.keras_tensor",
 }
-# Its two notices: it is not developed any more, and it does not know this TensorFlow.
+# Its two warnings: it is no longer developed, and it does not support this TensorFlow.
 _NOTICES = (
   r"\s*TensorFlow Addons \(TFA\) has ended development",
   r"Tensorflow Addons supports using Python ops for all Tensorflow versions",
@@ -25,11 +25,11 @@ _NOTICES = (
 
 
 def require_addons() -> None:
-  """Raises a `UserError` where tensorflow-addons is not installed."""
+  """Raises a `UserError` if tensorflow-addons is not installed."""
   require(
     "PPO.cell = 'layer_norm_lstm'",
     "tensorflow_addons",
-    otherwise="It exists up to Python 3.11, on x86-64; PPO.cell = 'lstm' needs nothing.",
+    otherwise="It exists for Python up to 3.11, on x86-64; PPO.cell = 'lstm' does not need it.",
   )
 
 
@@ -37,8 +37,8 @@ def layer_norm_lstm_cell(units: int, **arguments: object) -> Any:
   """Returns a `tensorflow_addons.rnn.LayerNormLSTMCell`.
 
   Args:
-    units: of the hidden state.
-    **arguments: further ones of the cell.
+    units: size of the hidden state.
+    **arguments: further arguments of the cell.
 
   Raises:
     UserError: tensorflow-addons is not installed.
@@ -53,7 +53,7 @@ def layer_norm_lstm_cell(units: int, **arguments: object) -> Any:
 
 @contextlib.contextmanager
 def _keras_2_names() -> Iterator[None]:
-  """Shows Keras 2 under the names in `_ALIASES`, and takes them away again."""
+  """Makes Keras 2 importable under the names in `_ALIASES` within the block."""
   before = {name: sys.modules.get(name) for name in _ALIASES}
   sys.modules.update({name: importlib.import_module(real) for name, real in _ALIASES.items()})
   try:

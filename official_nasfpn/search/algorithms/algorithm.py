@@ -1,7 +1,7 @@
-"""What every search algorithm offers, and what it is told: the seam between loop and algorithm.
+"""The interface between the search loop and search algorithms.
 
-An algorithm has two parts: its settings, a frozen dataclass that recipes bind (`@PPO()`), and what
-they `make`, which proposes and learns.
+An algorithm has two parts: its settings, a frozen dataclass that recipes bind (`@PPO()`), and the
+object that they `make`, which proposes architectures and learns.
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ from official_nasfpn.architecture import SearchSpace
 
 @dataclasses.dataclass(frozen=True)
 class Proposal:
-  """An architecture to try.
+  """An architecture to evaluate.
 
   Attributes:
-    choices: one per decision of the `SearchSpace`.
-    log_probs: the log-probability with which each choice was made, in nats.
+    choices: one choice per decision of the `SearchSpace`.
+    log_probs: log-probability of each choice when it was sampled, in nats.
   """
 
   choices: tuple[int, ...]
@@ -26,7 +26,7 @@ class Proposal:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """A proposal with the reward that it got."""
+  """A proposal and its reward."""
 
   proposal: Proposal
   reward: float
@@ -35,29 +35,34 @@ class Outcome:
 class SearchAlgorithm(Protocol):
   """Proposes architectures and learns from their rewards.
 
-  Updates are numbered from 1. An algorithm draws what it needs for update u from (seed, u) alone,
-  so that what it has learnt is all its state, and a search that is continued from `state()`
-  proposes what it would have proposed without the interruption.
+  Updates are numbered from 1. The random draws of update u depend only on (seed, u), so the state
+  of an algorithm is only what it has learnt. A search that is continued from `state()` proposes
+  what it would have proposed without the interruption.
   """
 
   def propose(self, update: int, count: int) -> list[Proposal]:
-    """Returns `count` proposals; the same ones when asked again in the same state."""
+    """Returns `count` proposals; calling it again in the same state returns the same ones."""
     ...
 
   def learn(self, update: int, outcomes: Sequence[Outcome]) -> Mapping[str, float]:
-    """Learns from the batch of one update, in trial order, and returns figures about it.
+    """Learns from the batch of one update.
 
-    Trials that failed for reasons outside their architecture are left out, so the batch may be
-    smaller than what was proposed, or empty.
+    Args:
+      update: number of the update.
+      outcomes: outcomes in the order of their trials. Trials whose failure was not the
+        architecture's are left out, so the batch may be smaller than the proposed one, or empty.
+
+    Returns:
+      Metrics of the learning step by name.
     """
     ...
 
   def state(self) -> bytes:
-    """Returns everything that `restore` needs, as data (never a pickle)."""
+    """Returns everything that `restore` needs, as plain data, never a pickle."""
     ...
 
   def restore(self, state: bytes) -> None:
-    """Goes back to a state returned by an instance made with the same settings."""
+    """Restores a state that an instance with the same settings has returned."""
     ...
 
 
@@ -66,14 +71,14 @@ class AlgorithmSettings(Protocol):
   """The settings of one kind of search algorithm, as `Search.algorithm` holds them."""
 
   def check(self) -> None:
-    """Raises a `UserError` where a package is missing that the algorithm needs."""
+    """Raises a `UserError` if a package that the algorithm needs is not installed."""
     ...
 
   def make(self, space: SearchSpace, seed: int) -> SearchAlgorithm:
-    """Returns the algorithm in its first state.
+    """Returns the algorithm in its initial state.
 
     Args:
-      space: the search space.
-      seed: of everything that the algorithm draws.
+      space: search space.
+      seed: seeds all random draws of the algorithm.
     """
     ...

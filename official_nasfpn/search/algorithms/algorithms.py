@@ -1,4 +1,4 @@
-"""The table of search algorithms: each is a class of settings that a recipe may name."""
+"""The table of search algorithms: the settings classes that `Search.algorithm` may name."""
 
 import typing
 

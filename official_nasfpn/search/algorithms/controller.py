@@ -1,8 +1,8 @@
-"""The controller: a recurrent network that writes an architecture down, choice by choice.
+"""The controller: a recurrent network that samples an architecture choice by choice.
 
-One LSTM layer reads the previous choice and a softmax over the valid choices makes the next one
-(Zoph & Le 2017, section 3.2; Zoph et al. 2018, NASNet, A.2). Every decision has its own softmax and
-its own embedding of the choice made there.
+One LSTM layer reads the previous choice, and a softmax over the valid choices gives the next one
+(Zoph & Le 2017, section 3.2; Zoph et al. 2018, NASNet, A.2). Each decision has its own softmax and
+its own embedding of its choices.
 """
 
 import numpy as np
@@ -12,25 +12,28 @@ import tf_keras
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.search.algorithms.addons import layer_norm_lstm_cell
 
-# Makes an invalid choice impossible, and stays finite so that gradients do.
+# Makes an invalid choice impossible, but is finite, so that gradients are finite.
 _NEVER = -1e9
 
 
 class Controller(tf.Module):
   """A policy over the sequences of decisions of a search space.
 
-  T is the number of decisions, V the largest number of choices that any of them has; masks fill
-  the places that a decision does not use.
+  T is the number of decisions, V the largest number of choices of any decision. Masks exclude the
+  choices that a decision does not have.
   """
 
   def __init__(self, space: SearchSpace, hidden_units: int, cell: str, seed: int):
     """Draws all weights from U(-0.1, 0.1) (NASNet A.2).
 
     Args:
-      space: whose decisions are taken.
-      hidden_units: of the LSTM, and of the embeddings.
+      space: search space with the decisions to take.
+      hidden_units: size of the LSTM's hidden state and of the embeddings.
       cell: `lstm` or `layer_norm_lstm`.
-      seed: of the weights.
+      seed: seeds the initial weights.
+
+    Raises:
+      UserError: the cell is `layer_norm_lstm`, and tensorflow-addons is not installed.
     """
     super().__init__()
     self._space = space
@@ -61,11 +64,11 @@ class Controller(tf.Module):
     """Samples architectures.
 
     Args:
-      rng: all randomness comes from it.
-      count: B, the number of architectures.
+      rng: source of all randomness.
+      count: number of architectures, B.
 
     Returns:
-      Choices, int [B, T], and the log-probability of each when it was made, float32 [B, T].
+      Choices, int64 [B, T], and their log-probabilities in nats, float32 [B, T].
     """
     num_decisions, num_choices = self._shape
     # argmax(logits + Gumbel noise) is a draw from softmax(logits).
@@ -85,7 +88,7 @@ class Controller(tf.Module):
       inputs = embedding[step, choices[:, step]]
     return choices, log_probs
 
-  # One trace for every decision and batch size: step by step, sampling takes twice as long.
+  # One trace for all decisions and batch sizes: eager execution takes twice as long.
   @tf.function(
     input_signature=[
       tf.TensorSpec([], tf.int32),
@@ -97,12 +100,12 @@ class Controller(tf.Module):
   def _decide(
     self, step: tf.Tensor, inputs: tf.Tensor, state: list[tf.Tensor], mask: tf.Tensor
   ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Reads one choice.
+    """Reads the previous choice and scores the choices of the next decision.
 
     Args:
-      step: of the decision that comes next, int32 [].
-      inputs: the embedding of the choice before, float32 [B, hidden_units].
-      state: of the cell, each float32 [B, hidden_units].
+      step: index of the next decision, int32 [].
+      inputs: embedding of the previous choice, float32 [B, hidden_units].
+      state: the two state tensors of the cell, each float32 [B, hidden_units].
       mask: which choices are valid, bool [B, V].
 
     Returns:
@@ -120,18 +123,17 @@ class Controller(tf.Module):
   def log_probs_and_entropy(
     self, choices: tf.Tensor, masks: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scores given architectures under the present weights.
+    """Scores given architectures under the current weights.
 
     Args:
-      choices: int [B, T].
-      masks: bool [B, T, V], from `masks`.
+      choices: choices of the architectures, int [B, T].
+      masks: which choices are valid, bool [B, T, V], from `masks`.
 
     Returns:
-      The log-probability of each choice, float32 [B, T], and the entropy of each decision's
+      The log-probability of each choice in nats, float32 [B, T], and the entropy of each decision's
       distribution in nats, float32 [B, T].
     """
-    # A product with one-hot rows, not a gather: its gradient is the same sum in the same order at
-    # every run.
+    # A product with one-hot rows, not a gather: its gradient sums in the same order in every run.
     chosen = tf.one_hot(choices, self._shape[1])
     embedded = tf.einsum("btv,tvh->bth", chosen, self.embedding)
     start = tf.tile(self.start[tf.newaxis, tf.newaxis], [tf.shape(choices)[0], 1, 1])

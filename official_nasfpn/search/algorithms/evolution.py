@@ -1,8 +1,8 @@
 """Regularised evolution (Real et al. 2019, algorithm 1): the baseline without a controller.
 
-The population is a queue. A child is a copy, with one choice changed, of the best of a few members
-drawn at random; it joins the queue when it has its reward, and the oldest member leaves. Here the
-children of one update are made together, from the same population.
+The population is a queue. A few members are drawn at random, and the best of them is copied with
+one choice changed. This child joins the queue when it has its reward, and the oldest member leaves.
+Here all children of one update are made from the same population.
 """
 
 import json
@@ -19,13 +19,13 @@ from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal
 @configurable("Evolution")
 @settings
 class Evolution:
-  """Regularised evolution (Real et al. 2019): children of the best of a few, the oldest leave.
+  """Regularised evolution (Real et al. 2019): mutates good members, removes the oldest ones.
 
   Attributes:
-    population_size: members of the population, P in the paper; 100 there, in a search of 20,000
-      trials.
-    tournament_size: members of which the best becomes a parent, S in the paper; a quarter of the
-      population there.
+    population_size: number of members of the population, P in the paper; 100 there, in a search of
+      20,000 trials.
+    tournament_size: number of members drawn at random, of which the best becomes a parent; S in the
+      paper, where it is a quarter of the population.
   """
 
   population_size: PositiveInt = 40
@@ -39,10 +39,16 @@ class Evolution:
 
 
 class EvolutionSearch:
-  """Breeds architectures from the rewarded ones."""
+  """Proposes mutations of architectures with good rewards."""
 
   def __init__(self, space: SearchSpace, seed: int, config: Evolution):
-    """Begins with an empty population; until it is full, architectures are drawn uniformly."""
+    """Starts with an empty population; until it is full, architectures are sampled uniformly.
+
+    Args:
+      space: search space.
+      seed: seeds all random draws.
+      config: sizes of the population and the tournament.
+    """
     self._space = space
     self._seed = seed
     self._population_size = config.population_size
@@ -51,7 +57,7 @@ class EvolutionSearch:
 
   def propose(self, update: int, count: int) -> list[Proposal]:
     rng = random.Random(f"{self._seed}/{update}")
-    # Before the first rewards there is no parent, even if the population is smaller than `count`.
+    # Before the first rewards there is no parent, even if `count` exceeds the population size.
     num_missing = self._population_size - len(self._population) if self._population else count
     return [
       self._proposal(self._draw(rng) if index < num_missing else self._child(rng))
@@ -85,22 +91,22 @@ class EvolutionSearch:
     return mutate(parent, self._space, rng)
 
   def _proposal(self, choices: tuple[int, ...]) -> Proposal:
-    # Nothing is learnt from how likely a choice was.
+    # Evolution does not use log-probabilities.
     return Proposal(choices, (0.0,) * len(choices))
 
 
 def mutate(choices: Sequence[int], space: SearchSpace, rng: random.Random) -> tuple[int, ...]:
-  """Returns an architecture in which one choice is another.
+  """Returns an architecture with one choice changed.
 
-  Later choices stay where they are still valid, and are drawn again where they are not.
+  Later choices are kept if they are still valid, and drawn again if not.
 
   Args:
-    choices: one per decision of the space.
-    space: which choices are valid.
-    rng: all randomness comes from it.
+    choices: one choice per decision of the space.
+    space: search space, which decides which choices are valid.
+    rng: source of all randomness.
   """
   others: list[int] = []
-  while not others:  # Some decisions leave one valid choice only.
+  while not others:  # Some decisions have only one valid choice.
     changed = rng.randrange(len(choices))
     others = [choice for choice in _valid(space, choices[:changed]) if choice != choices[changed]]
   child = [*choices[:changed], rng.choice(others)]

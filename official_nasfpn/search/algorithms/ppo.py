@@ -1,4 +1,4 @@
-"""The settings of PPO, the paper's algorithm; `ppo_search` has what it does."""
+"""The settings of PPO, the paper's algorithm, which `ppo_search` implements."""
 
 import contextlib
 from typing import Annotated, Literal
@@ -17,24 +17,25 @@ class PPO:
   """A recurrent controller, trained by proximal policy optimization, as in the paper.
 
   Attributes:
-    learning_rate: of Adam (NASNet A.2).
+    learning_rate: learning rate of Adam (NASNet A.2).
     clip_ratio: PPO's epsilon (Schulman et al. 2017, equation 7 and table 3).
-    epochs_per_update: gradient steps on one batch of trials. No NAS paper states its number; with
-      the paper's learning rate, 10 keep the ratio within the clip range and learn about twice as
-      fast as 4 (closed-form rewards on the paper's space).
-    entropy_weight: of the entropy bonus (NASNet A.2).
-    baseline_decay: the share of the old value that the moving average of rewards keeps at each
-      trial (NASNet A.2).
-    scale_advantages: divides the distance of a reward from the baseline by its moving root mean
-      square, so that `entropy_weight` means the same for rewards of any size. NASNet does not.
-    replay_best: so many of the best architectures so far are learnt from again at every update. The
-      policy gradient of NASNet moves towards what is good on average; a search wants the best one.
-    objective: `decoupled` (Hilton et al. 2021) limits the step from the policy at the time of
-      learning and weighs what an older policy has sampled, which matters when rewards arrive many
-      updates late; `clipped` (Schulman et al. 2017) measures both from the policy that has
-      sampled. They are the same where an update is learnt from before the next one is sampled.
-    max_importance_weight: of a choice that is likelier now than when it was sampled (`decoupled`).
-    hidden_units: of the controller's LSTM (NASNet A.2).
+    epochs_per_update: number of gradient steps on one batch of trials. No NAS paper states it. With
+      the paper's learning rate, 10 steps keep the ratio within the clip range and learn about twice
+      as fast as 4 (closed-form rewards on the paper's space).
+    entropy_weight: weight of the entropy bonus (NASNet A.2).
+    baseline_decay: decay of the moving average of rewards at each trial (NASNet A.2).
+    scale_advantages: whether the distance of a reward from the baseline is divided by its moving
+      root mean square, so that `entropy_weight` means the same for rewards of any size. NASNet does
+      not do this.
+    replay_best: number of the best architectures so far that every update learns from again. The
+      policy gradient of NASNet improves the average reward; a search wants the best architecture.
+    objective: `decoupled` (Hilton et al. 2021) limits a step relative to the policy at the time of
+      learning, and weights choices that an older policy sampled; this matters if rewards arrive
+      many updates late. `clipped` (Schulman et al. 2017) limits it relative to the policy that
+      sampled. Both are the same if each update is learnt from before the next one is sampled.
+    max_importance_weight: largest weight of a choice that is likelier now than when it was sampled
+      (`decoupled` only).
+    hidden_units: size of the hidden state of the controller's LSTM (NASNet A.2).
     cell: `lstm`, or `layer_norm_lstm` from tensorflow-addons.
   """
 
@@ -60,10 +61,10 @@ class PPO:
 
     from official_nasfpn.search.algorithms.ppo_search import PPOSearch
 
-    # The GPUs are the workers', and TensorFlow would take all of their memory.
-    with contextlib.suppress(RuntimeError):  # This process uses them already.
+    # The GPUs belong to the workers, and TensorFlow would take all of their memory.
+    with contextlib.suppress(RuntimeError):  # This process already uses them.
       for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-    # The network is small.
+    # The network is too small for a GPU to help.
     with tf.device("CPU"):
       return PPOSearch(space, self, seed)

@@ -1,14 +1,15 @@
 """Proximal policy optimization of the controller (Schulman et al. 2017), as NAS-FPN uses it.
 
-An architecture is an episode and each of its decisions an action; the reward of the architecture
-is the return of all of them.
+An architecture is an episode, and each of its decisions is an action. The reward of the
+architecture is the return of all its actions.
 
-Rewards may arrive many updates after the policy that sampled them, and the best architectures are
-learnt from again (`PPO.replay_best`). For both, the policy that has sampled is not the one from
-which a step is limited. The decoupled objective (Hilton, Cobbe & Schulman 2021, "Batch size-
-invariance for policy optimization") measures the clipped ratio from the policy at the time of
-learning, and weighs each choice by how much likelier that policy makes it than the one that sampled
-it. The weight is truncated, as in V-trace (Espeholt et al. 2018), which bounds its variance.
+Rewards may arrive many updates after their architectures were sampled, and the best architectures
+are learnt from again (`PPO.replay_best`). In both cases the policy that sampled is older than the
+policy that the step changes. The decoupled objective (Hilton, Cobbe & Schulman 2021, "Batch
+size-invariance for policy optimization") separates the two. Its clipped ratio is relative to the
+policy at the time of learning, and the weight of each choice is its probability under that policy
+divided by its probability when it was sampled. The weight is truncated, as in V-trace (Espeholt et
+al. 2018), which bounds its variance.
 """
 
 import io
@@ -26,20 +27,30 @@ from official_nasfpn.search.algorithms.ppo import PPO
 
 
 class PPOSearch:
-  """Samples architectures from a controller and moves it towards those with good rewards."""
+  """Samples architectures from a controller, and trains it to prefer those with good rewards."""
 
   def __init__(self, space: SearchSpace, config: PPO, seed: int):
+    """Makes the controller and its optimizer.
+
+    Args:
+      space: search space.
+      config: settings of PPO.
+      seed: seeds the initial weights and all random draws.
+
+    Raises:
+      UserError: `PPO.cell` needs tensorflow-addons, which is not installed.
+    """
     self._config = config
     self._seed = seed
     self.controller = Controller(space, config.hidden_units, config.cell, seed)
     self._variables = self.controller.trainable_variables
     self._optimizer = tf_keras.optimizers.Adam(config.learning_rate)
     self._optimizer.build(self._variables)
-    # The moving averages of rewards and of their squared distances from it; NaN until there is one.
+    # Moving averages of rewards and of their squared distances from it; NaN before the first batch.
     self._baseline = float("nan")
     self._variance = float("nan")
     self._best: list[Outcome] = []
-    # One trace for every batch size: the last batch of a search may be smaller.
+    # One trace for all batch sizes: the last batch of a search may be smaller.
     num_decisions = len(space.decisions)
     batch = [None, num_decisions]
     self._step = tf.function(
@@ -68,9 +79,13 @@ class PPOSearch:
     """Takes `epochs_per_update` gradient steps on one batch.
 
     Returns:
-      `baseline` before the batch (at first the batch's mean); then of the last step: `loss`,
-      `entropy` (mean over decisions, nats), `approx_kl` (of the new policy from the one before,
-      mean over decisions) and `clipped_share` (of decisions whose ratio is outside the clip range).
+      `baseline`: moving average of rewards before the batch; for the first batch, its mean.
+      The others are those of the last gradient step:
+      `loss`;
+      `entropy`: mean over decisions, in nats;
+      `approx_kl`: KL divergence of the new policy from the old one, mean over decisions, in nats;
+      `clipped_share`: share of decisions whose ratio is outside the clip range.
+      An empty batch has no metrics.
     """
     del update
     if not outcomes:
@@ -90,7 +105,7 @@ class PPOSearch:
     return {"baseline": baseline, **{k: float(v) for k, v in measured.items()}}
 
   def state(self) -> bytes:
-    """Returns weights, optimizer slots, averages and the best as an `.npz` archive."""
+    """Returns weights, optimizer slots, averages and best outcomes as an `.npz` archive."""
     buffer = io.BytesIO()
     arrays = {f"variable_{i}": v.numpy() for i, v in enumerate(self._all_variables())}
     np.savez(
@@ -117,13 +132,13 @@ class PPOSearch:
     ]
 
   def _take_in(self, rewards: Sequence[float]) -> tuple[float, float]:
-    """Moves the averages on by a batch.
+    """Updates the moving averages with a batch of rewards.
 
     Returns:
-      The baseline before the batch, and what advantages are divided by.
+      The baseline before the batch, and the divisor of advantages.
     """
     if math.isnan(self._baseline):
-      # An average that began at 0 would call every early reward good.
+      # If the average began at 0, every early reward would look good.
       self._baseline = float(np.mean(rewards))
       self._variance = float(np.var(rewards))
     baseline = self._baseline
@@ -132,12 +147,12 @@ class PPOSearch:
     for reward in rewards:
       self._baseline = decay * self._baseline + (1 - decay) * reward
       self._variance = decay * self._variance + (1 - decay) * (reward - baseline) ** 2
-    # The batch is part of its own scale, so that no advantage can be huge.
+    # The scale includes the batch itself, so that no advantage can be huge.
     scale = math.sqrt(self._variance) if self._config.scale_advantages else 1.0
     return baseline, scale or 1.0
 
   def _remember(self, outcomes: Sequence[Outcome]) -> None:
-    """Keeps the best different outcomes so far; the earlier of equally good ones."""
+    """Keeps the best different outcomes so far; of equal ones, the earlier."""
     by_choices = {outcome.proposal.choices: outcome for outcome in (*self._best, *outcomes)}
     ranked = sorted(by_choices.values(), key=lambda outcome: -outcome.reward)
     self._best = ranked[: self._config.replay_best]
@@ -145,12 +160,15 @@ class PPOSearch:
   def _proximal(
     self, choices: np.ndarray, masks: np.ndarray, sampled: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the log-probabilities from which the step is limited, and importance weights.
+    """Returns the log-probabilities in the denominator of the ratio, and importance weights.
 
     Args:
-      choices: int64 [B, T].
-      masks: bool [B, T, V].
-      sampled: log-probabilities when the choices were made, float32 [B, T].
+      choices: choices of the architectures, int64 [B, T].
+      masks: which choices are valid, bool [B, T, V].
+      sampled: log-probabilities of the choices when they were sampled, float32 [B, T].
+
+    Returns:
+      The log-probabilities and the weights, each float32 [B, T].
     """
     if self._config.objective == "clipped":
       return sampled, np.ones_like(sampled)
@@ -166,10 +184,13 @@ class PPOSearch:
     """Takes one step of Adam on the clipped surrogate objective (equation 7) and the entropy.
 
     Args:
-      choices: int64 [B, T].
-      masks: bool [B, T, V].
-      proximal: log-probabilities from which the ratio is measured, float32 [B, T].
-      advantages: of each choice, float32 [B, T].
+      choices: choices of the architectures, int64 [B, T].
+      masks: which choices are valid, bool [B, T, V].
+      proximal: log-probabilities in the denominator of the ratio, float32 [B, T].
+      advantages: weighted advantage of each choice, float32 [B, T].
+
+    Returns:
+      The metrics `loss`, `entropy`, `approx_kl` and `clipped_share`, float32 [].
     """
     clip_ratio = self._config.clip_ratio
     with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""Random search: the baseline that a learning controller has to beat."""
+"""Random search: the baseline that a learning algorithm has to beat."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""Where the database of a trial store is, and how its server is reached."""
+"""Addresses of trial store databases: parsing, TLS options, hidden passwords."""
 
 import os
 import ssl
@@ -9,22 +9,23 @@ import sqlalchemy as sa
 from official_nasfpn.errors import UserError
 from official_nasfpn.installation import require
 
-# libpq's modes, without `allow`. Without any: encrypted where the server can, unverified.
+# libpq's modes, except `allow`. The default, `prefer`, encrypts if the server can, and verifies
+# nothing.
 _TLS_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 _OPTIONS = ("sslmode", "sslrootcert")
 
 
 def parse_url(url: str | Path | sa.URL) -> sa.URL:
-  """Returns the address of a database.
+  """Parses the address of a database.
 
   Args:
-    url: path of an SQLite file, or a URL: `sqlite:///search.db`, `postgresql://user@host/database`,
-      the latter with libpq's options `sslmode` and `sslrootcert` if need be. The password of a
-      PostgreSQL URL without one is that of the variable PGPASSWORD, if the URL is a text: one that
-      a person has given. What this function or `server_in_file` has returned stays as it is.
+    url: path of an SQLite file, or a URL: `sqlite:///search.db` or
+      `postgresql://user@host/database`. A PostgreSQL URL may have libpq's options `sslmode` and
+      `sslrootcert`. If it is text, given by a person, and has no password, the environment variable
+      PGPASSWORD provides one. An `sa.URL` is returned unchanged.
 
   Raises:
-    UserError: it is no address of a database that can hold a store, or its driver is missing.
+    UserError: this is no address of an SQLite or PostgreSQL database, or the driver is missing.
   """
   if isinstance(url, Path):
     return sa.URL.create("sqlite", database=str(url))
@@ -33,19 +34,19 @@ def parse_url(url: str | Path | sa.URL) -> sa.URL:
   try:
     url = sa.make_url(url)
   except (sa.exc.ArgumentError, ValueError):
-    # Not quoted: there may be a password in it.
+    # The message does not quote the URL: it may contain a password.
     raise UserError(
-      "--store: that is no URL of a database; write postgresql://user@host:5432/database."
+      "--store: this is not a database URL; write postgresql://user@host:5432/database."
     ) from None
   backend = url.drivername.partition("+")[0]
   if backend == "sqlite":
     return url
   if backend not in ("postgresql", "postgres"):
-    raise UserError(f"--store: a trial store is in SQLite or PostgreSQL, not in {backend}.")
+    raise UserError(f"--store: a trial store is kept in SQLite or PostgreSQL, not in {backend}.")
   require("A trial store in PostgreSQL", "pg8000")
   url = url.set(drivername="postgresql+pg8000")
   if not url.username:
-    raise UserError("--store: there is no user in it; write postgresql://user@host:5432/database.")
+    raise UserError("--store: the URL names no user; write postgresql://user@host:5432/database.")
   if url.password is None and (password := os.environ.get("PGPASSWORD")):
     url = url.set(password=password)
   _check_options(url)
@@ -53,29 +54,31 @@ def parse_url(url: str | Path | sa.URL) -> sa.URL:
 
 
 def parse_server(url: str) -> sa.URL:
-  """Like `parse_url`, for a flag that names the database of many machines.
+  """Like `parse_url`, for flags that name a database which many machines share.
 
   Raises:
-    UserError: it is no address of a PostgreSQL database.
+    UserError: this is no address of a PostgreSQL database.
   """
   parsed = parse_url(url)
   if parsed.get_backend_name() == "sqlite":
     raise UserError(
-      "--store: a search in SQLite is in its --search_dir, in the file search.db. Leave --store "
-      "out, or name a PostgreSQL database, postgresql://user@host:5432/database."
+      "--store: a search in SQLite is kept in the file search.db of its --search_dir. Leave "
+      "--store out, or name a PostgreSQL database, postgresql://user@host:5432/database."
     )
   return parsed
 
 
 def server_in_file(text: str, where: str) -> sa.URL:
-  """Returns an address that a file has: whoever wrote it must not decide where a password goes.
+  """Parses the address of a PostgreSQL database that was read from a file.
+
+  Whoever wrote the file must not decide where a password is sent, so the result has no password.
 
   Args:
-    text: of the file.
-    where: what error messages call it.
+    text: content of the file.
+    where: name of the file in error messages.
 
   Raises:
-    UserError: it is no address of a PostgreSQL database; what it is instead is not quoted.
+    UserError: this is no address of a PostgreSQL database; the message does not quote the text.
   """
   try:
     url = parse_url(text.strip())
@@ -83,14 +86,14 @@ def server_in_file(text: str, where: str) -> sa.URL:
     raise UserError(f"{where}: {str(error).removeprefix('--store: ')}") from error
   if url.get_backend_name() == "sqlite":
     raise UserError(
-      f"{where} names a file of SQLite, but a search in SQLite is in its own search.db. If it is "
-      f"your search, move the file there and delete {where}."
+      f"{where} names an SQLite file, but a search in SQLite is kept in its own search.db. If this "
+      f"is your search, move the file there and delete {where}."
     )
   return url._replace(password=None)
 
 
 def is_same_server(one: sa.URL, other: sa.URL) -> bool:
-  """Returns whether two addresses of PostgreSQL are the same but for password and options."""
+  """Returns whether two PostgreSQL addresses are equal, apart from password and options."""
 
   def place(url: sa.URL) -> tuple[object, ...]:
     return url.username, (url.host or "localhost").lower(), url.port or 5432, url.database
@@ -99,21 +102,24 @@ def is_same_server(one: sa.URL, other: sa.URL) -> bool:
 
 
 def without_password(url: sa.URL) -> str:
-  """Returns a URL as it may be shown and written down."""
-  # `URL.set` would keep the password: None stands for "as it is" there.
+  """Returns a URL that may be shown and written to files."""
+  # Not `URL.set(password=None)`, where None means "unchanged".
   return url._replace(password=None).render_as_string(hide_password=False)
 
 
 def without_options(url: sa.URL) -> sa.URL:
-  """Returns a URL as the driver takes it, which does not know libpq's options."""
+  """Returns a URL for the driver, which does not know libpq's options."""
   return url.difference_update_query(_OPTIONS)
 
 
 def tls_argument(url: sa.URL) -> ssl.SSLContext | bool | None:
-  """Returns what pg8000 takes as `ssl_context`.
+  """Returns pg8000's argument `ssl_context` for a server.
 
   Args:
-    url: of PostgreSQL, from `parse_url`.
+    url: a PostgreSQL URL, from `parse_url`.
+
+  Returns:
+    False for no TLS, None for TLS if the server offers it, or a context that demands TLS.
 
   Raises:
     UserError: the file of root certificates cannot be read.
@@ -124,11 +130,11 @@ def tls_argument(url: sa.URL) -> ssl.SSLContext | bool | None:
   if mode == "prefer":
     return None
   try:
-    # Without a file: the certificates that this machine trusts.
+    # Without a file, the certificates that this machine trusts are used.
     context = ssl.create_default_context(cafile=url.query.get("sslrootcert"))
   except OSError as error:
     raise UserError(
-      f"--store: sslrootcert: {url.query['sslrootcert']} has no certificates that can be read "
+      f"--store: sslrootcert: no certificates can be read from {url.query['sslrootcert']} "
       f"({error})."
     ) from error
   context.check_hostname = mode == "verify-full"
@@ -138,18 +144,18 @@ def tls_argument(url: sa.URL) -> ssl.SSLContext | bool | None:
 
 
 def _tls_mode(url: sa.URL) -> str:
-  """Returns the mode of a URL; who names root certificates wants them used."""
+  """Returns the TLS mode of a URL. Naming root certificates asks for verification."""
   has_root = "sslrootcert" in url.query
   mode = url.query.get("sslmode", "verify-ca" if has_root else "prefer")
-  # As libpq has it.
+  # As in libpq.
   return "verify-ca" if mode == "require" and has_root else mode
 
 
 def _check_options(url: sa.URL) -> None:
   for name, value in url.query.items():
     if name not in _OPTIONS:
-      raise UserError(f"--store: there is no option {name}; there are {', '.join(_OPTIONS)}.")
+      raise UserError(f"--store: unknown option {name}; the options are {', '.join(_OPTIONS)}.")
     if not isinstance(value, str):
       raise UserError(f"--store: {name} is given twice.")
   if (mode := _tls_mode(url)) not in _TLS_MODES:
-    raise UserError(f"--store: sslmode is one of {', '.join(_TLS_MODES)}, not {mode}.")
+    raise UserError(f"--store: sslmode must be one of {', '.join(_TLS_MODES)}, not {mode}.")

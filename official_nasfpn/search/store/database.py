@@ -1,8 +1,8 @@
 """The database of a trial store: SQLite in a file, or PostgreSQL for many machines.
 
-An operation is one transaction. When the connection is lost or the server is away, the operation is
-repeated until the database answers; it may then have happened twice, and the store sees to it that
-this does no harm.
+Each operation is one transaction. If the connection is lost or the server is down, the operation is
+repeated until the database answers. It may then have run twice, and the store makes sure that this
+does no harm.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Database:
-  """One database, asked again when it does not answer."""
+  """One database. Operations are repeated while it does not answer."""
 
   def __init__(
     self,
@@ -39,16 +39,16 @@ class Database:
     keeps_connection: bool = True,
     reads_only: bool = False,
   ):
-    """Prepares connections; the first operation makes one.
+    """Prepares connections; the first operation opens one.
 
     Args:
-      url: see `address.parse_url`.
-      outage_seconds: how long to ask a database that does not answer.
-      clock: the time in seconds; default: the server's clock, or with SQLite this machine's.
-      keeps_connection: False for one connection per operation, for hundreds of processes that each
-        ask once a minute: a server has room for a limited number of connections.
-      reads_only: whether nothing is ever written. A file of SQLite may then be one that cannot be
-        written, and is left as it is.
+      url: path or URL of the database, as `address.parse_url` takes it.
+      outage_seconds: how long an operation is repeated before it raises a `UserError`.
+      clock: returns the time in seconds. Default: the server's clock; with SQLite, this machine's.
+      keeps_connection: whether connections stay open between operations. False suits hundreds of
+        processes that each ask once a minute: a server limits the number of connections.
+      reads_only: whether nothing is ever written. An SQLite file may then be read-only, and is left
+        unchanged.
     """
     self.url = parse_url(url)
     is_sqlite = self.url.get_backend_name() == "sqlite"
@@ -57,7 +57,7 @@ class Database:
     self._clock = time.time if is_sqlite and clock is None else clock
     self._outage_seconds = outage_seconds
     self._lock = threading.Lock()
-    self._away = False
+    self._is_down = False
     self._back_at: float | None = None
     self._exclusive: ExclusiveLock | None = None
     self._file = Path(self.name) if is_sqlite and reads_only else None
@@ -69,38 +69,44 @@ class Database:
       )
     else:
       self._engine = engines.postgres_engine(self.url, poolclass=sa.NullPool)
-    # Readers need no right to write, and do not wait for writers.
+    # Readers need no permission to write, and do not wait for writers.
     self._reading_engine = self._engine.execution_options(read_only=True)
 
   def close(self) -> None:
     self._engine.dispose()
 
   def now(self) -> sa.ColumnElement | float:
-    """Returns the time, for use in a statement, in seconds since 1970."""
+    """Returns the current Unix time in seconds, for use in a statement."""
     if self._clock is not None:
       return self._clock()
-    # Not now(): that is when the transaction began, maybe before it waited for a lock.
+    # Not now(), the time at which the transaction began: it may have waited for a lock since.
     return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
 
-  def awake_since(self) -> sa.ColumnElement | None:
-    """Returns since when the server runs, for use in a statement; None where that says nothing."""
+  def server_started_at(self) -> sa.ColumnElement | None:
+    """Returns the Unix time at which the server started, for use in a statement.
+
+    None if the clock is not the server's.
+    """
     if self._clock is not None:
       return None
     return sa.cast(sa.extract("epoch", sa.func.pg_postmaster_start_time()), sa.Double)
 
   def seconds_since_outage(self) -> float:
-    """Returns for how long the database has answered this process; infinity without any outage."""
+    """Returns the seconds since this process last saw an outage end.
+
+    0 during an outage, infinity if there was none.
+    """
     with self._lock:
-      if self._away:
+      if self._is_down:
         return 0.0
       return float("inf") if self._back_at is None else time.monotonic() - self._back_at
 
   def environment(self) -> dict[str, str]:
-    """Returns the variables that a process needs to open the database by its `name`."""
+    """Returns the environment variables that a process needs to open the database by its `name`."""
     return {} if self.url.password is None else {"PGPASSWORD": str(self.url.password)}
 
   def write(self, operation: Callable[[sa.Connection], _T]) -> _T:
-    """Runs an operation as one transaction, again and again until the database has answered."""
+    """Runs an operation as one transaction, and repeats it until the database answers."""
     return self._until_it_answers(self._engine, operation)
 
   def read(self, operation: Callable[[sa.Connection], _T]) -> _T:
@@ -111,10 +117,10 @@ class Database:
 
   @contextlib.contextmanager
   def exclusive(self) -> Iterator[None]:
-    """Keeps others out who ask for the same; SQLite files have their directory's lock instead.
+    """Holds a lock on the database; with SQLite, the search directory has a lock instead.
 
     Raises:
-      UserError: another process has the lock.
+      UserError: another process holds the lock.
     """
     if not self.is_shared:
       yield
@@ -160,40 +166,40 @@ class Database:
         if time.monotonic() >= deadline:
           raise UserError(
             f"The trial store {self.name} has not answered for {self._outage_seconds:g} s "
-            f"({reason}). Nothing that was recorded is lost: see that it runs, then start the same "
-            "command again."
+            f"({reason}). Nothing that was recorded is lost: make sure that it runs, then start "
+            "the same command again."
           ) from error
-        self._say_that_it_is_away(reason)
-        # A little at random, so that a hundred workers do not come back at the same moment.
+        self._note_outage(reason)
+        # Random pauses, so that a hundred workers do not come back at the same moment.
         time.sleep(min(pause * _jitter.uniform(0.5, 1.0), max(deadline - time.monotonic(), 0.0)))
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
       else:
-        self._say_that_it_is_back()
+        self._note_end_of_outage()
         return result
 
-  def _say_that_it_is_away(self, reason: str) -> None:
+  def _note_outage(self, reason: str) -> None:
     with self._lock:
-      if not self._away:
-        self._away = True
-        _say(
-          f"The trial store {self.name} does not answer ({reason}); asking again for up to "
+      if not self._is_down:
+        self._is_down = True
+        _print(
+          f"The trial store {self.name} does not answer ({reason}); trying again for up to "
           f"{self._outage_seconds:g} s."
         )
 
-  def _say_that_it_is_back(self) -> None:
-    if self._away:
+  def _note_end_of_outage(self) -> None:
+    if self._is_down:
       with self._lock:
-        if self._away:
+        if self._is_down:
           self._back_at = time.monotonic()
-          self._away = False
-          _say(f"The trial store {self.name} answers again.")
+          self._is_down = False
+          _print(f"The trial store {self.name} answers again.")
 
 
-# Of its own: the program's random numbers follow from its seed.
+# A generator of its own: the program's random numbers must depend on its seed alone.
 _jitter = random.Random()
 
 
-def _say(line: str) -> None:
-  # Through tqdm, so that it does not run into a progress bar.
+def _print(line: str) -> None:
+  # Through tqdm, so that the line does not run into a progress bar.
   tqdm.write(line, file=sys.stderr)
   sys.stderr.flush()

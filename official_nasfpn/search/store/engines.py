@@ -1,4 +1,4 @@
-"""Connections to the two kinds of database, and what their errors mean."""
+"""Connections to SQLite and PostgreSQL, and what their errors mean."""
 
 import logging
 import os
@@ -9,41 +9,40 @@ import sqlalchemy as sa
 
 from official_nasfpn.search.store import address
 
-# SQLite's writers wait for one another this long; each holds the file for a few milliseconds.
+# How long SQLite's writers wait for one another; each holds the file for a few milliseconds.
 _BUSY_SECONDS = 30
-# No statement of a store takes nearly so long: a server that is silent for so long is away.
+# No statement of a store takes nearly this long: a server that is silent for longer is down.
 _SILENCE_SECONDS = 60
 
-# SQLSTATEs of a server that is there again soon: class 08 are lost connections, class 57P0 servers
-# that stop, crash or start, 53300 one that has too many connections.
+# SQLSTATEs of a server that will soon be back: class 08 means a lost connection, 57P0x a server
+# that stops, crashes or starts, 53300 too many connections.
 _OUTAGE_STATES = ("08", "57P01", "57P02", "57P03", "53300")
-# And of one that will not let us in however often it is asked: wrong password, user or database,
-# missing rights.
+# SQLSTATEs that repeating does not help: wrong password, user or database, missing permissions.
 _REFUSAL_STATES = ("28", "3D000", "42501")
-# A search directory may be a stranger's, who must not decide where a password goes.
+# A search directory may come from a stranger, who must not decide where a password is sent.
 _NO_PASSWORD = (
-  "the server asks for a password; set PGPASSWORD and give this address with --store, because none "
-  "is sent to an address that only a search directory names"
+  "the server asks for a password; set PGPASSWORD and give this address with --store, because no "
+  "password is sent to an address that only a search directory names"
 )
 
 
 def sqlite_engine(url: sa.URL) -> sa.Engine:
-  """Returns connections to a file of SQLite."""
+  """Returns an engine for an SQLite file."""
   engine = sa.create_engine(url)
 
   @sa.event.listens_for(engine, "connect")
   def on_connect(connection, _):
-    # Transactions are begun by us, below, not by Python's sqlite3.
+    # We begin transactions ourselves, below; Python's sqlite3 must not.
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
     connection.execute("PRAGMA journal_mode = WAL")
-    # A reported result outlives a power cut.
+    # A reported result survives a power cut.
     connection.execute("PRAGMA synchronous = FULL")
 
   @sa.event.listens_for(engine, "begin")
   def on_begin(connection):
-    # Asks for the right to write at once: a transaction that reads first and writes later would
-    # fail, without waiting, when another process has written in between.
+    # Takes the write lock at once: a transaction that reads first and writes later would fail,
+    # without waiting, if another process has written in between.
     reads_only = connection.get_execution_options().get("read_only")
     connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
@@ -51,11 +50,14 @@ def sqlite_engine(url: sa.URL) -> sa.Engine:
 
 
 def postgres_engine(url: sa.URL, **options: object) -> sa.Engine:
-  """Returns connections to a PostgreSQL server.
+  """Returns an engine for a PostgreSQL server.
 
   Args:
-    url: from `address.parse_url`.
-    **options: of `sqlalchemy.create_engine`.
+    url: address of the database, from `address.parse_url`.
+    **options: further arguments of `sqlalchemy.create_engine`.
+
+  Raises:
+    UserError: the file of root certificates cannot be read.
   """
   engine = sa.create_engine(
     address.without_options(url),
@@ -68,32 +70,32 @@ def postgres_engine(url: sa.URL, **options: object) -> sa.Engine:
   )
   sa.event.listen(engine, "do_connect", _connect)
   sa.event.listen(engine, "handle_error", _classify_error)
-  # It would show how closing a lost connection fails, one traceback each.
+  # It would log a traceback for each lost connection that cannot be closed.
   logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
   return engine
 
 
 def is_outage(error: Exception) -> bool:
-  """Whether an error that is no refusal says that the PostgreSQL server is away for a while."""
-  # pg8000 lets some errors of the socket through as they are.
+  """Returns whether an error that is no refusal means that the PostgreSQL server is down."""
+  # pg8000 passes some errors of the socket through unchanged.
   return isinstance(error, OSError) or error.connection_invalidated
 
 
 def is_refusal(error: Exception) -> bool:
-  """Whether an error says that the server, or what we ask of its certificate, lets nobody in."""
+  """Returns whether an error means that the server refuses us, or its certificate is not valid."""
   original = getattr(error, "orig", None) or error
   return (
     isinstance(original, ssl.SSLCertVerificationError)
     or isinstance(original.__cause__, ssl.SSLCertVerificationError)
     or _sqlstate(original).startswith(_REFUSAL_STATES)
-    # pg8000 has no state for a server without TLS.
+    # pg8000 gives no SQLSTATE for a server without TLS.
     or "refuses SSL" in str(original)
     or _NO_PASSWORD in str(original)
   )
 
 
 def reason(error: Exception) -> str:
-  """Returns what a person should know of an error: not the statement, which may be long."""
+  """Returns the reason of an error for people, without the statement, which may be long."""
   original = getattr(error, "orig", None) or error
   if isinstance(cause := original.__cause__, OSError):
     return cause.strerror or str(cause)
@@ -104,7 +106,7 @@ def reason(error: Exception) -> str:
 def _connect(
   dialect: sa.Dialect, record: object, arguments: list[object], parameters: dict[str, object]
 ) -> object:
-  """Connects as pg8000 does, which leaves the socket open where the server goes away meanwhile."""
+  """Connects as pg8000 does, but closes the socket if the server goes away meanwhile."""
   server = (parameters.get("host", "localhost"), parameters.get("port", 5432))
   try:
     connection = socket.create_connection(server, parameters["timeout"])
@@ -112,11 +114,11 @@ def _connect(
     raise dialect.loaded_dbapi.InterfaceError("There is no connection.") from error
   try:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # Its `connect` does not pass a socket on.
+    # `pg8000.connect` would not pass the socket on.
     return dialect.loaded_dbapi.Connection(*arguments, **parameters, sock=connection)
   except BaseException as error:
     connection.close()
-    # It asks for the password that it does not have as if it had one.
+    # pg8000 uses the password without checking that there is one.
     has_none = parameters.get("password") is None
     if has_none and (isinstance(error, AttributeError) or "no password was" in str(error)):
       raise dialect.loaded_dbapi.InterfaceError(_NO_PASSWORD) from error
@@ -124,7 +126,7 @@ def _connect(
 
 
 def _classify_error(context: sa.engine.ExceptionContext) -> None:
-  """Tells SQLAlchemy what it does not know of pg8000's errors, by their SQLSTATE or their cause."""
+  """Tells SQLAlchemy which of pg8000's errors are outages, by their SQLSTATE or their cause."""
   error = context.original_exception
   state = _sqlstate(error)
   lost = isinstance(error, OSError) or isinstance(error.__cause__, OSError)

@@ -10,26 +10,26 @@ from official_nasfpn.search.store import engines
 
 # How long the server may take to notice that an earlier controller is dead.
 _LOCK_SECONDS = 5.0
-_LOCK_CLASS = 0x4E415346  # "NASF": among the advisory locks of a database, those of trial stores.
+_LOCK_CLASS = 0x4E415346  # "NASF": tells our advisory locks from others in the database.
 
 
 class ExclusiveLock:
-  """An advisory lock of PostgreSQL, which the server frees when its holder's connection ends."""
+  """An advisory lock of PostgreSQL. The server frees it when its holder's connection ends."""
 
   def __init__(self, url: sa.URL, name: str):
     """Prepares the lock; `ensure` takes it.
 
     Args:
-      url: of the database.
-      name: what people call it.
+      url: address of the database.
+      name: name of the database in error messages.
     """
-    # A connection of its own, and in no transaction: it is idle for as long as the search runs.
+    # A connection of its own, outside transactions: it is idle for as long as the search runs.
     self._engine = engines.postgres_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
     self._name = name
     self._connection: sa.Connection | None = None
 
   def ensure(self) -> None:
-    """Takes the lock unless it is held.
+    """Takes the lock unless this object holds it already.
 
     Raises:
       UserError: another process holds it.
@@ -42,7 +42,7 @@ class ExclusiveLock:
         self.release()
     connection = self._engine.connect()
     try:
-      # A controller whose machine lost its power is noticed within a minute, not within two hours.
+      # The server notices within a minute, not two hours, that this machine has lost its power.
       for setting in ("idle = 30", "interval = 10", "count = 3"):
         connection.exec_driver_sql(f"SET tcp_keepalives_{setting}")
       self._take(connection)

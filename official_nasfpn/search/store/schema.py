@@ -1,4 +1,4 @@
-"""The tables of a trial store, and how a store of an earlier version is brought up to date."""
+"""The tables of a trial store, and the migration of stores of earlier versions."""
 
 import sqlalchemy as sa
 
@@ -34,14 +34,14 @@ trials = sa.Table(
   sa.Column("finished_at", sa.Double),
   sa.Column("seconds", sa.Double),
   sa.Column("metrics", sa.Text, nullable=False, server_default="{}"),
-  # The update in which the controller learnt from it.
+  # The update in which the algorithm learnt from the trial.
   sa.Column("learnt_in", sa.Integer, index=True),
-  # Claims ask for the lowest queued trial; counts read this index alone, not the long texts.
+  # Claims take the lowest queued trial; counts read only this index, not the long texts.
   sa.Index("trials_by_state", "state", "number", "reused_from"),
   sa.Index("trials_by_reward", "state", "reward"),
 )
 
-# Intermediate rewards of running trials.
+# Intermediate rewards of trials, for early stopping.
 measurements = sa.Table(
   "measurements",
   metadata,
@@ -58,11 +58,11 @@ updates = sa.Table(
   sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
   sa.Column("metrics", sa.Text, nullable=False),
   sa.Column("learnt_at", sa.Double, nullable=False),
-  # Only the newest update keeps its snapshot: a megabyte each would grow past the trials.
+  # Only the latest update keeps its snapshot: at a megabyte each, they would outgrow the trials.
   sa.Column("snapshot", sa.LargeBinary),
 )
 
-# One row: what the search is, so that workers need no more than the store.
+# One row that describes the search, so that workers need nothing but the store.
 search = sa.Table(
   "search",
   metadata,
@@ -75,11 +75,11 @@ search = sa.Table(
 
 
 def create_or_migrate(connection: sa.Connection, store: str) -> None:
-  """Creates the tables, or brings those of an earlier version up to this one.
+  """Creates the tables, or migrates those of an earlier version.
 
   Args:
-    connection: in a transaction: whatever goes wrong, the store stays as it was.
-    store: what people call it.
+    connection: a connection in a transaction, so that an error leaves the store unchanged.
+    store: name of the store in error messages.
 
   Raises:
     UserError: the store was written by a later version of this program.
@@ -95,15 +95,15 @@ def create_or_migrate(connection: sa.Connection, store: str) -> None:
 
 
 def check_version(connection: sa.Connection, store: str) -> None:
-  """Raises a `UserError` unless the store is of this program's version."""
+  """Raises a `UserError` unless the store has this program's version."""
   version = _version(connection)
   if version is None:
     raise UserError(f"{store} holds no search; start the search first.")
   if version < SCHEMA_VERSION:
     raise UserError(
       f"{store} was written by an earlier version of this program (store version {version}; this "
-      f"program reads version {SCHEMA_VERSION}). Continue the search with this program: that "
-      "brings the store up to date and keeps every trial."
+      f"program reads version {SCHEMA_VERSION}). Continue the search with this program: it "
+      "migrates the store and keeps every trial."
     )
   if version > SCHEMA_VERSION:
     raise UserError(
@@ -119,10 +119,10 @@ def _version(connection: sa.Connection) -> int | None:
 
 
 def _to_version_2(connection: sa.Connection) -> None:
-  """Adds what evaluations measured, when a trial was learnt from, and what the search is."""
+  """Adds metrics, `learnt_in` and intermediate rewards of trials, and the recipe of the search."""
   connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN metrics TEXT DEFAULT '{}' NOT NULL")
   connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN learnt_in INTEGER")
-  # Until then an update was learnt from as it had been proposed.
+  # In version 1, the trials of an update were learnt from in that same update.
   connection.execute(
     trials.update()
     .where(trials.c.update_number.in_(sa.select(updates.c.number)))

@@ -1,8 +1,8 @@
-"""A file of SQLite that is read and left as it is: nothing is created or written.
+"""Reads an SQLite file without creating or writing anything.
 
-So a search can be read where nobody may write, and while it runs. SQLite itself would create two
-files beside a database in WAL mode, `-wal` and `-shm`, as soon as anybody reads it; every process
-that has the database open has them, and the last one takes them away.
+So a search can be read on a read-only file system, and while it runs. SQLite itself would create
+two files beside a database in WAL mode, `-wal` and `-shm`, as soon as a process reads it. All
+processes that have the database open share them, and the last one deletes them.
 """
 
 import shutil
@@ -19,20 +19,23 @@ _T = TypeVar("_T")
 
 _BUSY_SECONDS = 30
 _PAUSE_SECONDS = 0.05
-# What SQLite says to a reader that may not write while a process that may is just starting.
+# SQLite's errors for a reader that may not write, while a writer is just starting.
 _NOT_YET = ("attempt to write a readonly database", "database is locked", "unable to open database")
 
 
 def read(path: Path, operation: Callable[[sa.Connection], _T]) -> _T:
-  """Runs an operation that changes nothing, as one transaction.
+  """Runs a read-only operation as one transaction.
 
   Args:
-    path: of the database.
-    operation: is run again when somebody has begun to write meanwhile.
+    path: path of the database.
+    operation: takes a connection; it runs again if another process began to write meanwhile.
+
+  Returns:
+    What the operation returned.
 
   Raises:
     sqlalchemy.exc.DBAPIError: the file cannot be read, or is no database.
-    OSError: likewise.
+    OSError: the file cannot be read.
   """
   deadline = time.monotonic() + _BUSY_SECONDS
   while True:
@@ -46,7 +49,7 @@ def read(path: Path, operation: Callable[[sa.Connection], _T]) -> _T:
       if not (not_yet or _state(path) != before) or time.monotonic() > deadline:
         raise
     else:
-      # Nothing was locked: somebody may have begun to write.
+      # Nothing was locked: another process may have begun to write.
       if _state(path) == before and not _may_be_open(path):
         return result
     time.sleep(_PAUSE_SECONDS)
@@ -55,7 +58,7 @@ def read(path: Path, operation: Callable[[sa.Connection], _T]) -> _T:
 def _read_at_rest(path: Path, operation: Callable[[sa.Connection], _T]) -> _T:
   if not _size(_beside(path, "-wal")):
     return _run(path, "mode=ro&immutable=1", operation)
-  # A process was killed, and its last transactions are in a file that takes a third to be read.
+  # A process was killed. Its last transactions are in `-wal`, and reading them creates `-shm`.
   with tempfile.TemporaryDirectory(prefix="official_nasfpn-store-") as folder:
     copy = Path(folder) / path.name
     shutil.copyfile(path, copy)
@@ -65,7 +68,7 @@ def _read_at_rest(path: Path, operation: Callable[[sa.Connection], _T]) -> _T:
 
 def _run(path: Path, options: str, operation: Callable[[sa.Connection], _T]) -> _T:
   def connect() -> sqlite3.Connection:
-    # Transactions are begun by us, below, not by Python's sqlite3.
+    # We begin transactions ourselves, below; Python's sqlite3 must not.
     uri = f"{path.absolute().as_uri()}?{options}"
     return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
 
@@ -79,7 +82,7 @@ def _run(path: Path, options: str, operation: Callable[[sa.Connection], _T]) -> 
 
 
 def _may_be_open(path: Path) -> bool:
-  """Returns whether somebody may have the database open; who was killed has left it so, too."""
+  """Returns whether a process may have the database open; one that was killed looks the same."""
   return _beside(path, "-shm").exists() and _beside(path, "-wal").exists()
 
 
@@ -95,6 +98,6 @@ def _size(path: Path) -> int:
 
 
 def _state(path: Path) -> tuple[object, ...]:
-  """Returns what changes when somebody writes, or begins to."""
-  there = path.stat()
-  return there.st_ino, there.st_size, there.st_mtime_ns, _size(_beside(path, "-wal"))
+  """Returns figures of the files that change when a process writes, or begins to."""
+  status = path.stat()
+  return status.st_ino, status.st_size, status.st_mtime_ns, _size(_beside(path, "-wal"))

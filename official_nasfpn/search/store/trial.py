@@ -1,4 +1,4 @@
-"""A trial as data: as the search loop proposes it, and as the store shows it."""
+"""A trial as data: as the search loop proposes it, and as the store returns it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ QUEUED, RUNNING, DONE, FAILED, REUSED = "queued", "running", "done", "failed", "
 
 @dataclasses.dataclass(frozen=True)
 class NewTrial:
-  """A trial as the search loop proposes it; the store adds what happens to it."""
+  """A trial as the search loop proposes it; see `Trial` for the attributes."""
 
   number: int
   update: int
@@ -20,31 +20,31 @@ class NewTrial:
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-  """One trial as it stands. A reused trial shows the result of the trial that it reuses.
+  """The present state of a trial. A reused trial has the result of the trial that it repeats.
 
   Attributes:
-    number: 1 for the first trial of the search.
-    update: the update that it was proposed in, from 1.
-    choices: one per decision of the search space.
-    log_probs: of the choices when they were made.
-    architecture_hash: equal for architectures that compute the same.
-    architecture: gin text.
+    number: number of the trial, from 1.
+    update: number of the update in which the trial was proposed, from 1.
+    choices: one choice per decision of the search space.
+    log_probs: log-probability of each choice when it was sampled, in nats.
+    architecture_hash: `canonical_hash` of the architecture.
+    architecture: gin text of the architecture.
     state: one of `queued`, `running`, `done`, `failed`, `reused`.
-    reused_from: for a reused trial, the number of the earlier one.
-    attempt: how often it has been claimed.
-    deaths: how many workers died of it.
-    worker: who claimed it last.
-    lease_expires: Unix time, while it runs.
-    progress: of the running attempt, 0..1.
-    reward: when it is done.
-    failure: the reason, when it failed; while it is queued again, how the last attempt was lost.
-    diverged: the failure is the architecture's own (its training diverged).
-    proposed_at: Unix time.
+    reused_from: number of the earlier trial that a reused trial repeats.
+    attempt: number of times that workers have claimed the trial.
+    deaths: number of workers that died while they ran the trial.
+    worker: name of the worker that claimed the trial last.
+    lease_expires: Unix time at which the lease of a running trial ends.
+    progress: fraction of the running attempt that is done, in [0, 1].
+    reward: reward of a trial that is done.
+    failure: why the trial failed; if it is queued again, why its last attempt was lost.
+    diverged: whether the trial failed because its training diverged.
+    proposed_at: Unix time of the proposal.
     started_at: Unix time of the latest claim.
-    finished_at: Unix time.
-    seconds: that the successful or failed attempt took.
-    metrics: what its evaluation measured beside the reward; empty where nothing is known.
-    learnt_in: the update in which the controller learnt from it; None before.
+    finished_at: Unix time of the result.
+    seconds: duration of the attempt that gave the result.
+    metrics: other measurements of the evaluation; empty if there are none.
+    learnt_in: number of the update in which the algorithm learnt from the trial; None before.
   """
 
   number: int
@@ -77,7 +77,7 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class TimelineRow:
-  """What curves need of a trial: see `Trial` for the attributes."""
+  """The part of a trial that curves need; see `Trial` for the attributes."""
 
   number: int
   update: int
@@ -89,18 +89,18 @@ class TimelineRow:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-  """How many trials a store holds.
+  """Numbers of trials in a store.
 
   Attributes:
-    sampled: all of them.
-    finished: that have a result; a reused one has it with the trial that it reuses.
-    done: that gave a reward themselves.
-    failed: that failed themselves.
-    reused: that repeat an earlier architecture.
+    sampled: all trials.
+    finished: trials with a result, including reused ones whose original has a result.
+    done: trials that gave a reward, without reused ones.
+    failed: trials that failed, without reused ones.
+    reused: trials that repeat an earlier architecture.
     unique: different architectures.
-    running: that a worker holds.
-    queued: that wait for a worker.
-    learnt: that the controller has learnt from.
+    running: trials that a worker runs.
+    queued: trials that wait for a worker.
+    learnt: trials from which the algorithm has learnt.
   """
 
   sampled: int

@@ -3,16 +3,16 @@
 A search keeps no state outside the store, so any of its processes may be killed at any moment.
 
 A trial is `queued` until a worker claims it, `running` until the worker reports, then `done` or
-`failed`. Claiming hands out a lease and an attempt number. A worker renews its lease while it
-evaluates; when it falls silent, or is known to be dead, the trial is queued again and the next
-claim gets the next attempt number. A result is accepted from the latest attempt only: the late
-result of a lost attempt counts if nobody has claimed the trial since, and is rejected otherwise.
-A trial that repeats an earlier architecture is `reused` from the start and has the result of that
-earlier trial, whenever that comes.
+`failed`. A claim gives the worker a lease and an attempt number. The worker renews its lease while
+it evaluates. If the lease expires, or the worker is known to be dead, the trial is queued again and
+the next claim gets the next attempt number. A result is accepted from the latest attempt only: the
+late result of a lost attempt counts if no worker has claimed the trial since, and is rejected
+otherwise. A trial that repeats an earlier architecture is `reused` from the start and gets the
+result of that earlier trial, its original, as soon as there is one.
 
-Every operation is one transaction and may be repeated: when its answer was lost on the way, the
-second time changes nothing and answers as the first time did. So an operation waits for a database
-that is away, and nobody notices.
+Every operation is one transaction and may be repeated. If its answer was lost, the second run
+changes nothing and gives the same answer. So an operation can wait until a database that is down is
+back.
 """
 
 import contextlib
@@ -42,9 +42,9 @@ from official_nasfpn.search.store.trial import (
   Trial,
 )
 
-# A reused trial shows these of its twin, the trial that it reuses.
+# A reused trial shows these columns of its original, the trial that it repeats.
 _RESULT = ("attempt", "reward", "failure", "diverged", "finished_at", "metrics")
-_twins = _trials.alias("twins")
+_originals = _trials.alias("originals")
 
 
 class TrialStore:
@@ -64,16 +64,16 @@ class TrialStore:
     """Opens the store; it need not exist yet.
 
     Args:
-      url: path of an SQLite file, or the URL of a database in SQLite or PostgreSQL.
-      lease_seconds: how long a claim or a renewal lasts.
-      max_attempts: a trial fails when so many workers have died of it.
-      outage_seconds: how long operations wait for a database that is away, before they raise a
+      url: path of an SQLite file, or URL of an SQLite or PostgreSQL database.
+      lease_seconds: how long a lease lasts after a claim or a renewal.
+      max_attempts: a trial fails when this many workers have died while they ran it.
+      outage_seconds: how long operations wait for a database that is down before they raise a
         `UserError`.
-      clock: the time in seconds, for a search in virtual time. Default: the clock of the database
-        server, since those of many machines differ; with SQLite that of this machine.
-      keeps_connection: False for one connection per operation; for workers, which are many and ask
-        seldom.
-      reads_only: whether nothing is written: the store may be in a file that cannot be.
+      clock: returns the time in seconds, for a search in virtual time. Default: the clock of the
+        database server, because the clocks of many machines differ; with SQLite, this machine's.
+      keeps_connection: whether connections stay open between operations; False for workers, which
+        are many and ask seldom.
+      reads_only: whether nothing is ever written, so that an SQLite file may be read-only.
     """
     self.lease_seconds = lease_seconds
     self._max_attempts = max_attempts
@@ -82,34 +82,34 @@ class TrialStore:
 
   @property
   def name(self) -> str:
-    """What people call the store: its file, or its URL without the password."""
+    """The name of the store for people: its file, or its URL without the password."""
     return self._database.name
 
   @property
   def environment(self) -> dict[str, str]:
-    """The variables that another process needs to open the store by its `name`."""
+    """The environment variables that another process needs to open the store by its `name`."""
     return self._database.environment()
 
   def close(self) -> None:
     self._database.close()
 
-  # What a controller does when it starts.
+  # For a controller that starts.
 
   def exclusive(self) -> contextlib.AbstractContextManager[None]:
-    """Keeps other controllers of a PostgreSQL store out; a search directory has a lock of its own.
+    """Locks a PostgreSQL store against other controllers; a search directory has its own lock.
 
-    The server frees the lock when its holder dies, however it dies.
+    The server frees the lock when its holder dies in any way.
 
     Raises:
-      UserError: another controller is at work; also later, from `propose` and `mark_learnt`, when
-        another one has taken over while the server was away.
+      UserError: another controller is running. `propose` and `mark_learnt` raise it later, if
+        another controller took over while the server was down.
     """
     return self._database.exclusive()
 
   def create(self) -> None:
-    """Creates the tables, or brings those of an earlier version up to date; keeps every trial.
+    """Creates the tables, or migrates those of an earlier version and keeps every trial.
 
-    Only the process that proposes trials does this.
+    Only the controller calls this.
 
     Raises:
       UserError: the store was written by a later version of this program.
@@ -117,16 +117,16 @@ class TrialStore:
     self._database.write(lambda connection: schema.create_or_migrate(connection, self.name))
 
   def check_version(self) -> None:
-    """Raises a `UserError` when the store was written by another version of this program."""
+    """Raises a `UserError` if the store was written by another version of this program."""
     self._database.read(lambda connection: schema.check_version(connection, self.name))
 
-  def begin(self, recipe: str, recipe_version: str, code_version: str) -> None:
-    """Says what workers are to evaluate, and with which code; a controller does so at each start.
+  def begin(self, recipe: str, recipe_version: str, code_fingerprint: str) -> None:
+    """Records what workers evaluate, and with which code; the controller calls it at each start.
 
     Args:
-      recipe: kept for the workers; the store does not read it.
-      recipe_version: names what the recipe computes.
-      code_version: of this process, from `code_fingerprint`.
+      recipe: gin text for the workers; the store does not read it.
+      recipe_version: version of the recipe, `SearchRecipe.version`.
+      code_fingerprint: fingerprint of this process's code.
     """
 
     def transaction(connection: sa.Connection) -> None:
@@ -136,7 +136,7 @@ class TrialStore:
         statement.values(
           recipe=recipe,
           recipe_version=recipe_version,
-          code_version=code_version,
+          code_version=code_fingerprint,
           begun_at=self._database.now(),
         )
       )
@@ -144,7 +144,7 @@ class TrialStore:
     self._database.write(transaction)
 
   def begun_recipe(self) -> str | None:
-    """Returns the recipe that a controller has begun with; None before the first."""
+    """Returns the recipe that the last controller recorded; None before the first one."""
     return self._database.read(lambda connection: connection.scalar(sa.select(_search.c.recipe)))
 
   def recipe(self) -> str:
@@ -155,10 +155,10 @@ class TrialStore:
     """
     return self._database.read(self._begun).recipe
 
-  # What the search loop does.
+  # For the search loop.
 
   def propose(self, trials: Sequence[NewTrial]) -> None:
-    """Adds trials, all or none; one that repeats an earlier architecture becomes `reused`."""
+    """Adds all trials or none; one that repeats an earlier architecture becomes `reused`."""
 
     def transaction(connection: sa.Connection) -> None:
       if self._are_there(connection, trials):
@@ -189,13 +189,13 @@ class TrialStore:
   def mark_learnt(
     self, update: int, numbers: Sequence[int], snapshot: bytes, metrics: Mapping[str, float]
   ) -> None:
-    """Records that an update has been learnt from.
+    """Records that the algorithm has learnt from an update.
 
     Args:
-      update: the next one.
-      numbers: of its trials.
-      snapshot: the state that the algorithm is in now.
-      metrics: what was measured as it learnt.
+      update: number of the update, one more than that of the last.
+      numbers: numbers of its trials.
+      snapshot: state of the algorithm after it has learnt.
+      metrics: measurements of the learning step.
     """
     text = json.dumps(dict(metrics))
 
@@ -217,48 +217,48 @@ class TrialStore:
     self._database.write(transaction)
 
   def finished_and_not_learnt(self, limit: int) -> list[Trial]:
-    """Returns the trials that have a result which was not learnt from, the first results first."""
+    """Returns finished trials that were not learnt from yet, in the order of their results."""
     query = (
-      _with_twins(*_trials.c)
+      _with_originals(*_trials.c)
       .where(_trials.c.learnt_in.is_(None), _result_state().in_((DONE, FAILED)))
-      .order_by(sa.func.coalesce(_twins.c.finished_at, _trials.c.finished_at), _trials.c.number)
+      .order_by(sa.func.coalesce(_originals.c.finished_at, _trials.c.finished_at), _trials.c.number)
       .limit(limit)
     )
     return [_to_trial(row) for row in self._rows(query)]
 
   def latest_update(self) -> int:
-    """Returns the last update that was proposed, 0 before the first."""
+    """Returns the number of the last update that was proposed; 0 before the first."""
     return (
       self._rows(sa.select(sa.func.max(_trials.c.update_number).label("update")))[0].update or 0
     )
 
   def latest_snapshot(self) -> tuple[int, bytes | None]:
-    """Returns the last update learnt from and the state after it; (0, None) before the first."""
+    """Returns the last update that was learnt from and its snapshot; (0, None) before the first."""
     query = sa.select(_updates.c.number, _updates.c.snapshot).order_by(_updates.c.number.desc())
     rows = self._rows(query.limit(1))
     return (rows[0].number, rows[0].snapshot) if rows else (0, None)
 
   def metrics(self) -> dict[int, dict[str, float]]:
-    """Returns what each update's learning measured, by update number."""
+    """Returns the metrics of each learning step by the number of its update."""
     query = sa.select(_updates.c.number, _updates.c.metrics).order_by(_updates.c.number)
     return {row.number: json.loads(row.metrics) for row in self._rows(query)}
 
-  # What there is.
+  # For readers.
 
   def trials(self, update: int | None = None) -> list[Trial]:
-    """Returns the trials of one update, or all of them, by number."""
-    query = _with_twins(*_trials.c).order_by(_trials.c.number)
+    """Returns the trials of one update, or all trials, by number."""
+    query = _with_originals(*_trials.c).order_by(_trials.c.number)
     if update is not None:
       query = query.where(_trials.c.update_number == update)
     return [_to_trial(row) for row in self._rows(query)]
 
   def counts(self) -> Counts:
-    """Returns how many trials there are of each kind."""
-    states = (_trials.c.state, _twins.c.state.label("twins_state"))
+    """Returns the numbers of trials by state."""
+    states = (_trials.c.state, _originals.c.state.label("original_state"))
     query = (
       sa.select(*states, sa.func.count().label("count"))
-      .select_from(_trials.outerjoin(_twins, _trials.c.reused_from == _twins.c.number))
-      .group_by(_trials.c.state, _twins.c.state)
+      .select_from(_trials.outerjoin(_originals, _trials.c.reused_from == _originals.c.number))
+      .group_by(_trials.c.state, _originals.c.state)
     )
     open_ = sa.select(sa.func.count().label("count")).where(_trials.c.learnt_in.is_(None))
     rows, ((num_open,),) = self._database.read(
@@ -272,11 +272,11 @@ class TrialStore:
     sampled = sum(row.count for row in rows)
     return Counts(
       sampled=sampled,
-      finished=sum(row.count for row in rows if (row.twins_state or row.state) in finished),
+      finished=sum(row.count for row in rows if (row.original_state or row.state) in finished),
       done=count(DONE),
       failed=count(FAILED),
       reused=count(REUSED),
-      # Of each architecture the first trial is no reuse, and all others are.
+      # The first trial of each architecture is not reused, and all others are.
       unique=sampled - count(REUSED),
       running=count(RUNNING),
       queued=count(QUEUED),
@@ -284,14 +284,14 @@ class TrialStore:
     )
 
   def running_progress(self) -> float:
-    """Returns how much of the running trials is done, in trials."""
+    """Returns the sum of the progress of all running trials, each in [0, 1]."""
     progress = sa.func.sum(_trials.c.progress).label("sum")
     return self._rows(sa.select(progress).where(_trials.c.state == RUNNING))[0].sum or 0.0
 
   def best(self, limit: int) -> list[Trial]:
-    """Returns the trials with the highest rewards, the best first; reused ones are left out."""
+    """Returns the trials with the highest rewards, best first, without reused ones."""
     query = (
-      _with_twins(*_trials.c)
+      _with_originals(*_trials.c)
       .where(_trials.c.state == DONE)
       .order_by(_trials.c.reward.desc(), _trials.c.number)
       .limit(limit)
@@ -299,45 +299,45 @@ class TrialStore:
     return [_to_trial(row) for row in self._rows(query)]
 
   def timeline(self) -> list[TimelineRow]:
-    """Returns what curves need of every trial, by number; reused ones with their twin's result."""
+    """Returns the part of each trial that curves need, by number."""
     names = ("number", "update_number", "state", "reward", "architecture_hash", "finished_at")
-    query = _with_twins(*(_trials.c[name] for name in names)).order_by(_trials.c.number)
+    query = _with_originals(*(_trials.c[name] for name in names)).order_by(_trials.c.number)
     return [TimelineRow(*row) for row in self._rows(query)]
 
-  # What workers do.
+  # For workers.
 
-  def join(self, worker: str, recipe_version: str, code_version: str) -> None:
-    """Says that a worker process is there, and that it computes what the search asks for.
+  def join(self, worker: str, recipe_version: str, code_fingerprint: str) -> None:
+    """Registers a worker process and checks that it has the recipe and the code of the search.
 
-    From now on `claim` checks that too: a controller with another code may have taken over. What an
-    earlier process of this name was running is given back: a process that starts runs nothing.
+    `claim` checks the same from now on: a controller with other code may have taken over. A trial
+    that an earlier process of this name was running is queued again.
 
     Args:
-      worker: its name, which no other process has.
-      recipe_version: of the recipe that it read.
-      code_version: of this process, from `code_fingerprint`.
+      worker: name of the worker, which no other running process has.
+      recipe_version: version of the worker's recipe, `SearchRecipe.version`.
+      code_fingerprint: fingerprint of this process's code.
 
     Raises:
-      UserError: its recipe or its code is another one than the search's.
+      UserError: the recipe or the code is not that of the search.
     """
-    joined = (worker, recipe_version, code_version)
+    joined = (worker, recipe_version, code_fingerprint)
 
     def transaction(connection: sa.Connection) -> None:
       self._check_joined(connection, joined)
-      reason = "worker died (another process of its name has started)"
+      reason = "worker died (another process with its name has started)"
       self._requeue(connection, _trials.c.worker == worker, reason, is_death=True)
 
     self._database.write(transaction)
     self._joined = joined
 
   def claim(self, worker: str) -> Trial | None:
-    """Hands the lowest free trial to a worker, or returns None when there is none.
+    """Gives a worker the free trial with the lowest number; returns None if there is none.
 
-    Free are the queued trials and those whose lease has run out. A worker that is running a trial
-    already gets that one, the same attempt: the answer to its first claim was lost.
+    A trial is free if it is queued or its lease has expired. A worker that already runs a trial
+    gets the same attempt of that trial again: the answer to its first claim was lost.
 
     Raises:
-      UserError: the recipe or the code of the search is not that of this worker any more.
+      UserError: the search no longer has this worker's recipe or code.
     """
     free = sa.select(_trials.c.number).where(_trials.c.state == QUEUED)
     held = sa.select(_trials.c.number).where(_trials.c.state == RUNNING, _trials.c.worker == worker)
@@ -359,8 +359,8 @@ class TrialStore:
     """Extends the lease of an attempt.
 
     Returns:
-      Whether the attempt still owns the trial. One that lost its lease gets it back as long as
-      nobody else has claimed the trial.
+      Whether the attempt still owns the trial. An attempt whose lease has expired gets it back
+      unless another worker has claimed the trial.
     """
     return self._database.write(
       lambda connection: self._change_attempt(
@@ -374,19 +374,22 @@ class TrialStore:
     )
 
   def measure(self, number: int, attempt: int, share: float, value: float) -> list[float]:
-    """Records an intermediate reward of a running trial; nothing when it has lost the trial.
+    """Records an intermediate reward of a running trial, unless the attempt has lost the trial.
 
     Args:
-      number: of the trial.
-      attempt: that measured.
-      share: of its training that is done, between 0 and 1.
-      value: what it would be rewarded with now.
+      number: number of the trial.
+      attempt: the attempt that measured.
+      share: fraction of the training that is done, in (0, 1).
+      value: reward that the trial would get now.
 
     Returns:
-      What the last attempts of all other trials had at the same share, for a stopping rule.
+      The values of all other trials at the same share, each from its latest attempt.
+
+    Raises:
+      ValueError: the share is not in (0, 1), or the value is not finite.
     """
     if not 0 < share < 1:
-      raise ValueError(f"a share lies between 0 and 1, not at {share}.")
+      raise ValueError(f"a share must be between 0 and 1, not {share}.")
     if not math.isfinite(value):
       raise ValueError(f"a measurement must be finite, not {value}.")
     this = (
@@ -419,13 +422,19 @@ class TrialStore:
   def report_reward(
     self, number: int, attempt: int, reward: float, metrics: Mapping[str, object] | None = None
   ) -> bool:
-    """Records a reward. Returns False when the attempt had lost the trial: nothing is changed.
+    """Records a reward.
 
     Args:
-      number: of the trial.
-      attempt: that succeeded.
-      reward: finite.
-      metrics: what was measured beside it, as JSON has it.
+      number: number of the trial.
+      attempt: the attempt that succeeded.
+      reward: finite reward.
+      metrics: other measurements, as JSON values.
+
+    Returns:
+      Whether the reward counts. If the attempt had lost the trial, nothing is changed.
+
+    Raises:
+      ValueError: the reward is not finite.
     """
     if not math.isfinite(reward):
       raise ValueError(f"a reward must be finite, not {reward}; report a failure instead.")
@@ -433,45 +442,48 @@ class TrialStore:
     return self._finish(number, attempt, result, failure=None, progress=1.0)
 
   def report_failure(self, number: int, attempt: int, reason: str, diverged: bool = False) -> bool:
-    """Records why an attempt failed, for good. Returns False when it had lost the trial.
+    """Records that a trial has failed for good.
 
     Args:
-      number: of the trial.
-      attempt: that failed.
-      reason: for people.
-      diverged: the architecture itself is to blame, so that the search may learn from it.
+      number: number of the trial.
+      attempt: the attempt that failed.
+      reason: the reason, for people.
+      diverged: whether the architecture is to blame, so that the search can learn from it.
+
+    Returns:
+      Whether the failure counts. If the attempt had lost the trial, nothing is changed.
     """
-    # PostgreSQL has no NUL in texts, and no database half a surrogate pair.
+    # PostgreSQL stores no NUL in texts, and no database stores half of a surrogate pair.
     reason = reason.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
     return self._finish(number, attempt, {"state": FAILED, "failure": reason, "diverged": diverged})
 
-  # What launchers do.
+  # For launchers.
 
   def release(self, worker: str, reason: str, is_death: bool = True) -> int:
-    """Takes back what a worker that is known to be gone was running.
+    """Queues the trial of a worker that is known to be gone.
 
     Args:
-      worker: its name.
-      reason: how it ended, for people.
-      is_death: it died by itself, so that the trial may be to blame; False when it was stopped.
+      worker: name of the worker.
+      reason: how the worker ended, for people.
+      is_death: whether the worker died, so that the trial may be to blame; False if it was stopped.
 
     Returns:
-      How many trials it was running.
+      The number of trials that the worker was running.
     """
     return self._database.write(
       lambda connection: self._requeue(connection, _trials.c.worker == worker, reason, is_death)
     )
 
   def release_expired(self) -> int:
-    """Takes back the trials whose worker has fallen silent, and returns how many there were."""
+    """Queues the trials whose lease has expired, and returns their number."""
     return self._database.write(self._requeue_expired)
 
   def running_workers(self) -> list[str]:
-    """Returns the names of the workers that hold a trial."""
+    """Returns the names of the workers that run a trial."""
     query = sa.select(_trials.c.worker).where(_trials.c.state == RUNNING).distinct()
     return sorted(row.worker for row in self._rows(query))
 
-  # How it is done.
+  # Details.
 
   def _rows(self, query: sa.Select) -> Sequence[sa.Row]:
     return self._database.read(lambda connection: connection.execute(query).all())
@@ -497,7 +509,7 @@ class TrialStore:
         )
 
   def _are_there(self, connection: sa.Connection, trials: Sequence[NewTrial]) -> bool:
-    """Whether exactly these trials have been proposed already."""
+    """Returns whether exactly these trials have been proposed already."""
     for trial in trials:
       row = connection.execute(sa.select(_trials).where(_trials.c.number == trial.number)).first()
       if row is None or trial != NewTrial(
@@ -514,7 +526,7 @@ class TrialStore:
   def _take(
     self, connection: sa.Connection, which: sa.Select, worker: str, **values: object
   ) -> sa.Row | None:
-    """Makes a worker run the lowest of some trials."""
+    """Gives a worker the trial with the lowest number that a query selects."""
     # PostgreSQL needs the row lock; SQLite has locked the database already and ignores it.
     lowest = (
       which.order_by(_trials.c.number).limit(1).with_for_update(skip_locked=True, key_share=True)
@@ -533,14 +545,14 @@ class TrialStore:
     ).first()
 
   def _requeue_expired(self, connection: sa.Connection) -> int:
-    # A worker could not renew its lease while the database was away: now it has the time to do so.
+    # A worker could not renew its lease while the database was down; it gets the time to do so now.
     if self._database.seconds_since_outage() < self.lease_seconds:
       return 0
     now = self._database.now()
     expired = _trials.c.lease_expires < now
-    if (awake_since := self._database.awake_since()) is not None:
-      expired &= awake_since + self.lease_seconds < now
-    reason = f"worker gave no sign of life for {self.lease_seconds:g} s"
+    if (server_started_at := self._database.server_started_at()) is not None:
+      expired &= server_started_at + self.lease_seconds < now
+    reason = f"worker sent no heartbeat for {self.lease_seconds:g} s"
     return self._requeue(connection, expired, reason, is_death=True, skip_locked=True)
 
   def _requeue(
@@ -551,7 +563,7 @@ class TrialStore:
     is_death: bool,
     skip_locked: bool = False,
   ) -> int:
-    # Locked in order of their numbers, so that two processes do not wait for each other.
+    # Rows are locked in the order of their numbers, so that two processes cannot deadlock.
     numbers = connection.scalars(
       sa.select(_trials.c.number)
       .where(_trials.c.state == RUNNING, which)
@@ -588,7 +600,7 @@ class TrialStore:
   def _change_attempt(
     self, connection: sa.Connection, number: int, attempt: int, **values: object
   ) -> bool:
-    """Changes an unfinished trial if `attempt` is its latest; the seam where late results end."""
+    """Changes a trial if it is unfinished and `attempt` is its latest; rejects late results."""
     changed = connection.execute(
       _trials.update().where(*_unfinished(number, attempt)).values(**values)
     )
@@ -597,7 +609,7 @@ class TrialStore:
   def _finish(
     self, number: int, attempt: int, result: Mapping[str, object], **values: object
   ) -> bool:
-    """Records a result; returns whether it is the one that counts, recorded now or before."""
+    """Records a result; returns whether this result counts, recorded now or before."""
     now = self._database.now()
 
     def transaction(connection: sa.Connection) -> bool:
@@ -633,15 +645,15 @@ def _unfinished(number: int, attempt: int) -> tuple[sa.ColumnElement, ...]:
 
 
 def _result_state() -> sa.ColumnElement:
-  """Returns the state of a trial or, where it is a reuse, of its twin."""
-  return sa.func.coalesce(_twins.c.state, _trials.c.state)
+  """Returns the state of a trial or, if it is reused, of its original."""
+  return sa.func.coalesce(_originals.c.state, _trials.c.state)
 
 
-def _with_twins(*columns: sa.ColumnElement) -> sa.Select:
-  """Selects from the trials, reused ones with the result of their twin."""
+def _with_originals(*columns: sa.ColumnElement) -> sa.Select:
+  """Selects columns of trials; a reused trial shows the result of its original."""
   shown = [
-    # A trial that is no reuse has no twin, and shows its own columns.
-    sa.case((_trials.c.reused_from.is_(None), column), else_=_twins.c[column.name]).label(
+    # A trial that is not reused has no original, and shows its own columns.
+    sa.case((_trials.c.reused_from.is_(None), column), else_=_originals.c[column.name]).label(
       column.name
     )
     if column.name in _RESULT
@@ -649,7 +661,7 @@ def _with_twins(*columns: sa.ColumnElement) -> sa.Select:
     for column in columns
   ]
   return sa.select(*shown).select_from(
-    _trials.outerjoin(_twins, _trials.c.reused_from == _twins.c.number)
+    _trials.outerjoin(_originals, _trials.c.reused_from == _originals.c.number)
   )
 
 

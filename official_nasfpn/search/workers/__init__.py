@@ -1,1 +1,1 @@
-"""Who evaluates trials, and who keeps those processes running."""
+"""Workers, which evaluate trials, and launchers, which keep workers running."""

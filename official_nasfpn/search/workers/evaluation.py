@@ -1,4 +1,4 @@
-"""How a trial is evaluated: the seam between workers and what a trial trains."""
+"""The evaluation of a trial: the interface between workers and what a trial trains."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,11 +10,11 @@ from official_nasfpn.architecture import PyramidSpec
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """What came of a trial.
+  """The result of a trial.
 
   Attributes:
-    reward: what the search learns from.
-    metrics: what else was measured, for people: `AP`, `multiply_adds`, `latency_ms`, and
+    reward: reward that the search learns from.
+    metrics: other measurements, for people: `AP`, `multiply_adds`, `latency_ms`, and
       `stopped_at`, the share of the training after which a hopeless trial was stopped.
   """
 
@@ -23,24 +23,24 @@ class Evaluation:
 
 
 class TrialProgress(Protocol):
-  """Takes what an evaluation tells on the way."""
+  """Receives the progress of an evaluation."""
 
   def report(self, share: float) -> None:
-    """Says how much of the trial is done, in [0, 1]; cheap enough for every train step."""
+    """Reports the share of the trial that is done, in [0, 1]; cheap enough for every train step."""
     ...
 
   def is_hopeless(self, share: float, reward: float) -> bool:
-    """Returns whether the trial is to stop, because others were better at the same share.
+    """Returns whether the trial should stop because other trials were better at the same share.
 
     Args:
-      share: of the training that is done, in (0, 1); the same for all trials.
-      reward: what the trial would get now.
+      share: share of the training that is done, in (0, 1); all trials ask at the same shares.
+      reward: reward that the trial would get now.
     """
     ...
 
 
 class NullProgress:
-  """The progress of a trial that nobody follows, and that no other is compared with."""
+  """Ignores progress and never stops a trial."""
 
   def report(self, share: float) -> None:
     del share
@@ -50,8 +50,8 @@ class NullProgress:
     return False
 
 
-# Takes an architecture, the trial's directory and the progress. Raises `TrialFailed` when there can
-# be no reward.
+# Takes an architecture, the trial's directory and the progress. Raises `TrialFailed` if it cannot
+# give a reward.
 Evaluate = Callable[[PyramidSpec, Path, TrialProgress], Evaluation]
 
 
@@ -59,9 +59,9 @@ class TrialFailed(Exception):
   """Raised by an evaluation that cannot give a reward.
 
   Attributes:
-    reason: for people.
-    diverged: the architecture is to blame: its training diverged. The search learns from that, and
-      does not learn from failures of machines.
+    reason: reason of the failure, for people.
+    diverged: whether the training diverged, so that the architecture is to blame. The search learns
+      from diverged trials, but not from failures of machines.
   """
 
   def __init__(self, reason: str, diverged: bool = False):

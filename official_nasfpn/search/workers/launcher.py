@@ -1,15 +1,34 @@
-"""What provides workers: the seam between a search and the machines that it runs on."""
+"""Launchers: the interface between a search and the machines that run its workers."""
 
 from typing import Protocol
 
 
 class Launcher(Protocol):
-  """Provides workers for a search."""
+  """Keeps the workers of a search running."""
 
   def poll(self, unfinished_trials: int) -> None:
     """Keeps enough workers running for the unfinished trials; called a few times a second."""
     ...
 
   def close(self) -> None:
-    """Ends every worker that it started."""
+    """Stops every worker that the launcher started."""
     ...
+
+
+def worker_environment(num_threads: int) -> dict[str, str]:
+  """Returns the environment variables that a launcher sets for a worker.
+
+  Args:
+    num_threads: number of threads that the worker may use.
+  """
+  threads = str(num_threads)
+  return {
+    "TF_NUM_INTRAOP_THREADS": threads,
+    "TF_NUM_INTEROP_THREADS": threads,
+    "OMP_NUM_THREADS": threads,
+    # Workers that share a GPU take the memory that they need, not all of it.
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    # glibc's memory pools, one per thread, fragment and cost a worker some 100 MB.
+    "MALLOC_ARENA_MAX": "2",
+    "PYTHONUNBUFFERED": "1",
+  }

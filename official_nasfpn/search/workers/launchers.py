@@ -1,4 +1,4 @@
-"""The table of launchers: what keeps the workers of a search running."""
+"""The table of launchers, and how flags choose one."""
 
 import dataclasses
 import functools
@@ -27,16 +27,17 @@ MakeLauncher = Callable[[TrialStore], Launcher]
 
 @dataclasses.dataclass(frozen=True)
 class LauncherConfig:
-  """What keeps the workers of a search running, and how; None leaves the choice to the launcher.
+  """How the workers of a search are started and kept running. None means the launcher's default.
 
   Attributes:
-    launcher: one of `LAUNCHERS`: this machine; a Ray cluster; or nothing, when a batch system or a
-      person starts workers.
-    num_workers: at the same time. Default: one on this machine; on a cluster, as many as fit.
-    ray_address: of a Ray cluster, `HOST:PORT`.
-    worker_cpus: CPUs of the cluster that one worker takes.
-    worker_gpus: GPUs of the cluster that one worker takes, or the part of one.
-    worker_resources: any other resources that one worker takes, each as `NAME=AMOUNT`.
+    launcher: one of `LAUNCHERS`: `local` for this machine, `ray` for a Ray cluster, or `none` if a
+      batch system or a person starts workers.
+    num_workers: number of workers that run at the same time. Default: one on this machine; on a
+      cluster, as many as fit.
+    ray_address: address of the Ray cluster, `HOST:PORT`.
+    worker_cpus: CPUs of the cluster per worker.
+    worker_gpus: GPUs of the cluster per worker; may be a fraction.
+    worker_resources: other resources of the cluster per worker, each as `NAME=AMOUNT`.
   """
 
   launcher: str = "local"
@@ -53,17 +54,17 @@ def launcher_maker(
   worker_flags: Sequence[str],
   program: Sequence[str] = ("-m", "official_nasfpn.worker"),
 ) -> MakeLauncher:
-  """Returns what makes the launcher, given the trial store.
+  """Returns a function that makes the launcher, given the trial store.
 
   Args:
-    config: which launcher, and how.
-    search_dir: of the search.
-    worker_flags: of a worker that finds the search from wherever it runs.
-    program: arguments of Python, before those flags, that start a worker.
+    config: name and settings of the launcher.
+    search_dir: directory of the search.
+    worker_flags: flags with which a worker finds the search, from `worker_flags`.
+    program: arguments of Python that start a worker, before its flags.
 
   Raises:
-    UserError: there is no such launcher, its settings do not go together, or it needs what is not
-      installed.
+    UserError: there is no such launcher, its settings contradict each other, or a package that it
+      needs is not installed.
   """
   if config.launcher not in LAUNCHERS:
     nearest = nearest_name(config.launcher, LAUNCHERS)
@@ -112,8 +113,8 @@ def _none(
   return functools.partial(NoLauncher, command=shlex.join(["nasfpn", "worker", *worker_flags]))
 
 
-# Each takes the configuration, the search directory, the arguments of Python that start a worker
-# here, and the flags of a worker anywhere.
+# Each function takes the configuration, the search directory, the arguments of Python that start a
+# worker on this machine, and the flags of a worker on any machine.
 LAUNCHERS: dict[str, Callable[[LauncherConfig, Path, list[str], list[str]], MakeLauncher]] = {
   "local": _local,
   "ray": _ray,
@@ -122,24 +123,24 @@ LAUNCHERS: dict[str, Callable[[LauncherConfig, Path, list[str], list[str]], Make
 
 
 def worker_flags(launcher: str, search_dir: Path, store: str | None) -> list[str]:
-  """Returns the flags by which a worker finds the trials; no password is ever among them.
+  """Returns the flags with which a worker finds the trials; they never contain a password.
 
   Args:
     launcher: one of `LAUNCHERS`.
-    search_dir: of the search.
-    store: the database that a person has given; None for what the directory says.
+    search_dir: directory of the search.
+    store: URL of the database, if a person has given it; None if the directory names it.
 
   Raises:
-    UserError: one of the two names no database.
+    UserError: `store` is no PostgreSQL URL, or the directory names no database that can be used.
   """
   directory = f"--search_dir={search_dir.resolve()}"
   if store is not None:
-    # Elsewhere there may be no search directory.
+    # Other machines may have no search directory.
     elsewhere = [] if launcher != "local" else [directory]
     return [*elsewhere, f"--store={_shown(parse_server(store))}"]
   place = storage.new_store_place(search_dir)
   if launcher == "ray" and not isinstance(place, Path):
-    # Not named by a person: `RayLauncher` passes no password on.
+    # No person has named this address, so `RayLauncher` passes no password on.
     return [f"--store={_shown(place)}"]
   return [directory]
 
@@ -162,7 +163,7 @@ def _parse_resource(text: str) -> tuple[str, float]:
   except ValueError:
     parsed = 0.0
   if not name or not 0 < parsed < float("inf"):
-    raise UserError(f"--worker_resource={text}: write NAME=AMOUNT, such as TPU=1.")
+    raise UserError(f"--worker_resource={text}: write NAME=AMOUNT, for example TPU=1.")
   if name in ("CPU", "GPU"):
     raise UserError(f"--worker_resource={text}: write --worker_{name.lower()}s={amount}.")
   return name, parsed

@@ -1,4 +1,4 @@
-"""Keeps worker processes running on this machine."""
+"""The launcher that runs worker processes on this machine."""
 
 import dataclasses
 import os
@@ -12,22 +12,22 @@ from official_nasfpn.disk import FileLock
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import TrialStore
+from official_nasfpn.search.workers.launcher import worker_environment
 from official_nasfpn.search.workers.trial_worker import (
   EXIT_LOST_TRIAL,
   EXIT_REPLACE_ME,
   EXIT_STORAGE,
 )
-from official_nasfpn.search.workers.worker_environment import worker_environment
 
-# So many ends in a row without a trial say that the next start will end in the same way.
+# If a worker exits this many times in a row without a trial, the search stops.
 _MAX_FRUITLESS_ENDS = 3
-# How long an earlier controller's workers may take to notice that it is gone.
+# How long the workers of an earlier controller may take to notice that it is gone.
 _STOP_SECONDS = 10.0
 
 
 @dataclasses.dataclass
 class _Slot:
-  """The place of one worker, which may die and be started again."""
+  """One worker of the pool; if its process dies, a new one takes its place."""
 
   worker: str
   process: subprocess.Popen | None = None
@@ -35,16 +35,19 @@ class _Slot:
 
 
 class LocalLauncher:
-  """Worker processes on this machine, which share its cores evenly."""
+  """Runs worker processes on this machine, which share its cores evenly."""
 
   def __init__(self, store: TrialStore, search_dir: Path, command: Sequence[str], num_workers: int):
-    """Takes back the trials of workers that an earlier, killed search left behind.
+    """Queues the trials of workers that an earlier, killed search left behind.
 
     Args:
-      store: of the search.
-      search_dir: where the workers' logs and locks go.
-      command: starts a worker; `--worker_id` and `--parent_pid` are added.
-      num_workers: how many to run at the same time.
+      store: trial store of the search.
+      search_dir: directory for the workers' logs and locks.
+      command: command that starts a worker; `--worker_id` and `--parent_pid` are added.
+      num_workers: number of workers that run at the same time.
+
+    Raises:
+      UserError: a worker of an earlier search is still running.
     """
     self._store = store
     self._search_dir = search_dir
@@ -54,15 +57,15 @@ class LocalLauncher:
     self._slots = [_Slot(f"worker-{index}") for index in range(num_workers)]
     storage.worker_log(search_dir, "any").parent.mkdir(exist_ok=True)
     workers = {slot.worker for slot in self._slots}
-    # An earlier search may have had more of them. Workers with other names are not from here, and
-    # go on whatever becomes of the controller.
+    # An earlier search may have had more workers. Workers with other names run elsewhere, and
+    # continue when a controller ends.
     workers |= {name for name in store.running_workers() if re.fullmatch(r"worker-\d+", name)}
     for worker in sorted(workers):
       self._wait_until_gone(worker)
       self._store.release(worker, "the search was stopped", is_death=False)
 
   def poll(self, unfinished_trials: int) -> None:
-    """Takes back what dead workers were running, and starts workers while trials are left.
+    """Queues the trials of dead workers, and starts workers while trials are left.
 
     Raises:
       UserError: workers cannot start, or cannot write.
@@ -78,10 +81,10 @@ class LocalLauncher:
         alive += 1
 
   def close(self) -> None:
-    """Stops the workers; what they were running can be claimed again."""
+    """Stops the workers; their trials can be claimed again."""
     running = [slot for slot in self._slots if slot.process is not None]
     for slot in running:
-      # Not asked but killed: a worker may die at any moment, and a busy one would not hear.
+      # A busy worker would not react to a request, and any worker may die at any moment.
       slot.process.kill()
     for slot in running:
       slot.process.wait()
@@ -101,13 +104,13 @@ class LocalLauncher:
         stdout=log,
         stderr=subprocess.STDOUT,
         env=self._environment,
-        # Ctrl-C is for the controller, which then stops its workers.
+        # Ctrl-C must reach only the controller, which then stops its workers.
         start_new_session=True,
       )
 
   def _on_end(self, slot: _Slot, code: int) -> None:
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    # A worker that ends as it should holds no trial, so whatever it holds it has died of.
+    # A worker that ends properly holds no trial. If it holds one, it died while it ran that trial.
     reason = f"worker died ({how})"
     released = self._store.release(slot.worker, reason, is_death=code != EXIT_STORAGE)
     if code == EXIT_STORAGE:
@@ -126,7 +129,7 @@ class LocalLauncher:
     return f"The end of {path}:\n" + "\n".join(f"  {line}" for line in lines)
 
   def _wait_until_gone(self, worker: str) -> None:
-    """Waits for an earlier search's worker to notice that its controller is gone."""
+    """Waits until a worker of an earlier search has noticed that its controller is gone."""
     lock = FileLock(storage.worker_lock(self._search_dir, worker))
     deadline = time.monotonic() + _STOP_SECONDS
     while not lock.acquire():

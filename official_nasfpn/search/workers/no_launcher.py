@@ -1,4 +1,4 @@
-"""For workers that something else starts: a batch system, Kubernetes, a shell on each machine."""
+"""The launcher for workers that are started elsewhere: by a batch system, Kubernetes or a shell."""
 
 import sys
 import time
@@ -7,24 +7,23 @@ from tqdm import tqdm
 
 from official_nasfpn.search.store.trial_store import TrialStore
 
-# Trials wait for so long before a person is told again that nobody works on them.
+# How long trials wait for a worker before the command is printed again; the wait doubles each time.
 _QUIET_SECONDS = 60.0
-# And ever longer, at most so long, after that.
 _LONGEST_QUIET_SECONDS = 3600.0
-# The search itself is busy when it does not ask for longer than this: nobody was waiting.
+# If the search does not poll for longer than this, it is busy itself and no trial was waiting.
 _PAUSE_SECONDS = 5.0
 
 
 class NoLauncher:
-  """Starts no workers, and says how to start one when none is seen."""
+  """Starts no workers; prints how to start one when no worker is seen."""
 
   def __init__(self, store: TrialStore, command: str, quiet_seconds: float = _QUIET_SECONDS):
     """Waits for workers.
 
     Args:
-      store: of the search.
-      command: of a shell, that starts a worker.
-      quiet_seconds: how long no worker may be seen before the command is printed again.
+      store: trial store of the search.
+      command: shell command that starts a worker.
+      quiet_seconds: seconds without a worker after which the command is printed again.
     """
     self._store = store
     self.command = command
@@ -52,9 +51,9 @@ class NoLauncher:
       self._quiet = min(2 * self._quiet, _LONGEST_QUIET_SECONDS)
 
   def close(self) -> None:
-    """Leaves the workers alone: they wait for the search to go on."""
+    """Leaves the workers running: they wait until the search continues."""
 
   def _say(self, what: str) -> None:
-    # Through tqdm, so that it does not run into the progress bar.
+    # Through tqdm, so that the line does not run into the progress bar.
     tqdm.write(f"{what} This starts one: {self.command}", file=sys.stderr)
     sys.stderr.flush()

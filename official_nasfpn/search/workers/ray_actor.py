@@ -1,9 +1,9 @@
-"""A worker's place on a Ray cluster.
+"""The Ray actor that holds a place on a node and runs a worker there.
 
-The worker is a process of its own, below the actor's. So it is the same program as on one machine;
-a crash, or memory that TensorFlow does not give back, ends with it while the place on the node is
-kept; and its variables are set before any library reads them. It ends by itself when the actor's
-process is not its parent any more, so that a killed actor leaves nothing training behind it.
+The worker is a child process of the actor's process. So it is the same program as on one machine. A
+crash, or memory that TensorFlow does not free, ends with the worker while the actor keeps its place
+on the node. Environment variables are set before any library reads them. The worker exits when the
+actor's process is no longer its parent, so a killed actor leaves no training behind.
 """
 
 import collections
@@ -17,31 +17,32 @@ _LAST_LINES = 5
 
 
 class WorkerActor:
-  """Runs one worker at a time; the actor's process itself does next to nothing."""
+  """Runs one worker at a time; the actor's own process does almost nothing."""
 
   def __init__(self, worker: str, arguments: Sequence[str], variables: Mapping[str, str]):
     """Prepares a worker.
 
     Args:
-      worker: its name.
-      arguments: of Python; they start a worker. `--worker_id` and `--parent_pid` are added.
-      variables: that its environment has beside those of this node.
+      worker: name of the worker.
+      arguments: arguments of Python that start a worker; `--worker_id` and `--parent_pid` are
+        added.
+      variables: environment variables that are added to those of this node.
     """
-    # This node's Python, which need not be where the controller's is.
+    # The Python of this node may have another path than the controller's.
     self._command = [
       *(sys.executable, *arguments, f"--worker_id={worker}", f"--parent_pid={os.getpid()}")
     ]
-    # Ray sends the controller's own code along. That of the current folder must not hide it.
+    # Ray sends the controller's code along; code in the current folder must not hide it.
     self._environment = {**os.environ, "PYTHONSAFEPATH": "1", **variables}
 
   def host(self) -> str:
-    """Returns the name of the machine; who has the answer knows that the actor has its place."""
+    """Returns the name of the machine. An answer means that the actor has its place."""
     return socket.gethostname()
 
   def run(self) -> tuple[int, list[str]]:
-    """Runs the worker until it ends; returns its exit code and the last lines that it printed.
+    """Runs the worker until it ends; returns its exit code and the last lines of its output.
 
-    Whatever it prints goes to Ray's log of the actor.
+    The whole output goes to Ray's log of the actor.
     """
     last_lines = collections.deque(maxlen=_LAST_LINES)
     with subprocess.Popen(

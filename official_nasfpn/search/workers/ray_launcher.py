@@ -1,10 +1,10 @@
-"""Keeps workers running on a Ray cluster that exists already.
+"""The launcher that runs workers on an existing Ray cluster.
 
-An actor for each worker takes the place on a node (`ray_actor.py`). Ray finds the place, and says
-when an actor is lost; what becomes of it is decided here: the trial is taken back at once, and a
-new actor with a new name takes the old one's part. Actors are not restarted by Ray, because Ray
-reports one that cannot be reached as it reports one that will never be: a new name leaves no doubt
-who holds a trial, and the store sees to it that a late result is not counted twice.
+Each worker has an actor that holds its place on a node (`ray_actor.py`). Ray finds the place and
+reports lost actors. When an actor is lost, this launcher queues its trial at once and starts a new
+actor with a new name. Ray does not restart actors itself, because it reports an actor that cannot
+be reached now in the same way as one that is gone. A new name makes clear which actor holds a
+trial, and the store counts no late result twice.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ from official_nasfpn.installation import require
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers import ray_actor
+from official_nasfpn.search.workers.launcher import worker_environment
 from official_nasfpn.search.workers.trial_worker import (
   EXIT_LOST_TRIAL,
   EXIT_REPLACE_ME,
   EXIT_STORAGE,
 )
-from official_nasfpn.search.workers.worker_environment import worker_environment
 
-# How often the cluster is asked which nodes it has.
+# How often the nodes of the cluster are listed.
 _LOOK_SECONDS = 2.0
-# So many ends of each worker in a row without a trial say that the next will end in the same way.
+# If every worker exits this many times in a row without a trial, the search stops.
 _MAX_FRUITLESS_ENDS = 3
 _LONGEST_PAUSE_SECONDS = 60.0
 _STOP_SECONDS = 10.0
@@ -44,12 +44,12 @@ _CONNECT_SECONDS = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class WorkerResources:
-  """What one worker takes of a node, in Ray's units.
+  """The resources of a node that one worker takes, in Ray's units.
 
   Attributes:
-    cpus: also the number of its threads, rounded down.
-    gpus: may be a fraction, when workers share a GPU.
-    custom: any others by name, such as `TPU`.
+    cpus: number of CPUs; rounded down, also the number of the worker's threads.
+    gpus: number of GPUs; a fraction if workers share a GPU.
+    custom: amounts of other resources by name, such as `TPU`.
   """
 
   cpus: float = 1.0
@@ -68,19 +68,20 @@ class WorkerResources:
 
 @dataclasses.dataclass
 class _Slot:
-  """The part of one worker, played by one actor after the other."""
+  """One worker of the pool; if its actor is lost, a new one takes its place."""
 
   worker: str = ""
   actor: object = None
-  # Answers when the actor has its place; the other, when its worker has ended.
+  # Resolves when the actor has its place on a node.
   host: object = None
+  # Resolves when the worker has ended.
   end: object = None
   fruitless_ends: int = 0
   start_at: float = 0.0
 
 
 class RayLauncher:
-  """Workers on the nodes of a Ray cluster: as many as fit, as nodes come and go."""
+  """Runs as many workers as fit on the nodes of a Ray cluster, as nodes come and go."""
 
   def __init__(
     self,
@@ -91,18 +92,18 @@ class RayLauncher:
     num_workers: int | None = None,
     resources: WorkerResources | None = None,
   ):
-    """Connects to the cluster; takes back the trials of an earlier, killed search's actors.
+    """Connects to the cluster, and queues the trials of an earlier, killed search's actors.
 
     Args:
-      store: of the search.
-      search_dir: where the last words of workers that failed go.
-      arguments: of Python; they start a worker on any node. `--worker_id` and `--parent_pid` are
-        added.
-      address: of the cluster's head, `HOST:PORT`. Default: the variable RAY_ADDRESS, or the
-        cluster that this machine is a node of.
-      num_workers: at most so many; those that have no place yet wait for one, which makes a
-        cluster that can grow do so. Default: as many as fit on the nodes there are.
-      resources: that each worker takes; one CPU by default.
+      store: trial store of the search.
+      search_dir: directory for the last output of workers that failed.
+      arguments: arguments of Python that start a worker on any node; `--worker_id` and
+        `--parent_pid` are added.
+      address: address of the cluster's head node, `HOST:PORT`. Default: the environment variable
+        RAY_ADDRESS, or the cluster that this machine is a node of.
+      num_workers: largest number of workers. Workers without a place wait for one, which makes an
+        autoscaling cluster grow. Default: as many as fit on the present nodes.
+      resources: resources of each worker; one CPU by default.
 
     Raises:
       UserError: Ray is not installed, or no cluster answers.
@@ -124,7 +125,7 @@ class RayLauncher:
     self._end_earlier_actors()
 
   def poll(self, unfinished_trials: int) -> None:
-    """Takes back what lost workers were running, and starts workers while trials are left.
+    """Queues the trials of lost workers, and starts workers while trials are left.
 
     Raises:
       UserError: workers cannot start, or cannot write.
@@ -152,7 +153,7 @@ class RayLauncher:
     self._ray.shutdown()
 
   def _resize(self, unfinished_trials: int) -> None:
-    """Makes the pool as large as the cluster and the trials left allow."""
+    """Makes the pool as large as the cluster and the unfinished trials allow."""
     nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
     room = sum(self._resources.room(node) for node in nodes)
     if self._has_room and room == 0:
@@ -162,7 +163,7 @@ class RayLauncher:
       )
     self._has_room = room > 0
     wanted = min(room if self._num_workers is None else self._num_workers, unfinished_trials)
-    # A worker at work is not stopped: that its node has left, Ray says for each actor.
+    # Running workers are not stopped: if their node has left, Ray reports each lost actor.
     waiting = [slot for slot in self._slots if not self._has_place(slot)]
     for slot in waiting[: max(len(self._slots) - wanted, 0)]:
       self._discard(slot)
@@ -177,7 +178,7 @@ class RayLauncher:
     self._actors_made += 1
     slot.worker = f"ray-{self._job}-{self._actors_made}"
     variables = worker_environment(max(int(self._resources.cpus), 1))
-    # The password of this store's address, and of no other that a node may have.
+    # Only the password of this store's address; a node's own PGPASSWORD must not be used.
     variables |= {"PGPASSWORD": "", **self._store.environment}
     make_actor = self._ray.remote(ray_actor.WorkerActor).options(
       name=slot.worker,
@@ -191,18 +192,18 @@ class RayLauncher:
     slot.end = slot.actor.run.remote()
 
   def _on_end(self, slot: _Slot) -> None:
-    """Learns that a worker, or the actor with it, is gone."""
+    """Handles the end of a worker, or of its actor."""
     try:
       code, last_lines = self._ray.get(slot.end)
     except self._ray.exceptions.RayError as error:
       self._on_loss(slot, error)
       return
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    # A worker that ends as it should holds no trial, so whatever it holds it has died of.
+    # A worker that ends properly holds no trial. If it holds one, it died while it ran that trial.
     is_death = code != EXIT_STORAGE
     released = self._store.release(slot.worker, f"worker died ({how})", is_death)
     if code not in (EXIT_REPLACE_ME, EXIT_LOST_TRIAL):
-      self._write_last_words(slot.worker, how, last_lines)
+      self._write_last_lines(slot.worker, how, last_lines)
     if code in (EXIT_REPLACE_ME, EXIT_LOST_TRIAL) or (released and is_death):
       slot.fruitless_ends = 0
       slot.end = slot.actor.run.remote()
@@ -210,7 +211,7 @@ class RayLauncher:
       self._on_fruitless_end(slot, how, last_lines)
 
   def _on_loss(self, slot: _Slot, error: Exception) -> None:
-    """Learns that an actor is gone, or cannot be reached, which the trial is not to blame for."""
+    """Handles an actor that is gone or cannot be reached; a lost node is not the trial's fault."""
     lost_node = (
       isinstance(error, self._ray.exceptions.ActorUnavailableError)
       or getattr(error, "preempted", False)
@@ -224,25 +225,25 @@ class RayLauncher:
       self._on_fruitless_end(slot, "its actor died", str(error).splitlines()[-5:])
 
   def _on_fruitless_end(self, slot: _Slot, how: str, last_lines: Sequence[str]) -> None:
-    """Tries again later, on any node, unless it is the same with every worker.
+    """Starts the worker again later, on any node.
 
     Raises:
-      UserError: all workers that have a place end in this way.
+      UserError: every worker that has had a place keeps ending in this way.
     """
     slot.fruitless_ends += 1
-    words = "\n".join(f"  {line}" for line in last_lines)
-    told = f"{slot.worker} on {self._host(slot)} ended without taking a trial ({how}):\n{words}"
+    output = "\n".join(f"  {line}" for line in last_lines)
+    end = f"{slot.worker} on {self._host(slot)} ended without taking a trial ({how}):\n{output}"
     self._discard(slot)
     tried = [slot for slot in self._slots if slot.fruitless_ends or self._has_place(slot)]
     if all(slot.fruitless_ends >= _MAX_FRUITLESS_ENDS for slot in tried):
-      raise UserError(f"Every worker ends {_MAX_FRUITLESS_ENDS} times in a row. The last, {told}")
+      raise UserError(f"Every worker ends {_MAX_FRUITLESS_ENDS} times in a row. The last, {end}")
     if slot.fruitless_ends == _MAX_FRUITLESS_ENDS:
-      self._say(f"{told}\nOther workers go on; this one is tried again from time to time.")
+      self._say(f"{end}\nOther workers continue; this one is tried again from time to time.")
     pause = min(2.0**slot.fruitless_ends, _LONGEST_PAUSE_SECONDS)
     slot.start_at = time.monotonic() + pause
 
   def _discard(self, slot: _Slot) -> None:
-    """Lets go of an actor. One that only seemed to be dead is then dead, too."""
+    """Kills an actor and forgets it; an actor that only seemed to be dead is then dead, too."""
     if slot.actor is not None:
       with contextlib.suppress(self._ray.exceptions.RayError):
         self._ray.kill(slot.actor)
@@ -257,35 +258,43 @@ class RayLauncher:
     except self._ray.exceptions.RayError:
       return "an unknown node"
 
-  def _write_last_words(self, worker: str, how: str, last_lines: Sequence[str]) -> None:
+  def _write_last_lines(self, worker: str, how: str, last_lines: Sequence[str]) -> None:
     path = storage.worker_log(self._search_dir, worker)
     path.parent.mkdir(exist_ok=True)
     with open(path, "a", encoding="utf-8") as log:
       log.write("\n".join((*last_lines, f"ended with {how}", "")))
 
   def _end_earlier_actors(self) -> None:
-    """Ends what an earlier controller of this search left, which Ray ends soon after it anyway."""
+    """Kills actors that an earlier controller of this search left; Ray may not have done so yet."""
     for name in self._ray.util.list_named_actors():
       with contextlib.suppress(ValueError, self._ray.exceptions.RayError):
         self._ray.kill(self._ray.get_actor(name))
     for worker in self._store.running_workers():
-      # Others, started by hand, are at work.
+      # Workers with other names were started by hand, and continue.
       if worker.startswith("ray-"):
         self._store.release(worker, "the search was stopped", is_death=False)
 
   def _say(self, line: str) -> None:
-    # Through tqdm, so that it does not run into the progress bar.
+    # Through tqdm, so that the line does not run into the progress bar.
     tqdm.write(line, file=sys.stderr)
 
 
 def require_ray() -> None:
-  """Raises a `UserError` where Ray is not installed."""
+  """Raises a `UserError` if Ray is not installed."""
   require("--launcher ray", "ray")
 
 
 def _connect(address: str | None, namespace: str) -> ModuleType:
-  """Returns Ray, connected to a cluster; none is ever started."""
-  # Read when Ray is imported. Its C++ part would warn once a second instead of giving up.
+  """Returns the module `ray`, connected to a running cluster; never starts one.
+
+  Args:
+    address: address of the cluster, `HOST:PORT`; None for RAY_ADDRESS or this machine's cluster.
+    namespace: namespace of the search's actors.
+
+  Raises:
+    UserError: Ray is not installed, or no cluster answers.
+  """
+  # Ray reads both variables at import. Without the second, its C++ part may warn every second.
   os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
   os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
   require_ray()
@@ -293,15 +302,15 @@ def _connect(address: str | None, namespace: str) -> ModuleType:
 
   address = address or os.environ.get("RAY_ADDRESS") or "auto"
   if address == "local":
-    raise UserError("--ray_address: name a cluster that is running (HOST:PORT), or leave it out.")
+    raise UserError("--ray_address: name a running cluster (HOST:PORT), or leave the flag out.")
   _check_that_it_listens(address)
-  # The actor's class goes to the nodes as it is: our modules would take 70 MB of each actor.
+  # The actor's class is sent by value: importing our modules would cost each actor 70 MB.
   ray.cloudpickle.register_pickle_by_value(ray_actor)
   try:
     ray.init(
       address,
       namespace=namespace,
-      # The nodes run the controller's own code, whatever else they hold.
+      # The nodes run the controller's code, whatever version they have installed.
       runtime_env={"py_modules": [str(Path(official_nasfpn.__file__).parent)]},
       log_to_driver=False,
       logging_level=logging.ERROR,
@@ -318,7 +327,7 @@ def _connect(address: str | None, namespace: str) -> ModuleType:
 
 
 def _check_that_it_listens(address: str) -> None:
-  """Refuses an address where nothing listens; Ray would try for minutes."""
+  """Raises a `UserError` if nothing listens at an address; Ray itself would try for minutes."""
   host, _, port = address.rpartition(":")
   if host and port.isdigit():
     try:
@@ -330,7 +339,7 @@ def _check_that_it_listens(address: str) -> None:
 def _cannot_join(address: str, error: Exception) -> UserError:
   reason = str(error).strip().partition("\n")[0].partition(". ")[0]
   return UserError(
-    f"No Ray cluster could be joined at {address} ({reason}). See that it runs, that this machine "
-    "is one of its nodes, and that RAY_AUTH_MODE and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) are "
-    "set here as they were when its nodes were started."
+    f"No Ray cluster could be joined at {address} ({reason}). Check that it runs, that this "
+    "machine is one of its nodes, and that RAY_AUTH_MODE and RAY_AUTH_TOKEN (or "
+    "RAY_AUTH_TOKEN_PATH) are set here as they were when its nodes were started."
   )

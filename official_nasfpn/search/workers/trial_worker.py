@@ -1,6 +1,6 @@
-"""The worker: claims trials, evaluates them one after the other, and reports.
+"""The worker: claims trials, evaluates them one after the other, and reports the results.
 
-It imports no TensorFlow; `evaluate` does, when it trains a network.
+This module does not import TensorFlow; `evaluate` does so when it trains a network.
 """
 
 import math
@@ -24,7 +24,7 @@ from official_nasfpn.search.workers.evaluation import Evaluate, TrialFailed
 
 IsHopeless = Callable[[float, Sequence[float]], bool]
 
-# What a worker's end means to its launcher; any other code is a crash.
+# Exit codes of a worker for its launcher; any other code is a crash.
 EXIT_REPLACE_ME = 0
 EXIT_LOST_TRIAL = 70
 EXIT_STORAGE = 74  # EX_IOERR of sysexits.h
@@ -47,22 +47,22 @@ def run_worker(
   """Evaluates trials until it is stopped, or has done `trials_per_worker` of them.
 
   Args:
-    store: of the search to work for.
-    work_dir: where the trials' files go: the search directory, or any other.
+    store: trial store of the search.
+    work_dir: directory for the trials' files: the search directory, or any other.
     evaluate: trains an architecture and returns its reward.
-    worker_id: the worker's name; one process at a time may use it.
-    recipe_version: of the recipe that `evaluate` follows.
-    trials_per_worker: end after so many trials; 0 for no end.
-    parent_pid: end, whatever the worker is doing, when this process is not the parent any more.
-    is_hopeless: given what a trial would be rewarded with now, and what others had at the same
-      share of their training, says whether it stops there.
+    worker_id: name of the worker; only one process at a time may use it.
+    recipe_version: version of the recipe that `evaluate` follows.
+    trials_per_worker: number of trials after which the worker ends; 0 for no end.
+    parent_pid: process id of the parent. If the parent changes, the worker ends at once.
+    is_hopeless: early stopping rule. It takes the reward that a trial would get now and the rewards
+      of other trials at the same share of their training, and returns whether the trial stops.
 
   Returns:
     The exit code that tells a launcher why the worker ended.
 
   Raises:
-    UserError: there is no search in the store, or one with another recipe or another version of the
-      code; or the name is in use.
+    UserError: the store holds no search, the search has another recipe or other code, or the name
+      is in use.
   """
   storage.worker_lock(work_dir, worker_id).parent.mkdir(parents=True, exist_ok=True)
   lock = FileLock(storage.worker_lock(work_dir, worker_id))
@@ -99,19 +99,22 @@ def run_worker(
 
 
 def pause_seconds(idle_seconds: float) -> float:
-  """Returns how long a worker without a trial waits before it asks again.
+  """Returns how long a worker without a trial waits before it asks the store again.
 
-  Ever longer, so that a thousand workers that wait for hours do not keep the database busy; and so
-  much shorter than what was waited already that it does not matter.
+  The pause grows with the idle time, so that a thousand workers that wait for hours do not keep the
+  database busy. It stays a small part of the idle time, so that little time is lost.
+
+  Args:
+    idle_seconds: seconds since the worker's last trial.
   """
   return min(max(_POLL_SECONDS, idle_seconds / 10), _LONGEST_POLL_SECONDS)
 
 
 def _end_with_parent(parent_pid: int) -> None:
-  """Ends this process when it works for nobody any more."""
+  """Ends this process when its parent is gone."""
   while os.getppid() == parent_pid:
     time.sleep(_POLL_SECONDS)
-  # The main thread may be deep in TensorFlow: only this ends it at once.
+  # The main thread may be inside TensorFlow: only this ends the process at once.
   os._exit(EXIT_LOST_TRIAL)
 
 
@@ -123,7 +126,7 @@ def _run_trial(
   progress: "_Progress",
   heartbeat: "_Heartbeat",
 ) -> None:
-  """Evaluates one trial and reports what came of it."""
+  """Evaluates one trial and reports its reward or failure."""
   name = f"trial {trial.number}, attempt {trial.attempt}"
   print(f"{name}: started", flush=True)
   directory.mkdir(parents=True, exist_ok=True)
@@ -147,7 +150,8 @@ def _run_trial(
     accepted = store.report_reward(trial.number, trial.attempt, reward, metrics)
     stopped = f", stopped at {metrics['stopped_at']:.0%}" if "stopped_at" in metrics else ""
     outcome = f"reward {reward:.6g}{stopped}"
-  print(f"{name}: {outcome}{'' if accepted else ' (too late: it was given away)'}", flush=True)
+  late = "" if accepted else " (too late: the trial was lost)"
+  print(f"{name}: {outcome}{late}", flush=True)
 
 
 def _reason(error: Exception) -> str:
@@ -158,7 +162,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Progress:
-  """See `TrialProgress`."""
+  """The `TrialProgress` of a running trial."""
 
   def __init__(
     self, store: TrialStore, trial: Trial, heartbeat: "_Heartbeat", is_hopeless: IsHopeless
@@ -177,7 +181,7 @@ class _Progress:
 
 
 class _Heartbeat(threading.Thread):
-  """Renews the lease of the running trial, and ends the process when the trial is lost."""
+  """Renews the lease of the running trial, and ends the process if the trial is lost."""
 
   def __init__(self, store: TrialStore):
     super().__init__(daemon=True, name="heartbeat")
@@ -196,7 +200,7 @@ class _Heartbeat(threading.Thread):
       self._renewed_at = time.monotonic()
 
   def end(self) -> None:
-    """Stops renewing; to be called before the result is reported."""
+    """Stops renewing the lease; must be called before the result is reported."""
     with self._lock:
       self._trial = None
 
@@ -204,7 +208,7 @@ class _Heartbeat(threading.Thread):
     self._stopped.set()
 
   def report_progress(self, fraction: float) -> None:
-    """Says how much of the running trial is done, 0..1; cheap enough for every train step."""
+    """Sets the progress of the running trial, in [0, 1]; cheap enough for every train step."""
     self._progress = min(max(float(fraction), 0.0), 1.0)
 
   def run(self) -> None:
@@ -215,7 +219,7 @@ class _Heartbeat(threading.Thread):
           os._exit(EXIT_LOST_TRIAL)
 
   def _is_due(self) -> bool:
-    # Four renewals a lease, so that one or two may be late; more only to show progress.
+    # Four renewals per lease, so that one or two may be late; more only to show progress.
     late = time.monotonic() - self._renewed_at >= self._store.lease_seconds / 4
     return late or self._progress - self._renewed_progress >= _PROGRESS_STEP
 
@@ -223,7 +227,7 @@ class _Heartbeat(threading.Thread):
     try:
       owned = self._store.renew(trial.number, trial.attempt, self._progress)
     except (sa.exc.DBAPIError, UserError) as error:
-      # A later renewal may still come in time; if none does, the report shows what is wrong.
+      # A later renewal may still be in time. If none is, reporting the result raises the error.
       print(f"could not renew the lease: {getattr(error, 'orig', error)}", flush=True)
       return True
     self._renewed_at = time.monotonic()

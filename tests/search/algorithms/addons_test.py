@@ -1,4 +1,4 @@
-"""The layer-normalised LSTM cell of tensorflow-addons, for real where it is installed."""
+"""The layer-normalised LSTM cell of tensorflow-addons, the real one where it is installed."""
 
 import importlib.util
 import subprocess
@@ -22,7 +22,7 @@ installed = pytest.mark.skipif(
 def test_the_cell_normalises_its_state():
   cell = layer_norm_lstm_cell(64, recurrent_initializer="zeros")
   inputs = tf.random.stateless_normal((5, 3), seed=(1, 2))
-  # With forget gates shut, output gates open and no recurrence, the output is tanh of the
+  # With closed forget gates, open output gates and no recurrence, the output is tanh of the
   # normalised state.
   output, (hidden, state) = cell(inputs, [tf.zeros((5, 64))] * 2)
   np.testing.assert_array_equal(output, hidden)
@@ -32,7 +32,7 @@ def test_the_cell_normalises_its_state():
 
 @installed
 def test_importing_it_leaves_no_trace():
-  """No aliased module stays behind, and its two notices are kept from the user."""
+  """No aliased module remains, and its two warnings are not shown."""
   program = """
 import sys, warnings
 with warnings.catch_warnings(record=True) as caught:
@@ -52,7 +52,7 @@ assert not told, told
 
 
 def test_it_says_what_to_do_where_it_is_not_installed(monkeypatch):
-  # What Python itself puts there for a module that must not be imported.
+  # Python's own mark for a module that must not be imported.
   monkeypatch.setitem(sys.modules, "tensorflow_addons", None)
   monkeypatch.setitem(sys.modules, "tensorflow_addons.rnn", None)
   with warnings.catch_warnings(), pytest.raises(UserError, match=r"official-nasfpn\[addons\]"):

@@ -1,4 +1,4 @@
-"""The comparison of search algorithms: what a run counts, what noise does, and the test."""
+"""The comparison of search algorithms: the figures of a run, noise, and the statistical test."""
 
 import random
 
@@ -20,7 +20,7 @@ def smooth_of(specs):
 
 
 class Repeating:
-  """Proposes the same few architectures again and again, and notes what it is told."""
+  """Proposes the same few architectures again and again, and records the outcomes."""
 
   def __init__(self, num_different: int):
     self.learnt: list[tuple[int, int]] = []
@@ -76,7 +76,7 @@ def test_rewards_arrive_late_and_in_order(delay):
 def test_better_runs_are_told_from_worse_and_equal_ones_are_not():
   evolved = [run(Evolution(20, 5).make(SPACE, s), num_trained=150) for s in range(6)]
   drawn = [run(RandomSearch().make(SPACE, s), num_trained=150) for s in range(6)]
-  # Six against six, all better: 2 / (12 choose 6).
+  # Six runs against six, all better: 2 / (12 choose 6).
   assert comparison.p_value(evolved, drawn) < 0.05
   assert comparison.p_value(drawn, drawn) == 1
   table = comparison.table({"evolution": evolved, comparison.RANDOM: drawn}).splitlines()
@@ -97,7 +97,7 @@ def test_a_recipe_without_a_name_is_refused():
 
 
 def optimum() -> PyramidSpec:
-  """A pyramid all of whose cells pool neighbouring levels, one of them their own."""
+  """Returns a pyramid whose cells all pool their own level and a neighbouring one."""
   inputs = ((1, 2), (2, 3), (0, 1), (1, 2), (2, 3), (3, 4), (3, 4))
   levels = (4, 5, 3, 4, 5, 6, 7)
   cells = ((i, level, "global_pool") for i, level in zip(inputs, levels, strict=True))
@@ -115,7 +115,7 @@ def test_the_optimum_of_a_closed_form_reward_is_one(reward):
 
 
 def test_the_deceptive_reward_leads_away_from_its_optimum():
-  """One cell less than the optimum is better spoilt whole than in one property."""
+  """Changing a whole cell of the optimum costs less than changing one property of a cell."""
   cells = optimum().cells
   half = PyramidSpec(cells=(*cells[:-1], ((3, 4), 7, "sum")))
   whole = PyramidSpec(cells=(*cells[:-1], ((1, 4), 7, "sum")))

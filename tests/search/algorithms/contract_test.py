@@ -1,4 +1,4 @@
-"""What every search algorithm must do, whatever it proposes and however it learns."""
+"""The contract of every search algorithm, whatever it proposes and however it learns."""
 
 import dataclasses
 
@@ -10,29 +10,30 @@ from official_nasfpn.search.algorithms.algorithms import ALGORITHMS
 from official_nasfpn.search.recipe import read_recipe
 
 SPACE = SearchSpace(min_level=3, max_level=5, num_intermediate_cells=1)
-# Small where that makes an algorithm quicker.
+# Smaller settings where they make an algorithm quicker.
 SMALL = {"hidden_units": 8, "population_size": 6, "tournament_size": 3}
 
 
 def small(cls: type) -> AlgorithmSettings:
-  """Returns settings with which an algorithm is quick."""
+  """Returns settings with which an algorithm runs quickly."""
   names = {field.name for field in dataclasses.fields(cls)}
   return cls(**{name: value for name, value in SMALL.items() if name in names})
 
 
 def outcomes_of(proposals) -> list[Outcome]:
-  """Rewards each proposal by the share of its cells that pool."""
+  """Returns proposals with rewards: the share of cells that pool."""
   specs = [SPACE.decode(proposal.choices) for proposal in proposals]
   rewards = [sum(cell.op == "global_pool" for cell in s.cells) / len(s.cells) for s in specs]
   return [Outcome(proposal, reward) for proposal, reward in zip(proposals, rewards, strict=True)]
 
 
 def assert_contract(settings: AlgorithmSettings) -> None:
-  """Holds an algorithm to `SearchAlgorithm` and `AlgorithmSettings`."""
+  """Checks that an algorithm fulfils `SearchAlgorithm` and `AlgorithmSettings`."""
   settings.check()
   algorithm = settings.make(SPACE, seed=3)
 
-  # Proposals are architectures of the space, as many as asked for, each choice with its likelihood.
+  # Proposals are architectures of the space, in the requested number, each choice with its
+  # log-probability.
   proposals = algorithm.propose(1, 8)
   assert len(proposals) == 8
   for proposal in proposals:
@@ -40,12 +41,12 @@ def assert_contract(settings: AlgorithmSettings) -> None:
     assert len(proposal.log_probs) == len(proposal.choices)
     assert all(log_prob <= 0 for log_prob in proposal.log_probs)
 
-  # They follow from seed, update and state alone.
+  # They depend only on seed, update and state.
   assert algorithm.propose(1, 8) == proposals == settings.make(SPACE, seed=3).propose(1, 8)
   assert algorithm.propose(2, 8) != proposals
   assert settings.make(SPACE, seed=4).propose(1, 8) != proposals
 
-  # It takes a batch of any size, and its figures are numbers.
+  # It learns from batches of any size, and its metrics are numbers.
   metrics = algorithm.learn(1, outcomes_of(proposals))
   assert all(isinstance(value, float) for value in metrics.values())
   algorithm.learn(2, outcomes_of(algorithm.propose(2, 8))[:3])
@@ -53,7 +54,7 @@ def assert_contract(settings: AlgorithmSettings) -> None:
   algorithm.learn(3, [])
   assert algorithm.state() == state
 
-  # The state is data, and all that it has learnt.
+  # The state is plain data, and contains all that the algorithm has learnt.
   assert b"pickle" not in state
   restored = settings.make(SPACE, seed=3)
   restored.restore(state)

@@ -32,7 +32,7 @@ def test_the_papers_space_too():
 
 def test_an_invalid_choice_is_impossible_even_when_the_weights_favour_it():
   controller = Controller(SPACE, 8, "lstm", seed=0)
-  # Level 3 is the first level; the first decision about a level is that of an intermediate cell.
+  # Level 3 is the first level; the first decision about a level belongs to an intermediate cell.
   controller.bias[2, 0].assign(1000.0)
   choices, log_probs = controller.sample(np.random.default_rng(0), 200)
   assert set(choices[:, 2]) == {1, 2}
@@ -53,7 +53,7 @@ def test_probabilities_of_all_architectures_add_up_to_one(controller):
   probabilities = np.exp(np.sum(log_probs, axis=1))
   assert len(probabilities) == space.size
   assert np.sum(probabilities) == pytest.approx(1, abs=1e-5)
-  # The chain rule: the entropy of the whole is the expected sum of those of the decisions.
+  # The chain rule: the entropy of architectures is the expected sum of the decisions' entropies.
   whole = -np.sum(probabilities * np.log(probabilities))
   assert np.sum(probabilities * np.sum(entropy, axis=1)) == pytest.approx(whole, abs=1e-4)
 
@@ -67,7 +67,7 @@ def test_samples_follow_the_probabilities():
   expected = {tuple(c): np.exp(p.sum()) for c, p in zip(choices, log_probs, strict=True)}
   for chosen, count in zip(drawn, counts, strict=True):
     mean = 4000 * expected[tuple(chosen)]
-    # Five standard deviations of a binomial count.
+    # The tolerance is five standard deviations of a binomial count.
     assert abs(count - mean) < 5 * np.sqrt(mean) + 1
 
 

@@ -1,4 +1,4 @@
-"""Regularised evolution: its mutations, its queue, and that it finds what it should."""
+"""Regularised evolution: its mutations, its queue, and that it finds an optimum."""
 
 import random
 from collections import Counter
@@ -14,7 +14,7 @@ SPACE = SearchSpace()
 
 
 def reward_of(choices) -> float:
-  """Returns the share of cells that pool; 1 is the optimum, one architecture in 128 has it."""
+  """Returns the share of cells that pool. The optimum is 1, which one architecture in 128 has."""
   spec = SPACE.decode(choices)
   return sum(cell.op == "global_pool" for cell in spec.cells) / len(spec.cells)
 
@@ -68,7 +68,7 @@ def test_the_first_are_drawn_uniformly_until_the_population_is_full():
 
   nearest = [min(distance(child, parent) for parent in drawn) for child in children]
   assert min(nearest) > 0
-  # Two architectures drawn at random differ in 21 of 28 choices on average.
+  # Two random architectures differ in 21 of 28 choices on average.
   assert sum(nearest) / len(nearest) < 5
 
 

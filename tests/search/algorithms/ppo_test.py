@@ -1,4 +1,4 @@
-"""PPO: the update is what the paper says, its state is complete, and it learns."""
+"""PPO: the update follows the paper, the state is complete, and the controller learns."""
 
 import dataclasses
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ def reward_of(proposal: Proposal) -> float:
 
 
 def share_that_pools_neighbours(spec: PyramidSpec) -> float:
-  """Returns a reward in 0..1 with a known optimum, 1, that few architectures reach."""
+  """Returns a reward in [0, 1]; few architectures reach the known optimum, 1."""
   good = [cell.op == "global_pool" and 1 in cell.inputs for cell in spec.cells]
   return sum(good) / len(good)
 
@@ -111,7 +111,7 @@ def test_proposals_depend_on_seed_and_update_alone():
 
 @pytest.mark.slow
 def test_it_learns_where_random_search_does_not():
-  """The mean reward of the last 10 of 40 updates of 10 trials each."""
+  """Compares the mean rewards of the last 10 of 40 updates of 10 trials each."""
   config = PPO(hidden_units=32, learning_rate=0.005)
   late_mean = {}
   for algorithm in (config.make(SPACE, seed=0), RandomSearch().make(SPACE, seed=0)):
@@ -126,7 +126,7 @@ def test_it_learns_where_random_search_does_not():
 
 
 def searched(config: PPO, num_updates: int, factor: float = 1.0):
-  """Returns the last proposals of a search whose rewards are multiplied by a factor."""
+  """Returns the last proposals of a search in which a factor scales all rewards."""
   ppo = config.make(SPACE, SEED)
   for update in range(1, num_updates + 1):
     proposals = ppo.propose(update, 8)
@@ -141,7 +141,7 @@ def choices_of(proposals) -> list[tuple[int, ...]]:
 def test_with_scaled_advantages_the_size_of_rewards_does_not_matter():
   config = dataclasses.replace(CONFIG, scale_advantages=True, entropy_weight=0.1)
   assert choices_of(searched(config, 6, 100.0)) == choices_of(searched(config, 6))
-  # Without, the entropy bonus outweighs small rewards.
+  # Without scaling, the entropy bonus outweighs small rewards.
   unscaled = dataclasses.replace(CONFIG, entropy_weight=0.1)
   assert choices_of(searched(unscaled, 6, 0.001)) != choices_of(searched(unscaled, 6))
 
@@ -156,7 +156,10 @@ def test_equal_rewards_are_no_division_by_zero():
 
 @pytest.mark.slow
 def test_the_entropy_bonus_keeps_the_controller_from_repeating_itself():
-  """Different architectures among the last 80 of 60 updates of 8, where one choice is best."""
+  """Counts different architectures among the last 80 trials of 60 updates of 8 trials each.
+
+  The reward has one best choice.
+  """
 
   def num_different(entropy_weight):
     config = dataclasses.replace(CONFIG, scale_advantages=True, entropy_weight=entropy_weight)
@@ -186,7 +189,7 @@ def test_the_best_are_learnt_from_again_and_kept_in_the_state():
   restored, forgetful = config.make(SPACE, SEED), CONFIG.make(SPACE, SEED)
   restored.restore(ppo.state())
   forgetful.restore(CONFIG.make(SPACE, SEED).state())
-  # Neither good nor bad, so that nothing else is learnt from.
+  # An average reward, so that only the replayed architectures are learnt from.
   neutral = [Outcome(ppo.propose(2, 1)[0], ppo._baseline)]
   assert ppo.learn(2, neutral) == restored.learn(2, neutral)
   assert (log_prob(ppo) > before).all()
@@ -212,7 +215,7 @@ def test_a_choice_that_the_policy_has_left_counts_by_how_likely_it_still_is():
   choices = np.array([proposal.choices for proposal in proposals])
   masks = ppo.controller.masks(choices)
   now = np.array([proposal.log_probs for proposal in proposals], np.float32)
-  # Sampled by a policy that made the first choice three times likelier, the second half as likely.
+  # The sampling policy made the first choice three times as likely and the second half as likely.
   then = now + np.array([np.log(3), -np.log(2)] + [0.0] * (now.shape[1] - 2), np.float32)
   proximal, weights = ppo._proximal(choices, masks, then)
   np.testing.assert_allclose(proximal, now, atol=1e-5)
@@ -244,7 +247,7 @@ def test_an_update_is_weighted_by_how_likely_each_choice_still_is():
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0, 10, 40])
 def test_it_learns_from_rewards_that_arrive_late(delay):
-  """The mean reward of the last 10 of `60 + delay` updates of 8 trials each."""
+  """Measures the mean reward of the last 10 of `60 + delay` updates of 8 trials each."""
   config = dataclasses.replace(
     CONFIG, learning_rate=0.005, scale_advantages=True, entropy_weight=0.05
   )

@@ -1,4 +1,4 @@
-"""Random search samples the space uniformly and says with what probability."""
+"""Random search samples the space uniformly and returns the log-probabilities."""
 
 import math
 from collections import Counter

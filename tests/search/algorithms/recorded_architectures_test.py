@@ -1,4 +1,4 @@
-"""Trained architectures: their table, the features that a surrogate sees, and the surrogate."""
+"""Recorded architectures: their table, the features of the surrogate, and the surrogate."""
 
 import dataclasses
 import random
@@ -37,7 +37,7 @@ def recorded(seed: int, reward: float) -> Recorded:
 
 
 def drawn_table(num: int = 60) -> list[Recorded]:
-  """Architectures rewarded for an output P4 that reads a fine level: learnable, with noise."""
+  """Returns architectures with noisy rewards for an output P4 that reads a fine level."""
   rng = random.Random(0)
   table = []
   for seed in range(num):
@@ -48,7 +48,7 @@ def drawn_table(num: int = 60) -> list[Recorded]:
 
 
 def swapped(spec: PyramidSpec) -> PyramidSpec:
-  """Swaps the inputs of every cell where that is harmless."""
+  """Swaps the inputs of every cell where their order does not matter."""
   cells = (
     cell if inputs_are_ordered(spec, cell) else dataclasses.replace(cell, inputs=cell.inputs[::-1])
     for cell in spec.cells
@@ -57,7 +57,7 @@ def swapped(spec: PyramidSpec) -> PyramidSpec:
 
 
 def exchanged(spec: PyramidSpec, first: int) -> PyramidSpec | None:
-  """Exchanges two neighbouring cells in the building order, if one does not read the other."""
+  """Exchanges two successive cells, neither of which reads the other."""
   one, other = (spec.num_inputs + first, spec.num_inputs + first + 1)
   if one in spec.cells[first + 1].inputs:
     return None
@@ -85,7 +85,7 @@ def test_features_are_those_of_the_function_not_of_the_spec():
 
 
 def test_features_of_the_discovered_architecture():
-  """Read off Figure 6 of the paper by hand."""
+  """Expected values were read off Figure 6 of the paper by hand."""
   found = features(CATALOG["nas_fpn"])
   assert found["pooling cells"] == 4
   assert found["intermediate cells at 4"] == 2
@@ -96,9 +96,9 @@ def test_features_of_the_discovered_architecture():
   assert found["P3 from C3 length"] == 1
   assert found["P3 from C6 length"] == 3
   assert found["P3 from C6 coarsest level"] == 6
-  # C4 reaches P3 by the second intermediate cell, directly and through the first one.
+  # C4 reaches P3 through the second intermediate cell, directly and through the first one.
   assert found["P3 from C4 log ways"] == pytest.approx(np.log1p(2))
-  # P3 sees neither C5 nor C7: one more than there are cells, one above the highest level.
+  # P3 reads neither C5 nor C7: the values are the number of cells plus 1, the highest level plus 1.
   assert found["P3 from C7 length"] == 8
   assert found["P3 from C7 coarsest level"] == 8
 
@@ -117,7 +117,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
 
 
 def searched(search_dir: Path, rewards: list[float | None], settings: str) -> None:
-  """Makes a search with a trial for each reward; None for one that failed."""
+  """Makes a search with one trial per reward; None is a failed trial."""
   search_dir.mkdir()
   storage.recipe_path(search_dir).write_text(f"Search.seed = 5\n{settings}\n")
   store = TrialStore(storage.database_path(search_dir))
@@ -137,9 +137,9 @@ def searched(search_dir: Path, rewards: list[float | None], settings: str) -> No
 
 @pytest.fixture
 def record(run_program):
-  """Returns a function that adds what a search has trained to a table."""
+  """Returns a function that adds the trained architectures of a search to a table."""
 
-  # As a process of its own: which settings there are depends on what is imported.
+  # In a process of its own: the known settings depend on the imported modules.
   def run(search_dir: Path, table: Path) -> subprocess.CompletedProcess:
     arguments = [f"--search_dir={search_dir}", f"--table={table}"]
     return run_program("record_architectures", *arguments, package="benchmarks")

@@ -1,4 +1,4 @@
-"""Addresses of databases, and passwords that are shown nowhere."""
+"""Addresses of databases, whose passwords are never shown."""
 
 from pathlib import Path
 
@@ -34,8 +34,8 @@ def test_what_is_no_address_is_refused(url):
 @pytest.mark.parametrize(
   ("options", "complaint"),
   [
-    ("ssl=true", "there is no option ssl; there are sslmode, sslrootcert"),
-    ("sslmode=always", "sslmode is one of disable, prefer, .*, not always"),
+    ("ssl=true", "unknown option ssl; the options are sslmode, sslrootcert"),
+    ("sslmode=always", "sslmode must be one of disable, prefer, .*, not always"),
     ("sslmode=disable&sslmode=require", "sslmode is given twice"),
   ],
 )
@@ -56,7 +56,7 @@ def test_the_password_may_stand_in_the_environment(monkeypatch):
 
 
 def test_a_password_is_shown_nowhere(capsys):
-  # Nobody listens on port 1.
+  # Nothing listens on port 1.
   store = TrialStore("postgresql://me:se%40cret@127.0.0.1:1/search", outage_seconds=0.2)
   assert store.name == "postgresql+pg8000://me@127.0.0.1:1/search"
   assert store.environment == {"PGPASSWORD": "se@cret"}

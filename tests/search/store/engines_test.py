@@ -1,4 +1,4 @@
-"""Connections that do not come about."""
+"""Connections that fail while they are opened."""
 
 import contextlib
 import gc
@@ -17,7 +17,7 @@ from official_nasfpn.search.store.engines import is_outage, postgres_engine
 
 @contextlib.contextmanager
 def resetting_server() -> Iterator[int]:
-  """Takes connections and, at their first bytes, resets them. Gives its port."""
+  """Yields the port of a server that resets each connection at its first bytes."""
   with socket.create_server(("127.0.0.1", 0)) as server:
 
     def serve() -> None:
@@ -26,7 +26,7 @@ def resetting_server() -> Iterator[int]:
           connection, _ = server.accept()
           with connection:
             connection.recv(1)
-            # Closed at once, unsent and unread bytes lost.
+            # Closes at once and drops unsent and unread bytes.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     thread = threading.Thread(target=serve)

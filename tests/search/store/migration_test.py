@@ -1,4 +1,4 @@
-"""A store that an earlier version of the program wrote goes on with this one."""
+"""A store that an earlier version of the program wrote can be continued."""
 
 import sqlite3
 from pathlib import Path
@@ -10,7 +10,7 @@ from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.store.trial import Counts, NewTrial
 from official_nasfpn.search.store.trial_store import TrialStore
 
-# As version 1 created them, in July 2026.
+# A store of version 1, as of July 2026.
 VERSION_1 = """
 CREATE TABLE schema (version INTEGER NOT NULL);
 CREATE TABLE trials (
@@ -98,7 +98,7 @@ def test_every_trial_is_kept(store):
 def test_the_search_goes_on(store, path):
   store.create()
   store.begin("", "1", "code")
-  # The worker that ran while the store was migrated is not disturbed.
+  # A worker that runs during the migration is not disturbed.
   assert store.renew(4, 1, 0.75)
   assert store.claim("another").number == 5
   assert store.measure(4, 1, 0.5, 0.125) == []
@@ -128,7 +128,7 @@ def test_who_does_not_lead_the_search_says_what_to_do(store, path):
 
 def test_a_migration_that_fails_changes_nothing(store, path):
   database = sqlite3.connect(path)
-  # An index of that name on another table: the migration fails when it has done half of its work.
+  # Another table already has an index of this name, so the migration fails halfway.
   database.execute("CREATE INDEX trials_by_state ON updates (number)")
   database.execute("CREATE TABLE search (id TEXT)")
   database.commit()

@@ -1,4 +1,4 @@
-"""A server that dies and comes back, answers that are lost, clocks that differ: with PostgreSQL."""
+"""PostgreSQL servers that die and come back, lost answers, and clocks that differ."""
 
 import contextlib
 import gc
@@ -114,9 +114,9 @@ class TestRestarts:
     store.propose([new_trial(1)])
     trial = store.claim("a")
     restart(postgres)
-    # As if the server had been away for long.
+    # As if the server had been down for long.
     execute("UPDATE trials SET lease_expires = lease_expires - 1000")
-    # Who is idle asks first, and who has the trial renews it late.
+    # An idle worker asks first, and the worker that runs the trial renews late.
     assert open_store(lease_seconds=60).claim("b") is None
     assert open_store(lease_seconds=60).release_expired() == 0
     assert store.renew(1, trial.attempt, 0.5)
@@ -131,7 +131,7 @@ class TestRestarts:
       cut = open_store(url.replace(str(postgres.port), str(port)), lease_seconds=10)
       assert cut.claim("b") is None
     assert store.renew(1, trial.attempt, 0.5)
-    # Nobody else was cut off: after another lease without a sign of life it is free.
+    # No other process saw the outage: after another lease without a renewal, the trial is free.
     time.sleep(0.6)
     assert store.claim("b").attempt == 2
 
@@ -174,16 +174,16 @@ class TestRestarts:
 
 
 class TestLostAnswers:
-  """The connection breaks at any byte of the answer; the operation is repeated and all is well."""
+  """The connection breaks at any byte of the answer; repeating the operation does no harm."""
 
   @pytest.mark.slow
-  # pg8000 leaves the socket of a connection that breaks in its greeting to the garbage collector.
+  # If a connection breaks during the greeting, pg8000 leaves its socket to the garbage collector.
   @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket")
   @pytest.mark.filterwarnings("ignore:unclosed <socket.socket")
   def test_every_operation_may_be_repeated(self, open_store, postgres, url):
     store = open_store()
     update = 0
-    # A connection's answers: some 600 bytes of greeting, then those of the operation.
+    # A connection receives a greeting of some 600 bytes, then the answers of the operation.
     for num_bytes in range(0, 2400, 199):
       update += 1
       first = 2 * update - 1
@@ -302,7 +302,7 @@ def _propose(store: TrialStore, num_trials: int) -> None:
     update = first // 20 + 1
     store.propose([new_trial(number, update) for number in range(first, first + 20)])
     store.mark_learnt(update, [], str(update).encode(), {})
-    # So that the server dies while there is still something to propose.
+    # The server must die while trials are still to be proposed.
     time.sleep(1.0)
 
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests, in a directory of its own, that may be killed at will."""
+"""A real PostgreSQL server for tests, in a temporary directory; tests may kill it."""
 
 import contextlib
 import glob
@@ -21,14 +21,14 @@ _GUARDED_USER = "guarded"
 
 
 class PostgresServer:
-  """A server on a port of this machine's loopback; one of its users alone has a password."""
+  """A server on a port of the loopback address. Only one of its users has a password."""
 
   def __init__(self):
-    """Makes the server's files and starts it; skips the test where there is no PostgreSQL."""
+    """Creates the server's files and starts it; skips the test if PostgreSQL is not installed."""
     binaries = _binaries()
     self._binaries = binaries
     self._as_owner = _as_owner()
-    # Not in pytest's directories, which the server's user may not enter.
+    # Not in pytest's directories, which the server's user cannot enter.
     self._directory = Path(tempfile.mkdtemp(prefix="nasfpn-postgres-"))
     if self._as_owner:
       shutil.chown(self._directory, "postgres")
@@ -51,9 +51,9 @@ class PostgresServer:
     self._call("pg_ctl", "start", "-w", "-D", self._data, "-l", log, "-o", options)
 
   def encrypt(self) -> Path:
-    """Makes the server offer TLS from its next start; returns its self-signed certificate.
+    """Makes the server offer TLS from its next start; returns the self-signed certificate's path.
 
-    The certificate is for the name `localhost`, not for its address 127.0.0.1.
+    The certificate is for the name `localhost`, not for the address 127.0.0.1.
     """
     if not shutil.which("openssl"):
       pytest.skip("openssl, which makes a certificate, is not installed")
@@ -68,7 +68,7 @@ class PostgresServer:
     return certificate
 
   def kill(self) -> None:
-    """Ends the server as a power cut would: SIGQUIT to all of its processes, nothing tidied up."""
+    """Ends the server like a power cut: by SIGQUIT, without any cleaning up."""
     pid = int((self._data / "postmaster.pid").read_text().split()[0])
     os.kill(pid, signal.SIGQUIT)
     deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -80,7 +80,7 @@ class PostgresServer:
     """Creates an empty database and returns its URL.
 
     Args:
-      password: that the server asks for, which is not in the URL; None for none.
+      password: password that the server asks for and the URL does not contain; None for none.
     """
     name = f"search_{uuid.uuid4().hex}"
     user = _GUARDED_USER if password else _USER
@@ -124,7 +124,7 @@ def _is_running(pid: int) -> bool:
     state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
   except OSError:
     return False
-  # Nobody may be there to bury it.
+  # It stays a zombie if its parent does not wait for it.
   return state != "Z"
 
 
@@ -145,7 +145,7 @@ def _version(folder: str) -> float:
 
 
 def _as_owner() -> list[str]:
-  """Returns what goes before a command so that it does not run as root: PostgreSQL refuses that."""
+  """Returns a prefix for commands so that they do not run as root, which PostgreSQL refuses."""
   if os.geteuid() != 0:
     return []
   if not shutil.which("runuser"):

@@ -1,4 +1,4 @@
-"""A store in a file is read without a trace, by whoever may only read it, while it is written."""
+"""A store in a file is read without a trace, also where nobody may write and while it changes."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ def files(search_dir: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def numbers(search_dir: Path) -> list[int]:
-  """Returns what a reader sees, who leaves no trace."""
+  """Returns the numbers of the trials that a reader sees; checks that it changes no file."""
   before = files(search_dir)
   found = [trial.number for trial in read_trials(search_dir)]
   assert files(search_dir) == before
@@ -46,7 +46,7 @@ def numbers(search_dir: Path) -> list[int]:
 
 
 def leave_in_mid_run(search_dir: Path) -> None:
-  """Leaves behind what a process does that is killed after its last transaction."""
+  """Leaves the files of a process that was killed after its last transaction."""
   with opened(search_dir.with_name("running")) as store:
     store.create()
     propose(store, 1, 2)
@@ -66,7 +66,7 @@ def test_a_search_that_runs(search_dir):
   with opened(search_dir) as store:
     store.create()
     propose(store, 1)
-  # Nothing of ours: it starts ten times as fast.
+  # Without our modules, the process starts ten times as fast.
   code = (
     "import sqlite3, sys\n"
     "database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -96,7 +96,7 @@ def test_a_search_that_was_killed(search_dir):
   leave_in_mid_run(search_dir)
   assert (search_dir / "search.db-wal").stat().st_size > 0
   assert numbers(search_dir) == [1, 2]
-  # As a copy of it may be.
+  # A copy of the search may lack this file.
   (search_dir / "search.db-shm").unlink()
   assert numbers(search_dir) == [1, 2]
   with opened(search_dir) as store:
@@ -116,7 +116,7 @@ def test_a_search_of_an_earlier_version_is_not_changed(search_dir):
 
 
 def test_a_writer_that_begins_meanwhile_is_noticed(search_dir):
-  """What was read from a file that was taken for one at rest is read again."""
+  """If a writer opens a file that was read as unused, the reader reads it again."""
   with opened(search_dir) as store:
     store.create()
     propose(store, 1)
@@ -142,7 +142,7 @@ def _can_mount() -> bool:
 
 @pytest.mark.skipif(not _can_mount(), reason="this system lets us mount no read-only file system")
 def test_searches_on_a_read_only_file_system(search_dir, tmp_path):
-  """One that is over, and one that was killed."""
+  """Reads a search that has ended, and one that was killed."""
   leave_in_mid_run(search_dir)
   code = (
     "import pathlib, sys\n"

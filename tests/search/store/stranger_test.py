@@ -1,4 +1,4 @@
-"""A search directory of a stranger decides neither where a password goes nor what is opened."""
+"""A stranger's search directory decides neither where a password is sent nor what is opened."""
 
 import contextlib
 import socket
@@ -16,7 +16,7 @@ from official_nasfpn.search.store.address import parse_url, without_password
 from official_nasfpn.search.store.trial_store import TrialStore
 
 PASSWORD = "s3cret"
-# What a server may ask for: a password in clear, its MD5, SCRAM.
+# The ways in which a server may ask for a password: in clear, as MD5, by SCRAM.
 CLEAR, MD5, SCRAM = (
   struct.pack(">I", 3),
   struct.pack(">I4s", 5, b"salt"),
@@ -25,7 +25,7 @@ CLEAR, MD5, SCRAM = (
 
 
 class Stranger:
-  """A server that speaks PostgreSQL's protocol as far as to ask for a password."""
+  """A server that speaks just enough of PostgreSQL's protocol to ask for a password."""
 
   def __init__(self, question: bytes):
     self.received = b""
@@ -48,11 +48,11 @@ class Stranger:
         with connection, contextlib.suppress(OSError):
           self.num_connections += 1
           connection.settimeout(5)
-          if len(connection.recv(1000)) == 8:  # May it be TLS?
+          if len(connection.recv(1000)) == 8:  # The client asks for TLS.
             connection.sendall(b"N")
             connection.recv(1000)
           connection.sendall(b"R" + struct.pack(">I", 4 + len(self._question)) + self._question)
-          if (message := connection.recv(1000)).startswith(b"p"):  # Not the goodbye.
+          if (message := connection.recv(1000)).startswith(b"p"):  # A password message.
             self.received += message
           error = b"SFATAL\0C28P01\0Mwrong\0\0"
           connection.sendall(b"E" + struct.pack(">I", 4 + len(error)) + error)
@@ -146,7 +146,7 @@ def test_a_directory_names_a_server_or_none(tmp_path, text):
   with pytest.raises(UserError) as error:
     read_trials(tmp_path)
   assert str(error.value).startswith(str(tmp_path / "store.txt"))
-  assert ("a file of SQLite" in str(error.value)) == text.startswith("sqlite")
+  assert ("an SQLite file" in str(error.value)) == text.startswith("sqlite")
   assert "s3cret" not in str(error.value)
   assert [path.name for path in tmp_path.iterdir()] == ["store.txt"]
 
@@ -201,7 +201,7 @@ def test_a_server_that_asks_for_a_password_is_read_when_a_person_names_it(
   with pytest.raises(UserError, match="the server asks for a password"):
     read_trials(tmp_path)
   assert read_trials(tmp_path, url) == []
-  # A search that goes on, and its own workers.
+  # A search that is continued with the given address passes the password on to its workers.
   for place in (storage.new_store_place(tmp_path, url), storage.store_place(tmp_path, url)):
     with contextlib.closing(TrialStore(place)) as store, store.exclusive():
       assert store.environment == {"PGPASSWORD": PASSWORD}

@@ -1,4 +1,4 @@
-"""The contract of the trial store, whatever database it is in."""
+"""The contract of the trial store, in every kind of database."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ def new_trial(number: int, architecture_hash: str | None = None, update: int = 1
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request, tmp_path) -> Path | str:
-  """Returns where an empty store goes, in each kind of database."""
+  """Returns the address of an empty store, for each kind of database."""
   if request.param == "sqlite":
     return tmp_path / "search.db"
   return request.getfixturevalue("postgres").new_database()
@@ -49,7 +49,7 @@ def open_store(place):
 
 @pytest.fixture
 def execute(place):
-  """Returns a function that runs SQL text in the store's database."""
+  """Returns a function that runs SQL in the store's database."""
   engine = sa.create_engine(parse_url(place))
 
   def execute_(statement: str) -> None:
@@ -148,7 +148,7 @@ class TestClaiming:
   def test_many_processes_do_each_trial_exactly_once(self, open_store, place, tmp_path):
     store = open_store()
     store.propose([new_trial(number) for number in range(1, 61)])
-    # Not fork: the parent's connections are no good in a child.
+    # Not fork: a child process cannot use its parent's connections.
     processes = [
       fork_server().Process(target=_work_until_none_is_left, args=(place, tmp_path / f"worker-{i}"))
       for i in range(3)
@@ -181,11 +181,11 @@ class TestClaiming:
 
 
 class TestLeases:
-  """The lease of a store says how long what is claimed or renewed through it lasts."""
+  """The lease seconds of a store apply to trials that are claimed or renewed through it."""
 
   @pytest.fixture
   def clock(self):
-    """Returns a time that passes only when a test says so."""
+    """Returns a clock that only the test advances."""
     return Clock()
 
   def test_a_silent_worker_loses_its_trial(self, open_store, clock):
@@ -258,7 +258,7 @@ class TestResults:
     assert not store.report_reward(1, attempt, 0.5, {"AP": 0.125})
     assert not store.report_reward(1, attempt, 0.125)
     assert not store.report_failure(1, attempt, "too late")
-    # Said again because the answer was lost: it is the result that counts, and nothing changes.
+    # Reported again because the answer was lost: the result counts, and nothing changes.
     assert store.report_reward(1, attempt, 0.125, {"AP": 0.125})
     assert store.trials() == [trial]
 
@@ -345,7 +345,7 @@ class TestDeaths:
 
 
 class TestJoining:
-  """Workers evaluate what the search asks for, with the code that the search has."""
+  """Workers must have the recipe and the code of the search."""
 
   RECIPE = "Search.num_trials = 24\nDetector.num_filters = 8\n"
   BEGUN = (RECIPE, "recipe 1", "code 1")
@@ -427,7 +427,7 @@ class TestSnapshots:
     assert open_store().metrics() == {1: {"entropy": 1.5}, 2: {"entropy": 1.25}}
 
   def test_old_ones_take_no_room(self, tmp_path):
-    # In a file; PostgreSQL's vacuum sees to it there.
+    # Only SQLite needs this; PostgreSQL's vacuum frees space.
     store = TrialStore(tmp_path / "search.db")
     store.create()
     for update in range(1, 31):
@@ -440,7 +440,7 @@ class TestSnapshots:
     store.mark_learnt(1, [], b"one", {})
     with pytest.raises(sa.exc.IntegrityError):
       store.mark_learnt(1, [], b"again", {})
-    # But said again because the answer was lost, it is the same.
+    # Reported again because the answer was lost, it changes nothing.
     store.mark_learnt(1, [], b"one", {})
     assert store.latest_snapshot() == (1, b"one")
 
@@ -456,7 +456,7 @@ class TestMeasurements:
     assert store.measure(2, 1, 0.6, 0.5) == []
     store.report_reward(1, 1, 0.5)
     assert store.measure(3, 1, 0.3, 0.0) == [0.125, 0.25]
-    # The same once more, as after a lost answer.
+    # The same measurement again, as after a lost answer.
     assert store.measure(3, 1, 0.3, 0.0) == [0.125, 0.25]
     assert store.measure(2, 1, 0.3, 0.25) == [0.125, 0.0]
 
@@ -470,7 +470,7 @@ class TestMeasurements:
     assert store.measure(2, 1, 0.5, 0.25) == [0.125]
     assert store.claim("c").attempt == 2
     assert store.measure(2, 1, 0.5, 0.25) == []
-    # The lost attempt is not heard any more.
+    # Measurements of the lost attempt no longer count.
     store.measure(1, 1, 0.5, 0.75)
     assert store.measure(2, 1, 0.5, 0.25) == []
     store.measure(1, 2, 0.5, 0.375)
@@ -483,11 +483,11 @@ class TestMeasurements:
 
 
 class TestOverview:
-  """What a loop asks that holds many trials agrees with the trials themselves."""
+  """The figures that a search loop asks for agree with the trials themselves."""
 
   @pytest.fixture
   def store(self, open_store) -> TrialStore:
-    """Returns trials of every state: done, failed, reused from each, running, queued."""
+    """Returns a store with trials in every state: done, failed, reused, running, queued."""
     store = open_store()
     hashes = ["a", "b", "c", "d", "e", "f", "a", "b", "d", "e"]
     store.propose([new_trial(i, h, 1 + i // 4) for i, h in enumerate(hashes, start=1)])
@@ -511,7 +511,7 @@ class TestOverview:
     assert open_store().counts() == Counts(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
   def test_what_is_finished_and_not_learnt_comes_in_the_order_of_results(self, store):
-    # 7 reuses 1 and 8 reuses 2, 10 reuses 5: their results came with those.
+    # 7 reuses 1, 8 reuses 2 and 10 reuses 5, so they got their results at the same time.
     numbers = [trial.number for trial in store.finished_and_not_learnt(10)]
     assert numbers == [1, 7, 2, 8, 3, 5, 10]
     assert [trial.number for trial in store.finished_and_not_learnt(2)] == [1, 7]

@@ -1,4 +1,4 @@
-"""A search on closed-form rewards, as a process that tests can kill."""
+"""A search with closed-form rewards, in a process that tests can kill."""
 
 import argparse
 import dataclasses
@@ -64,7 +64,7 @@ def main() -> None:
     *shlex.split(arguments.worker),
   ]
   make_launcher = launcher_maker(launcher_flags, search_dir, worker_arguments, [str(WORKER)])
-  # Without their number: a test may continue with fewer trials, which the program refuses.
+  # Without the number of trials: a test may continue with fewer, which the program refuses.
   recipe = SearchRecipe(
     load_experiment(),
     ProxyConfig(),
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  # A shell's background job, as the tests may be part of, ignores Ctrl-C, and so would this.
+  # If the tests run as a background job of a shell, they ignore Ctrl-C, and so would this process.
   signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
     main()

@@ -1,9 +1,9 @@
-"""A worker whose rewards follow from the architecture at once; started by the tests' launchers.
+"""A worker that computes rewards from the architecture without training, for tests of launchers.
 
-Further arguments, after the launcher's:
-  seconds: that one evaluation takes.
+Arguments beyond the launcher's:
+  seconds: duration of one evaluation.
   until: a file that evaluations wait for, if given.
-  faults: what goes wrong, as `trial:kind` separated by commas; see `_FAULTS`.
+  faults: faults to inject, as `trial:kind` separated by commas; see `_FAULTS`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from official_nasfpn.search.workers.trial_worker import run_worker
 
 
 def closed_form_reward(spec: PyramidSpec) -> float:
-  """Returns a reward in 0..1: the share of cells that pool and read an input of the pyramid."""
+  """Returns a reward in [0, 1]: the share of cells that pool and read an input of the pyramid."""
   good = [cell.op == "global_pool" and min(cell.inputs) < spec.num_inputs for cell in spec.cells]
   spread = sum(abs(a - b) for a, b in (cell.inputs for cell in spec.cells)) / 1000
   return sum(good) / len(good) * 0.9 + spread
@@ -70,7 +70,7 @@ def main() -> None:
 
   def evaluate(spec, trial_dir, progress):
     number = trial_dir.name.lstrip("0")
-    # Every evaluation leaves a line, so that tests can count them.
+    # Each evaluation writes a line, so that tests can count them.
     with open(arguments.search_dir / "evaluations.txt", "a") as log:
       log.write(f"{number} {os.getpid()}\n")
     progress.report(0.5)
@@ -86,7 +86,7 @@ def main() -> None:
       _FAULTS[kind.removeprefix("once-")]()
     return Evaluation(closed_form_reward(spec))
 
-  # A worker of the package has the lease from the recipe; here tests choose it for each.
+  # The package's worker takes the lease from the recipe; here tests set it for each worker.
   store = TrialStore(
     storage.store_place(arguments.search_dir),
     arguments.lease_seconds,

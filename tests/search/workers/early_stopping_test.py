@@ -21,7 +21,7 @@ def test_below_the_median_it_stops(value, stops):
 
 
 def test_a_third_goes_on():
-  # Of six, the four worse ones stop: the quantile 2/3 lies between the fourth and the fifth.
+  # Of six trials, the worst four stop: the quantile 2/3 is between the fourth and the fifth.
   others = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
   assert [is_hopeless(value, others, 2 / 3, 1) for value in others] == [True] * 4 + [False] * 2
 
@@ -42,7 +42,7 @@ def test_as_trials_come_the_best_half_goes_on():
     if not is_hopeless(value, values[:index], 0.5, min_others=10)
   ]
   assert max(values) in kept
-  # The first ten, and half of the rest.
+  # The first ten trials, and half of the others.
   assert len(kept) == pytest.approx(10 + 390 / 2, abs=30)
 
 
@@ -73,6 +73,6 @@ def test_a_worker_stops_what_others_have_left_behind(tmp_path):
   )
   trials = store.trials()
   store.close()
-  # The fourth and the sixth are below the median of all before them.
+  # The fourth and the sixth are below the median of all earlier trials.
   assert [trial.number for trial in trials if "stopped_at" in trial.metrics] == [4, 6]
   assert [trial.reward for trial in trials] == [0.4, 0.5, 0.6, 0.05, 0.7, 0.15, 0.65]

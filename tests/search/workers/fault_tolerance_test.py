@@ -1,4 +1,4 @@
-"""Whatever is killed, whenever: the same command continues, and the search ends the same."""
+"""Whatever is killed at any time, the same command continues the search with the same result."""
 
 import contextlib
 import itertools
@@ -24,7 +24,7 @@ SEARCH = Path(__file__).with_name("closed_form_search.py")
 ROOT = SEARCH.parents[3]
 
 
-# Generous: what is measured in tests is that things happen, on machines that may be busy.
+# Generous, because the machine may be busy: tests check that things happen, not how fast.
 PATIENCE_SECONDS = 240
 
 _started: list[ProgramProcess] = []
@@ -48,19 +48,19 @@ def start_search(search_dir: Path, *arguments: str, worker: str = "") -> Program
 
 
 def end_of(search: ProgramProcess) -> tuple[int, str]:
-  """Waits for the end of a search; returns its exit code and what it printed as messages."""
+  """Waits for the end of a search; returns its exit code and its messages."""
   return search.wait(PATIENCE_SECONDS), search.stderr
 
 
 def finish(search: ProgramProcess) -> str:
-  """Waits for the end of a search, which must be a good one; returns what it printed."""
+  """Waits for the end of a search, which must succeed; returns its output."""
   code, printed = end_of(search)
   assert code == 0, printed
   return printed
 
 
 def run_search(search_dir: Path, *arguments: str, worker: str = "") -> None:
-  """Runs a search to its end; it must end well."""
+  """Runs a search to its end; it must succeed."""
   finish(start_search(search_dir, *arguments, worker=worker))
 
 
@@ -72,7 +72,7 @@ def kill(process: ProgramProcess) -> None:
 def read_trials(search_dir: Path) -> list[Trial]:
   try:
     return found.read_trials(search_dir)
-  except UserError:  # The search has not begun yet.
+  except UserError:  # The search has not started yet.
     return []
 
 
@@ -85,7 +85,7 @@ def read_snapshot(search_dir: Path) -> tuple[int, bytes]:
 
 
 def outcome(trial: Trial) -> tuple:
-  """Returns what must not depend on interruptions."""
+  """Returns the attributes of a trial that must not depend on interruptions."""
   return (
     *(trial.number, trial.update, trial.choices, trial.log_probs, trial.architecture_hash),
     *(trial.architecture.partition("\n")[2], trial.state, trial.reused_from, trial.reward),
@@ -94,13 +94,13 @@ def outcome(trial: Trial) -> tuple:
 
 
 def evaluations(search_dir: Path) -> list[int]:
-  """Returns the numbers of the trials whose evaluation was begun, in order."""
+  """Returns the numbers of the trials whose evaluation was started, in order."""
   path = search_dir / "evaluations.txt"
   return [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def worker_pids(search_dir: Path) -> list[int]:
-  """Returns the worker processes of a search that are alive now."""
+  """Returns the process ids of a search's living workers."""
   pids = []
   for path in Path("/proc").glob("[0-9]*/cmdline"):
     try:
@@ -159,7 +159,7 @@ def test_kills_at_random_moments_change_nothing(undisturbed, tmp_path, seed):
         _send(rng.choice(pids), signal.SIGKILL)
     finished = {t.number: t for t in read_trials(tmp_path) if t.state in ("done", "failed")}
     kill(controller)
-    # What was recorded stays as it is.
+    # Recorded results do not change.
     for trial in read_trials(tmp_path):
       if trial.number in finished:
         assert trial == finished[trial.number]
@@ -194,8 +194,8 @@ def test_with_more_in_flight_each_trial_is_learnt_from_once_whatever_is_killed(t
   assert [len(numbers) for numbers in learnt] == [6, 6, 6, 6, 6, 6, 4]
   assert sorted(itertools.chain(*learnt)) == list(range(1, 41))
   assert read_snapshot(tmp_path)[0] == 7
-  # Learnt from in the order of their results. A reuse has the time of its twin, from before it was
-  # proposed, so it says nothing about that.
+  # Trials are learnt from in the order of their results. Reused trials are left out: they have the
+  # time of their original's result, which may be earlier than their proposal.
   trained = {trial.number: trial.finished_at for trial in trials if trial.state != "reused"}
   ends = [[trained[number] for number in numbers if number in trained] for numbers in learnt]
   for earlier, later in itertools.pairwise(filter(None, ends)):
@@ -208,7 +208,7 @@ def test_the_learning_controller_goes_on_as_if_nothing_had_happened(tmp_path):
   undisturbed = start_search(tmp_path / "undisturbed", *arguments)
   disturbed = tmp_path / "disturbed"
   controller = start_search(disturbed, *arguments, worker="--seconds=0.3")
-  # In the middle of the second batch: the controller has learnt, and not for the last time.
+  # In the middle of the second batch: the controller has learnt once, and will learn again.
   wait_for(lambda: sum(trial.is_finished for trial in read_trials(disturbed)) >= 8)
   kill(controller)
   run_search(disturbed, *arguments)
@@ -260,7 +260,7 @@ def test_a_worker_that_freezes_loses_its_trial(tmp_path):
   assert worker_pids(tmp_path) == []
 
 
-# Where each kind of fault strikes, and what is recorded of it; none of these trials is a reuse.
+# The trial of each kind of fault, and the recorded failure; none of these trials is reused.
 FAILURES = {
   2: ("diverged", "the loss became NaN at step 7"),
   3: ("exception", "RuntimeError: the graph is too large"),
@@ -350,7 +350,7 @@ def _can_mount() -> bool:
 @pytest.mark.skipif(not _can_mount(), reason="this system lets us mount no small file system")
 @pytest.mark.parametrize("how", ["full", "read-only"])
 def test_a_search_directory_that_cannot_be_written_is_named_and_continues_later(tmp_path, how):
-  """Searches on a file system of its own, first a full or read-only one, then a good one."""
+  """Searches on a temporary file system that is first full or read-only, then writable."""
   bad, good = {"full": ("size=300k", "size=9m"), "read-only": ("ro", "rw")}[how]
   search = shlex.join([sys.executable, str(SEARCH), str(tmp_path / "search")])
   count = shlex.join([sys.executable, "-c", _PRINT_STATES, str(tmp_path / "search")])
@@ -379,7 +379,7 @@ def test_a_search_directory_that_cannot_be_written_is_named_and_continues_later(
   assert result.stdout.split() == ["40"]
 
 
-# Counts the finished trials of a search in a file system that only its own processes see.
+# Counts the finished trials of a search on a file system that only its own processes see.
 _PRINT_STATES = (
   "import pathlib, sys; from official_nasfpn.search.store.trial_store import TrialStore; "
   "store = TrialStore(pathlib.Path(sys.argv[1]) / 'search.db'); "

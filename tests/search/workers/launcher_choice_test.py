@@ -1,4 +1,4 @@
-"""Which launcher the flags make, and what the one that starts nothing says."""
+"""The launcher that the flags choose, and the messages of `NoLauncher`."""
 
 import contextlib
 import os
@@ -49,12 +49,12 @@ URL = "postgresql://me@host:5433/search?sslmode=require"
     ("local", None, None, ["--search_dir={}"]),
     ("ray", None, None, ["--search_dir={}"]),
     ("none", None, None, ["--search_dir={}"]),
-    # A person has named the database, so the worker's password goes there.
+    # A person has named the database, so the worker's password may be sent to it.
     ("local", URL, URL, ["--search_dir={}", f"--store={URL}"]),
     ("ray", URL, URL, [f"--store={URL}"]),
     ("none", URL, None, [f"--store={URL}"]),
     ("none", URL.replace("@", ":s3cret@"), URL, [f"--store={URL}"]),
-    # The directory alone has: it is not to be named on a command line as if a person had.
+    # Only the directory names it: on the command line, it would look as if a person had named it.
     ("local", None, URL, ["--search_dir={}"]),
     ("none", None, URL, ["--search_dir={}"]),
     ("ray", None, URL, [f"--store={URL}"]),
@@ -84,7 +84,7 @@ def test_a_command_that_starts_a_worker_is_printed_at_once(tmp_path, store, caps
   printed = capsys.readouterr().err
   assert printed.startswith("The search waits for workers. This starts one: nasfpn worker ")
   assert printed.count("\n") == 1
-  # A shell takes it as it is.
+  # A shell runs the command unchanged.
   program = tmp_path / "nasfpn"
   program.write_text("#!/bin/sh\nprintf '%s|' \"$@\"\n")
   program.chmod(0o755)
@@ -122,7 +122,7 @@ def test_the_command_is_printed_once_for_each_time_without_workers(store, capsys
   for _ in range(30):
     now += 1.0
     launcher.poll(1)
-  # A worker is at work.
+  # A worker is running a trial.
   assert capsys.readouterr().err == ""
   assert store.report_reward(trial.number, trial.attempt, 0.5)
   for _ in range(25):

@@ -1,4 +1,4 @@
-"""Workers, controller and database are killed; the search in PostgreSQL ends the same."""
+"""Workers, controller and database are killed; a search in PostgreSQL has the same result."""
 
 import random
 import signal
@@ -27,14 +27,14 @@ def _end_of_what_was_started():
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-  """Returns the directory of a search that nobody disturbed, in SQLite."""
+  """Returns the directory of an undisturbed search in SQLite."""
   search_dir = tmp_path_factory.mktemp("undisturbed")
   faults.run_search(search_dir, "--algorithm=ppo", worker=WORKER)
   return search_dir
 
 
 def assert_same(search_dir, undisturbed):
-  """The trials and the controller's last state are those of the undisturbed search."""
+  """Checks that trials and last snapshot are those of the undisturbed search."""
   trials = faults.read_trials(search_dir)
   expected = faults.read_trials(undisturbed)
   assert [faults.outcome(t) for t in trials] == [faults.outcome(t) for t in expected]
@@ -91,7 +91,7 @@ def test_a_search_whose_database_goes_away_simply_waits(undisturbed, postgres, t
   assert "does not answer" in printed
   assert "answers again" in printed
   assert "Traceback" not in printed
-  # Nobody died, so nobody's trial was given away although all leases ran out.
+  # No worker died, so no trial was queued again although all leases expired.
   trials = faults.read_trials(tmp_path)
   assert {trial.deaths for trial in trials} == {0}
   assert sorted(faults.evaluations(tmp_path)) == [t.number for t in trials if t.state != "reused"]
@@ -99,11 +99,11 @@ def test_a_search_whose_database_goes_away_simply_waits(undisturbed, postgres, t
 
 
 def test_workers_elsewhere_do_the_work_of_a_search(undisturbed, postgres, tmp_path):
-  """They share nothing with it but the database, and outlive one of its controllers."""
+  """Workers that share only the database with a search survive one of its controllers."""
   url = postgres.new_database()
   search_dir = tmp_path / "search"
   arguments = ("--algorithm=ppo", f"--store={url}")
-  # Its own workers are busy with two trials for as long as it lives.
+  # The controller's own workers are busy with two trials for as long as it lives.
   controller = faults.start_search(search_dir, *arguments, worker=f"{WORKER} --seconds=9999")
   faults.wait_for(lambda: len(faults.evaluations(search_dir)) >= 2)
   elsewhere = tmp_path / "elsewhere"
@@ -143,7 +143,7 @@ def test_a_second_controller_with_another_directory_is_refused(postgres, tmp_pat
   assert code == 1
   assert f"error: Another search, process {first.pid} on " in printed
   faults.kill(first)
-  # What it had is free, and the same search goes on in another directory.
+  # Its lock is free, and the same search continues in another directory.
   store = TrialStore(url)
   with store.exclusive():
     assert store.counts().finished < store.counts().sampled

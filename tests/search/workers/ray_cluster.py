@@ -1,9 +1,9 @@
-"""A Ray cluster on this machine, as a process that tests tell to add and kill nodes.
+"""A Ray cluster on this machine, in a process that adds and kills nodes for tests.
 
-It reads lines from standard input, and answers each: `add` starts a node with one CPU, `kill`
-kills the newest node and everything on it with SIGKILL. Everything ends with the input.
-All nodes listen on the loopback address only. Ray's own programs cannot do that with several
-nodes: on Linux they take the address of the network's interface instead.
+It reads commands from standard input, one per line, and answers each: `add` starts a node with one
+CPU, `kill` kills the newest node and all its processes with SIGKILL. The cluster ends with the
+input. All nodes listen only on the loopback address. Ray's own programs cannot do that with several
+nodes: on Linux they use the address of a network interface.
 """
 
 import sys

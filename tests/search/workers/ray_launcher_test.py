@@ -1,4 +1,4 @@
-"""Searches on a real Ray cluster of two nodes; whatever is killed, they end as on one machine."""
+"""Searches on a real Ray cluster of two nodes; their results are those of one machine."""
 
 import importlib.util
 import os
@@ -38,15 +38,15 @@ needs_ray = pytest.mark.skipif(
   importlib.util.find_spec("ray") is None, reason="Ray is not installed: scripts/install_ray.sh"
 )
 ARGUMENTS = ("--algorithm=evolution", "--num_trials=18")
-# Longer than the patience: whatever is taken back is taken back because Ray said so.
+# Longer than the test's patience: trials are queued again only because Ray reports a loss.
 LONG_LEASE = "--lease_seconds=9999"
 
 
 class Cluster:
-  """A cluster in processes of its own, with one CPU a node."""
+  """A cluster in processes of its own, with one CPU per node."""
 
   def __init__(self, folder: str):
-    # Ray writes the path of its Python into a line of shell as it is: here it has no space.
+    # Ray writes the path of its Python into a shell command unquoted, so it must have no space.
     environment = Path(folder) / "environment"
     environment.symlink_to(sys.prefix)
     self._process = subprocess.Popen(
@@ -85,9 +85,9 @@ def two_nodes():
     environment.setenv("RAY_AUTH_MODE", "token")
     environment.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    # Makes Ray take the loopback address, as it does on other systems.
+    # Makes Ray use the loopback address, as it does on other systems.
     environment.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    # Not pytest's folder: the path of a socket has room for 107 characters.
+    # Not pytest's folder: the path of a socket has at most 107 characters.
     folder = tempfile.mkdtemp(prefix="ray")
     cluster = Cluster(folder)
     try:
@@ -115,7 +115,7 @@ def on(cluster: Cluster) -> tuple[str, ...]:
 
 
 def start_held_search(search_dir: Path, cluster: Cluster) -> tuple[ProgramProcess, Path]:
-  """Returns a search with a trial on either node, none of which ends before the file is there."""
+  """Returns a search with a trial on each node, and the file that its trials wait for."""
   go_on = search_dir / "go_on"
   search = start_search(search_dir, *ARGUMENTS, LONG_LEASE, *on(cluster), worker=f"--until={go_on}")
   wait_for(lambda: len(evaluations(search_dir)) == 2)
@@ -126,7 +126,7 @@ def assert_ends_like(search_dir: Path, other: Path) -> None:
   trials = read_trials(search_dir)
   assert [outcome(trial) for trial in trials] == [outcome(trial) for trial in read_trials(other)]
   assert read_snapshot(search_dir) == read_snapshot(other)
-  # An evaluation is repeated only because an attempt was lost, and none is lost.
+  # An evaluation is repeated only if an attempt was lost, and no trial is lost.
   begun = evaluations(search_dir)
   for trial in trials:
     if trial.state != "reused":
@@ -156,12 +156,12 @@ def test_a_killed_process_is_replaced_and_its_trial_is_free_at_once(
   # The actor is the worker's parent.
   parent = int(Path(f"/proc/{victim}/stat").read_text().rpartition(")")[2].split()[1])
   os.kill(victim if which == "worker" else parent, signal.SIGKILL)
-  # Whoever was killed: no orphan goes on.
+  # Whichever process was killed, no orphan continues.
   wait_for(lambda: not Path(f"/proc/{victim}").exists())
   go_on.touch()
   finish(search)
   assert_ends_like(tmp_path, undisturbed)
-  # A reuse shows the attempts of its twin.
+  # A reused trial shows the attempts of its original.
   trained = [trial for trial in read_trials(tmp_path) if trial.state != "reused"]
   lost = [trial for trial in trained if trial.attempt > 1]
   assert [(trial.attempt, trial.deaths) for trial in lost] == [(2, 1)]
@@ -183,7 +183,7 @@ def test_the_pool_shrinks_and_grows_with_the_cluster(cluster, undisturbed, tmp_p
   go_on.touch()
   finish(search)
   assert_ends_like(tmp_path, undisturbed)
-  # The trial was lost, and was not to blame.
+  # The attempt was lost, but the trial is not to blame.
   trials = read_trials(tmp_path)
   assert max(trial.attempt for trial in trials) == 2
   assert {trial.deaths for trial in trials} == {0}
@@ -270,6 +270,6 @@ def test_room_is_what_the_scarcest_resource_leaves():
   node = {"CPU": 8.0, "GPU": 1.0, "TPU": 4.0}
   assert WorkerResources().room(node) == 8
   assert WorkerResources(cpus=2, custom={"TPU": 4}).room(node) == 1
-  # In tenths of a GPU there are ten, although 1 / 0.1 need not be 10 in floating point.
+  # Ten workers fit at a tenth of a GPU each, although 1 / 0.1 need not be 10 in floating point.
   assert WorkerResources(cpus=0.1, gpus=0.1).room(node) == 10
   assert WorkerResources(cpus=3, gpus=1).room({"CPU": 64.0}) == 0

@@ -1,4 +1,4 @@
-"""The examples for Slurm and Kubernetes, run with a worker that notes how it is called."""
+"""The examples for Slurm and Kubernetes, run with a worker that records its arguments."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="there is no ba
 
 @pytest.fixture
 def clone(tmp_path) -> Path:
-  """Returns a folder whose worker ends well, loses its trial, and then cannot start."""
+  """Returns a folder whose worker succeeds, then loses its trial, then cannot start."""
   python = tmp_path / "a clone" / ".venv" / "bin" / "python"
   python.parent.mkdir(parents=True)
   ends = f"{EXIT_REPLACE_ME} {EXIT_LOST_TRIAL} 1"
