@@ -40,9 +40,9 @@ def check_proxy(
 ) -> CheckReport:
   """Trains architectures on the proxy and on a longer target, and compares the two rankings.
 
-  Trains in processes that `multiprocessing` spawns, so a script that calls this needs
-  `if __name__ == "__main__":`. The same call continues a check that was interrupted;
-  `num_architectures` and `num_seeds` may then be larger.
+  Trains in processes that `multiprocessing` spawns, which import the caller's script again: call
+  this only where its `__name__` is `"__main__"`. The same call continues a check that was
+  interrupted; `num_architectures` and `num_seeds` may then be larger.
 
   Args:
     recipe: the recipe of the search. Its algorithm and what it rewards do not matter: the check
