@@ -143,7 +143,7 @@ class Search:
     Raises:
       UserError: there is no search, or fewer trials have a reward.
     """
-    trial = found_trial(f"{self.search_dir}#{rank}", self._store)
+    trial = found_trial(self.search_dir, rank, self._store)
     # Parsed as data: text that others may have written is never executed.
     spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
     assert trial.reward is not None

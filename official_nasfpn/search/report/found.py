@@ -78,7 +78,10 @@ def found_architecture(where: str, store: str | None = None) -> PyramidSpec:
   Raises:
     UserError: there is no search, or no such rank.
   """
-  trial = found_trial(where, store)
+  search_dir, rank = where, 1
+  if match := re.fullmatch(r"(.+)#(\d+)", where):
+    search_dir, rank = match[1], int(match[2])
+  trial = found_trial(Path(search_dir), rank, store)
   if trial.reward <= 0:
     say(
       f"warning: {where}: trial {trial.number} found no object (its reward is 0): nothing speaks "
@@ -88,22 +91,20 @@ def found_architecture(where: str, store: str | None = None) -> PyramidSpec:
   return architecture.from_gin(trial.architecture, where=f"{where}, trial {trial.number}")
 
 
-def found_trial(where: str, store: str | None = None) -> Trial:
+def found_trial(search_dir: Path, rank: int = 1, store: str | None = None) -> Trial:
   """Returns the trial of an architecture that a search has found.
 
   Args:
-    where: `SEARCH_DIR` for the best so far, or `SEARCH_DIR#RANK`, such as `runs/search#3`.
+    search_dir: directory of the search.
+    rank: 1 for the trial with the greatest reward so far, 2 for the next.
     store: the `confirmed` address of `storage.store_place`.
 
   Raises:
     UserError: there is no search, or no such rank.
   """
-  directory, rank = where, 1
-  if match := re.fullmatch(r"(.+)#(\d+)", where):
-    directory, rank = match[1], int(match[2])
-  ranking = best_trials(read_trials(Path(directory), store))
+  ranking = best_trials(read_trials(search_dir, store))
   if not 1 <= rank <= len(ranking):
-    raise UserError(f"{where}: there is no rank {rank}; {len(ranking)} trials have a reward.")
+    raise UserError(f"{search_dir}: there is no rank {rank}; {len(ranking)} trials have a reward.")
   return ranking[rank - 1]
 
 
