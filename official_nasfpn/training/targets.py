@@ -43,15 +43,15 @@ def assign_targets(
     The targets of all anchors.
   """
   valid = classes >= 0
-  overlaps = tf.where(valid[:, :, tf.newaxis], _pairwise_iou(boxes, anchors), -1.0)
-  box_of_anchor = tf.argmax(overlaps, axis=1, output_type=tf.int32)
-  positive = tf.reduce_max(overlaps, axis=1) >= match_iou
+  num_boxes = tf.shape(boxes)[1]
+  # Rows after the last box of the batch are padding.
+  num_rows = tf.reduce_max(tf.where(valid, tf.range(1, num_boxes + 1), 0))
+  highest, box_of_anchor, best_anchor = _best_matches(anchors, boxes, valid, num_rows)
+  positive = highest >= match_iou
 
   # A scatter instead of Model Garden's one_hot [boxes, anchors]. If two boxes claim one anchor, the
   # first box wins, as there.
   num_anchors = tf.shape(anchors)[0]
-  num_boxes = tf.shape(boxes)[1]
-  best_anchor = tf.argmax(overlaps, axis=2, output_type=tf.int32)
   # Padding rows claim an extra anchor after the last, which is cut off.
   best_anchor = tf.where(valid, best_anchor, num_anchors)
   row = tf.broadcast_to(tf.range(tf.shape(boxes)[0])[:, tf.newaxis], tf.shape(best_anchor))
@@ -76,15 +76,46 @@ def assign_targets(
   return AnchorTargets(target_classes, target_boxes)
 
 
-def _pairwise_iou(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
-  """Returns the IoU [batch, boxes, anchors] of `boxes` [batch, boxes, 4] with all anchors."""
-  # Anchors are the last dimension because it is long and contiguous. In Model Garden's
-  # [anchors, boxes], the last dimension is a handful of boxes.
-  top, left, bottom, right = tf.unstack(boxes[:, :, tf.newaxis, :], axis=-1)
+def _best_matches(
+  anchors: tf.Tensor, boxes: tf.Tensor, valid: tf.Tensor, num_rows: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+  """Compares all anchors with one row of boxes after the other.
+
+  So nothing is as large as [batch, boxes, anchors], which takes gigabytes at 640 pixels and a
+  batch of 64, and no time goes into padding.
+
+  Args:
+    anchors: as in `assign_targets`.
+    boxes: as in `assign_targets`.
+    valid: bool [batch, boxes].
+    num_rows: int32 [], how many of the rows to compare with.
+
+  Returns:
+    The highest IoU of every anchor, float32 [batch, anchors], -1 where an image has no boxes; the
+    first box that has it, int32 [batch, anchors]; and the first of the anchors with the highest IoU
+    of every box, int32 [batch, boxes].
+  """
   anchor_top, anchor_left, anchor_bottom, anchor_right = tf.unstack(anchors, axis=-1)
-  height = tf.nn.relu(tf.minimum(bottom, anchor_bottom) - tf.maximum(top, anchor_top))
-  width = tf.nn.relu(tf.minimum(right, anchor_right) - tf.maximum(left, anchor_left))
-  intersection = height * width
-  area = (bottom - top) * (right - left)
   anchor_area = (anchor_bottom - anchor_top) * (anchor_right - anchor_left)
-  return tf.math.divide_no_nan(intersection, area + anchor_area - intersection)
+  columns = tf.range(tf.shape(boxes)[1])
+
+  def compare(row, highest, box_of_anchor, best_anchor):
+    top, left, bottom, right = tf.unstack(boxes[:, row, :, tf.newaxis], axis=1)
+    height = tf.nn.relu(tf.minimum(bottom, anchor_bottom) - tf.maximum(top, anchor_top))
+    width = tf.nn.relu(tf.minimum(right, anchor_right) - tf.maximum(left, anchor_left))
+    intersection = height * width
+    union = (bottom - top) * (right - left) + anchor_area - intersection
+    iou = tf.math.divide_no_nan(intersection, union)
+    iou = tf.where(valid[:, row, tf.newaxis], iou, -1.0)
+    box_of_anchor = tf.where(iou > highest, row, box_of_anchor)
+    best = tf.argmax(iou, axis=1, output_type=tf.int32)
+    best_anchor = tf.where(columns == row, best[:, tf.newaxis], best_anchor)
+    return row + 1, tf.maximum(highest, iou), box_of_anchor, best_anchor
+
+  shape = [tf.shape(boxes)[0], tf.shape(anchors)[0]]
+  _, *matches = tf.while_loop(
+    lambda row, *_: row < num_rows,
+    compare,
+    (0, tf.fill(shape, -1.0), tf.zeros(shape, tf.int32), tf.zeros_like(valid, tf.int32)),
+  )
+  return tuple(matches)
