@@ -2,15 +2,14 @@
 
     nasfpn quickstart [--output_dir DIR] [--annotations JSON --images DIR]
 
-Every step is one of the project's programs, started as a user would start it, and leaves a file
-that shows it is done: the same command resumes what was interrupted and repeats nothing.
+Every step is what one of the project's programs does, and leaves a file that shows it is done: the
+same command resumes what was interrupted and repeats nothing. All but the search's workers run in
+this process, because every start of TensorFlow takes seconds.
 """
 
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from official_nasfpn import folders
 from official_nasfpn.data.coco_json import read_coco_json
 from official_nasfpn.data.foreign_formats import refuse_foreign_annotations, refuse_foreign_images
 from official_nasfpn.data.report import Report
+from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.disk import FileLock, write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.progress import duration, progress_bar
@@ -36,7 +36,10 @@ flags.DEFINE_multi_string(
   "gin_param", [], "Binding for the search and the training, such as `Training.epochs = 20`."
 )
 
-_NUM_WORKERS = 2
+# Its shared weights are trained by one worker, with all processors.
+_NUM_WORKERS = 1
+# Beginnings of bindings that a training does not know.
+_SEARCH_SETTINGS = ("Search", "Proxy", "Reward", "PPO")
 _NUM_PICTURES = 12
 # Of detections that are drawn: after so short a training weaker ones are mostly wrong.
 _SCORE_THRESHOLD = 0.5
@@ -89,11 +92,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Step:
-  """One of the project's programs, and the file that shows it has finished."""
+  """One step of the job, and the file that shows it has finished."""
 
   title: str
-  program: str
-  arguments: Sequence[str]
+  run: Callable[[], None]
   done: Path
 
 
@@ -135,68 +137,19 @@ def _request() -> Request:
 
 
 def _steps(request: Request, paths: Paths) -> list[Step]:
-  if request.annotations:
-    source = [f"--annotations={request.annotations}", f"--images={request.images}"]
-    images = request.images
-  else:
-    source, images = ["--synthetic"], str(paths.data / "images")
-  bindings = [f"--gin_param={binding}" for binding in request.gin_param]
-  # The training would not know what a Search.num_trials is.
-  training_bindings = [b for b in bindings if not b.startswith("--gin_param=Search")]
-  data = f"Input.data_dir = {str(paths.data)!r}"
-  recipes = recipes_folder()
   return [
-    Step(
-      "Prepare the data",
-      "prepare_data",
-      [*source, f"--output_dir={paths.data}", f"--seed={request.seed}"],
-      done=paths.data / "dataset.json",
-    ),
-    Step(
-      "Search the pyramid",
-      "search",
-      [
-        f"--gin_file={recipes / 'quickstart_search.gin'}",
-        f"--gin_param={data}",
-        f"--gin_param=Search.seed = {request.seed}",
-        f"--gin_param=Training.seed = {request.seed}",
-        *bindings,
-        f"--search_dir={paths.search}",
-        f"--num_workers={_NUM_WORKERS}",
-      ],
-      done=paths.search / "result.json",
-    ),
+    Step("Prepare the data", lambda: _prepare(request, paths), paths.data / "dataset.json"),
+    Step("Search the pyramid", lambda: _search(request, paths), paths.search / "result.json"),
     Step(
       "Train and evaluate the architecture that was found",
-      "train",
-      [
-        f"--gin_file={recipes / 'quickstart.gin'}",
-        f"--gin_file={paths.search / 'best_architecture.gin'}",
-        f"--gin_param={data}",
-        f"--gin_param=Training.seed = {request.seed}",
-        *training_bindings,
-        f"--model_dir={paths.run}",
-      ],
-      done=paths.run / "evaluation.json",
+      lambda: _train(request, paths),
+      paths.run / "evaluation.json",
     ),
-    Step(
-      "Export",
-      "export",
-      [f"--model_dir={paths.run}", f"--output_dir={paths.saved_model}"],
-      done=paths.saved_model / "1" / "saved_model.pb",
-    ),
+    Step("Export", lambda: _export(paths), paths.saved_model / "1" / "saved_model.pb"),
     Step(
       "Detect in the validation images",
-      "detect",
-      [
-        f"--export_dir={paths.saved_model}",
-        f"--images={images}",
-        f"--annotations={paths.data / 'val.json'}",
-        "--compare",
-        f"--score_threshold={_SCORE_THRESHOLD}",
-        f"--output_dir={paths.detections}",
-      ],
-      done=paths.detections / "detections.json",
+      lambda: _detect(request, paths),
+      paths.detections / "detections.json",
     ),
   ]
 
@@ -206,19 +159,93 @@ def _run(step: Step, number: str) -> None:
     print(f"{number} {step.title}: done before", flush=True)
     return
   print(f"{number} {step.title}", flush=True)
-  command = [sys.executable, "-m", f"official_nasfpn.{step.program}", *step.arguments]
-  process = subprocess.Popen(command)
   try:
-    code = process.wait()
-  except KeyboardInterrupt:
-    # The terminal has sent the interrupt to the program too; it stops in order.
-    process.wait()
-    raise
-  if code:
-    raise UserError(
-      f"{step.title!r} failed with exit code {code}; its message stands above. The same command "
-      "goes on from there."
-    )
+    step.run()
+  except UserError as error:
+    raise UserError(f"{error} Once that is mended, the same command goes on from there.") from error
+
+
+def _prepare(request: Request, paths: Paths) -> None:
+  from official_nasfpn.data.dataset_info import DatasetInfo
+  from official_nasfpn.data.preparation import prepare_dataset
+  from official_nasfpn.data.report import parts_table, report_table
+
+  prepared = prepare_dataset(
+    paths.data,
+    request.annotations,
+    request.images,
+    shapes=None if request.annotations else ShapesConfig(),
+    seed=request.seed,
+  )
+  print(report_table(prepared.report))
+  print(parts_table(DatasetInfo.load(prepared.folder)))
+
+
+def _search(request: Request, paths: Paths) -> None:
+  from official_nasfpn.search.recipe import read_recipe
+  from official_nasfpn.search.search import Search
+
+  recipe = read_recipe(
+    _recipes("quickstart_search.gin", request),
+    [*_common_bindings(request, paths), f"Search.seed = {request.seed}", *request.gin_param],
+  )
+  search = Search(paths.search, recipe)
+  search.run(workers=_NUM_WORKERS)
+  print(search.table())
+
+
+def _train(request: Request, paths: Paths) -> None:
+  from official_nasfpn.training.experiment import load_experiment
+  from official_nasfpn.training.training import train_detector
+
+  experiment = load_experiment(
+    [*_recipes("quickstart.gin", request), paths.search / "best_architecture.gin"],
+    [
+      *_common_bindings(request, paths),
+      f"Training.start_from = {str(paths.search)!r}",
+      # The training would not know what a Search.num_trials is.
+      *(binding for binding in request.gin_param if not binding.startswith(_SEARCH_SETTINGS)),
+    ],
+  )
+  run = train_detector(experiment, paths.run)
+  assert run.evaluation is not None
+  print(run.evaluation.table())
+
+
+def _export(paths: Paths) -> None:
+  from official_nasfpn.serving.export.export_detector import export_detector
+
+  export = export_detector(paths.run, paths.saved_model)
+  print(f"Exported to {export.path}, {export.num_bytes / 1e6:.1f} MB.")
+
+
+def _detect(request: Request, paths: Paths) -> None:
+  from official_nasfpn.serving.detect.detection_folder import DetectionRequest
+  from official_nasfpn.serving.detect.detection_run import run_detection
+  from official_nasfpn.serving.detect.image_files import find_files
+
+  images = request.images or str(paths.data / "images")
+  summary = run_detection(
+    DetectionRequest(
+      export_dir=paths.saved_model,
+      images=tuple(find_files([images], excluding=paths.detections)),
+      score_threshold=_SCORE_THRESHOLD,
+      annotations=paths.data / "val.json",
+      compare=True,
+    ),
+    paths.detections,
+  )
+  print(f"{summary.num_drawn} boxes in {summary.num_images} images: {paths.detections}")
+
+
+def _recipes(name: str, request: Request) -> list[Path]:
+  """Returns a recipe of the quickstart, and what differs for photographs."""
+  photographs = ["quickstart_photographs.gin"] if request.annotations else []
+  return [recipes_folder() / file for file in (name, *photographs)]
+
+
+def _common_bindings(request: Request, paths: Paths) -> list[str]:
+  return [f"Input.data_dir = {str(paths.data)!r}", f"Training.seed = {request.seed}"]
 
 
 def _measure(paths: Paths) -> dict:

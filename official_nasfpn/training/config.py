@@ -32,6 +32,8 @@ class TrainingConfig:
     decay_factor: factor of each decay of the step schedule.
     warmup_epochs: length of the linear warm-up.
     warmup_learning_rate: learning rate at the start of the warm-up.
+    optimizer: `sgd`, stochastic gradient descent with momentum, as in the paper; or `adam` (Kingma
+      and Ba 2015), which learns more in a short training and wants a much smaller learning rate.
     momentum: momentum of stochastic gradient descent.
     weight_decay: weight of half the squared norm of all convolution kernels in the loss.
     drop_block_rate: share of the pyramid's features that DropBlock drops at the end of training;
@@ -46,6 +48,9 @@ class TrainingConfig:
     match_iou: IoU from which an anchor is assigned to a box.
     backbone_checkpoint: path prefix of a Model Garden checkpoint of the same backbone to start
       from, for example trained on ImageNet; None starts from random weights.
+    start_from: run folder of a training, or the directory of a search with Proxy.mode = 'shared',
+      whose weights to start from: all that have the same place and shape. The weights of the
+      classes are taken if the classes are the same. None starts from random weights.
     compute_dtype: `float32`, `mixed_bfloat16`, or `auto`, which is mixed_bfloat16 where the device
       has units for it (TPUs, GPUs of compute capability 8.0, processors with AVX-512 BF16, AMX or
       Arm's BF16) and float32 elsewhere. Weights are always float32.
@@ -67,6 +72,7 @@ class TrainingConfig:
   decay_factor: PositiveFloat = 0.1
   warmup_epochs: NonNegativeFloat = 1.0
   warmup_learning_rate: NonNegativeFloat = 0.0067
+  optimizer: Literal["sgd", "adam"] = "sgd"
   momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
   weight_decay: NonNegativeFloat = 1e-4
   drop_block_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -78,6 +84,7 @@ class TrainingConfig:
   exit_loss_weights: tuple[NonNegativeFloat, ...] | None = None
   match_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
   backbone_checkpoint: str | None = None
+  start_from: str | None = None
   compute_dtype: Literal["auto", "float32", "mixed_bfloat16"] = "float32"
   seed: NonNegativeInt = 0
   evaluation_batch_size: PositiveInt = 8

@@ -44,7 +44,7 @@ def build_optimizer(
   """Returns the optimizer of a training.
 
   Args:
-    config: momentum, learning rate and clipping.
+    config: which optimizer, momentum, learning rate and clipping.
     num_images: images in the training parts.
     variables: the weights that it will update.
   """
@@ -73,13 +73,13 @@ def _factory(config: TrainingConfig, num_images: int) -> optimization.OptimizerF
       "type": "cosine",
       "cosine": {"initial_learning_rate": peak, "decay_steps": num_steps(config, num_images)},
     }
+  settings = {"global_clipnorm": config.gradient_clip_norm}
+  if config.optimizer == "sgd":
+    settings["momentum"] = config.momentum
   return optimization.OptimizerFactory(
     optimization.OptimizationConfig(
       {
-        "optimizer": {
-          "type": "sgd",
-          "sgd": {"momentum": config.momentum, "global_clipnorm": config.gradient_clip_norm},
-        },
+        "optimizer": {"type": config.optimizer, config.optimizer: settings},
         "learning_rate": learning_rate,
         "warmup": {
           "type": "linear",

@@ -12,10 +12,12 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import anchors as anchors_lib
 from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.modeling.drop_block import Drop
+from official_nasfpn.progress import say
 from official_nasfpn.training import targets
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.nan_guard import NanGuard
 from official_nasfpn.training.optimizer import num_steps
+from official_nasfpn.training.start_weights import take_weights, taken_sentence
 from official_nasfpn.training.train_step import loss_names, train_step
 
 
@@ -32,7 +34,7 @@ class DetectionTask(base_task.Task):
     super().__init__(params=experiment, name="detection")
     self._dataset = dataset
     self._first_step = first_step
-    self._num_classes = dataset.label_map.num_classes
+    self._label_map = dataset.label_map
     self._num_steps = num_steps(
       experiment.training, dataset.num_images(experiment.input.train_parts)
     )
@@ -43,18 +45,21 @@ class DetectionTask(base_task.Task):
   def build_model(self) -> Detector:
     """Builds the detector, with initial weights that the seed fixes."""
     tf_keras.utils.set_random_seed(self.task_config.training.seed)
-    return build_detector(self.task_config.detector, self._num_classes)
+    return build_detector(self.task_config.detector, self._label_map.num_classes)
 
   def initialize(self, model: Detector) -> None:
-    """Reads the backbone's weights from `Training.backbone_checkpoint`, if there is one.
+    """Reads weights from `Training.start_from` and `Training.backbone_checkpoint`, if they are set.
 
     Args:
       model: the detector.
 
     Raises:
-      UserError: there is no such checkpoint, or it is not of this backbone.
+      UserError: there are no such weights, or they do not fit.
     """
     config = self.task_config
+    if config.training.start_from:
+      table = take_weights(model, self._label_map, config.training.start_from)
+      say(f"starts from {config.training.start_from}: {taken_sentence(table)}")
     path = config.training.backbone_checkpoint
     if path is None:
       return

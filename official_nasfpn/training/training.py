@@ -24,6 +24,7 @@ from official_nasfpn.progress import say
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.run_folder import RunFolder, step_of
+from official_nasfpn.training.start_weights import check_start
 from official_nasfpn.training.strategies import build_strategy, check_strategy, is_chief
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def train_detector(
   folder = RunFolder(Path(model_dir))
   experiment, dataset = open_dataset(experiment)
   check_strategy(distribution_strategy, tpu)
+  if experiment.training.start_from and not folder.config_file.is_file():
+    check_start(experiment.training.start_from)
   if evaluate:
     _say_note(experiment)
   # In a cluster the chief makes the folder, for all.

@@ -74,3 +74,13 @@ def test_bad_settings_are_refused(setting, message):
   (name,) = setting
   with pytest.raises(ValueError, match=rf"(?s){name}.*{message}"):
     TrainingConfig(**setting)
+
+
+def test_adam_is_clipped_and_scheduled_too():
+  config = TrainingConfig(
+    optimizer="adam", schedule="cosine", batch_size=8, learning_rate=0.016, gradient_clip_norm=10.0
+  )
+  settings = build_optimizer(config, 6400, []).get_config()
+  assert settings["name"] == "Adam"
+  assert build_optimizer(config, 6400, []).global_clipnorm == 10.0
+  assert float(learning_rate_schedule(config, 6400)(800)) == pytest.approx(0.002, rel=1e-2)

@@ -26,6 +26,7 @@ from official_nasfpn.search.workers.evaluation import (
 )
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, open_dataset
+from official_nasfpn.training.start_weights import SHARED_WEIGHTS
 
 
 def resolved(recipe: SearchRecipe) -> SearchRecipe:
@@ -72,7 +73,7 @@ def make_evaluate(recipe: SearchRecipe, work_dir: Path) -> Evaluate:
   """
   experiment, dataset = open_on_holdout(recipe.experiment)
   recipe = dataclasses.replace(recipe, experiment=experiment)
-  return evaluation_by(recipe, dataset, work_dir / "warm_state")
+  return evaluation_by(recipe, dataset, work_dir / SHARED_WEIGHTS.parent)
 
 
 def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> Evaluate:

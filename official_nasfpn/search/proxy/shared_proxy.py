@@ -47,6 +47,13 @@ from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.nan_guard import NanGuard
 from official_nasfpn.training.optimizer import build_optimizer, num_steps
 from official_nasfpn.training.runner import configure_tensorflow
+from official_nasfpn.training.start_weights import (
+  CLASS_NAMES,
+  class_names_of,
+  take_weights,
+  weight_name,
+  weights_by_part,
+)
 from official_nasfpn.training.train_step import loss_names, train_step
 
 
@@ -154,6 +161,8 @@ class SharedProxy:
       dataclasses.replace(self._experiment.detector, architecture=fpn),
       self._dataset.label_map.num_classes,
     )
+    if config.start_from:
+      take_weights(detector, self._dataset.label_map, config.start_from)
     variables = detector.trainable_variables
     optimizer = build_optimizer(config, self._num_images, variables)
     nan_guard = NanGuard(loss_names(self._experiment.detector.num_exits))
@@ -179,7 +188,8 @@ class SharedProxy:
         step(batch)
         bar.update()
     nan_guard.check(tf.distribute.get_strategy())
-    return {name: variable.numpy() for name, variable in _named_variables(detector).items()}
+    weights = {name: variable.numpy() for name, variable in _named_variables(detector).items()}
+    return {**weights, CLASS_NAMES: np.array(class_names_of(self._dataset.label_map))}
 
   def _prepare_trials(self) -> None:
     """Makes the optimizer and the two graphs that all trials run."""
@@ -245,12 +255,11 @@ class SharedProxy:
 
 def _named_variables(detector: Detector) -> dict[str, tf.Variable]:
   """Returns the variables of backbone and heads by name; they are what trials share."""
-  parts = {"backbone": detector.backbone, "head": detector.head}
-  parts |= {f"early_head_{number}": head for number, head in enumerate(detector.early_heads)}
   return {
-    f"{name}_{number:03d}": variable
-    for name, part in parts.items()
-    for number, variable in enumerate(part.variables)
+    weight_name(part, number): variable
+    for part, variables in weights_by_part(detector).items()
+    for number, variable in enumerate(variables)
+    if part != "pyramid"
   }
 
 

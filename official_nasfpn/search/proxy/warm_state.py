@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from official_nasfpn.disk import FileLock
+from official_nasfpn.training.start_weights import SHARED_WEIGHTS
 
-_FILE = "weights.npz"
 _FINGERPRINT = "fingerprint"
 _POLL_SECONDS = 0.5
 
@@ -33,7 +33,7 @@ def load_or_make(
     make: trains, and returns the weights by name.
   """
   directory.mkdir(parents=True, exist_ok=True)
-  path = directory / _FILE
+  path = directory / SHARED_WEIGHTS.name
   lock = FileLock(directory / ".lock")
   while (weights := _read(path, fingerprint, shapes)) is None:
     if not lock.acquire():
