@@ -25,6 +25,8 @@ from official_nasfpn.disk import FileLock, write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.progress import duration, progress_bar
 from official_nasfpn.recipes import recipes_folder
+from official_nasfpn.search.recipe import SearchRecipe, read_recipe
+from official_nasfpn.training.experiment import Experiment, load_experiment
 
 FLAGS = flags.FLAGS
 
@@ -36,10 +38,7 @@ flags.DEFINE_multi_string(
   "gin_param", [], "Binding for the search and the training, such as `Training.epochs = 20`."
 )
 
-# Its shared weights are trained by one worker, with all processors.
-_NUM_WORKERS = 1
-# Beginnings of bindings that a training does not know.
-_SEARCH_SETTINGS = ("Search", "Proxy", "Reward", "PPO")
+_NUM_WORKERS = 2
 _NUM_PICTURES = 12
 # Of detections that are drawn: after so short a training weaker ones are mostly wrong.
 _SCORE_THRESHOLD = 0.5
@@ -105,6 +104,7 @@ def main(argv: list[str]) -> None:
   request = _request()
   paths = Paths(Path(FLAGS.output_dir).resolve())
   steps = _steps(request, paths)
+  _search_recipe(request, paths)  # What is wrong with a binding is said before anything is made.
   if request.annotations and not (paths.data / "dataset.json").is_file():
     # Refused here, because a folder that is claimed belongs to one request for good.
     read_coco_json(request.annotations, Report())
@@ -182,32 +182,17 @@ def _prepare(request: Request, paths: Paths) -> None:
 
 
 def _search(request: Request, paths: Paths) -> None:
-  from official_nasfpn.search.recipe import read_recipe
   from official_nasfpn.search.search import Search
 
-  recipe = read_recipe(
-    _recipes("quickstart_search.gin", request),
-    [*_common_bindings(request, paths), f"Search.seed = {request.seed}", *request.gin_param],
-  )
-  search = Search(paths.search, recipe)
+  search = Search(paths.search, _search_recipe(request, paths))
   search.run(workers=_NUM_WORKERS)
   print(search.table())
 
 
 def _train(request: Request, paths: Paths) -> None:
-  from official_nasfpn.training.experiment import load_experiment
   from official_nasfpn.training.training import train_detector
 
-  experiment = load_experiment(
-    [*_recipes("quickstart.gin", request), paths.search / "best_architecture.gin"],
-    [
-      *_common_bindings(request, paths),
-      f"Training.start_from = {str(paths.search)!r}",
-      # The training would not know what a Search.num_trials is.
-      *(binding for binding in request.gin_param if not binding.startswith(_SEARCH_SETTINGS)),
-    ],
-  )
-  run = train_detector(experiment, paths.run)
+  run = train_detector(_final_experiment(request, paths), paths.run)
   assert run.evaluation is not None
   print(run.evaluation.table())
 
@@ -236,6 +221,26 @@ def _detect(request: Request, paths: Paths) -> None:
     paths.detections,
   )
   print(f"{summary.num_drawn} boxes in {summary.num_images} images: {paths.detections}")
+
+
+def _search_recipe(request: Request, paths: Paths) -> SearchRecipe:
+  return read_recipe(
+    _recipes("quickstart_search.gin", request),
+    [*_common_bindings(request, paths), f"Search.seed = {request.seed}", *request.gin_param],
+  )
+
+
+def _final_experiment(request: Request, paths: Paths) -> Experiment:
+  of_training = ("Detector.", "Input.", "Training.")
+  return load_experiment(
+    [*_recipes("quickstart.gin", request), paths.search / "best_architecture.gin"],
+    [
+      *_common_bindings(request, paths),
+      f"Training.start_from = {str(paths.search)!r}",
+      # The training would not know what a Search.num_trials is.
+      *(binding for binding in request.gin_param if binding.startswith(of_training)),
+    ],
+  )
 
 
 def _recipes(name: str, request: Request) -> list[Path]:

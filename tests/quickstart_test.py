@@ -3,13 +3,14 @@
 import fcntl
 import json
 import os
+import random
 import signal
 import time
 
 import pytest
 from PIL import Image
 
-from official_nasfpn import quickstart
+from official_nasfpn import architecture, quickstart
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
 from official_nasfpn.search.storage import database_path
 from official_nasfpn.search.store.trial_store import TrialStore
@@ -26,7 +27,16 @@ TINY = (
   "Training.steps_per_loop = 2",
   "Search.num_trials = 3",
   "Search.trials_per_update = 3",
+  "Proxy.warmup_epochs = 1.0",
+  "Proxy.epochs = 1.0",
 )
+TITLES = [
+  "Prepare the data",
+  "Search the pyramid",
+  "Train and evaluate the architecture that was found",
+  "Export",
+  "Detect in the validation images",
+]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +71,14 @@ def test_a_folder_of_another_request_is_refused(tmp_path, run_program):
   result = run_program("quickstart", f"--output_dir={tmp_path}", "--seed=6")
   assert result.returncode == 1
   assert "--seed=5, not 6" in result.stderr
+
+
+def test_a_wrong_binding_claims_no_folder(tmp_path, run_program):
+  out = tmp_path / "out"
+  result = run_program("quickstart", f"--output_dir={out}", "--gin_param=Trainig.epochs = 2")
+  assert result.returncode == 1
+  assert "Trainig" in result.stderr
+  assert not out.exists()
 
 
 def test_two_at_once_are_refused(tmp_path, run_program):
@@ -104,17 +122,42 @@ def test_a_failing_step_stops_the_job_and_says_how_to_go_on(tmp_path, run_progra
 def test_steps_name_what_shows_that_they_are_done(tmp_path):
   paths = quickstart.Paths(tmp_path)
   steps = quickstart._steps(quickstart.Request(None, None, 0, []), paths)
-  assert [step.program for step in steps] == ["prepare_data", "search", "train", "export", "detect"]
+  assert [step.title for step in steps] == TITLES
   assert len({step.done for step in steps}) == len(steps)
 
 
 def test_bindings_of_the_search_are_not_given_to_the_training(tmp_path):
-  request = quickstart.Request(None, None, 0, ["Search.num_trials = 20", "Training.epochs = 2"])
-  steps = {step.program: step for step in quickstart._steps(request, quickstart.Paths(tmp_path))}
-  assert "--gin_param=Search.num_trials = 20" in steps["search"].arguments
-  assert "--gin_param=Search.num_trials = 20" not in steps["train"].arguments
-  for program in ("search", "train"):
-    assert "--gin_param=Training.epochs = 2" in steps[program].arguments
+  bindings = [
+    "Search.num_trials = 20",
+    "Training.epochs = 2",
+    "Search.algorithm = @Evolution()",
+    "Evolution.population_size = 8",
+    "SearchSpace.num_intermediate_cells = 3",
+    "Detector.head_num_convs = 1",
+    "Reward.cost = 'multiply_adds'",
+    "Reward.target = 1e9",
+  ]
+  request = quickstart.Request(None, None, 3, bindings)
+  paths = quickstart.Paths(tmp_path)
+  recipe = quickstart._search_recipe(request, paths)
+  assert recipe.search.num_trials == 20
+  assert recipe.search.seed == recipe.experiment.training.seed == 3
+  assert recipe.space.num_intermediate_cells == 3
+  paths.search.mkdir()
+  spec = recipe.space.sample(random.Random(0))
+  (paths.search / "best_architecture.gin").write_text(architecture.to_gin(spec))
+  experiment = quickstart._final_experiment(request, paths)
+  assert experiment.training.epochs == recipe.experiment.training.epochs == 2
+  assert experiment.detector.architecture == spec
+  assert experiment.detector.head_num_convs == 1
+  assert experiment.training.start_from == str(paths.search)
+
+
+@pytest.mark.parametrize(("annotations", "side"), [(None, 128), ("a.json", 256)])
+def test_photographs_are_seen_larger(tmp_path, annotations, side):
+  request = quickstart.Request(annotations, annotations and "images", 0, [])
+  recipe = quickstart._search_recipe(request, quickstart.Paths(tmp_path))
+  assert recipe.experiment.detector.image_size == (side, side)
 
 
 @pytest.mark.parametrize("reward", [0.0, 0.25])
@@ -172,7 +215,7 @@ def _states(out):
   """Returns the modification times of the files that show what is done."""
   paths = quickstart.Paths(out)
   steps = quickstart._steps(quickstart.Request("a.json", "images", 0, []), paths)
-  return {step.program: step.done.stat().st_mtime_ns for step in steps if step.done.is_file()}
+  return {step.title: step.done.stat().st_mtime_ns for step in steps if step.done.is_file()}
 
 
 @pytest.mark.minutes
@@ -186,11 +229,11 @@ def test_a_killed_job_goes_on_and_repeats_nothing_that_was_done(tmp_path):
 
   job.kill_when((trial / "evaluation.json").is_file)
   after_first = _states(out)
-  assert list(after_first) == ["prepare_data"]
+  assert list(after_first) == TITLES[:1]
 
   job.kill_when(lambda: list((out / "run").glob("checkpoints/ckpt-*.index")))
   after_second = _states(out)
-  assert list(after_second) == ["prepare_data", "search"]
+  assert list(after_second) == TITLES[:2]
   checkpoints = {path.name for path in (out / "run" / "checkpoints").glob("*.index")}
   assert "ckpt-8.index" not in checkpoints
 
@@ -199,7 +242,7 @@ def test_a_killed_job_goes_on_and_repeats_nothing_that_was_done(tmp_path):
   assert "[2/6] Search the pyramid: done before" in printed
   assert "Train and evaluate the architecture that was found: done before" not in printed
   finished = _states(out)
-  assert list(finished) == ["prepare_data", "search", "train", "export", "detect"]
+  assert list(finished) == TITLES
   assert after_first.items() <= finished.items()
   assert after_second.items() <= finished.items()
 
