@@ -162,11 +162,20 @@ def _shared(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Trai
   def train(spec, trial_dir, progress, should_stop):
     from official_nasfpn.search.proxy.shared_proxy import SharedProxy
 
-    # Made during the first trial: a worker renews its lease only while it has one.
+    # Made during the first trial, as half of it: a worker renews its lease only while it has one.
     nonlocal shared
+    begin = 0.0
     if shared is None:
-      shared = SharedProxy(recipe.proxy, recipe.space, recipe.experiment, dataset, warm_dir)
-    return shared.train(spec, progress.report), 1.0
+      begin = 0.5
+      shared = SharedProxy(
+        recipe.proxy,
+        recipe.space,
+        recipe.experiment,
+        dataset,
+        warm_dir,
+        report_progress=lambda share: progress.report(begin * share),
+      )
+    return shared.train(spec, lambda share: progress.report(begin + (1 - begin) * share)), 1.0
 
   return train
 

@@ -71,6 +71,7 @@ class SharedProxy:
     experiment: Experiment,
     dataset: DatasetInfo,
     warm_dir: Path,
+    report_progress: Callable[[float], None] = lambda share: None,
   ):
     """Loads or makes the shared weights, and caches the frozen backbone's features of all images.
 
@@ -80,6 +81,7 @@ class SharedProxy:
       experiment: the experiment of a trial; trials use its train parts and its evaluation part.
       dataset: the prepared data.
       warm_dir: the folder of the shared weights, which are made if they are not there.
+      report_progress: called with the finished share of making them, in [0, 1].
 
     Raises:
       UserError: the recipe uses DropBlock, or the features take too much memory.
@@ -91,6 +93,7 @@ class SharedProxy:
         "plain mode."
       )
     self.traces: list[str] = []
+    self._report_warm_up = report_progress
     self._proxy, self._space, self._dataset = proxy, space, dataset
     # The wired detector computes any architecture of the space; it is built with one of them.
     stand_in = space.sample(random.Random(0))
@@ -184,9 +187,11 @@ class SharedProxy:
 
     count = num_steps(config, self._num_images)
     with progress_bar(count, "warm up", "step") as bar:
-      for batch in self._train_batches().take(count):
+      for number, batch in enumerate(self._train_batches().take(count), start=1):
         step(batch)
         bar.update()
+        if number % config.steps_per_loop == 0:
+          self._report_warm_up(number / count)
     nan_guard.check(tf.distribute.get_strategy())
     weights = {name: variable.numpy() for name, variable in _named_variables(detector).items()}
     return {**weights, CLASS_NAMES: np.array(class_names_of(self._dataset.label_map))}

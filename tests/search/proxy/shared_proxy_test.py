@@ -160,7 +160,20 @@ def test_a_diverging_trial_is_a_bad_architecture(recipe, tmp_path):
   hot = read_recipe([recipe], ["Training.learning_rate = 1e30"])
   evaluate = proxy_task.make_evaluate(dataclasses.replace(hot, proxy=PROXY), tmp_path / "hot")
   with pytest.raises(TrialFailed, match="NaN or infinite at train step"):
-    evaluate(specs(1)[0], tmp_path, NullProgress())
+    evaluate(specs(1)[0], tmp_path, progress := RecordedProgress())
+  # Making the shared weights is half of the first trial.
+  assert progress.shares == sorted(progress.shares)
+  assert 0 < progress.shares[0] < progress.shares[-1] <= 0.5
+
+
+class RecordedProgress(NullProgress):
+  """Keeps what a trial reports."""
+
+  def __init__(self):
+    self.shares = []
+
+  def report(self, share):
+    self.shares.append(share)
 
 
 def test_what_it_cannot_do_is_said(recipe, tmp_path):
