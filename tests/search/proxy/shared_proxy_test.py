@@ -157,7 +157,7 @@ for number, spec in enumerate(test.specs(50), start=1):
 
 @pytest.mark.slow
 def test_a_diverging_trial_is_a_bad_architecture(recipe, tmp_path):
-  hot = read_recipe([recipe], ["Training.learning_rate = 1e30"])
+  hot = read_recipe([recipe], ["Training.learning_rate = 1e30", "Training.steps_per_loop = 5"])
   evaluate = proxy_task.make_evaluate(dataclasses.replace(hot, proxy=PROXY), tmp_path / "hot")
   with pytest.raises(TrialFailed, match="NaN or infinite at train step"):
     evaluate(specs(1)[0], tmp_path, progress := RecordedProgress())
