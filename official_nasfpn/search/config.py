@@ -4,7 +4,9 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SkipValidation
 
+from official_nasfpn.architecture import PyramidSpec, SearchSpace, architecture_by_name
 from official_nasfpn.configuration import configurable, configured_name, settings
+from official_nasfpn.errors import UserError
 from official_nasfpn.search.algorithms.algorithm import AlgorithmSettings
 from official_nasfpn.search.algorithms.algorithms import ALGORITHMS, Algorithm
 from official_nasfpn.search.algorithms.ppo import PPO
@@ -41,6 +43,9 @@ class SearchConfig:
     algorithm: `@PPO()`, the paper's controller; `@Evolution()`, regularised evolution (Real et al.
       2019); or `@RandomSearch()`, uniform sampling of the search space. Each has settings of its
       own, such as `PPO.learning_rate`.
+    begin_with: names of catalogued pyramids, such as `('nas_fpn',)`, that are the first trials. The
+      search learns from them as from its own, and finds nothing worse than the best of them; PPO
+      takes them as drawn uniformly, as its controller nearly does at the start.
     num_trials: number of architectures to sample. It may be raised later to continue a finished
       search.
     trials_per_update: number of architectures that are sampled together, evaluated in parallel and
@@ -66,6 +71,7 @@ class SearchConfig:
   """
 
   algorithm: SkipValidation[Algorithm] = PPO()
+  begin_with: tuple[str, ...] = ()
   num_trials: PositiveInt = 100
   trials_per_update: PositiveInt = 20
   trials_in_flight: NonNegativeInt = 0
@@ -100,3 +106,28 @@ class SearchConfig:
   def max_in_flight(self) -> int:
     """Largest number of trials that are proposed and not finished."""
     return self.trials_in_flight or self.trials_per_update
+
+
+def first_architectures(config: SearchConfig, space: SearchSpace) -> list[PyramidSpec]:
+  """Returns the pyramids that a search begins with.
+
+  Args:
+    config: names them, `begin_with`.
+    space: the search space, which must hold them.
+
+  Raises:
+    UserError: there is no such pyramid, or it is not in the space.
+  """
+  specs = []
+  for name in config.begin_with:
+    spec = architecture_by_name(name)
+    try:
+      if not isinstance(spec, PyramidSpec):
+        raise ValueError("it is drawn by hand and has no cells")
+      space.encode(spec)
+    except ValueError as error:
+      raise UserError(
+        f"Search.begin_with has {name!r}, which cannot be a trial: {error}."
+      ) from error
+    specs.append(spec)
+  return specs

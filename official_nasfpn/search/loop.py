@@ -6,6 +6,7 @@ update, so the search ends as if it had not been interrupted.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from official_nasfpn.disk import write_text
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal, SearchAlgorithm
-from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.config import SearchConfig, first_architectures
 from official_nasfpn.search.fingerprint import code_fingerprint
 from official_nasfpn.search.recipe import SearchRecipe, check_continues, read_recipe
 from official_nasfpn.search.store.trial_store import Counts, NewTrial, Trial, TrialStore
@@ -142,6 +143,8 @@ class SearchLoop:
     self._store = store
     self._on_update = on_update
     self._algorithm: SearchAlgorithm | None = None
+    specs = first_architectures(config, space)
+    self._known = [_drawn_uniformly(space, spec) for spec in specs]
 
   def step(self) -> Counts:
     """Learns from finished trials and proposes new ones while it can; returns the new counts."""
@@ -193,6 +196,8 @@ class SearchLoop:
       return False
     update, first = self._store.latest_update() + 1, counts.sampled + 1
     proposals = self._restored_algorithm().propose(update, count)
+    known = self._known[first - 1 :]
+    proposals = [*known[:count], *proposals[len(known) :]]
     new_trials = [
       self._new_trial(first + index, update, proposal) for index, proposal in enumerate(proposals)
     ]
@@ -230,6 +235,13 @@ class SearchLoop:
 
   def _write_architecture(self, number: int, text: str) -> None:
     write_text(storage.trial_dir(self._search_dir, number) / "architecture.gin", text)
+
+
+def _drawn_uniformly(space: SearchSpace, spec: PyramidSpec) -> Proposal:
+  """Returns a pyramid as the proposal of an algorithm that has learnt nothing yet."""
+  choices = space.encode(spec)
+  valid = [sum(space.mask(choices[:index])) for index in range(len(choices))]
+  return Proposal(choices, tuple(-math.log(count) for count in valid))
 
 
 def _learning_reward(trial: Trial) -> float | None:

@@ -9,7 +9,7 @@ from official_nasfpn import configuration
 from official_nasfpn.architecture import PyramidSpec, SearchSpace
 from official_nasfpn.configuration import Stored, stored_bindings
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.config import MOVED, SearchConfig
+from official_nasfpn.search.config import MOVED, SearchConfig, first_architectures
 from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.reward import RewardConfig
 from official_nasfpn.training.experiment import Experiment, read_with_experiment
@@ -47,6 +47,7 @@ class SearchRecipe:
         "Search.early_stopping_quantile stops trials of Proxy.mode = 'plain'; trials of 'shared' "
         "are too short for it. Leave one of the two out."
       )
+    first_architectures(self.search, self.space)  # What is wrong with a name is said now.
 
   def to_gin(self) -> str:
     """Returns every setting as gin text; `read_recipe` reads it back."""
