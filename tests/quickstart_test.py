@@ -132,7 +132,7 @@ def test_bindings_of_the_search_are_not_given_to_the_training(tmp_path):
     "Training.epochs = 2",
     "Search.algorithm = @Evolution()",
     "Evolution.population_size = 8",
-    "SearchSpace.num_intermediate_cells = 3",
+    "SearchSpace.ops = ('global_pool', 'sum')",
     "Detector.head_num_convs = 1",
     "Reward.cost = 'multiply_adds'",
     "Reward.target = 1e9",
@@ -142,7 +142,7 @@ def test_bindings_of_the_search_are_not_given_to_the_training(tmp_path):
   recipe = quickstart._search_recipe(request, paths)
   assert recipe.search.num_trials == 20
   assert recipe.search.seed == recipe.experiment.training.seed == 3
-  assert recipe.space.num_intermediate_cells == 3
+  assert recipe.space.ops == ("global_pool", "sum")
   paths.search.mkdir()
   spec = recipe.space.sample(random.Random(0))
   (paths.search / "best_architecture.gin").write_text(architecture.to_gin(spec))

@@ -64,6 +64,8 @@ _TINY = {
     "Detector.num_repeats = 1",
     "Search.num_trials = 2",
     "Search.trials_per_update = 2",
+    "Proxy.warmup_epochs = 1.0",
+    "Proxy.epochs = 1.0",
   ),
   "train": (*_DETECTOR, "Detector.num_repeats = 2"),
 }
@@ -254,7 +256,8 @@ def _run_python(block, running):
   block = re.sub(r"http://localhost:8501/v1/models/\w+", lambda _: _served_at(running), block)
   for name in ("search", "train"):
     recipe = {"search": "quickstart_search", "train": "quickstart"}[name]
-    block = block.replace(f'{recipe}.gin"], [data]', f'{recipe}.gin"], [data, *{_TINY[name]}]')
+    files = f'"gin/{recipe}.gin", photographs], '
+    block = block.replace(f"{files}data", f"{files}[*data, *{_TINY[name]}]")
   names = {"__name__": "__main__", **levels}
   with contextlib.redirect_stdout(io.StringIO()) as printed:
     exec(compile(block, "a page", "exec"), names)

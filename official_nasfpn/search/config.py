@@ -127,7 +127,8 @@ def first_architectures(config: SearchConfig, space: SearchSpace) -> list[Pyrami
       space.encode(spec)
     except ValueError as error:
       raise UserError(
-        f"Search.begin_with has {name!r}, which cannot be a trial: {error}."
+        f"Search.begin_with has {name!r}, which cannot be a trial: {error}. Leave it out, or "
+        "change the SearchSpace."
       ) from error
     specs.append(spec)
   return specs
