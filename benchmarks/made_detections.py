@@ -99,3 +99,20 @@ def _detect(
     right = rng.random(len(found)) < 0.8
     detected_classes[: len(found)][right] = classes[found][right]
   return detected, detected_classes
+
+
+def make_outputs(num_anchors: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns outputs for one image that are distributed as those of a trained detector.
+
+  Nearly all scores are far below 0.05, a few hundred to a thousand above.
+
+  Args:
+    num_anchors: number of anchors.
+    num_classes: number of classes, of which COCO has 90.
+
+  Returns:
+    Class logits float32 [1, num_anchors, num_classes], box deltas float32 [1, num_anchors, 4].
+  """
+  rng = np.random.default_rng(0)
+  logits = rng.normal(-6.5, 1, (1, num_anchors, num_classes)).astype(np.float32)
+  return logits, rng.normal(0, 0.2, (1, num_anchors, 4)).astype(np.float32)
