@@ -33,7 +33,9 @@ _PLACE = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- end of benchmarks -->)", r
 flags.DEFINE_multi_string("only", [], "Names of the rows to measure; default: all.")
 flags.DEFINE_enum("peer", "model_garden", ["model_garden"], "What ours is compared with.")
 flags.DEFINE_integer("pairs", 5, "Rounds of each side, taken in turns.", lower_bound=1)
-flags.DEFINE_string("output", None, "JSON of this run; default: measured.json in --work_dir.")
+flags.DEFINE_string(
+  "output", None, "JSON of this run; default: measured-COMMIT.json in --work_dir."
+)
 flags.DEFINE_string(
   "work_dir", ".benchmarks", "Data, trained weights and exports, for later runs; logs."
 )
@@ -63,8 +65,9 @@ def main(argv: list[str]) -> None:
   work_dir = Path(FLAGS.work_dir).resolve()
   work_dir.mkdir(parents=True, exist_ok=True)
   settings = Settings(work_dir, FLAGS.train_steps, FLAGS.metric_images)
-  output = Path(FLAGS.output) if FLAGS.output else work_dir / "measured.json"
-  entry = _begun(output, results.new_entry(settings, FLAGS.pairs))
+  entry = results.new_entry(settings, FLAGS.pairs)
+  output = Path(FLAGS.output or work_dir / f"measured-{entry['commit']}.json")
+  entry = _begun(output, entry)
   if not FLAGS.only:
     rows = [row for row in rows if row.name not in entry["rows"]]
   try:

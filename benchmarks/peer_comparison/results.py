@@ -156,6 +156,11 @@ def _notes(rows: Mapping[str, Any]) -> list[str]:
 
 
 def _commit() -> str:
+  """Returns the name of the commit, `-dirty` if files have changed since; "unknown" without git."""
   command = ["git", "describe", "--always", "--dirty"]
-  result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-  return result.stdout.strip()
+  try:
+    return subprocess.run(
+      command, cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return "unknown"

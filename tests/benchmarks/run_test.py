@@ -20,6 +20,14 @@ SMALL = ("--metric_images=10", "--pairs=2", "--cores=1")
 PATIENCE = 200
 
 
+def places(work_dir):
+  files = {"output": "measured.json", "history": "history.jsonl"}
+  return (
+    f"--work_dir={work_dir}",
+    *(f"--{flag}={work_dir / file}" for flag, file in files.items()),
+  )
+
+
 @pytest.fixture(scope="module")
 def work_dir(tmp_path_factory):
   return tmp_path_factory.mktemp("benchmarks")
@@ -27,9 +35,7 @@ def work_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(work_dir, run_program):
-  history = f"--history={work_dir / 'history.jsonl'}"
-  arguments = ("--only=metrics", *SMALL, f"--work_dir={work_dir}", history)
-  finished = run_program("run", *arguments, package="benchmarks")
+  finished = run_program("run", "--only=metrics", *SMALL, *places(work_dir), package="benchmarks")
   assert finished.returncode == 0, finished.stderr
   return finished, json.loads((work_dir / "measured.json").read_text())
 
@@ -71,7 +77,7 @@ def test_the_table_is_printed(measured):
   ],
 )
 def test_what_cannot_be_done_is_said(arguments, said, measured, work_dir, run_program):
-  finished = run_program("run", *arguments, f"--work_dir={work_dir}", package="benchmarks")
+  finished = run_program("run", *arguments, *places(work_dir), package="benchmarks")
   assert finished.returncode == 1
   assert said in finished.stderr
   assert finished.stderr.startswith("error: ")
@@ -79,7 +85,7 @@ def test_what_cannot_be_done_is_said(arguments, said, measured, work_dir, run_pr
 
 def test_an_interrupt_leaves_what_was_measured_and_no_process(measured, work_dir):
   before = (work_dir / "measured.json").read_text()
-  process = ProgramProcess("benchmarks.run", [*SMALL, f"--work_dir={work_dir}"])
+  process = ProgramProcess("benchmarks.run", [*SMALL, *places(work_dir)])
   deadline = time.monotonic() + PATIENCE
   while not _processes_in(work_dir / "data"):
     assert process.poll() is None, process.stderr
