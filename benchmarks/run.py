@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
   work_dir = Path(FLAGS.work_dir).resolve()
   work_dir.mkdir(parents=True, exist_ok=True)
   settings = Settings(work_dir, FLAGS.train_steps, FLAGS.metric_images)
-  entry = results.new_entry(settings, FLAGS.pairs)
+  entry = results.new_entry(FLAGS.peer, settings, FLAGS.pairs)
   output = Path(FLAGS.output or work_dir / f"measured-{entry['commit']}.json")
   entry = _begun(output, entry)
   if not FLAGS.only:
@@ -105,7 +105,7 @@ def _begun(output: Path, new: dict[str, Any]) -> dict[str, Any]:
   begun = json.loads(output.read_text(encoding="utf-8"))
   if begun["rows"].keys() == {row.name for row in ROWS}:
     return new
-  for part in ("machine", "settings", "commit"):
+  for part in ("peer", "machine", "settings", "commit"):
     if begun[part] != new[part]:
       raise UserError(
         f"{output} holds rows of another {part}, {begun[part]} and not {new[part]}. Remove it, or "

@@ -21,7 +21,7 @@ _INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
 
 def describe_machine() -> dict[str, Any]:
-  """Returns processor, cores, memory, versions and number of threads, as far as they matter."""
+  """Returns what figures depend on: processor, cores, memory, versions, options of TensorFlow."""
   lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
   fields = dict(line.split(":", 1) for line in lines if ":" in line)
   named = {key.strip(): value.strip() for key, value in fields.items()}
@@ -30,21 +30,23 @@ def describe_machine() -> dict[str, Any]:
     "processor": named.get("model name", platform.machine()),
     "instructions": [name for name in _INSTRUCTIONS if name in flags],
     "cores": len(os.sched_getaffinity(0)),
+    # TensorFlow has as many threads as cores, and oneDNN is on unless it is switched off.
+    "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0",
     "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9),
     "python": platform.python_version(),
     "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
     "environment": {
       name: value
       for name, value in sorted(os.environ.items())
-      if name in ("TF_ENABLE_ONEDNN_OPTS", "OMP_NUM_THREADS", "XLA_FLAGS")
-      or name.startswith("TF_NUM_")
+      if name in ("OMP_NUM_THREADS", "XLA_FLAGS") or name.startswith("TF_NUM_")
     },
   }
 
 
-def new_entry(settings: Settings, pairs: int) -> dict[str, Any]:
+def new_entry(peer: str, settings: Settings, pairs: int) -> dict[str, Any]:
   """Returns what a run writes, without rows."""
   return {
+    "peer": peer,
     "commit": _commit(),
     "machine": describe_machine(),
     "settings": {

@@ -40,17 +40,15 @@ class Row:
 _EXPORTS = (data.data, ours.trained, ours.exported, model_garden.trained, model_garden.exported)
 
 
-def _step(name: str, title: str, num_filters: int, at_most: float | None, seconds: float) -> Row:
-  function = "train_step" if name.startswith("train_step") else "network"
-  return Row(
-    name,
-    title,
-    "ms",
-    functools.partial(getattr(ours, function), num_filters=num_filters),
-    functools.partial(getattr(model_garden, function), num_filters=num_filters),
-    at_most,
-    seconds,
+def _at_width(
+  name: str, title: str, function: str, num_filters: int, at_most: float | None, seconds: float
+) -> Row:
+  """Returns a row of a function that both sides have, of a detector with so many filters."""
+  ours_at_width, peer_at_width = (
+    functools.partial(getattr(side, function), num_filters=num_filters)
+    for side in (ours, model_garden)
   )
+  return Row(name, title, "ms", ours_at_width, peer_at_width, at_most, seconds)
 
 
 def _input(image_size: int, at_most: float, needs: Callable[[Settings], Path]) -> Row:
@@ -81,10 +79,10 @@ def _evaluation(name: str, title: str, nms: str, at_most: float, seconds: float)
 
 ROWS = (
   Row("start", "process start to first train step", "s", ours.start, model_garden.start, 0.4, 75),
-  _step("train_step_64", "train step @ 64", 64, 0.6, 15),
-  _step("train_step_256", "train step @ 256, equal arithmetic", 256, 0.9, 25),
-  _step("network_64", "of it forward and backward of the network @ 64", 64, None, 12),
-  _step("network_256", "the same @ 256", 256, None, 20),
+  _at_width("train_step_64", "train step @ 64", "train_step", 64, 0.6, 15),
+  _at_width("train_step_256", "train step @ 256, equal arithmetic", "train_step", 256, 0.9, 25),
+  _at_width("network_64", "network alone, forward and backward, @ 64", "network", 64, None, 12),
+  _at_width("network_256", "network alone, forward and backward, @ 256", "network", 256, None, 20),
   _input(256, 0.5, data.data),
   _input(512, 0.35, data.large_data),
   _input(640, 0.35, data.large_data),

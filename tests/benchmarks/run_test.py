@@ -132,7 +132,7 @@ def test_rows_can_be_sent_to_processes_and_have_a_name_each():
 def test_a_complete_run_is_kept_and_shown(tmp_path):
   row = next(row for row in ROWS if row.name == "memory")
   settings = Settings(tmp_path, 1, 1)
-  entry = results.new_entry(settings, 3)
+  entry = results.new_entry("model_garden", settings, 3)
   rounds = [[Round(value * 1e6) for value in values] for values in ((1, 2, 6), (4, 4, 8))]
   entry["rows"]["memory"] = results.row_entry(row, settings, *rounds)
   history = tmp_path / "history.jsonl"
