@@ -90,7 +90,11 @@ ROWS = (
     "evaluation", "evaluation of 100 images, against its default", model_garden.DEFAULT_NMS, 0.2, 60
   ),
   _evaluation(
-    "evaluation_batched", "the same against its `batched` NMS", model_garden.BEST_NMS, 0.6, 20
+    "evaluation_batched",
+    "evaluation of 100 images, against its `batched` NMS",
+    model_garden.BEST_NMS,
+    0.6,
+    20,
   ),
   Row(
     "metrics",
