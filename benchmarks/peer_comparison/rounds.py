@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.peer_comparison.measuring import Round, timed
 
@@ -53,6 +53,24 @@ def forward_and_backward(forward: Callable, model: "tf_keras.Model") -> Callable
     return tf.add_n([tf.reduce_sum(gradient) for gradient in gradients])
 
   return step
+
+
+def drawn_after(outputs: Sequence["tf.Tensor"], drawn: Any, zero: "tf.Variable") -> Any:
+  """Returns drawn tensors as something that cannot be computed before the outputs are.
+
+  TensorFlow would leave out outputs that nothing but a control dependency needs.
+
+  Args:
+    outputs: of a network.
+    drawn: nested float tensors to go on with instead.
+    zero: a variable that is 0, which TensorFlow does not know.
+  """
+  import tensorflow as tf
+
+  total = tf.add_n([tf.reduce_sum(output) for output in outputs])
+  # Finite, whatever a network makes of weights that were not trained.
+  nothing = zero * tf.cast(total > 0, tf.float32)
+  return tf.nest.map_structure(lambda tensor: tensor + nothing, drawn)
 
 
 def processor_time_of_an_image(iterator: Iterator, image_size: int) -> Round:
