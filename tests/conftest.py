@@ -50,6 +50,14 @@ def _two_devices():
     )
 
 
+def pytest_terminal_summary(terminalreporter):
+  """Prints what `counts_test.py` has counted."""
+  reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+  for name, value in sorted(pair for report in reports for pair in report.user_properties):
+    if name.startswith("counted: "):
+      terminalreporter.write_line(f"{name}: {value:,}")
+
+
 # Graphs are millions of objects in cycles. The collector would look through all of them again and
 # again, a fifth of the time of all tests. Here it looks at what a module's tests leave behind.
 def pytest_configure():

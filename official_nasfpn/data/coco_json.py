@@ -172,7 +172,7 @@ def clean_boxes(
 def coco_content(
   images: Sequence[Mapping[str, Any]], boxes: Sequence[Sequence[Box]], label_map: LabelMap
 ) -> dict[str, Any]:
-  """Returns what a COCO JSON of cleaned boxes holds, for pycocotools to evaluate against.
+  """Returns what a COCO JSON of cleaned boxes holds, to evaluate against.
 
   Args:
     images: COCO's rows of images, with at least an `id`.
@@ -184,7 +184,7 @@ def coco_content(
     for box in image_boxes:
       annotations.append(
         {
-          # Numbered anew from 1: pycocotools takes a match with annotation 0 for no match.
+          # Numbered anew from 1: COCO's evaluation takes a match with annotation 0 for no match.
           "id": len(annotations) + 1,
           "image_id": image["id"],
           "category_id": label_map.category_id(box.class_index),

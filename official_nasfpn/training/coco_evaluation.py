@@ -1,20 +1,18 @@
-"""COCO's twelve numbers and AP per class with pycocotools, in the dataset's own category ids.
+"""COCO's twelve numbers and AP per class, in the dataset's own category ids.
 
-Model Garden's evaluator is not used: it feeds all padded detections to pycocotools one dictionary
-at a time, knows nothing of ids with gaps, and reports an undefined AP as -1.
+They are pycocotools' numbers, computed by faster-coco-eval in a fifth of the time; a test holds
+both together. Model Garden's evaluator is not used: it feeds all padded detections to pycocotools
+one dictionary at a time, knows nothing of ids with gaps, and reports an undefined AP as -1.
 """
 
-import contextlib
 import dataclasses
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from faster_coco_eval import COCO, COCOeval_faster
 
 from official_nasfpn.data.label_map import LabelMap
 
@@ -175,29 +173,27 @@ def coco_results(
 
 
 def evaluate_coco_results(
-  annotation_file: str | Path,
+  annotations: str | Path | dict[str, Any],
   results: Sequence[Mapping],
   label_map: LabelMap,
   image_ids: Sequence[int] | None = None,
 ) -> EvaluationResult:
-  """Runs pycocotools over detections.
+  """Evaluates detections as COCO does.
 
   Args:
-    annotation_file: COCO JSON with the ground truth.
+    annotations: COCO JSON with the ground truth, a file or what it holds.
     results: COCO's result format, boxes as (x, y, width, height).
     label_map: the classes to report.
-    image_ids: the images that were looked at; None for all of the annotation file.
+    image_ids: the images that were looked at; None for all of the annotations.
   """
-  # pycocotools prints its progress and its table; ours says more.
-  with contextlib.redirect_stdout(io.StringIO()):
-    truth = COCO(str(annotation_file))
-    evaluation = COCOeval(truth, _load_results(truth, results), iouType="bbox")
-    evaluation.params.catIds = [category.id for category in label_map.categories]
-    if image_ids is not None:
-      evaluation.params.imgIds = sorted(set(image_ids))
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
+  truth = COCO(annotations if isinstance(annotations, dict) else str(annotations))
+  # Loading adds keys to every detection; the caller's stay as they are.
+  detections = truth.loadRes([dict(result) for result in results])
+  evaluation = COCOeval_faster(truth, detections, iouType="bbox")
+  evaluation.params.catIds = [category.id for category in label_map.categories]
+  if image_ids is not None:
+    evaluation.params.imgIds = sorted(set(image_ids))
+  evaluation.run()
   looked_at = evaluation.params.imgIds
   metrics = {
     name: None if value < 0 else float(value)
@@ -213,17 +209,7 @@ def evaluate_coco_results(
   )
 
 
-def _load_results(truth: COCO, results: Sequence[Mapping]) -> COCO:
-  if results:
-    return truth.loadRes([dict(result) for result in results])
-  # pycocotools cannot load an empty list of results.
-  empty = COCO()
-  empty.dataset = {**truth.dataset, "annotations": []}
-  empty.createIndex()
-  return empty
-
-
-def _class_ap(evaluation: COCOeval, label_map: LabelMap) -> dict[str, float | None]:
+def _class_ap(evaluation: COCOeval_faster, label_map: LabelMap) -> dict[str, float | None]:
   # [IoU thresholds, recalls, classes, all areas, 100 detections]; -1 where a class has no truth.
   precision = evaluation.eval["precision"][:, :, :, 0, -1]
   class_ap = {}

@@ -162,7 +162,7 @@ def test_annotations_of_a_part_are_what_its_records_hold(tmp_path, plain):
     content = json.loads(info.annotation_file(part).read_text())
     examples = _examples(info, part)
     assert {image["id"] for image in content["images"]} == set(examples)
-    # pycocotools takes a match with annotation 0 for no match.
+    # COCO's evaluation takes a match with annotation 0 for no match.
     assert [row["id"] for row in content["annotations"]] == list(range(1, len(examples) + 1))
     for row in content["annotations"]:
       assert row["category_id"] == 9

@@ -1,7 +1,5 @@
 """The annotations of the images that `detect` is given: their ids, their boxes, and the AP."""
 
-import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -73,7 +71,7 @@ class GroundTruth:
     sizes: Mapping[int, tuple[int, int]],
     label_map: LabelMap,
   ) -> EvaluationResult:
-    """Runs pycocotools over detections.
+    """Evaluates detections as COCO does.
 
     Args:
       results: COCO's result format.
@@ -87,11 +85,8 @@ class GroundTruth:
       for image in looked_at
     ]
     ids = [image.id for image in looked_at]
-    content = coco_content([{"id": id_} for id_ in ids], boxes, label_map)
-    with tempfile.TemporaryDirectory() as folder:
-      file = Path(folder) / "annotations.json"
-      file.write_text(json.dumps(content), encoding="utf-8")
-      return evaluate_coco_results(file, results, label_map, ids)
+    annotations = coco_content([{"id": id_} for id_ in ids], boxes, label_map)
+    return evaluate_coco_results(annotations, results, label_map, ids)
 
   def boxes(
     self, image_id: int, size: tuple[int, int], label_map: LabelMap
