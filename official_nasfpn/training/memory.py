@@ -82,8 +82,14 @@ def _device_name() -> str:
 
 
 def _memory_bytes() -> int | None:
-  """Returns the memory that TensorFlow may use on the smallest GPU."""
+  """Returns the memory that TensorFlow may use on the smallest GPU; None if it does not say."""
+  if not tf.config.list_physical_devices("GPU"):
+    return None
+  # No public function tells.
   from tensorflow.python.client import device_lib
 
-  limits = [each.memory_limit for each in device_lib.list_local_devices("GPU")]
-  return min(limits, default=None)
+  try:
+    devices = device_lib.list_local_devices()
+  except (RuntimeError, tf.errors.OpError):  # It may need memory itself.
+    return None
+  return min((each.memory_limit for each in devices if each.device_type == "GPU"), default=None)
