@@ -17,7 +17,8 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 13):
 # Model Garden 2.20 is written for Keras 2; the choice must be made before TensorFlow is imported.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # On a machine without a GPU TensorFlow's C++ side logs CUDA "errors" that are none, through the
-# middle of progress bars. What really fails reaches Python as an exception.
+# middle of progress bars. What really fails reaches Python as an exception; a GPU that TensorFlow
+# cannot use does not, so `gpus.py` says it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # TensorFlow leaves oneDNN off on x86 processors without AVX-512, and a train step takes 1.2 to 1.7

@@ -6,6 +6,7 @@ says which before any work is done.
 
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from typing import NamedTuple
 
@@ -96,6 +97,23 @@ def check_tensorflow() -> None:
         f"pip install 'tensorflow=={TENSORFLOW}.*'."
       )
     return
+
+
+def missing_cuda_libraries() -> list[str]:
+  """Returns the packages of TensorFlow's extra `and-cuda` that are not installed."""
+  missing = []
+  try:
+    lines = importlib.metadata.requires("tensorflow") or []
+  except importlib.metadata.PackageNotFoundError:
+    return ["tensorflow"]  # Another build of it, as tensorflow-cpu.
+  for line in lines:
+    package = re.match(r"[\w-]+", line)
+    if package and 'extra == "and-cuda"' in line:
+      try:
+        importlib.metadata.version(package[0])
+      except importlib.metadata.PackageNotFoundError:
+        missing.append(package[0])
+  return missing
 
 
 def missing_dependency(error: ModuleNotFoundError) -> UserError | None:

@@ -61,6 +61,8 @@ flags.register_multi_flags_validator(
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
+  # Workers that share a GPU take the memory that they need, not all of it.
+  os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
   if _SEARCH_DIR.value:
     place = storage.store_place(Path(_SEARCH_DIR.value), _STORE.value)
   else:

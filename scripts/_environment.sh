@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # Sourced by the scripts beside it: makes .venv hold exactly what requirements.lock pins, and this
-# checkout, so that the command nasfpn is there; sets $repository and $venv_python.
+# checkout, so that the command nasfpn is there; sets $repository and $venv_python. Where there is an
+# NVIDIA driver, .venv also gets CUDA's libraries, which requirements-cuda.lock pins; NASFPN_CUDA=0
+# leaves them out, and NASFPN_CUDA=1 takes them on any machine.
 #
 # .venv/lock serialises calls at the same time, and marks a folder that these scripts may empty.
 # .venv/installed says what is installed. It is written last, so that an interrupted installation
@@ -54,9 +56,21 @@ find_python() {
     "python3-venv) or name one (PYTHON=/path/to/python $0)."
 }
 
+# Whether CUDA's libraries belong into .venv. Linux on Windows has the driver in another place.
+wants_cuda() {
+  case "${NASFPN_CUDA:-}" in
+    0) return 1 ;;
+    1) ;;
+    *) [[ -e /proc/driver/nvidia/version || -e /usr/lib/wsl/lib/libcuda.so.1 ]] ;;
+  esac
+}
+
 # What .venv/installed says of an environment that is up to date, built with the Python $1.
 fingerprint() {
   sha256sum < "$repository/requirements.lock"
+  if wants_cuda; then
+    sha256sum < "$repository/requirements-cuda.lock"
+  fi
   python_version "$1"
 }
 
@@ -87,7 +101,10 @@ create_environment() {
   awk "/^[a-z]/ { keep = /^($tools)==/ } keep" "$repository/requirements.lock" \
     > "$venv/tmp/tools.txt"
   "${pip[@]}" install "${pip_options[@]}" -r "$venv/tmp/tools.txt" &&
-    "$venv_python" -m pip install "${pip_options[@]}" -r "$repository/requirements.lock"
+    "$venv_python" -m pip install "${pip_options[@]}" -r "$repository/requirements.lock" || return
+  if wants_cuda; then
+    "$venv_python" -m pip install "${pip_options[@]}" -r "$repository/requirements-cuda.lock"
+  fi
 }
 
 # Shows the newest line of the log and the seconds gone, for as long as this script runs.
@@ -105,6 +122,9 @@ install() {
       "sudo apt install python$(python_version "$python")-venv"
   fi
   echo "Installing the pinned packages into $venv (about 3 minutes, 3.7 GB) ..." >&2
+  if wants_cuda; then
+    echo "There is an NVIDIA driver: CUDA's libraries, several GB more, are installed, too." >&2
+  fi
   (cd "$venv" && find . -mindepth 1 ! -path ./lock -delete)
   # Packages of 600 MB pass through here: /tmp may be too small for them.
   mkdir "$venv/tmp"

@@ -30,3 +30,4 @@ lock() {
 
 lock requirements "$@"
 lock requirements-ray --constraints requirements.lock "$@"
+lock requirements-cuda --constraints requirements.lock "$@"

@@ -279,7 +279,7 @@ def requirements(lines):
 class TestRanges:
   PINS = requirements(
     line
-    for file in ("requirements.txt", "requirements-ray.txt")
+    for file in ("requirements.txt", "requirements-ray.txt", "requirements-cuda.txt")
     for line in (ROOT / file).read_text().splitlines()
   )
   RANGES = requirements([*PROJECT["dependencies"], *(line for e in EXTRAS.values() for line in e)])

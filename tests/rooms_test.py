@@ -13,7 +13,16 @@ PACKAGE = Path(official_nasfpn.__file__).parent
 ROOMS = ("architecture", "modeling", "data", "training", "search", "serving", "paper")
 
 # What anything may import: it imports no room itself.
-FOUNDATION = {"configuration", "disk", "errors", "folders", "installation", "progress", "recipes"}
+FOUNDATION = {
+  "configuration",
+  "disk",
+  "errors",
+  "folders",
+  "gpus",
+  "installation",
+  "progress",
+  "recipes",
+}
 
 UPSTREAM = {
   "architecture": set(),

@@ -1,6 +1,7 @@
 """The scripts and the lock: run for real in a copy of the repository that pins two tiny wheels."""
 
 import hashlib
+import importlib.metadata
 import os
 import re
 import shutil
@@ -109,6 +110,8 @@ class SmallRepository:
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(self.wheels),
         "PYTHONPATH": "/of/the/caller",
+        # Whatever this machine has.
+        "NASFPN_CUDA": "0",
         **environment,
       },
       stdout=subprocess.PIPE,
@@ -229,6 +232,23 @@ class TestInstalling:
     assert str(fresh.venv / "install.log") in messages.splitlines()[-1]
 
   @pytest.mark.slow
+  def test_cudas_libraries_are_installed_where_there_is_a_driver(self, fresh):
+    cuda = fresh.build("nvidia_cudnn_cu12", "9.0", {"nvidia_cudnn.py": ""})
+    (fresh.root / "requirements-cuda.lock").write_text(cuda)
+
+    def has_cuda():
+      return bool(list(fresh.venv.glob("lib/python*/site-packages/nvidia_cudnn.py")))
+
+    status, _, messages = fresh.run("quickstart.sh")
+    assert (status, has_cuda()) == (0, False), messages
+    assert "NVIDIA" not in messages
+    # As on the day on which the driver is installed.
+    status, _, messages = fresh.run("quickstart.sh", NASFPN_CUDA="1")
+    assert (status, has_cuda()) == (0, True), messages
+    assert "NVIDIA driver: CUDA's libraries" in messages
+    status, _, messages = fresh.run("quickstart.sh", NASFPN_CUDA="1")
+    assert (status, messages) == (0, "")
+
   def test_changed_lock_is_installed_and_repaired_after_a_kill(self, installed, fresh):
     shutil.copytree(installed[0].venv, fresh.venv, symlinks=True)
     fresh.pin("2.0")
@@ -384,11 +404,12 @@ PLATFORMS = [
 
 class TestLock:
   TEXT = (REPOSITORY / "requirements.lock").read_text()
+  CUDA_TEXT = (REPOSITORY / "requirements-cuda.lock").read_text()
 
-  def pins(self, platform):
+  def pins(self, platform, text=TEXT):
     """The versions that the lock gives this platform, by name."""
     pins = {}
-    for line in re.findall(r"^[a-z0-9].*", self.TEXT, re.MULTILINE):
+    for line in re.findall(r"^[a-z0-9].*", text, re.MULTILINE):
       requirement = Requirement(line.rstrip(" \\"))
       if requirement.marker is None or requirement.marker.evaluate(platform):
         assert requirement.name not in pins, line
@@ -407,9 +428,24 @@ class TestLock:
         if requirement.marker is None or requirement.marker.evaluate(platform):
           assert pins[canonicalize_name(requirement.name)] == str(requirement.specifier)
 
-  def test_every_pin_has_hashes(self):
-    for entry in re.split(r"\n(?=[a-z0-9])", self.TEXT)[1:]:
+  @pytest.mark.parametrize(
+    "platform", PLATFORMS, ids=lambda p: p["python_version"] + "-" + p["platform_machine"]
+  )
+  def test_that_of_cuda_adds_what_tensorflow_asks_for_and_changes_nothing(self, platform):
+    pins, with_cuda = self.pins(platform), self.pins(platform, self.CUDA_TEXT)
+    added = {name: pin for name, pin in with_cuda.items() if pins.get(name) != pin}
+    assert all(name.startswith("nvidia-") for name in added)
+    for line in importlib.metadata.requires("tensorflow"):
+      requirement = Requirement(line)
+      if requirement.marker and requirement.marker.evaluate({**platform, "extra": "and-cuda"}):
+        version = added[requirement.name].removeprefix("==")
+        assert requirement.specifier.contains(version), line
+
+  @pytest.mark.parametrize("text", [TEXT, CUDA_TEXT], ids=["core", "cuda"])
+  def test_every_pin_has_hashes(self, text):
+    for entry in re.split(r"\n(?=[a-z0-9])", text)[1:]:
       assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry.splitlines()[0]
 
-  def test_names_no_place(self):
-    assert not re.search(r"://|file:|index-url|find-links| @ |^\s*[^#\s]*/|(?<= )/", self.TEXT)
+  @pytest.mark.parametrize("text", [TEXT, CUDA_TEXT], ids=["core", "cuda"])
+  def test_names_no_place(self, text):
+    assert not re.search(r"://|file:|index-url|find-links| @ |^\s*[^#\s]*/|(?<= )/", text)

@@ -42,9 +42,22 @@ class Candidate:
     return self._global_max
 
 
-def global_max(features: tf.Tensor) -> tf.Tensor:
+@tf.custom_gradient
+def global_max(
+  features: tf.Tensor,
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
   """Returns the largest value of each channel, [batch, 1, 1, channels]."""
-  return tf.reduce_max(features, axis=[1, 2], keepdims=True)
+
+  # TensorFlow's own gradient divides by the number of values that equal the maximum. XLA computes
+  # the values a second time, rounds otherwise, finds none and makes NaN of it. It is slower, too.
+  def gradient(upstream: tf.Tensor) -> tf.Tensor:
+    shape = tf.shape(features)
+    values = tf.reshape(features, [shape[0], shape[1] * shape[2], shape[3]])
+    largest = tf.argmax(values, axis=1, output_type=tf.int32)
+    is_largest = tf.range(tf.shape(values)[1])[:, tf.newaxis] == largest[:, tf.newaxis]
+    return tf.reshape(tf.cast(is_largest, upstream.dtype), shape) * upstream
+
+  return tf.reduce_max(features, axis=[1, 2], keepdims=True), gradient
 
 
 def max_pool(features: tf.Tensor, stride: int) -> tf.Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.loop import begun_store, run_search
@@ -99,6 +100,9 @@ class Search:
     recipe = proxy_task.resolved(self.recipe)
     recipe.search.algorithm.check()
     config = LauncherConfig(num_workers=workers) if isinstance(workers, int) else workers
+    if config.launcher == "local":
+      # Its workers say it in their logs alone.
+      warn_of_an_unused_gpu()
     url = without_password(parse_server(self._store)) if self._store else None
     found_by = worker_flags(config.launcher, self.search_dir, self._store)
     make_launcher = launcher_maker(config, self.search_dir, found_by)

@@ -36,8 +36,8 @@ class EvaluationResult:
     num_detections: detections given for them.
     exit_metrics: `metrics` of every exit of an anytime detector, the last one being `metrics`;
       empty where there is one exit only.
-    compute_dtype: the number format that the detector computed in, `float32` or `mixed_bfloat16`;
-      None where nobody said.
+    compute_dtype: the number format that the detector computed in, a precision policy such as
+      `mixed_bfloat16`; None where nobody said.
   """
 
   metrics: Mapping[str, float | None]

@@ -51,9 +51,13 @@ class TrainingConfig:
     start_from: run folder of a training, or the directory of a search with Proxy.mode = 'shared',
       whose weights to start from: all that have the same place and shape. The weights of the
       classes are taken if the classes are the same. None starts from random weights.
-    compute_dtype: `float32`, `mixed_bfloat16`, or `auto`, which is mixed_bfloat16 where the device
-      has units for it (TPUs, GPUs of compute capability 8.0, processors with AVX-512 BF16, AMX or
-      Arm's BF16) and float32 elsewhere. Weights are always float32.
+    compute_dtype: `float32`, `mixed_bfloat16`, `mixed_float16` (the loss is scaled, so that small
+      gradients survive), or `auto`: mixed_bfloat16 where the device has units for it (TPUs, GPUs of
+      compute capability 8.0, processors with AVX-512 BF16, AMX or Arm's BF16), mixed_float16 on
+      GPUs of compute capability 7, and float32 elsewhere. Weights are always float32.
+    jit_compile: whether XLA compiles the train step. `auto` compiles on GPUs, unless the training
+      is too short to win back the minute that compiling takes, and not on processors, where it
+      makes steps slower. Programs for TPUs are always compiled.
     seed: seeds initial weights, shuffling and augmentation.
     evaluation_batch_size: images per evaluation step.
     evaluation_epochs: epochs between evaluations in mode `train_and_evaluate`.
@@ -85,7 +89,8 @@ class TrainingConfig:
   match_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
   backbone_checkpoint: str | None = None
   start_from: str | None = None
-  compute_dtype: Literal["auto", "float32", "mixed_bfloat16"] = "float32"
+  compute_dtype: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+  jit_compile: Literal["auto"] | bool = "auto"
   seed: NonNegativeInt = 0
   evaluation_batch_size: PositiveInt = 8
   evaluation_epochs: PositiveFloat = 10.0

@@ -19,6 +19,7 @@ from official_nasfpn.training.coco_evaluation import (
   evaluate_detections,
 )
 from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.memory import memory_errors
 from official_nasfpn.training.strategies import distribute_batches
 from official_nasfpn.training.validation_pictures import ValidationPictures
 
@@ -55,6 +56,7 @@ class Evaluator(orbit.AbstractEvaluator):
     # In a cluster of equal workers each host is given the detections of its own devices only; were
     # they not gathered, the chief would report the AP of its share of the images.
     self._gathers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    self._batch_size = experiment.training.evaluation_batch_size
     self._batches = distribute_batches(
       strategy,
       lambda input_context=None: input_pipeline.evaluation_dataset(
@@ -86,6 +88,9 @@ class Evaluator(orbit.AbstractEvaluator):
 
     Args:
       on_batch: is called after every batch.
+
+    Raises:
+      OutOfMemory: a batch does not fit.
     """
 
     def detect(batch) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
@@ -93,7 +98,8 @@ class Evaluator(orbit.AbstractEvaluator):
       on_batch()
       return detected
 
-    detections = detect_in_batches(self._batches, detect, self._dataset.label_map)
+    with memory_errors("Training.evaluation_batch_size", self._batch_size, self._strategy):
+      detections = detect_in_batches(self._batches, detect, self._dataset.label_map)
     if self._pictures:
       self._pictures.write(detections.exits)
     result = evaluate_detections(detections, self._annotation_file, self._dataset.label_map)

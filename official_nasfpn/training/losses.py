@@ -11,28 +11,42 @@ from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.targets import BACKGROUND, AnchorTargets
 
 
+def loss_normaliser(targets: AnchorTargets) -> tf.Tensor:
+  """Returns the number of positive anchors in the *global* batch plus one, float32 [].
+
+  With one more, the loss of a batch without objects is defined. Divided by it, losses of replicas
+  sum to the loss of one device with the whole batch. Model Garden divides by each replica's own
+  number of positives.
+
+  Args:
+    targets: targets of this replica's anchors.
+  """
+  num_positives = tf.reduce_sum(tf.cast(targets.classes != BACKGROUND, tf.float32))
+  if replica_context := tf.distribute.get_replica_context():
+    num_positives = replica_context.all_reduce(tf.distribute.ReduceOp.SUM, num_positives)
+  return num_positives + 1.0
+
+
 def detection_losses(
-  exits: Sequence[Outputs], targets: AnchorTargets, config: TrainingConfig
+  exits: Sequence[Outputs],
+  targets: AnchorTargets,
+  config: TrainingConfig,
+  normaliser: tf.Tensor | None = None,
 ) -> list[dict[str, tf.Tensor]]:
   """Computes the loss terms of every exit for one replica's part of the batch.
-
-  Terms are divided by the number of positive anchors in the *global* batch, plus one so that a
-  batch without objects is defined. So the sum over replicas is the loss of one device with the
-  whole batch. Model Garden divides by each replica's own number of positives.
 
   Args:
     exits: outputs of a `Detector`, one per exit.
     targets: targets of all anchors, in the order of levels, rows, columns.
     config: weights and parameters of the terms.
+    normaliser: divides all terms, float32 []; None computes `loss_normaliser` here.
 
   Returns:
     For each exit, `class_loss` and the weighted `box_loss`, float32 [].
   """
+  if normaliser is None:
+    normaliser = loss_normaliser(targets)
   positive = tf.cast(targets.classes != BACKGROUND, tf.float32)
-  num_positives = tf.reduce_sum(positive)
-  if replica_context := tf.distribute.get_replica_context():
-    num_positives = replica_context.all_reduce(tf.distribute.ReduceOp.SUM, num_positives)
-  normaliser = num_positives + 1.0
 
   focal = focal_loss.FocalLoss(
     alpha=config.focal_alpha,

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from official_nasfpn.architecture import pyramid_name
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.progress import progress_bar, say
+from official_nasfpn.training.compilation import Compilation
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.number_format import number_format
 
@@ -42,8 +43,9 @@ class Narration:
     dataset: DatasetInfo,
     strategy: tf.distribute.Strategy,
     folder: Path,
+    compilation: Compilation,
   ) -> None:
-    """Reports model, data, number of steps, folder, devices and number format."""
+    """Reports model, data, number of steps, folder, devices, number format and compilation."""
     training = experiment.training
     going_on = f" from step {self._first_step:,}" if self._first_step else ""
     num_images = dataset.num_images(experiment.input.train_parts)
@@ -55,7 +57,7 @@ class Narration:
       f"{self._total:,} steps of {training.batch_size} images ({training.epochs:g} epochs)"
       f"{going_on}, into {folder}"
     )
-    self.say(where_and_how(experiment, strategy))
+    self.say(f"{where_and_how(experiment, strategy)}; {compilation.sentence}")
 
   def compiling(self) -> None:
     """Reports that the train step is compiled now, and starts the progress bar."""

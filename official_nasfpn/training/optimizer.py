@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
-from official.modeling import optimization
+from official.modeling import optimization, performance
 
 from official_nasfpn.training.config import TrainingConfig
 
@@ -41,7 +41,10 @@ def learning_rate_schedule(
 def build_optimizer(
   config: TrainingConfig, num_images: int, variables: Sequence[tf.Variable]
 ) -> tf_keras.optimizers.Optimizer:
-  """Returns the optimizer of a training.
+  """Returns the optimizer of a training; under the policy `mixed_float16` it scales the loss.
+
+  Float16 loses gradients below 6e-8. Their loss is multiplied by 2^15 at first, by half of that
+  after a step whose gradients overflow, which is left out, and by twice that after 2,000 others.
 
   Args:
     config: which optimizer, momentum, learning rate and clipping.
@@ -49,10 +52,21 @@ def build_optimizer(
     variables: the weights that it will update.
   """
   factory = _factory(config, num_images)
-  optimizer = factory.build_optimizer(factory.build_learning_rate())
+  optimizer = performance.configure_optimizer(
+    factory.build_optimizer(factory.build_learning_rate()),
+    use_float16=tf_keras.mixed_precision.global_policy().name == "mixed_float16",
+  )
   # Created lazily, slots would make TensorFlow trace the train step a second time.
   optimizer._create_all_weights(variables)
   return optimizer
+
+
+def optimizer_state(optimizer: tf_keras.optimizers.Optimizer) -> list[tf.Variable]:
+  """Returns all variables of an optimizer, also the scale of the loss."""
+  scale = []
+  if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
+    scale = [optimizer._loss_scale.current_loss_scale, optimizer._loss_scale.counter]
+  return [*optimizer.variables(), *scale]
 
 
 def _factory(config: TrainingConfig, num_images: int) -> optimization.OptimizerFactory:

@@ -8,9 +8,11 @@ import tf_keras
 
 from official_nasfpn.data import input_pipeline
 from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.modeling.closed_form import total_size
 from official_nasfpn.modeling.detector import build_detector
 from official_nasfpn.modeling.model_size import stored_activation_bytes
+from official_nasfpn.training.compilation import compilation
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.number_format import number_format
 from official_nasfpn.training.optimizer import learning_rate_schedule, num_steps, steps_of
@@ -42,6 +44,7 @@ class Plan:
     weight_bytes: of weights, gradients and momentum, on each device.
     activation_bytes: that the backward pass of one image needs.
     number_format: what it is computed in, and why.
+    compiler: whether XLA compiles the train step, and why.
     assumption: a sentence, where there is no data to count.
   """
 
@@ -60,6 +63,7 @@ class Plan:
   weight_bytes: int
   activation_bytes: int
   number_format: str
+  compiler: str
   assumption: str | None = None
 
   def as_text(self) -> str:
@@ -82,6 +86,7 @@ class Plan:
       f"                 {self.activation_bytes / 2**30:.3f} of activations for each of "
       f"{images_per_device} images",
       f"number format    {self.number_format}",
+      f"compiler         {self.compiler}",
     ]
     return "\n".join([*lines, *([self.assumption] if self.assumption else [])])
 
@@ -147,6 +152,8 @@ def make_plan(
   detector, training = experiment.detector, experiment.training
   num_images = data.num_images
   strategy = strategy or tf.distribute.get_strategy()
+  warn_of_an_unused_gpu()
+  compiled = compilation(experiment, num_steps(training, num_images), strategy)
   with strategy.scope():
     settled = number_format(training.compute_dtype)
   size = total_size(detector, data.num_classes)
@@ -173,6 +180,7 @@ def make_plan(
     weight_bytes=size.parameters * _BYTES_PER_PARAMETER,
     activation_bytes=activation_bytes,
     number_format=str(settled),
+    compiler=compiled.sentence,
     assumption=data.assumption,
   )
 

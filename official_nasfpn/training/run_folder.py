@@ -106,8 +106,9 @@ def step_of(checkpoint: str) -> int:
 
 
 def _is_left_to_the_device(key: str, stored: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-  # Weights are float32 in every number format, so a run may go on in another.
-  return key == "Training.compute_dtype" and "'auto'" in (stored.get(key), wanted.get(key))
+  # Weights are float32 in every number format, compiled or not, so a run may go on in another.
+  by_device = ("Training.compute_dtype", "Training.jit_compile")
+  return key in by_device and "'auto'" in (stored.get(key), wanted.get(key))
 
 
 def _bindings(gin_text: str) -> dict[str, str]:

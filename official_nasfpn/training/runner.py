@@ -12,12 +12,15 @@ import tf_keras
 from official.core import base_trainer, config_definitions
 
 from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.modeling.detector import build_detector
 from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.training.coco_evaluation import EvaluationResult
+from official_nasfpn.training.compilation import compilation
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.evaluator import Evaluator
 from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.memory import memory_errors
 from official_nasfpn.training.narration import Narration, model_name, where_and_how
 from official_nasfpn.training.number_format import number_format, settled_compute_dtype
 from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps_of
@@ -50,6 +53,8 @@ def train(
 
   Raises:
     TrainingDiverged: the loss became NaN or infinite; nothing was saved since.
+    OutOfMemory: a batch does not fit.
+    UserError: `Training.jit_compile` is True, and XLA cannot compile for the strategy's devices.
   """
   config = experiment.training
   num_images = dataset.num_images(experiment.input.train_parts)
@@ -61,6 +66,7 @@ def train(
       say(f"{folder.path} is trained to its last step, {first_step:,}; nothing is left to train")
     return None
 
+  compiled = compilation(experiment, total - first_step, strategy)
   narration = Narration(first_step, total, speaks=is_chief())
   with contextlib.ExitStack() as stack:
     written = folder
@@ -70,9 +76,9 @@ def train(
     # Orbit prints every loop on standard output, through the middle of the progress bar.
     stack.enter_context(_output_to(written.path / "train.log"))
     stack.callback(narration.close)
-    narration.begin(experiment, dataset, strategy, folder.path)
+    narration.begin(experiment, dataset, strategy, folder.path, compiled)
     narration.compiling()
-    trainer = _build_trainer(experiment, dataset, strategy, first_step)
+    trainer = _build_trainer(experiment, dataset, strategy, first_step, compiled.jit_compile)
     evaluator = None
     if evaluate_on_the_way:
       pictures = ValidationPictures(experiment, dataset) if is_chief() else None
@@ -98,6 +104,10 @@ def train(
     def now() -> int:
       return int(trainer.global_step.numpy())
 
+    def train_to(step: int) -> None:
+      with memory_errors("Training.batch_size", config.batch_size, strategy):
+        controller.train(step, checkpoint_at_completion=False)
+
     controller = orbit.Controller(
       global_step=trainer.global_step,
       trainer=trainer,
@@ -119,9 +129,9 @@ def train(
     stops = [*stops, total]
     # One step alone, as a sign of life, and then to the end of what would have been the first loop.
     for step in (first_step + 1, min(first_step + config.steps_per_loop, stops[0])):
-      controller.train(step, checkpoint_at_completion=False)
+      train_to(step)
     for stop in stops:
-      controller.train(stop, checkpoint_at_completion=False)
+      train_to(stop)
       if evaluator:
         narration.evaluating()
         controller.evaluate()
@@ -178,12 +188,16 @@ def train_in_memory(
 
   Raises:
     TrainingDiverged: the loss became NaN or infinite.
+    OutOfMemory: a batch does not fit.
   """
   strategy = tf.distribute.get_strategy()
-  trainer = _build_trainer(experiment, dataset, strategy)
+  total = num_steps(experiment.training, dataset.num_images(experiment.input.train_parts))
+  compiled = compilation(experiment, total, strategy)
+  trainer = _build_trainer(
+    experiment, dataset, strategy, first_step=0, jit_compile=compiled.jit_compile
+  )
   trainer.task.initialize(trainer.model)
   evaluator = Evaluator(experiment, dataset, trainer.model)
-  total = num_steps(experiment.training, dataset.num_images(experiment.input.train_parts))
 
   def after_loop(logs) -> None:
     del logs
@@ -191,7 +205,7 @@ def train_in_memory(
     on_progress(int(trainer.global_step.numpy()) / total)
 
   with _output_to(log_file):
-    print(number_format(experiment.training.compute_dtype))
+    print(f"{number_format(experiment.training.compute_dtype)}; {compiled.sentence}")
     controller = orbit.Controller(
       global_step=trainer.global_step,
       trainer=trainer,
@@ -200,7 +214,8 @@ def train_in_memory(
       steps_per_loop=experiment.training.steps_per_loop,
     )
     for share in (*sorted(stops), 1.0):
-      controller.train(max(round(share * total), 1))
+      with memory_errors("Training.batch_size", experiment.training.batch_size, strategy):
+        controller.train(max(round(share * total), 1))
       result = evaluator.run()
       if share < 1 and should_stop(share, result):
         break
@@ -212,6 +227,7 @@ def configure_tensorflow(config: TrainingConfig) -> None:
 
   Call it in the scope of the training's strategy, whose devices decide the number format.
   """
+  warn_of_an_unused_gpu()
   tf_keras.mixed_precision.set_global_policy(settled_compute_dtype(config.compute_dtype))
   # TensorFlow's rewriting of sums follows addresses in memory: of eight traces of one train step
   # five summed a gradient in one order and three in another. Without it the steps take as long.
@@ -222,13 +238,14 @@ def _build_trainer(
   experiment: Experiment,
   dataset: DatasetInfo,
   strategy: tf.distribute.Strategy,
-  first_step: int = 0,
+  first_step: int,
+  jit_compile: bool,
 ) -> base_trainer.Trainer:
   """Builds task, detector, optimizer and data, and Model Garden's trainer over them."""
   config = experiment.training
   with strategy.scope():
     configure_tensorflow(config)
-    task = DetectionTask(experiment, dataset, first_step)
+    task = DetectionTask(experiment, dataset, first_step, jit_compile)
     model = task.build_model()
     num_images = dataset.num_images(experiment.input.train_parts)
     optimizer = build_optimizer(config, num_images, model.trainable_variables)

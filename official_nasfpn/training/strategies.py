@@ -8,9 +8,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.gpus import warn_of_an_unused_gpu
 
 if TYPE_CHECKING:  # Who the chief is can be told without TensorFlow.
   import tensorflow as tf
+
+_BATCHES_ON_DEVICE = 2
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
@@ -48,6 +51,7 @@ def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
     UserError: the name is unknown, or what the strategy needs is missing.
   """
   check_strategy(name, tpu)
+  warn_of_an_unused_gpu()
   import tensorflow as tf
   from official.common import distribute_utils
 
@@ -86,7 +90,9 @@ def distribute_batches(
     # There is nothing to bring them to, and the iterator that would do it has a thread that is
     # waited for at its end, as `without_autotuning` says.
     return build()
-  return orbit.utils.make_distributed_dataset(strategy, build)
+  # Two batches wait on each device: the next step must not wait for a copy.
+  options = tf.distribute.InputOptions(experimental_per_replica_buffer_size=_BATCHES_ON_DEVICE)
+  return orbit.utils.make_distributed_dataset(strategy, build, input_options=options)
 
 
 def is_chief() -> bool:

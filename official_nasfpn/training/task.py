@@ -18,7 +18,7 @@ from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.nan_guard import NanGuard
 from official_nasfpn.training.optimizer import num_steps
 from official_nasfpn.training.start_weights import take_weights, taken_sentence
-from official_nasfpn.training.train_step import loss_names, train_step
+from official_nasfpn.training.train_step import by_xla, loss_names, train_step
 
 
 class DetectionTask(base_task.Task):
@@ -28,13 +28,21 @@ class DetectionTask(base_task.Task):
     experiment: all settings.
     dataset: the prepared data to train on.
     first_step: the train step that training goes on from; fixes which images come next.
+    jit_compile: whether XLA compiles the train step.
   """
 
-  def __init__(self, experiment: Experiment, dataset: DatasetInfo, first_step: int = 0):
+  def __init__(
+    self,
+    experiment: Experiment,
+    dataset: DatasetInfo,
+    first_step: int = 0,
+    jit_compile: bool = False,
+  ):
     super().__init__(params=experiment, name="detection")
     self._dataset = dataset
     self._first_step = first_step
     self._label_map = dataset.label_map
+    self._jit_compile = jit_compile
     self._num_steps = num_steps(
       experiment.training, dataset.num_images(experiment.input.train_parts)
     )
@@ -122,9 +130,28 @@ class DetectionTask(base_task.Task):
     Returns:
       The global batch's total loss, float32, under the task's `loss`.
     """
+    # One replica's step is compiled as a whole. Of several, what they do alone is: XLA cannot
+    # compile their exchange on all devices.
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    return by_xla(
+      lambda: self._train_step(inputs, model, optimizer, metrics, self._jit_compile and several),
+      self._jit_compile and not several,
+    )
+
+  def _train_step(
+    self,
+    inputs: Mapping[str, tf.Tensor],
+    model: Detector,
+    optimizer: tf_keras.optimizers.Optimizer,
+    metrics: list[tf_keras.metrics.Metric],
+    compile_parts: bool,
+  ) -> dict[str, tf.Tensor]:
     config = self.task_config.training
-    anchor_targets = targets.assign_targets(
-      self._anchors, inputs["boxes"], inputs["classes"], config.match_iou
+    anchor_targets = by_xla(
+      lambda: targets.assign_targets(
+        self._anchors, inputs["boxes"], inputs["classes"], config.match_iou
+      ),
+      compile_parts,
     )
     drop = self._drop(optimizer.iterations)
     losses = train_step(
@@ -134,6 +161,7 @@ class DetectionTask(base_task.Task):
       optimizer,
       config,
       self.nan_guard,
+      compile_parts,
     )
     # They are shares of the global batch's losses, and metrics average over replicas.
     num_replicas = tf.distribute.get_strategy().num_replicas_in_sync

@@ -1,15 +1,30 @@
 """One train step of a detector: that of a training, and that of a search's shared proxy."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import tensorflow as tf
 import tf_keras
 
 from official_nasfpn.modeling.detections import Outputs
 from official_nasfpn.training.config import TrainingConfig
-from official_nasfpn.training.losses import detection_losses, weight_decay_loss
+from official_nasfpn.training.losses import (
+  detection_losses,
+  loss_normaliser,
+  weight_decay_loss,
+)
 from official_nasfpn.training.nan_guard import NanGuard
 from official_nasfpn.training.targets import AnchorTargets
+
+_Result = TypeVar("_Result")
+
+
+def by_xla(compute: Callable[[], _Result], jit_compile: bool = True) -> _Result:
+  """Returns `compute()`, compiled by XLA unless `jit_compile` is False; for use within a graph."""
+  if not jit_compile:
+    return compute()
+  # A new function each time it is traced: every replica reads its own copies of the variables.
+  return tf.function(compute, jit_compile=True, autograph=False)()
 
 
 def loss_names(num_exits: int) -> tuple[str, ...]:
@@ -31,6 +46,7 @@ def train_step(
   optimizer: tf_keras.optimizers.Optimizer,
   config: TrainingConfig,
   nan_guard: NanGuard,
+  jit_compile: bool = False,
 ) -> dict[str, tf.Tensor]:
   """Updates weights from one replica's share of a batch.
 
@@ -38,30 +54,40 @@ def train_step(
     forward: runs the detector on the batch, in training mode.
     targets: what its anchors should predict.
     variables: the weights to update.
-    optimizer: sums gradients over replicas, and clips them.
+    optimizer: sums gradients over replicas, and clips them; scales the loss if it is a
+      `LossScaleOptimizer`, and then leaves out a step whose gradients overflow.
     config: weights of the losses.
-    nan_guard: made for `loss_names`; notes a step whose losses are not finite.
+    nan_guard: made for `loss_names`; notes a step whose losses, before scaling, are not finite.
+    jit_compile: whether XLA compiles forward and backward pass. Whatever replicas exchange is
+      left outside.
 
   Returns:
     The losses by the names of `loss_names`: float32 scalars, this replica's share of those of the
     global batch.
   """
   num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-  with tf.GradientTape() as tape:
-    exits = detection_losses(forward(), targets, config)
-    # Every replica adds its share of the decay, since gradients are summed over replicas.
-    decay = weight_decay_loss(variables, config.weight_decay) / num_replicas
-    # Deep supervision (section 3.2): every exit learns.
-    supervised = [
-      weight * (terms["class_loss"] + terms["box_loss"])
-      for weight, terms in zip(config.exit_loss_weights or [1.0] * len(exits), exits, strict=True)
-    ]
-    loss = tf.add_n(supervised) + decay
-  gradients = tape.gradient(loss, variables)
-  optimizer.apply_gradients(zip(gradients, variables, strict=True))
+  normaliser = loss_normaliser(targets)
+  scales = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
 
-  losses = {"total_loss": loss, **exits[-1], "weight_decay": decay}
-  for number, terms in enumerate(exits[:-1], start=1):
-    losses |= {f"exit_{number}/{name}": term for name, term in terms.items()}
+  def losses_and_gradients() -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+    with tf.GradientTape() as tape:
+      exits = detection_losses(forward(), targets, config, normaliser)
+      # Every replica adds its share of the decay, since gradients are summed over replicas.
+      decay = weight_decay_loss(variables, config.weight_decay) / num_replicas
+      # Deep supervision (section 3.2): every exit learns.
+      supervised = [
+        weight * (terms["class_loss"] + terms["box_loss"])
+        for weight, terms in zip(config.exit_loss_weights or [1.0] * len(exits), exits, strict=True)
+      ]
+      loss = tf.add_n(supervised) + decay
+      to_differentiate = optimizer.get_scaled_loss(loss) if scales else loss
+    gradients = tape.gradient(to_differentiate, variables)
+    losses = {"total_loss": loss, **exits[-1], "weight_decay": decay}
+    for number, terms in enumerate(exits[:-1], start=1):
+      losses |= {f"exit_{number}/{name}": term for name, term in terms.items()}
+    return losses, optimizer.get_unscaled_gradients(gradients) if scales else gradients
+
+  losses, gradients = by_xla(losses_and_gradients, jit_compile)
+  optimizer.apply_gradients(zip(gradients, variables, strict=True))
   nan_guard.watch(losses, optimizer.iterations)
   return losses

@@ -76,8 +76,9 @@ def train_detector(
 
   Raises:
     UserError: the data is missing, damaged or of other classes, the folder belongs to something
-      else, the disk is full, a machine of the cluster was lost. `TrainingDiverged` where the loss
-      became NaN or infinite.
+      else, the disk is full, a machine of the cluster was lost, `Training.jit_compile` is True and
+      the devices cannot. `TrainingDiverged` where the loss became NaN or infinite; `OutOfMemory`
+      where a batch does not fit.
   """
   start = time.monotonic()
   folder = RunFolder(Path(model_dir))
@@ -87,6 +88,13 @@ def train_detector(
     check_start(experiment.training.start_from)
   if evaluate:
     _say_note(experiment)
+  strategy = None
+  if experiment.training.jit_compile is True:
+    # Only the devices tell whether they can.
+    from official_nasfpn.training.compilation import compilation
+
+    strategy = build_strategy(distribution_strategy, tpu)
+    compilation(experiment, 0, strategy)
   # In a cluster the chief makes the folder, for all.
   if is_chief() or folder.config_file.is_file():
     folder.claim(experiment, dataset.label_map)
@@ -96,7 +104,7 @@ def train_detector(
   from official_nasfpn.training import runner
   from official_nasfpn.training.optimizer import num_steps
 
-  strategy = build_strategy(distribution_strategy, tpu)
+  strategy = strategy or build_strategy(distribution_strategy, tpu)
   advice = "The checkpoints written before are whole: make room, and the same command goes on."
   try:
     with _keras_policy_kept():

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from official.vision.ops import spatial_transform_ops
 
-from official_nasfpn.modeling.resampling import Candidate, upsample
+from official_nasfpn.modeling.resampling import Candidate, global_max, upsample
 
 
 @pytest.fixture
@@ -18,6 +18,19 @@ def gradient_of(function, features, upstream):
     tape.watch(features)
     outputs = function(features)
   return tape.gradient(outputs, features, upstream)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_gradient_of_the_global_maximum_is_that_of_tensorflow(features, jit_compile):
+  upstream = tf.constant(np.random.default_rng(1).normal(size=(2, 1, 1, 3)), tf.float32)
+  expected = gradient_of(
+    lambda map: tf.reduce_max(map, axis=[1, 2], keepdims=True), features, upstream
+  )
+  step = tf.function(lambda map: gradient_of(global_max, map, upstream), jit_compile=jit_compile)
+  np.testing.assert_array_equal(step(features), expected)
+  # Of equal values the first is taken, where TensorFlow divides the gradient among them.
+  np.testing.assert_array_equal(step(tf.ones_like(features))[:, 0, 0], upstream[:, 0, 0])
+  np.testing.assert_array_equal(step(tf.ones_like(features))[:, 1:], 0)
 
 
 @pytest.mark.parametrize("factor", [2, 4, 16])

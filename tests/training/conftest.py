@@ -5,6 +5,19 @@ import tensorflow as tf
 
 
 @pytest.fixture
+def install_gpus(monkeypatch):
+  """Returns a function that makes TensorFlow list GPUs, given as (name, compute capability)."""
+
+  def install(*gpus):
+    names = ("device_name", "compute_capability")
+    details = [{key: value for key, value in zip(names, gpu, strict=True) if value} for gpu in gpus]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(range(len(gpus))))
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details.__getitem__)
+
+  return install
+
+
+@pytest.fixture
 def weights():
   """Returns a function from a `RunFolder` to the model's weights in its newest checkpoint."""
 

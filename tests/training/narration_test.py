@@ -5,9 +5,12 @@ import tensorflow as tf
 
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.training import narration as narration_lib
+from official_nasfpn.training.compilation import Compilation
 from official_nasfpn.training.experiment import load_experiment
 from official_nasfpn.training.narration import Narration, where_and_how
 from official_nasfpn.training.runner import _make_plain
+
+NOT_COMPILED = Compilation(False, "XLA does not compile")
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def test_a_training_from_its_begin_to_its_last_evaluation(clock, shapes_data, tm
   experiment = load_experiment(["gin/quickstart.gin"])
   narration = Narration(0, 1080, speaks=True)
   strategy = tf.distribute.get_strategy()
-  narration.begin(experiment, DatasetInfo.load(shapes_data), strategy, tmp_path)
+  narration.begin(experiment, DatasetInfo.load(shapes_data), strategy, tmp_path, NOT_COMPILED)
   narration.compiling()
   clock.now = 130.0
   narration.step({"total_loss": 1.5}, 1)
@@ -44,7 +47,7 @@ def test_a_training_from_its_begin_to_its_last_evaluation(clock, shapes_data, tm
   assert lines == [
     f"trains R-10, 3 @ 48 (nas_fpn) at 256 x 256 pixels, 4 classes, on 38 images of {shapes_data}",
     f"1,080 steps of 4 images (7.5 epochs), into {tmp_path}",
-    where_and_how(experiment, strategy),
+    f"{where_and_how(experiment, strategy)}; {NOT_COMPILED.sentence}",
     "building the detector and compiling its train step; this can take minutes",
     "the first step is done after 02:10, loss 1.500",
     # 540 steps took 100 s; the estimate of the remaining time leaves the compilation out.
@@ -60,7 +63,7 @@ def test_a_training_that_goes_on_says_from_where(shapes_data, tmp_path, capsys):
   narration = Narration(540, 1080, speaks=True)
   experiment = load_experiment(["gin/quickstart.gin"])
   dataset = DatasetInfo.load(shapes_data)
-  narration.begin(experiment, dataset, tf.distribute.get_strategy(), tmp_path)
+  narration.begin(experiment, dataset, tf.distribute.get_strategy(), tmp_path, NOT_COMPILED)
   assert "(7.5 epochs) from step 540, into " in capsys.readouterr().out
 
 
@@ -68,7 +71,7 @@ def test_only_the_chief_of_a_cluster_speaks(shapes_data, tmp_path, capsys):
   narration = Narration(0, 10, speaks=False)
   experiment = load_experiment(["gin/quickstart.gin"])
   dataset = DatasetInfo.load(shapes_data)
-  narration.begin(experiment, dataset, tf.distribute.get_strategy(), tmp_path)
+  narration.begin(experiment, dataset, tf.distribute.get_strategy(), tmp_path, NOT_COMPILED)
   narration.compiling()
   narration.step({"total_loss": 1.0}, 1)
   narration.step({"total_loss": 1.0}, 10)

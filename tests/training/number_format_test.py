@@ -62,23 +62,54 @@ def test_another_system_computes_in_float32(tmp_path, monkeypatch):
   [
     ([("H100", (9, 0))], "mixed_bfloat16", "H100, of compute capability 9.0, has bfloat16 units"),
     ([("A100", (8, 0))], "mixed_bfloat16", "A100, of compute capability 8.0, has bfloat16 units"),
-    ([("T4", (7, 5))], "float32", "T4, of compute capability 7.5, has no bfloat16 units"),
+    (
+      [("T4", (7, 5))],
+      "mixed_float16",
+      "float16: T4, of compute capability 7.5, has no bfloat16 units, but has float16 units",
+    ),
+    ([("V100", (7, 0))], "mixed_float16", "V100, of compute capability 7.0, has no bfloat16 units"),
+    ([("P100", (6, 0))], "float32", "has no bfloat16 units and no float16 units"),
     # The weakest of several devices decides; an unknown one counts as the weakest.
-    ([("A100", (8, 0)), ("T4", (7, 5))], "float32", "T4, of"),
+    ([("A100", (8, 0)), ("T4", (7, 5))], "mixed_float16", "T4, of"),
+    ([("A100", (8, 0)), ("P100", (6, 0))], "float32", "P100, of"),
     ([("A100", (8, 0)), ("MI250", None)], "float32", "MI250 does not say"),
     ([("A100", (8, 0)), ("", None)], "float32", "the GPU does not say"),
   ],
 )
-def test_gpus(details, compute_dtype, finding, monkeypatch):
-  names = {"device_name": None, "compute_capability": None}
-  by_gpu = [
-    {key: value for key, value in zip(names, pair, strict=True) if value} for pair in details
-  ]
-  monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(range(len(by_gpu))))
-  monkeypatch.setattr(tf.config.experimental, "get_device_details", by_gpu.__getitem__)
+def test_gpus(details, compute_dtype, finding, install_gpus):
+  install_gpus(*details)
   settled = number_format("auto")
   assert settled.compute_dtype == compute_dtype
   assert finding in str(settled)
+
+
+@pytest.mark.parametrize(
+  ("capability", "stated", "line"),
+  [
+    ((8, 0), "float32", "computes in float32, multiplies in TF32: as Training.compute_dtype"),
+    ((9, 0), "mixed_bfloat16", "computes in bfloat16: as"),
+    ((9, 0), "mixed_float16", "computes in float16: as"),
+    ((7, 5), "float32", "computes in float32: as"),
+  ],
+)
+def test_tf32_is_stated_where_float32_is_multiplied_in_it(capability, stated, line, install_gpus):
+  install_gpus(("card", capability))
+  assert str(number_format(stated)).startswith(line)
+  assert number_format(stated).warning is None
+  tf.config.experimental.enable_tensor_float_32_execution(False)
+  try:
+    assert "TF32" not in str(number_format(stated))
+  finally:
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+
+
+def test_float16_is_warned_of_where_it_gains_nothing(tmp_path, monkeypatch, install_gpus):
+  for cpu_info in (EPYC_2, GRAVITON_3):
+    (tmp_path / "cpuinfo").write_text(cpu_info)
+    monkeypatch.setattr(number_format_lib, "_CPU_INFO", tmp_path / "cpuinfo")
+    assert "takes forty times as long" in number_format("mixed_float16").warning
+  install_gpus(("P100", (6, 0)))
+  assert "no float16 units: it is computed by way of" in number_format("mixed_float16").warning
 
 
 def test_what_is_stated_is_obeyed_and_a_slow_choice_is_warned_of_once(

@@ -66,7 +66,8 @@ def test_momentum():
     ({"images_per_epoch": 0}, "greater than 0"),
     ({"decay_epochs": (40, 30)}, "must increase"),
     ({"learning_rate": float("nan")}, "finite"),
-    ({"compute_dtype": "float16"}, "'float32' or 'mixed_bfloat16'"),
+    ({"compute_dtype": "float16"}, "'float32', 'mixed_bfloat16' or 'mixed_float16'"),
+    ({"jit_compile": "gpu"}, "'auto'"),
     ({"batchsize": 4}, "Unexpected keyword argument"),
   ],
 )

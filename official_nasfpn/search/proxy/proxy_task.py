@@ -33,8 +33,14 @@ def resolved(recipe: SearchRecipe) -> SearchRecipe:
   """Returns a recipe with the number of classes and the parts of its data filled in.
 
   Raises:
-    UserError: the data is missing, damaged or without a holdout part.
+    UserError: the data is missing, damaged or without a holdout part, or XLA should compile the
+      shared proxy.
   """
+  if recipe.proxy.mode == "shared" and recipe.experiment.training.jit_compile is True:
+    raise UserError(
+      "Training.jit_compile = True, but XLA cannot compile Proxy.mode = 'shared': its one graph of "
+      "all architectures has features of any size. Write 'auto', or use the plain mode."
+    )
   experiment, _ = open_on_holdout(recipe.experiment)
   return dataclasses.replace(recipe, experiment=experiment)
 
@@ -92,6 +98,7 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
   train = make_train(recipe, dataset, warm_dir)
 
   def evaluate(spec: PyramidSpec, trial_dir: Path, progress: TrialProgress) -> Evaluation:
+    from official_nasfpn.training.memory import OutOfMemory
     from official_nasfpn.training.nan_guard import TrainingDiverged
 
     metrics = cost(spec)
@@ -104,6 +111,8 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
       result, share = train(spec, trial_dir, progress, should_stop)
     except TrainingDiverged as error:
       raise TrialFailed(str(error), diverged=True) from error
+    except OutOfMemory as error:
+      raise TrialFailed(str(error)) from error
     write_text(trial_dir / "evaluation.json", result.to_json())
     ap = result.metrics["AP"]
     if ap is None:

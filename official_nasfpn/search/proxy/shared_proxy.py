@@ -45,7 +45,7 @@ from official_nasfpn.training.coco_evaluation import (
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.nan_guard import NanGuard
-from official_nasfpn.training.optimizer import build_optimizer, num_steps
+from official_nasfpn.training.optimizer import build_optimizer, num_steps, optimizer_state
 from official_nasfpn.training.runner import configure_tensorflow
 from official_nasfpn.training.start_weights import (
   CLASS_NAMES,
@@ -212,7 +212,7 @@ class SharedProxy:
     self._nan_guard = NanGuard(loss_names(self._experiment.detector.num_exits))
     self._start = [
       (variable, tf.identity(variable))
-      for variable in [*self._detector.variables, *optimizer.variables()]
+      for variable in [*self._detector.variables, *optimizer_state(optimizer)]
     ]
 
     signature = wiring_signature(self._experiment.detector.architecture)

@@ -26,8 +26,6 @@ def worker_environment(num_threads: int) -> dict[str, str]:
     "TF_NUM_INTRAOP_THREADS": threads,
     "TF_NUM_INTEROP_THREADS": threads,
     "OMP_NUM_THREADS": threads,
-    # Workers that share a GPU take the memory that they need, not all of it.
-    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     # glibc's memory pools, one per thread, fragment and cost a worker some 100 MB.
     "MALLOC_ARENA_MAX": "2",
     "PYTHONUNBUFFERED": "1",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.serving.detectors.broken_images import refusal
 from official_nasfpn.serving.export_folder import ExportFolder, damaged
 
@@ -18,6 +19,7 @@ class SavedModelRuntime:
     Raises:
       UserError: it is damaged.
     """
+    warn_of_an_unused_gpu()
     try:
       # Held on to: a signature does not keep the variables of its model alive.
       self._model = tf.saved_model.load(str(export.path))

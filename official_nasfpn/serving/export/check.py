@@ -24,10 +24,22 @@ from official_nasfpn.training.run_folder import RunFolder
 # all figures agreed to four digits in float32; in bfloat16 AP differed by 0.0010, AP75 by 0.0035.
 # Rounding weights to float16 moved AP by 0.001 there and by 0.010 on 16 drawn images.
 # `auto`: the run's evaluation does not say which number format it had.
-_TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "mixed_bfloat16": 5e-3, "auto": 5e-3}
+_TOLERANCE = {
+  "float32": 1e-3,
+  "float16": 2e-2,
+  "mixed_bfloat16": 5e-3,
+  "mixed_float16": 5e-3,
+  "auto": 5e-3,
+}
 # Rounding moves single detections across a threshold, and the fewer boxes there are to find, the
 # more each of them counts: with 29 boxes, bfloat16 moved AP by 0.014; with 125, by 0.003.
-_BOXES_MOVED = {"float32": 0.0, "float16": 0.5, "mixed_bfloat16": 0.5, "auto": 0.5}
+_BOXES_MOVED = {
+  "float32": 0.0,
+  "float16": 0.5,
+  "mixed_bfloat16": 0.5,
+  "mixed_float16": 0.5,
+  "auto": 0.5,
+}
 _BATCH_SIZE = 8
 
 

@@ -7,6 +7,7 @@ import tf_keras
 
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
+from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.modeling.stored_settings import mismatch
 from official_nasfpn.training.experiment import Experiment
@@ -27,6 +28,7 @@ def restore_detector(experiment: Experiment, label_map: LabelMap, checkpoint: st
   Raises:
     UserError: checkpoint and settings do not belong to each other, or the checkpoint is damaged.
   """
+  warn_of_an_unused_gpu()
   num_classes = label_map.num_classes
   if experiment.detector.num_classes not in (None, num_classes):
     raise UserError(
