@@ -14,12 +14,19 @@ TINY = {
   "NUM_IMAGES": 40,
   "NUM_TRIALS": 2,
   "SEARCH": (
-    "Training.epochs = 1",
+    "Training.images_per_epoch = 40",
     "Training.warmup_epochs = 0",
+    "Proxy.warmup_epochs = 1",
+    "Proxy.epochs = 1",
     "Detector.num_filters = 8",
     "Detector.score_threshold = 0.0001",
   ),
-  "TRAINING": ("Training.epochs = 1", "Training.warmup_epochs = 0", "Detector.num_filters = 8"),
+  "TRAINING": (
+    "Training.images_per_epoch = 40",
+    "Training.epochs = 1",
+    "Training.warmup_epochs = 0",
+    "Detector.num_filters = 8",
+  ),
 }
 
 
