@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from official_nasfpn import folders
-from official_nasfpn.configuration import Stored, read_stored
+from official_nasfpn.configuration import Stored, read_stored, stored_bindings
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
@@ -83,8 +83,10 @@ class RunFolder:
   def refuse_another(self, experiment: Experiment) -> None:
     """Raises a `UserError` unless the folder is this experiment's; it must have been claimed."""
     # Read and written again, so that a run from before a setting was added has its default.
-    stored = _bindings(load_experiment([self.config()]).to_gin())
-    wanted = _bindings(experiment.to_gin())
+    stored = stored_bindings(
+      Stored(load_experiment([self.config()]).to_gin(), "the run's settings")
+    )
+    wanted = stored_bindings(Stored(experiment.to_gin(), "the settings"))
     differing = [
       key
       for key in {**stored, **wanted}
@@ -94,9 +96,9 @@ class RunFolder:
       key = differing[0]
       more = f" ({len(differing) - 1} more differ: {', '.join(differing[1:5])})"
       raise UserError(
-        f"{self.path} holds another experiment: {key} is {stored.get(key)} there and "
-        f"{wanted.get(key)} here{more if differing[1:] else ''}. Give --model_dir a new folder, or "
-        "leave out --gin_file and --gin_param to go on with the old one."
+        f"{self.path} holds another experiment: {key} is {stored.get(key)!r} there and "
+        f"{wanted.get(key)!r} here{more if differing[1:] else ''}. Give --model_dir a new folder, "
+        "or leave out --gin_file and --gin_param to go on with the old one."
       )
 
 
@@ -105,19 +107,9 @@ def step_of(checkpoint: str) -> int:
   return int(checkpoint.rsplit("-", 1)[1])
 
 
-def _is_left_to_the_device(key: str, stored: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+def _is_left_to_the_device(
+  key: str, stored: Mapping[str, object], wanted: Mapping[str, object]
+) -> bool:
   # Weights are float32 in every number format, compiled or not, so a run may go on in another.
   by_device = ("Training.compute_dtype", "Training.jit_compile")
-  return key in by_device and "'auto'" in (stored.get(key), wanted.get(key))
-
-
-def _bindings(gin_text: str) -> dict[str, str]:
-  """Splits text written by `Experiment.to_gin` into {name: value text}."""
-  bindings = {}
-  for line in gin_text.splitlines():
-    if line and not line[0].isspace():
-      key, _, value = line.partition(" = ")
-      bindings[key] = value
-    elif line:
-      bindings[key] += " " + line.strip()
-  return bindings
+  return key in by_device and "auto" in (stored.get(key), wanted.get(key))
