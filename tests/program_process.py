@@ -12,6 +12,7 @@ import functools
 import multiprocessing
 import os
 import runpy
+import signal
 import shutil
 import subprocess
 import sys
@@ -130,6 +131,8 @@ def _run(call: _Call) -> None:
   """Becomes the program; runs in the fork."""
   if call.new_session:
     os.setsid()
+  # Where the tests run in the background of a shell, they ignore Ctrl-C, and so would the program.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   for number, name in ((1, "stdout"), (2, "stderr")):
     file = os.open(f"{call.output}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(file, number)

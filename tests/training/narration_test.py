@@ -45,8 +45,8 @@ def test_a_training_from_its_begin_to_its_last_evaluation(clock, shapes_data, tm
   printed, shown = capsys.readouterr()
   lines = printed.splitlines()
   assert lines == [
-    f"trains R-10, 3 @ 48 (nas_fpn) at 256 x 256 pixels, 4 classes, on 38 images of {shapes_data}",
-    f"1,080 steps of 4 images (7.5 epochs), into {tmp_path}",
+    f"trains R-10, 3 @ 32 (nas_fpn) at 128 x 128 pixels, 4 classes, on 38 images of {shapes_data}",
+    f"1,080 steps of 8 images (20 epochs), into {tmp_path}",
     f"{where_and_how(experiment, strategy)}; {NOT_COMPILED.sentence}",
     "building the detector and compiling its train step; this can take minutes",
     "the first step is done after 02:10, loss 1.500",
@@ -64,7 +64,7 @@ def test_a_training_that_goes_on_says_from_where(shapes_data, tmp_path, capsys):
   experiment = load_experiment(["gin/quickstart.gin"])
   dataset = DatasetInfo.load(shapes_data)
   narration.begin(experiment, dataset, tf.distribute.get_strategy(), tmp_path, NOT_COMPILED)
-  assert "(7.5 epochs) from step 540, into " in capsys.readouterr().out
+  assert "(20 epochs) from step 540, into " in capsys.readouterr().out
 
 
 def test_only_the_chief_of_a_cluster_speaks(shapes_data, tmp_path, capsys):
