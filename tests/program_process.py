@@ -12,8 +12,8 @@ import functools
 import multiprocessing
 import os
 import runpy
-import signal
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
