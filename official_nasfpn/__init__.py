@@ -21,10 +21,6 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # cannot use does not, so `gpus.py` says it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# TensorFlow leaves oneDNN off on x86 processors without AVX-512, and a train step takes 1.2 to 1.7
-# times as long (docs/performance.md).
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
 # The main job from Python. Each name is imported when it is first used: reading a recipe needs no
 # TensorFlow, which takes seconds.
 _MODULES = {
