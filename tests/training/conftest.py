@@ -3,6 +3,8 @@
 import pytest
 import tensorflow as tf
 
+from official_nasfpn.modeling.config import DetectorConfig
+
 
 @pytest.fixture
 def install_gpus(monkeypatch):
@@ -15,6 +17,21 @@ def install_gpus(monkeypatch):
     monkeypatch.setattr(tf.config.experimental, "get_device_details", details.__getitem__)
 
   return install
+
+
+@pytest.fixture
+def tiny_detector():
+  """Returns the settings of a detector that trains in seconds."""
+  return DetectorConfig(
+    backbone="R-10",
+    backbone_width=0.25,
+    architecture="fpn",
+    num_filters=16,
+    num_repeats=1,
+    head_num_convs=1,
+    image_size=(128, 128),
+    norm_momentum=0.9,
+  )
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import tf_keras
 
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.errors import UserError
-from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.number_format import number_format
@@ -19,18 +18,9 @@ from official_nasfpn.training.training import train_detector
 
 
 @pytest.fixture
-def experiment(shapes_data):
+def experiment(tiny_detector, shapes_data):
   return Experiment(
-    DetectorConfig(
-      backbone="R-10",
-      backbone_width=0.25,
-      architecture="fpn",
-      num_filters=16,
-      num_repeats=1,
-      head_num_convs=1,
-      image_size=(128, 128),
-      norm_momentum=0.9,
-    ),
+    tiny_detector,
     InputConfig(data_dir=str(shapes_data)),
     TrainingConfig(
       batch_size=4,
