@@ -76,16 +76,21 @@ def claim(folder: Path, marker: str, text: str, kind: str, flag: str) -> bool:
 
 
 @contextlib.contextmanager
-def whole_folder(folder: Path, flag: str, beside: Path | None = None) -> Iterator[Path]:
-  """Yields an empty folder to fill, which becomes `folder` in one move when the block ends.
+def whole_folder(
+  folder: Path, flag: str, beside: Path | None = None, resume_key: str | None = None
+) -> Iterator[Path]:
+  """Yields a folder to fill, which becomes `folder` in one move when the block ends.
 
-  It is removed if the block fails. If the process is killed, the next call for the same folder
-  removes it; no other process does while it is being filled.
+  It is empty, unless `resume_key` says otherwise. It is removed if the block fails. If the process
+  is killed, the next call for the same folder removes it; no other process does while it is being
+  filled.
 
   Args:
     folder: what to make; must not exist, or be empty.
     flag: the option that names the folder, as in "--output_dir".
     beside: the unfinished folder lies beside this one, on the same disk; default: `folder`.
+    resume_key: letters and digits that say what is being made. What a block of the same key has
+      left, interrupted or killed, is yielded again. None keeps nothing of an interrupted block.
 
   Raises:
     UserError: `folder` holds files, at the start or at the end, or the disk is full or cannot be
@@ -104,28 +109,53 @@ def whole_folder(folder: Path, flag: str, beside: Path | None = None) -> Iterato
     beside.parent.mkdir(parents=True, exist_ok=True)
     with _lock(beside.parent, wait=True):
       prefix = f".{beside.name}.partial-"
-      _remove_abandoned(beside.parent, prefix)
-      unfinished = beside.with_name(prefix + secrets.token_hex(4))
-      unfinished.mkdir()
-      stack.callback(shutil.rmtree, unfinished, ignore_errors=True)
-      stack.enter_context(_lock(unfinished, wait=False))
-    yield unfinished
-    target.parent.mkdir(exist_ok=True)
+      resumed = f"{prefix}{resume_key}-" if resume_key else None
+      unfinished = _take_abandoned(beside.parent, prefix, resumed, stack)
+      if unfinished is None:
+        unfinished = beside.with_name((resumed or prefix) + secrets.token_hex(4))
+        unfinished.mkdir()
+        stack.enter_context(_lock(unfinished, wait=False))
     try:
-      unfinished.rename(target)
-    except OSError as error:
-      if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-        raise not_empty from error
+      yield unfinished
+      target.parent.mkdir(exist_ok=True)
+      try:
+        unfinished.rename(target)
+      except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+          raise not_empty from error
+        raise
+    except BaseException as error:
+      if isinstance(error, Exception) or not resume_key:
+        shutil.rmtree(unfinished, ignore_errors=True)
       raise
 
 
-def _remove_abandoned(parent: Path, prefix: str) -> None:
-  """Removes unfinished folders that no process has locked: theirs was killed."""
-  for path in parent.glob(glob.escape(prefix) + "*"):
+def _take_abandoned(
+  parent: Path, prefix: str, resumed: str | None, stack: contextlib.ExitStack
+) -> Path | None:
+  """Removes unfinished folders that no process has locked: theirs was killed.
+
+  Args:
+    parent: where they lie.
+    prefix: of their names.
+    resumed: one whose name starts so is kept.
+    stack: gets the lock of the one that is kept.
+
+  Returns:
+    The folder that is kept, if there is one.
+  """
+  kept = None
+  for path in sorted(parent.glob(glob.escape(prefix) + "*")):
     # One that has just been finished is not there any more.
-    with contextlib.suppress(FileNotFoundError), _lock(path, wait=False) as locked:
-      if locked:
+    with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as lock:
+      if not lock.enter_context(_lock(path, wait=False)):
+        continue
+      if resumed and kept is None and path.name.startswith(resumed):
+        kept = path
+        stack.push(lock.pop_all())
+      else:
         shutil.rmtree(path, ignore_errors=True)
+  return kept
 
 
 @contextlib.contextmanager

@@ -36,6 +36,9 @@ _VALIDATION_FRACTION = flags.DEFINE_float(
 _HOLDOUT_FRACTION = flags.DEFINE_float(
   "holdout_fraction", 0.2, "Share of the training images that rewards are measured on."
 )
+_NUM_HOLDOUT = flags.DEFINE_integer(
+  "num_holdout", None, "Exactly so many images for rewards, instead of --holdout_fraction."
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the split, and of the embedded dataset.")
 _NUM_SHARDS = flags.DEFINE_integer("num_shards", None, "TFRecord files per part; default: by size.")
 _NUM_THREADS = flags.DEFINE_integer(
@@ -56,6 +59,7 @@ def main(argv: list[str]) -> None:
     shapes=shapes,
     validation_fraction=_VALIDATION_FRACTION.value,
     holdout_fraction=_HOLDOUT_FRACTION.value,
+    num_holdout=_NUM_HOLDOUT.value,
     seed=_SEED.value,
     num_shards=_NUM_SHARDS.value,
     num_threads=_NUM_THREADS.value,

@@ -181,25 +181,44 @@ def coco_content(
   """
   annotations: list[dict[str, Any]] = []
   for image, image_boxes in zip(images, boxes, strict=True):
-    for box in image_boxes:
-      annotations.append(
-        {
-          # Numbered anew from 1: COCO's evaluation takes a match with annotation 0 for no match.
-          "id": len(annotations) + 1,
-          "image_id": image["id"],
-          "category_id": label_map.category_id(box.class_index),
-          "bbox": [box.x, box.y, box.width, box.height],
-          "area": box.area,
-          "iscrowd": int(box.is_crowd),
-        }
-      )
+    # Numbered anew from 1: COCO's evaluation takes a match with annotation 0 for no match.
+    annotations += annotation_rows(image["id"], image_boxes, label_map, len(annotations) + 1)
   return {
     "info": {},
     "licenses": [],
     "images": list(images),
     "annotations": annotations,
-    "categories": [{"id": category.id, "name": category.name} for category in label_map.categories],
+    "categories": category_rows(label_map),
   }
+
+
+def annotation_rows(
+  image_id: int, boxes: Sequence[Box], label_map: LabelMap, first_id: int
+) -> list[dict[str, Any]]:
+  """Returns COCO's annotations of an image.
+
+  Args:
+    image_id: of the image.
+    boxes: its boxes.
+    label_map: gives the dataset's own category ids back.
+    first_id: the annotations are numbered from here.
+  """
+  return [
+    {
+      "id": id_,
+      "image_id": image_id,
+      "category_id": label_map.category_id(box.class_index),
+      "bbox": [box.x, box.y, box.width, box.height],
+      "area": box.area,
+      "iscrowd": int(box.is_crowd),
+    }
+    for id_, box in enumerate(boxes, start=first_id)
+  ]
+
+
+def category_rows(label_map: LabelMap) -> list[dict[str, Any]]:
+  """Returns COCO's categories of a dataset, in its own ids."""
+  return [{"id": category.id, "name": category.name} for category in label_map.categories]
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -53,16 +53,8 @@ def train_dataset(
   Raises:
     UserError: the data directory is not whole, or holds no image of the wanted parts.
   """
-  info = DatasetInfo.load(config.data_dir)
-  paths = _shard_paths(info, config.train_parts)
   context = input_context or tf.distribute.InputContext()
   stream = _stream_seed(seed, first_step, context.input_pipeline_id)
-
-  num_hosts, host = context.num_input_pipelines, context.input_pipeline_id
-  if num_hosts == 1 or len(paths) >= _MIN_FILES_PER_HOST * num_hosts:
-    records = _read(tf.data.Dataset.from_tensor_slices(paths[host::num_hosts]), stream)
-  else:
-    records = _read(tf.data.Dataset.from_tensor_slices(paths)).shard(num_hosts, host)
   decoder = tf_example_decoder.TfExampleDecoder()
 
   # No Python control flow over tensors here, and AutoGraph takes seconds to find that out.
@@ -72,13 +64,36 @@ def train_dataset(
     return _train_example(decoder.decode(record), config, image_size, example_seed)
 
   return without_autotuning(
-    records.shuffle(config.shuffle_buffer, seed=stream)
-    .repeat()
+    shuffled_records(config, stream, context)
     .enumerate()
     .map(parse, num_parallel_calls=_num_processors(), deterministic=True)
     .batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
     .prefetch(tf.data.AUTOTUNE)
   )
+
+
+def shuffled_records(
+  config: InputConfig, stream: int, context: tf.distribute.InputContext
+) -> tf.data.Dataset:
+  """Returns the training examples as they are in their files, in a new order every epoch, endless.
+
+  Args:
+    config: what to read.
+    stream: seeds the order.
+    context: which share of the data this host reads.
+
+  Raises:
+    UserError: as `train_dataset` does.
+  """
+  info = DatasetInfo.load(config.data_dir)
+  paths = _shard_paths(info, config.train_parts)
+  num_hosts, host = context.num_input_pipelines, context.input_pipeline_id
+  if num_hosts == 1 or len(paths) >= _MIN_FILES_PER_HOST * num_hosts:
+    num_open = _num_open_files(len(paths) // num_hosts, info.num_images(config.train_parts), config)
+    records = _read(tf.data.Dataset.from_tensor_slices(paths[host::num_hosts]), num_open, stream)
+  else:
+    records = _read(tf.data.Dataset.from_tensor_slices(paths)).shard(num_hosts, host)
+  return records.shuffle(config.shuffle_buffer, seed=stream).repeat()
 
 
 def evaluation_dataset(
@@ -164,14 +179,28 @@ def _stream_seed(seed: int, first_step: int, host: int) -> int:
   return int.from_bytes(digest[:4], "big") >> 1
 
 
-def _read(paths: tf.data.Dataset, seed: int | None = None) -> tf.data.Dataset:
+def _num_open_files(num_files: int, num_images: int, config: InputConfig) -> int:
+  """Returns how many files to read at the same time.
+
+  If all were open, only the buffer would mix their images, and of a dataset larger than the buffer
+  every image would come at about the same time of every epoch. Files that are read one group after
+  the other come in a new order.
+  """
+  if num_images <= config.shuffle_buffer:
+    return _NUM_OPEN_FILES
+  return min(max(num_files // 4, 1), _NUM_OPEN_FILES)
+
+
+def _read(
+  paths: tf.data.Dataset, num_open: int = _NUM_OPEN_FILES, seed: int | None = None
+) -> tf.data.Dataset:
   """Returns the records of the files; with a seed, the files come in a new order every epoch."""
   num_files = int(paths.cardinality())
   if seed is not None:
     paths = paths.shuffle(num_files, seed=seed)
   return paths.interleave(
     tf.data.TFRecordDataset,
-    cycle_length=min(num_files, _NUM_OPEN_FILES),
+    cycle_length=min(num_files, num_open),
     num_parallel_calls=tf.data.AUTOTUNE,
     deterministic=True,
   )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ from official_nasfpn.progress import progress_bar
 
 # Large enough to read in one go, small enough for many hosts to share a dataset.
 _SHARD_BYTES = 100 * 2**20
+# So that reading shards in random order mixes a large dataset of small images, too, and an
+# interrupted preparation loses little.
+_SHARD_IMAGES = 1000
 # Even a small dataset gets as many shards, so that threads and hosts can share the work.
 _MIN_SHARDS = 8
 
@@ -63,13 +67,15 @@ class _Settings:
   holdout_fraction: float
   seed: int
   num_shards: int | None
+  num_holdout: int | None = None
 
   def __post_init__(self) -> None:
     for name in ("validation_fraction", "holdout_fraction"):
       if not 0 <= getattr(self, name) < 1:
         raise UserError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
-    if self.num_shards is not None and self.num_shards < 1:
-      raise UserError(f"num_shards must be at least 1, not {self.num_shards}.")
+    for name in ("num_shards", "num_holdout"):
+      if getattr(self, name) is not None and getattr(self, name) < 1:
+        raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
 @dataclass(frozen=True)
@@ -90,13 +96,16 @@ def prepare_dataset(
   shapes: ShapesConfig | None = None,
   validation_fraction: float = 0.2,
   holdout_fraction: float = 0.2,
+  num_holdout: int | None = None,
   seed: int = 0,
   num_shards: int | None = None,
   num_threads: int | None = None,
 ) -> PreparedDataset:
   """Turns COCO JSON and images, or drawn shapes, into the TFRecords that training reads.
 
-  `output_dir` appears when all of it is written. A progress bar is shown on standard error.
+  `output_dir` appears when all of it is written. A progress bar is shown on standard error. Who is
+  interrupted, or killed, calls it again with the same arguments: shards of a COCO dataset that were
+  finished are kept.
 
   Args:
     output_dir: the folder to make. If it holds the same dataset already, nothing is done.
@@ -107,8 +116,8 @@ def prepare_dataset(
     val_images: the folder of the images in `val_annotations`; default: `images`.
     shapes: draws the embedded dataset instead of reading annotations and images.
     validation_fraction: share of the images for validation, without `val_annotations`.
-    holdout_fraction: share of the training images that a search measures rewards on (paper:
-      0.0625).
+    holdout_fraction: share of the training images that a search measures rewards on.
+    num_holdout: exactly so many instead (paper: 7,392 of COCO's train2017).
     seed: seeds the split, and the drawing of shapes.
     num_shards: TFRecord files per part; default: by size.
     num_threads: images processed at the same time; default: one per processor.
@@ -118,7 +127,7 @@ def prepare_dataset(
       something else, or it cannot be written. Messages name arguments as the options of
       `nasfpn prepare`.
   """
-  settings = _Settings(validation_fraction, holdout_fraction, seed, num_shards)
+  settings = _Settings(validation_fraction, holdout_fraction, seed, num_shards, num_holdout)
   num_threads = num_threads or os.cpu_count() or 1
   if num_threads < 1:
     raise UserError(f"num_threads must be at least 1, not {num_threads}.")
@@ -175,8 +184,10 @@ def _prepare(
 
   if _is_done(output_dir, description, settings):
     return False
+  # Drawings are made anew: what was drawn of them is no shorter way to the rest.
+  resume_key = _resume_key(description, settings) if isinstance(source, _Source) else None
   try:
-    with folders.whole_folder(output_dir, "--output_dir") as directory:
+    with folders.whole_folder(output_dir, "--output_dir", resume_key=resume_key) as directory:
       if isinstance(source, ShapesConfig):
         write_shapes_dataset(directory, source, settings.seed)
         source = _Source(directory / "annotations.json", directory / "images")
@@ -235,6 +246,12 @@ def _describe(source: _Source, datasets: Sequence[CocoDataset]) -> dict[str, Any
   return description
 
 
+def _resume_key(description: Mapping[str, Any], settings: _Settings) -> str:
+  """Returns what a half-written folder is found by again: equal for equal datasets."""
+  identity = identity_of(description, dataclasses.asdict(settings))
+  return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _image_path(images_dir: Path, image: AnnotatedImage) -> Path | None:
   """Returns the image's file; some JSONs name folders that do not exist on disk."""
   for path in (images_dir / image.file_name, images_dir / Path(image.file_name).name):
@@ -275,7 +292,7 @@ def _split(
     num_val = _share(len(images), settings.validation_fraction)
     val = _SourcePart(images[:num_val], dirs[0])
     images = images[num_val:]
-  num_holdout = _share(len(images), settings.holdout_fraction)
+  num_holdout = _num_holdout(len(images), settings)
   return {
     "train": _SourcePart(images[num_holdout:], dirs[0]),
     "holdout": _SourcePart(images[:num_holdout], dirs[0]),
@@ -286,6 +303,17 @@ def _split(
 def _shuffled(images: Sequence[AnnotatedImage], seed: int) -> list[AnnotatedImage]:
   # By a hash of the id, so that an image's position does not depend on the other images.
   return sorted(images, key=lambda image: hashlib.sha256(f"{seed}/{image.id}".encode()).digest())
+
+
+def _num_holdout(num_images: int, settings: _Settings) -> int:
+  if settings.num_holdout is None:
+    return _share(num_images, settings.holdout_fraction)
+  if settings.num_holdout >= num_images:
+    raise UserError(
+      f"--num_holdout={settings.num_holdout} leaves none of the {num_images} training images to "
+      "train on; give a smaller one."
+    )
+  return settings.num_holdout
 
 
 def _share(count: int, fraction: float) -> int:
@@ -346,4 +374,5 @@ def _write_parts(
 
 def _default_num_shards(paths: Sequence[Path]) -> int:
   by_size = -(-sum(path.stat().st_size for path in paths) // _SHARD_BYTES)
-  return max(by_size, min(_MIN_SHARDS, len(paths)))
+  by_count = -(-len(paths) // _SHARD_IMAGES)
+  return max(by_size, by_count, min(_MIN_SHARDS, len(paths)))

@@ -1,6 +1,7 @@
 """Counts and examples of problems in a dataset, for people and for `dataset.json`."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from official_nasfpn.data.dataset_info import PARTS, DatasetInfo
@@ -57,6 +58,15 @@ class Report:
     for problem, examples in other._examples.items():
       known = self._examples.setdefault(problem, [])
       known.extend(examples[: _NUM_EXAMPLES - len(known)])
+
+  @classmethod
+  def from_json(cls, content: Mapping[str, Any]) -> "Report":
+    """Returns the report that `to_json` has returned."""
+    report = cls()
+    for problem, found in content.items():
+      report._counts[problem] = found["count"]
+      report._examples[problem] = list(found["examples"])
+    return report
 
   def to_json(self) -> dict[str, Any]:
     """Returns {problem: {"count": int, "examples": [str, ...]}} of the problems that occurred."""

@@ -1,35 +1,36 @@
 """Writes one part of a dataset: its TFRecord shards and its annotations as COCO JSON.
 
 Shards are written by threads of one process, each holding one image at a time: decoding releases
-Python's lock, so processes would gain nothing and cost the start of another TensorFlow each.
+Python's lock, so processes would gain nothing and cost the start of another TensorFlow each. A
+finished shard has a note beside it, `.{shard}.json`, until the part is written: who is interrupted
+goes on with the shards that have none.
 """
 
+import dataclasses
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import tensorflow as tf
 from official.vision.data import tfrecord_lib
 
-from official_nasfpn.data.coco_json import AnnotatedImage, Box, clean_boxes, coco_content
+from official_nasfpn.data.coco_json import (
+  AnnotatedImage,
+  Box,
+  annotation_rows,
+  category_rows,
+  clean_boxes,
+)
 from official_nasfpn.data.dataset_info import Part, Shard
 from official_nasfpn.data.image_encoding import BrokenImageError, EncodedImage, encode_image
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
+from official_nasfpn.disk import write_text
 
 _MANY_BOXES = 100
-
-
-@dataclass
-class _WrittenShard:
-  """What is kept of a written shard: COCO entries of its images, and the problems found."""
-
-  images: list[dict[str, Any]] = field(default_factory=list)
-  boxes: list[list[Box]] = field(default_factory=list)
-  report: Report = field(default_factory=Report)
 
 
 def write_part(
@@ -48,7 +49,7 @@ def write_part(
     name: the part's name.
     items: images and their files; shard i gets the items i, i + num_shards, ...
     label_map: the classes.
-    output_dir: the folder to write to.
+    output_dir: the folder to write to. Shards of the same items that it holds are kept.
     num_shards: number of TFRecord files.
     num_threads: shards written at the same time.
     report: receives what was dropped or mended.
@@ -57,45 +58,62 @@ def write_part(
   Returns:
     The part, with images_dir left empty.
   """
-  files = [f"{name}-{i:05d}-of-{num_shards:05d}.tfrecord" for i in range(num_shards)]
+  files = [output_dir / f"{name}-{i:05d}-of-{num_shards:05d}.tfrecord" for i in range(num_shards)]
+  stopped = threading.Event()
 
-  def write(index: int) -> _WrittenShard:
+  def write(index: int) -> None:
     share = items[index::num_shards]
-    return _write_shard(output_dir / files[index], share, label_map, advance)
+    if _note(files[index]).is_file():
+      advance(len(share))
+    elif not stopped.is_set():
+      _write_shard(files[index], share, label_map, advance, stopped)
 
   with ThreadPoolExecutor(num_threads) as executor:
     futures = [executor.submit(write, index) for index in range(num_shards)]
     try:
-      written = [future.result() for future in futures]
+      for future in futures:
+        future.result()
     except BaseException:
+      stopped.set()
       executor.shutdown(cancel_futures=True)
       raise
 
-  num_boxes = _write_annotations(output_dir / f"{name}.json", written, label_map)
-  for shard in written:
-    report.add(shard.report)
-  shards = tuple(Shard(file, (output_dir / file).stat().st_size) for file in files)
-  return Part(sum(len(shard.images) for shard in written), num_boxes, "", shards)
+  part = _write_annotations(output_dir / f"{name}.json", files, label_map, report)
+  for file in files:
+    _note(file).unlink()
+  return part
+
+
+def _note(file: Path) -> Path:
+  return file.with_name(f".{file.name}.json")
 
 
 def _write_shard(
-  path: Path,
+  file: Path,
   items: Sequence[tuple[AnnotatedImage, Path]],
   label_map: LabelMap,
   advance: Callable[[int], object],
-) -> _WrittenShard:
-  shard = _WrittenShard()
-  with tf.io.TFRecordWriter(str(path)) as writer:
-    for image, file in items:
+  stopped: threading.Event,
+) -> None:
+  """Writes a shard, and then its note: COCO's rows of images, boxes by image, and the problems."""
+  images: list[dict[str, Any]] = []
+  boxes_by_image: list[list[tuple[Any, ...]]] = []
+  report = Report()
+  with tf.io.TFRecordWriter(str(file)) as writer:
+    for image, image_file in items:
+      if stopped.is_set():
+        return
       advance(1)
       try:
-        encoded = encode_image(file.read_bytes(), image.size)
+        encoded = encode_image(image_file.read_bytes(), image.size)
       except (BrokenImageError, OSError):
-        shard.report.note("images_broken", image.file_name)
+        report.note("images_broken", image.file_name)
         continue
-      boxes = _boxes(image, encoded, label_map, shard.report)
-      writer.write(_example(image, encoded, boxes, label_map).SerializeToString())
-      shard.images.append(
+      boxes = _boxes(image, encoded, label_map, report)
+      example = _example(image, encoded, boxes, label_map)
+      # The same bytes from every process: protocol buffers order a map at random otherwise.
+      writer.write(example.SerializeToString(deterministic=True))
+      images.append(
         {
           "id": image.id,
           "file_name": image.file_name,
@@ -103,8 +121,9 @@ def _write_shard(
           "height": encoded.height,
         }
       )
-      shard.boxes.append(boxes)
-  return shard
+      boxes_by_image.append([dataclasses.astuple(box) for box in boxes])
+  content = {"images": images, "boxes": boxes_by_image, "report": report.to_json()}
+  write_text(_note(file), json.dumps(content, ensure_ascii=False))
 
 
 def _boxes(
@@ -153,10 +172,57 @@ def _example(
   return tf.train.Example(features=tf.train.Features(feature=feature))
 
 
-def _write_annotations(path: Path, shards: Sequence[_WrittenShard], label_map: LabelMap) -> int:
-  """Writes the COCO JSON that evaluation reads; returns its number of boxes."""
-  images = [image for shard in shards for image in shard.images]
-  boxes = [boxes for shard in shards for boxes in shard.boxes]
-  content = coco_content(images, boxes, label_map)
-  path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-  return len(content["annotations"])
+def _write_annotations(
+  path: Path, shards: Sequence[Path], label_map: LabelMap, report: Report
+) -> Part:
+  """Writes the COCO JSON that evaluation reads, from the notes of the shards, one at a time.
+
+  Args:
+    path: the file to write.
+    shards: the finished shards.
+    label_map: gives the dataset's own category ids back.
+    report: receives the problems that the notes hold.
+
+  Returns:
+    The part.
+  """
+  num_images = num_boxes = 0
+
+  def image_rows() -> Iterator[dict[str, Any]]:
+    nonlocal num_images
+    for shard in shards:
+      note = _read_note(shard)
+      report.add(Report.from_json(note["report"]))
+      num_images += len(note["images"])
+      yield from note["images"]
+
+  def boxes_rows() -> Iterator[dict[str, Any]]:
+    nonlocal num_boxes
+    for shard in shards:
+      note = _read_note(shard)
+      for image, boxes in zip(note["images"], note["boxes"], strict=True):
+        found = [Box(*box) for box in boxes]
+        # From 1: COCO's evaluation takes a match with annotation 0 for no match.
+        yield from annotation_rows(image["id"], found, label_map, num_boxes + 1)
+        num_boxes += len(found)
+
+  with path.open("w", encoding="utf-8") as file:
+    file.write('{"info": {}, "licenses": [], "images": ')
+    _write_list(file, image_rows())
+    file.write(', "annotations": ')
+    _write_list(file, boxes_rows())
+    file.write(f', "categories": {json.dumps(category_rows(label_map), ensure_ascii=False)}}}')
+  return Part(
+    num_images, num_boxes, "", tuple(Shard(shard.name, shard.stat().st_size) for shard in shards)
+  )
+
+
+def _read_note(shard: Path) -> dict[str, Any]:
+  return json.loads(_note(shard).read_text(encoding="utf-8"))
+
+
+def _write_list(file: IO[str], rows: Iterable[dict[str, Any]]) -> None:
+  file.write("[")
+  for number, row in enumerate(rows):
+    file.write(", " * (number > 0) + json.dumps(row, ensure_ascii=False))
+  file.write("]")

@@ -13,7 +13,11 @@ from PIL import Image
 
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
-from official_nasfpn.data.input_pipeline import evaluation_dataset, train_dataset
+from official_nasfpn.data.input_pipeline import (
+  evaluation_dataset,
+  shuffled_records,
+  train_dataset,
+)
 from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.errors import UserError
 
@@ -88,6 +92,44 @@ def test_every_epoch_has_every_image_once_in_a_new_order(config):
   assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
   assert len(set(epochs[0])) > 40
   assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_images_of_a_dataset_larger_than_the_buffer_come_at_any_time_of_an_epoch(tmp_path):
+  """All files read at once, an image's place would be that of its file in every epoch."""
+  num_images, num_epochs = 320, 6
+  _write_images(tmp_path, num_images)
+  prepare_dataset(
+    tmp_path / "data",
+    tmp_path / "all.json",
+    tmp_path / "images",
+    **{**ALL_TRAIN, "num_shards": 16},
+  )
+  config = InputConfig(data_dir=str(tmp_path / "data"), train_parts=("train",), shuffle_buffer=20)
+  records = shuffled_records(config, 0, tf.distribute.InputContext())
+  names = {"image/source_id": tf.io.FixedLenFeature([], tf.string)}
+  found = records.batch(num_images).map(
+    lambda batch: tf.io.parse_example(batch, names)["image/source_id"]
+  )
+  orders = [batch.astype(int) for batch in found.take(num_epochs).as_numpy_iterator()]
+  for order in orders:
+    assert set(order) == set(range(num_images))
+  places = [np.argsort(order) for order in orders]
+  correlations = np.corrcoef(places)[np.triu_indices(num_epochs, k=1)]
+  assert abs(correlations.mean()) < 0.2
+  assert abs(correlations).max() < 0.8
+
+
+def _write_images(folder, num_images):
+  (folder / "images").mkdir()
+  names = [f"{id_}.png" for id_ in range(num_images)]
+  for name in names:
+    Image.new("RGB", (8, 8)).save(folder / "images" / name)
+  content = {
+    "images": [{"id": id_, "file_name": name} for id_, name in enumerate(names)],
+    "annotations": [],
+    "categories": [{"id": 1, "name": "thing"}],
+  }
+  (folder / "all.json").write_text(json.dumps(content))
 
 
 def test_augmentation_differs_between_epochs(config):

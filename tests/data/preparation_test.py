@@ -18,6 +18,7 @@ import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
 from PIL import Image
 
+from official_nasfpn.data import preparation
 from official_nasfpn.data.coco_json import AnnotatedImage
 from official_nasfpn.data.dataset_info import PARTS, DatasetInfo
 from official_nasfpn.data.preparation import PreparedDataset, prepare_dataset
@@ -183,6 +184,19 @@ def test_parts_are_a_seeded_choice_of_exact_size(tmp_path, plain):
   assert ids("b", num_shards=1) == first
   assert ids("c", seed=1) != first
   assert [len(part) for part in ids("d", holdout_fraction=0.01)] == [7, 1, 2]
+  assert [len(part) for part in ids("e", num_holdout=3)] == [5, 3, 2]
+
+
+def test_a_holdout_of_all_training_images_is_refused(tmp_path, plain):
+  with pytest.raises(UserError, match="--num_holdout=8 leaves none of the 8 training images"):
+    _prepare(plain, tmp_path / "out", num_holdout=8)
+  assert not list(tmp_path.glob("*out*"))
+
+
+def test_shards_hold_at_most_a_thousand_images(tmp_path, monkeypatch, plain):
+  monkeypatch.setattr(preparation, "_SHARD_IMAGES", 1)
+  info, _ = _prepare(plain, tmp_path / "out", **ALL_TRAIN)
+  assert [len(info.parts[part].shards) for part in PARTS] == [10, 0, 0]
 
 
 def test_images_in_the_order_of_the_file_are_dealt_out_shuffled(shapes_info):
@@ -347,6 +361,68 @@ def test_killed_run_leaves_no_dataset_and_the_next_run_cleans_up(tmp_path):
   assert is_new
   assert info.num_images(PARTS) == 60
   assert list(tmp_path.iterdir()) == [output_dir]
+
+
+def _start_coco(source, output_dir):
+  command = [sys.executable, "-m", "official_nasfpn.prepare_data", f"--output_dir={output_dir}"]
+  command += [f"--annotations={source.annotations}", f"--images={source.images_dir}"]
+  command += ["--num_shards=8", "--num_threads=1"]
+  return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture
+def large(tmp_path):
+  """A source of 160 images that take a while to decode."""
+  images = [(i, f"{i}.png") for i in range(1, 161)]
+  _picture(tmp_path / "images" / "1.png", 500, 400)
+  for _, name in images[1:]:
+    shutil.copy(tmp_path / "images" / "1.png", tmp_path / "images" / name)
+  # Outside of the image, without a box, of an unknown category: reports are kept, too.
+  boxes = [(i, 9 if i % 5 else 3, [i, 1, 10, 10]) for i, _ in images if i % 7]
+  return _source(tmp_path, _coco(images, boxes))
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_who_is_interrupted_goes_on_with_the_shards_that_are_missing(tmp_path, large, stop):
+  options = {"num_shards": 8}
+  undisturbed, _ = _prepare(large, tmp_path / "undisturbed", **options)
+  output_dir = tmp_path / "out"
+  process = _start_coco(large, output_dir)
+  pattern = f".{output_dir.name}.partial-*/.train-*.json"
+  deadline = time.monotonic() + 60
+  while not (notes := list(tmp_path.glob(pattern))):
+    assert time.monotonic() < deadline
+    assert process.poll() is None
+    time.sleep(0.001)
+  process.send_signal(stop)
+  process.communicate()
+  assert not output_dir.exists()
+  finished = [path.with_name(path.name[1 : -len(".json")]) for path in notes]
+  before = {path.name: path.stat().st_ino for path in finished}
+  info, is_new = _prepare(large, output_dir, **options)
+  assert is_new
+  assert {path.name: (output_dir / path.name).stat().st_ino for path in finished} == before
+  assert info.parts == undisturbed.parts
+  assert info.report == undisturbed.report
+  for path in (tmp_path / "undisturbed").iterdir():
+    assert (output_dir / path.name).read_bytes() == path.read_bytes(), path.name
+  assert {path.name for path in output_dir.iterdir()} == {
+    path.name for path in (tmp_path / "undisturbed").iterdir()
+  }
+
+
+def test_what_another_dataset_has_left_is_not_gone_on_with(tmp_path, large):
+  process = _start_coco(large, tmp_path / "out")
+  while not list(tmp_path.glob(".out.partial-*/.train-*.json")):
+    assert process.poll() is None
+    time.sleep(0.001)
+  process.kill()
+  process.communicate()
+  _prepare(large, tmp_path / "out", num_shards=8, seed=1)
+  _prepare(large, tmp_path / "other", num_shards=8, seed=1)
+  assert not list(tmp_path.glob(".out*"))
+  for path in (tmp_path / "other").iterdir():
+    assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 @pytest.mark.slow
