@@ -123,18 +123,18 @@ def train_step(settings: Settings, num_filters: int) -> Callable[[], Round]:
   from official_nasfpn.training.optimizer import build_optimizer
   from official_nasfpn.training.task import DetectionTask
 
-  experiment, dataset = _opened(settings, f"Detector.num_filters = {num_filters}")
+  experiment, dataset = opened_recipe(settings, f"Detector.num_filters = {num_filters}")
   task = DetectionTask(experiment, dataset)
   model = task.build_model()
   optimizer = build_optimizer(experiment.training, 200, model.trainable_variables)
   metrics = task.build_metrics()
   batch = next(iter(task.build_inputs()))
   step = tf.function(lambda: task.train_step(batch, model, optimizer, metrics)["loss"])
-  operations = _operations_of_a_step(experiment)
+  operations = operations_of_a_step(experiment)
 
   def measure() -> Round:
     seconds = seconds_of_a_call(step)
-    return Round(seconds, {"share of the machine": operations / seconds / _product_speed()})
+    return Round(seconds, {"share of the machine": operations / seconds / product_speed()})
 
   return warm(measure)
 
@@ -145,7 +145,7 @@ def network(settings: Settings, num_filters: int) -> Callable[[], Round]:
 
   from official_nasfpn.modeling import build_detector
 
-  experiment, _ = _opened(settings, f"Detector.num_filters = {num_filters}")
+  experiment, _ = opened_recipe(settings, f"Detector.num_filters = {num_filters}")
   model = build_detector(experiment.detector, experiment.detector.num_classes)
   images = tf.random.stateless_normal([BATCH_SIZE, 256, 256, 3], [0, 0])
   return time_calls(forward_and_backward(lambda: model(images, training=True), model))
@@ -284,7 +284,7 @@ def _r50() -> tuple[Callable, "DetectorConfig"]:
   return lambda: model(images, training=False), config
 
 
-def _opened(settings: Settings, *bindings: str) -> tuple["Experiment", "DatasetInfo"]:
+def opened_recipe(settings: Settings, *bindings: str) -> tuple["Experiment", "DatasetInfo"]:
   from official_nasfpn.training import runner
   from official_nasfpn.training.experiment import load_experiment, open_dataset
 
@@ -294,7 +294,7 @@ def _opened(settings: Settings, *bindings: str) -> tuple["Experiment", "DatasetI
   return experiment, dataset
 
 
-def _operations_of_a_step(experiment: "Experiment") -> float:
+def operations_of_a_step(experiment: "Experiment") -> float:
   """Returns the floating-point operations of forward and backward: three times the forward's."""
   from official_nasfpn.modeling.closed_form import detector_size
 
@@ -304,7 +304,7 @@ def _operations_of_a_step(experiment: "Experiment") -> float:
   return 3 * 2 * multiply_adds * experiment.training.batch_size
 
 
-def _product_speed() -> float:
+def product_speed() -> float:
   """Returns operations a second of a product of matrices, which is as fast as the machine goes."""
   import tensorflow as tf
 

@@ -112,6 +112,8 @@ class DetectionTask(base_task.Task):
     del training
     return [tf_keras.metrics.Mean(name) for name in self.losses]
 
+  # No Python control flow over tensors here, and AutoGraph takes two seconds to find that out.
+  @tf.autograph.experimental.do_not_convert
   def train_step(
     self,
     inputs: Mapping[str, tf.Tensor],
