@@ -1,4 +1,4 @@
-"""Measures how a train step grows: seconds, tracing and memory over repeats, widths, sides, batches.
+"""Measures how a train step grows over repeats, widths, sides and batches: time, trace, memory.
 
     python -m benchmarks.growth --figure docs/growth.png
 

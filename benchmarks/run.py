@@ -5,8 +5,9 @@
     python -m benchmarks.run --readme
 
 The first one measures every row of `peer_comparison/rows.py`, which takes two hours on two slow
-cores, and adds the run to the history. It may be interrupted: what was measured is in --output, and
-the same command goes on. The last one puts the table of the history's last run into the README.
+cores. It may be interrupted: what was measured is in --output, and the same command goes on. Runs
+of at least five pairs are added to the history. The last one puts a table into the README: of every
+row the last measurement in the history, as far as it was made on the machine of the last run.
 """
 
 import json
@@ -26,6 +27,8 @@ from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, nearest_name, refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar, say
 
+# Fewer are a first look.
+_PAIRS_THAT_COUNT = 5
 _HISTORY = REPOSITORY / "benchmarks" / "history.jsonl"
 _README = REPOSITORY / "README.md"
 _PLACE = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- end of benchmarks -->)", re.DOTALL)
@@ -39,7 +42,7 @@ flags.DEFINE_string(
 flags.DEFINE_string(
   "work_dir", ".benchmarks", "Data, trained weights and exports, for later runs; logs."
 )
-flags.DEFINE_string("history", str(_HISTORY), "A run of all rows is added to it.")
+flags.DEFINE_string("history", str(_HISTORY), "Runs of at least five pairs are added to it.")
 flags.DEFINE_bool("readme", False, "Write the history's last table into README.md, and end.")
 flags.DEFINE_integer("cores", 2, "Processors that both sides may use.", lower_bound=1)
 flags.DEFINE_integer(
@@ -78,7 +81,7 @@ def main(argv: list[str]) -> None:
   finally:
     print(results.table(entry))
     print(f"\nEverything is in {output}.")
-  if entry["rows"].keys() == {row.name for row in ROWS}:
+  if FLAGS.pairs >= _PAIRS_THAT_COUNT:
     results.add_to_history(Path(FLAGS.history), entry)
     print(f"Added to {FLAGS.history}; --readme shows it.")
 
@@ -126,14 +129,14 @@ def _measure(rows: Sequence[Row], settings: Settings, entry: dict[str, Any], out
       bar.set_description(row.name)
       for make in row.needs:
         make(settings)
-      measured = _measure_row(row, settings, pairs[row.name], bar)
+      measured = _measure_row(row, settings, entry["commit"], pairs[row.name], bar)
       say(f"{measured['title']}: {measured['ratio']['median']:.2f}")
       found = {**entry["rows"], row.name: measured}
       entry["rows"] = {each.name: found[each.name] for each in ROWS if each.name in found}
       write_text(output, json.dumps(entry, indent=2) + "\n")
 
 
-def _measure_row(row: Row, settings: Settings, pairs: int, bar) -> dict[str, Any]:
+def _measure_row(row: Row, settings: Settings, commit: str, pairs: int, bar) -> dict[str, Any]:
   logs = settings.work_dir / "logs"
   sides, rounds = [], ([], [])
   try:
@@ -148,12 +151,13 @@ def _measure_row(row: Row, settings: Settings, pairs: int, bar) -> dict[str, Any
   finally:
     for side in sides:
       side.close()
-  return results.row_entry(row, settings, *rounds)
+  return results.row_entry(row, settings, commit, *rounds)
 
 
 def with_table(readme: str, history: Sequence[dict[str, Any]]) -> str:
-  """Returns the README with the table of the last run of a history in its place."""
-  shown = results.table(history[-1]) if history else "Not measured yet."
+  """Returns the README with the last table of a history in its place."""
+  names = [row.name for row in ROWS]
+  shown = results.table(results.latest(history, names)) if history else "Not measured yet."
   return _PLACE.sub(lambda found: f"{found[1]}{shown}\n{found[2]}", readme)
 
 

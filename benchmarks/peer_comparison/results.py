@@ -30,15 +30,14 @@ def describe_machine() -> dict[str, Any]:
     "processor": named.get("model name", platform.machine()),
     "instructions": [name for name in _INSTRUCTIONS if name in flags],
     "cores": len(os.sched_getaffinity(0)),
-    # TensorFlow has as many threads as cores, and oneDNN is on unless it is switched off.
-    "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0",
     "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9),
     "python": platform.python_version(),
     "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
     "environment": {
       name: value
       for name, value in sorted(os.environ.items())
-      if name in ("OMP_NUM_THREADS", "XLA_FLAGS") or name.startswith("TF_NUM_")
+      if name in ("OMP_NUM_THREADS", "XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS")
+      or name.startswith("TF_NUM_")
     },
   }
 
@@ -59,13 +58,14 @@ def new_entry(peer: str, settings: Settings, pairs: int) -> dict[str, Any]:
 
 
 def row_entry(
-  row: Row, settings: Settings, ours: Sequence[Round], peer: Sequence[Round]
+  row: Row, settings: Settings, commit: str, ours: Sequence[Round], peer: Sequence[Round]
 ) -> dict[str, Any]:
   """Returns a row of a run, with values in its unit.
 
   Args:
     row: what was measured.
     settings: of the run.
+    commit: what was measured of ours.
     ours: our rounds.
     peer: the peer's, each taken beside ours of the same position.
   """
@@ -73,6 +73,7 @@ def row_entry(
   ratios = [mine.value / theirs.value for mine, theirs in zip(ours, peer, strict=True)]
   return {
     "title": row.title.format(**vars(settings)),
+    "commit": commit,
     "unit": row.unit,
     "at_most": row.at_most,
     "ours": _spread([each.value / unit for each in ours]) | {"also": _medians(ours)},
@@ -108,6 +109,21 @@ def add_to_history(file: Path, entry: Mapping[str, Any]) -> None:
   write_text(file, "".join(lines))
 
 
+def latest(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+  """Returns the last run, with rows that only earlier ones on the same machine have measured.
+
+  Args:
+    history: runs, the oldest first; at least one.
+    names: of the rows that there are today, in their order.
+  """
+  last = history[-1]
+  rows: dict[str, Any] = {}
+  for entry in history:
+    if all(entry[part] == last[part] for part in ("peer", "machine", "settings")):
+      rows |= entry["rows"]
+  return {**last, "rows": {name: rows[name] for name in names if name in rows}}
+
+
 def table(entry: Mapping[str, Any]) -> str:
   """Returns the Markdown table of a run, and the machine in words."""
   machine = entry["machine"]
@@ -121,7 +137,8 @@ def table(entry: Mapping[str, Any]) -> str:
     f"{machine['processor']}{instructions}, {machine['cores']} cores, {machine['memory_gb']} GB; "
     f"TensorFlow {versions['tensorflow']}, Model Garden {versions['tf-models-official']}. "
     f"Medians of {entry['settings']['pairs']} pairs taken in turns, the ratio that of the pairs; "
-    f"weights trained for {entry['settings']['train_steps']} steps where they matter.",
+    f"weights trained for {entry['settings']['train_steps']} steps where they matter. Measured at "
+    f"{', '.join(dict.fromkeys(row['commit'] for row in entry['rows'].values()))}.",
   ]
   return "\n".join([*lines, *(_notes(entry["rows"]))])
 

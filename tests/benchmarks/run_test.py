@@ -58,7 +58,7 @@ def test_the_run_says_machine_versions_and_settings(measured, work_dir):
   assert entry["machine"]["cores"] == 1
   assert entry["machine"]["versions"]["tensorflow"].startswith("2.20")
   assert entry["settings"] == {"pairs": 2, "train_steps": 800, "metric_images": 10}
-  # Of all rows there is only one.
+  # Two pairs are a first look.
   assert not (work_dir / "history.jsonl").exists()
 
 
@@ -129,20 +129,25 @@ def test_rows_can_be_sent_to_processes_and_have_a_name_each():
     assert "{" not in row.title.format(**vars(settings))
 
 
-def test_a_complete_run_is_kept_and_shown(tmp_path):
+def test_runs_are_kept_and_the_last_measurement_of_every_row_is_shown(tmp_path):
   row = next(row for row in ROWS if row.name == "memory")
   settings = Settings(tmp_path, 1, 1)
   entry = results.new_entry("model_garden", settings, 3)
   rounds = [[Round(value * 1e6) for value in values] for values in ((1, 2, 6), (4, 4, 8))]
-  entry["rows"]["memory"] = results.row_entry(row, settings, *rounds)
+  entry["rows"]["memory"] = results.row_entry(row, settings, "abc", *rounds)
+  elsewhere = {**entry, "machine": {**entry["machine"], "cores": 64}}
+  export = {**entry["rows"]["memory"], "title": "export", "commit": "def"}
+  older = {**entry, "rows": {"memory": {**export, "title": "older"}, "export": export}}
   history = tmp_path / "history.jsonl"
-  results.add_to_history(history, {"rows": {}})
-  results.add_to_history(history, entry)
-  assert results.read_history(history)[1:] == [entry]
+  for each in (elsewhere, older, entry):
+    results.add_to_history(history, each)
+  assert results.read_history(history) == [elsewhere, older, entry]
   page = "a\n<!-- benchmarks -->\nold\n<!-- end of benchmarks -->\nb\n"
   shown = with_table(page, results.read_history(history))
   assert "| peak memory of training | 2 MB | 4 MB | 0.50 | 0.38 to 0.62 | 0.6 |" in shown
   assert "old" not in shown
+  assert shown.index("| export |") < shown.index("| peak memory of training |")
+  assert "Measured at def, abc." in shown
   assert shown == with_table(shown, results.read_history(history))
 
 
