@@ -330,7 +330,7 @@ def _write_parts(
   report: Report,
 ) -> dict[str, Part]:
   # Imported when there is something to write: TensorFlow takes seconds to start.
-  from official_nasfpn.data.tfrecord_writer import write_part
+  from official_nasfpn.data.tfrecord_writer import remove_notes, write_part
 
   lock = threading.Lock()
   written = {}
@@ -369,6 +369,7 @@ def _write_parts(
       inside = part.images_dir.is_relative_to(directory)
       images_dir = part.images_dir.relative_to(directory) if inside else part.images_dir.absolute()
       written[name] = dataclasses.replace(written[name], images_dir=str(images_dir))
+  remove_notes(directory)
   return written
 
 

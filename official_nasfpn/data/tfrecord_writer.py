@@ -2,8 +2,8 @@
 
 Shards are written by threads of one process, each holding one image at a time: decoding releases
 Python's lock, so processes would gain nothing and cost the start of another TensorFlow each. A
-finished shard has a note beside it, `.{shard}.json`, until the part is written: who is interrupted
-goes on with the shards that have none.
+finished shard has a note beside it, `.{shard}.json`: who is interrupted goes on with the shards
+that have none. When all parts are written, `remove_notes` removes them.
 """
 
 import dataclasses
@@ -78,10 +78,13 @@ def write_part(
       executor.shutdown(cancel_futures=True)
       raise
 
-  part = _write_annotations(output_dir / f"{name}.json", files, label_map, report)
-  for file in files:
-    _note(file).unlink()
-  return part
+  return _write_annotations(output_dir / f"{name}.json", files, label_map, report)
+
+
+def remove_notes(output_dir: Path) -> None:
+  """Removes the notes of all finished shards of a folder."""
+  for note in output_dir.glob(".*.tfrecord.json"):
+    note.unlink()
 
 
 def _note(file: Path) -> Path:

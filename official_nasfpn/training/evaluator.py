@@ -13,6 +13,7 @@ from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.modeling.anchors import flat_anchors
 from official_nasfpn.modeling.detections import detect_in_images
 from official_nasfpn.modeling.detector import Detector
+from official_nasfpn.modeling.wired_pyramid import Wiring
 from official_nasfpn.training.coco_evaluation import (
   EvaluationResult,
   detect_in_batches,
@@ -39,6 +40,7 @@ class Evaluator(orbit.AbstractEvaluator):
     dataset: DatasetInfo,
     model: Detector,
     pictures: ValidationPictures | None = None,
+    wiring: Wiring | None = None,
   ):
     """Makes the graph and the batches.
 
@@ -47,6 +49,7 @@ class Evaluator(orbit.AbstractEvaluator):
       dataset: the prepared data.
       model: the detector, made in the same scope.
       pictures: are written anew in every evaluation.
+      wiring: variables of the architecture that is evaluated; None evaluates the model's own.
     """
     self.last_result: EvaluationResult | None = None
     self._dataset = dataset
@@ -72,7 +75,7 @@ class Evaluator(orbit.AbstractEvaluator):
       sizes = batch["scaled_size"], batch["original_size"]
       exits = [
         detect_in_images(outputs, anchors, *sizes, experiment.detector)
-        for outputs in model(batch["image"], training=False)
+        for outputs in model(batch["image"], training=False, wiring=wiring)
       ]
       detected = exits, batch["image_id"]
       if self._gathers:

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from official.core import base_trainer, config_definitions
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.modeling.detector import build_detector
+from official_nasfpn.modeling.wired_pyramid import Wiring
 from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.compilation import compilation
@@ -22,7 +23,7 @@ from official_nasfpn.training.evaluator import Evaluator
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.memory import memory_errors
 from official_nasfpn.training.narration import Narration, model_name, where_and_how
-from official_nasfpn.training.number_format import number_format, settled_compute_dtype
+from official_nasfpn.training.number_format import settled_compute_dtype
 from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps_of
 from official_nasfpn.training.run_folder import RunFolder, step_of
 from official_nasfpn.training.strategies import distribute_batches, is_chief
@@ -74,11 +75,11 @@ def train(
       # All workers must take part in saving; only the chief's files are kept.
       written = RunFolder(Path(stack.enter_context(tempfile.TemporaryDirectory())))
     # Orbit prints every loop on standard output, through the middle of the progress bar.
-    stack.enter_context(_output_to(written.path / "train.log"))
+    stack.enter_context(output_to(written.path / "train.log"))
     stack.callback(narration.close)
     narration.begin(experiment, dataset, strategy, folder.path, compiled)
     narration.compiling()
-    trainer = _build_trainer(experiment, dataset, strategy, first_step, compiled.jit_compile)
+    trainer = build_trainer(experiment, dataset, strategy, first_step, compiled.jit_compile)
     evaluator = None
     if evaluate_on_the_way:
       pictures = ValidationPictures(experiment, dataset) if is_chief() else None
@@ -115,10 +116,10 @@ def train(
       strategy=strategy,
       train_actions=[
         lambda logs: trainer.task.nan_guard.check(strategy),
-        _make_plain,
+        make_plain,
         lambda logs: narration.step(logs, now()),
       ],
-      eval_actions=[_make_plain, lambda figures: narration.evaluated(figures, now())],
+      eval_actions=[make_plain, lambda figures: narration.evaluated(figures, now())],
       steps_per_loop=config.steps_per_loop,
       checkpoint_manager=manager,
       summary_dir=str(folder.path / "train") if is_chief() else None,
@@ -165,63 +166,6 @@ def evaluate(
     return evaluator.run(on_batch=bar.update)
 
 
-def train_in_memory(
-  experiment: Experiment,
-  dataset: DatasetInfo,
-  log_file: Path,
-  on_progress: Callable[[float], None],
-  stops: Sequence[float] = (),
-  should_stop: Callable[[float, EvaluationResult], bool] = lambda share, result: False,
-) -> tuple[EvaluationResult, float]:
-  """Trains and evaluates without writing checkpoints, as a search's trials do.
-
-  Args:
-    experiment: all settings, with the number of classes settled.
-    dataset: the prepared data.
-    log_file: gets Orbit's messages.
-    on_progress: is called with the share of train steps done, in [0, 1].
-    stops: shares of the training, in (0, 1), after which to evaluate.
-    should_stop: takes such a share and its evaluation; returns whether to end the training there.
-
-  Returns:
-    The last evaluation, and the share of train steps done by then: 1 unless stopped.
-
-  Raises:
-    TrainingDiverged: the loss became NaN or infinite.
-    OutOfMemory: a batch does not fit.
-  """
-  strategy = tf.distribute.get_strategy()
-  total = num_steps(experiment.training, dataset.num_images(experiment.input.train_parts))
-  compiled = compilation(experiment, total, strategy)
-  trainer = _build_trainer(
-    experiment, dataset, strategy, first_step=0, jit_compile=compiled.jit_compile
-  )
-  trainer.task.initialize(trainer.model)
-  evaluator = Evaluator(experiment, dataset, trainer.model)
-
-  def after_loop(logs) -> None:
-    del logs
-    trainer.task.nan_guard.check(strategy)
-    on_progress(int(trainer.global_step.numpy()) / total)
-
-  with _output_to(log_file):
-    print(f"{number_format(experiment.training.compute_dtype)}; {compiled.sentence}")
-    controller = orbit.Controller(
-      global_step=trainer.global_step,
-      trainer=trainer,
-      strategy=strategy,
-      train_actions=[after_loop, _make_plain],
-      steps_per_loop=experiment.training.steps_per_loop,
-    )
-    for share in (*sorted(stops), 1.0):
-      with memory_errors("Training.batch_size", experiment.training.batch_size, strategy):
-        controller.train(max(round(share * total), 1))
-      result = evaluator.run()
-      if share < 1 and should_stop(share, result):
-        break
-  return result, share
-
-
 def configure_tensorflow(config: TrainingConfig) -> None:
   """Sets options of the whole process: the number format, and a reproducible order of sums.
 
@@ -234,18 +178,28 @@ def configure_tensorflow(config: TrainingConfig) -> None:
   tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 
 
-def _build_trainer(
+def build_trainer(
   experiment: Experiment,
   dataset: DatasetInfo,
   strategy: tf.distribute.Strategy,
   first_step: int,
   jit_compile: bool,
+  wiring: Wiring | None = None,
 ) -> base_trainer.Trainer:
-  """Builds task, detector, optimizer and data, and Model Garden's trainer over them."""
+  """Builds task, detector, optimizer and data, and Model Garden's trainer over them.
+
+  Args:
+    experiment: all settings, with the number of classes settled.
+    dataset: the prepared data.
+    strategy: where to run.
+    first_step: the train step that training goes on from.
+    jit_compile: whether XLA compiles the train step.
+    wiring: variables of the architecture that is trained; None trains the experiment's own.
+  """
   config = experiment.training
   with strategy.scope():
     configure_tensorflow(config)
-    task = DetectionTask(experiment, dataset, first_step, jit_compile)
+    task = DetectionTask(experiment, dataset, first_step, jit_compile, wiring)
     model = task.build_model()
     num_images = dataset.num_images(experiment.input.train_parts)
     optimizer = build_optimizer(config, num_images, model.trainable_variables)
@@ -259,12 +213,13 @@ def _build_trainer(
     )
 
 
-def _make_plain(logs: dict[str, Any]) -> None:
+def make_plain(logs: dict[str, Any]) -> None:
   """Turns what Orbit is about to print, and to write as curves, into Python's numbers."""
   logs.update({name: float(value) for name, value in logs.items()})
 
 
 @contextlib.contextmanager
-def _output_to(path: Path):
+def output_to(path: Path) -> Iterator[None]:
+  """Appends what is printed on standard output to a file."""
   with path.open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
     yield

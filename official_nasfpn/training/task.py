@@ -12,6 +12,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import anchors as anchors_lib
 from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.modeling.drop_block import Drop
+from official_nasfpn.modeling.wired_pyramid import Wiring
 from official_nasfpn.progress import say
 from official_nasfpn.training import targets
 from official_nasfpn.training.experiment import Experiment
@@ -29,6 +30,8 @@ class DetectionTask(base_task.Task):
     dataset: the prepared data to train on.
     first_step: the train step that training goes on from; fixes which images come next.
     jit_compile: whether XLA compiles the train step.
+    wiring: variables of the architecture that is trained, which may change from one training to the
+      next; None trains the experiment's own.
   """
 
   def __init__(
@@ -37,12 +40,14 @@ class DetectionTask(base_task.Task):
     dataset: DatasetInfo,
     first_step: int = 0,
     jit_compile: bool = False,
+    wiring: Wiring | None = None,
   ):
     super().__init__(params=experiment, name="detection")
     self._dataset = dataset
     self._first_step = first_step
     self._label_map = dataset.label_map
     self._jit_compile = jit_compile
+    self._wiring = wiring
     self._num_steps = num_steps(
       experiment.training, dataset.num_images(experiment.input.train_parts)
     )
@@ -53,7 +58,8 @@ class DetectionTask(base_task.Task):
   def build_model(self) -> Detector:
     """Builds the detector, with initial weights that the seed fixes."""
     tf_keras.utils.set_random_seed(self.task_config.training.seed)
-    return build_detector(self.task_config.detector, self._label_map.num_classes)
+    wired = self._wiring is not None
+    return build_detector(self.task_config.detector, self._label_map.num_classes, wired)
 
   def initialize(self, model: Detector) -> None:
     """Reads weights from `Training.start_from` and `Training.backbone_checkpoint`, if they are set.
@@ -157,7 +163,7 @@ class DetectionTask(base_task.Task):
     )
     drop = self._drop(optimizer.iterations)
     losses = train_step(
-      lambda: model(inputs["image"], training=True, drop=drop),
+      lambda: model(inputs["image"], training=True, drop=drop, wiring=self._wiring),
       anchor_targets,
       model.trainable_variables,
       optimizer,

@@ -382,21 +382,24 @@ def large(tmp_path):
   return _source(tmp_path, _coco(images, boxes))
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
-def test_who_is_interrupted_goes_on_with_the_shards_that_are_missing(tmp_path, large, stop):
+@pytest.mark.parametrize(
+  ("stop", "part"), [(signal.SIGKILL, "train"), (signal.SIGINT, "train"), (signal.SIGKILL, "val")]
+)
+def test_who_is_interrupted_goes_on_with_the_shards_that_are_missing(tmp_path, large, stop, part):
   options = {"num_shards": 8}
   undisturbed, _ = _prepare(large, tmp_path / "undisturbed", **options)
   output_dir = tmp_path / "out"
   process = _start_coco(large, output_dir)
-  pattern = f".{output_dir.name}.partial-*/.train-*.json"
   deadline = time.monotonic() + 60
-  while not (notes := list(tmp_path.glob(pattern))):
+  while not list(tmp_path.glob(f".{output_dir.name}.partial-*/.{part}-*.json")):
     assert time.monotonic() < deadline
     assert process.poll() is None
     time.sleep(0.001)
   process.send_signal(stop)
   process.communicate()
   assert not output_dir.exists()
+  notes = list(tmp_path.glob(f".{output_dir.name}.partial-*/.*.tfrecord.json"))
+  assert len(notes) > 8 or part == "train"
   finished = [path.with_name(path.name[1 : -len(".json")]) for path in notes]
   before = {path.name: path.stat().st_ino for path in finished}
   info, is_new = _prepare(large, output_dir, **options)

@@ -11,10 +11,10 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.training import compilation as compilation_lib
-from official_nasfpn.training import runner
 from official_nasfpn.training.compilation import compilation
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, open_dataset
+from official_nasfpn.training.repeated_training import RepeatedTraining
 from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.strategies import build_strategy
 from official_nasfpn.training.training import plan_training, train_detector
@@ -166,9 +166,9 @@ def test_a_trial_may_be_compiled(experiment, tmp_path):
 
   def train(jit_compile):
     log_file = tmp_path / f"{jit_compile}.log"
-    result, _ = runner.train_in_memory(
-      stated(settings, jit_compile), dataset, log_file, lambda share: None
-    )
+    training = RepeatedTraining(stated(settings, jit_compile), dataset)
+    spec = settings.detector.architecture
+    result, _ = training.run(spec, log_file, lambda share: None)
     return result.metrics, log_file.read_text()
 
   plain, log = train("auto")

@@ -186,29 +186,6 @@ def test_a_plan_counts_the_steps_of_the_training(experiment, shapes_data):
 
 
 @pytest.mark.slow
-def test_a_training_in_memory_may_stop_on_the_way(experiment, tmp_path):
-  experiment, dataset = open_dataset(experiment)
-
-  def train(stops, should_stop=lambda share, result: False):
-    told = []
-    result, share = runner.train_in_memory(
-      experiment, dataset, tmp_path / "train.log", told.append, stops, should_stop
-    )
-    return result.metrics, share, told
-
-  whole = train(())
-  assert whole[1] == 1
-  assert whole[2][-1] == 1
-  # Evaluations during the training do not change it.
-  seen = []
-  assert train((0.75, 0.25), lambda share, result: seen.append((share, result))) == whole
-  assert [share for share, _ in seen] == [0.25, 0.75]
-  metrics, share, told = train((0.25, 0.75), lambda share, result: share == 0.25)
-  assert (metrics, share) == (seen[0][1].metrics, 0.25)
-  assert max(told) == 0.25
-
-
-@pytest.mark.slow
 def test_a_nan_stops_the_run_and_saves_nothing(experiment, tmp_path):
   settings, dataset, folder = claim(
     change(experiment, learning_rate=1e30, warmup_learning_rate=1e30), tmp_path / "run"

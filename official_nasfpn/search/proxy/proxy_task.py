@@ -148,19 +148,23 @@ def _plain(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Train
   search = recipe.search
   stops = search.early_stopping_shares if search.early_stopping_quantile else ()
 
+  training = None
+
   def train(spec, trial_dir, progress, should_stop):
     # Imported with the first trial: reading a recipe needs no TensorFlow.
     import tf_keras
 
-    from official_nasfpn.training import runner
+    from official_nasfpn.training.repeated_training import RepeatedTraining
 
-    # Without this the graph and weights of every trial stay in memory until the worker ends. About
-    # 100 MB per trial stay anyway, so workers are replaced: `Search.trials_per_worker`.
-    tf_keras.backend.clear_session()
-    gc.collect()
-    trial = recipe.experiment.with_architecture(spec)
-    log_file = trial_dir / "train.log"
-    return runner.train_in_memory(trial, dataset, log_file, progress.report, stops, should_stop)
+    nonlocal training
+    if training is None or not training.takes_any_architecture:
+      # Without this the graph and weights of every trial stay in memory until the worker ends.
+      # About 100 MB per trial stay anyway, so workers are replaced: `Search.trials_per_worker`.
+      training = None
+      tf_keras.backend.clear_session()
+      gc.collect()
+      training = RepeatedTraining(recipe.experiment.with_architecture(spec), dataset)
+    return training.run(spec, trial_dir / "train.log", progress.report, stops, should_stop)
 
   return train
 
