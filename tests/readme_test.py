@@ -30,6 +30,8 @@ from tests.quickstart_test import TINY as TINY_QUICKSTART
 from tests.search.store.postgres_server import PostgresServer
 
 PATIENCE = 400
+# Its two workers; each imports TensorFlow, which takes seconds.
+PROCESSES_OF_THE_QUICKSTART = 2
 CONTINUED = ("export_and_serve", "stop_early", "papers_models")
 
 
@@ -133,9 +135,13 @@ def run_command(words, home, running, request):
     case ["./scripts/quickstart.sh"]:
       bindings = (*TINY_QUICKSTART, "Search.num_trials = 2", "Search.trials_per_update = 2")
       arguments = [*_bindings(bindings), "--output_dir=quickstart"]
-      printed = _finish(_start("quickstart", arguments, home))
+      process = _start("quickstart", arguments, home)
+      started = _children_until_its_end(process)
+      assert "Done in" in _finish(process)
       assert (home / "quickstart" / "pictures.jpg").is_file()
-      assert "Done in" in printed
+      record_property = request.getfixturevalue("record_property")
+      record_property("counted: processes that the quickstart starts", len(started))
+      assert len(started) == PROCESSES_OF_THE_QUICKSTART, started
     case ["./scripts/quickstart.sh", *flags]:
       # What it does then stands in quickstart_test.py; here it begins.
       process = _start("quickstart", flags, home)
@@ -181,6 +187,27 @@ def _start(name, arguments, home):
 def _finish(process):
   assert process.wait(PATIENCE) == 0, process.stderr
   return process.stdout
+
+
+def _children_until_its_end(process):
+  """Waits for the end of a program; returns the command lines of programs that it has started."""
+  started = {}
+  while process.poll() is None:
+    for child in _children(process.pid):
+      # A fork has its parent's command line before it has its own.
+      with contextlib.suppress(OSError):
+        started[child] = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    time.sleep(0.1)
+  return [command for command in started.values() if "official_nasfpn" in command]
+
+
+def _children(pid):
+  """Returns the processes that a process has started and that still run, with their own."""
+  children = []
+  with contextlib.suppress(OSError):
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+      children += file.read_text().split()
+  return [*children, *(each for child in children for each in _children(child))]
 
 
 def _wait_for(is_time, process):
