@@ -14,18 +14,16 @@ from official_nasfpn.modeling.amoebanet_cells import (
   REDUCTION_CELL,
   Cell,
 )
+from official_nasfpn.modeling.backbone_layouts import (
+  KERAS,
+  MODEL_GARDEN,
+  RESNET_FILTERS,
+  RESNETS,
+  TORCH,
+  Layout,
+)
 from official_nasfpn.modeling.backbones import EXPANDED_C4
 from official_nasfpn.modeling.layer_sizes import LayerCounter, MapShape, Size
-
-# Blocks of each stage, levels 2 to 5, and whether they are bottlenecks.
-_RESNETS = {
-  10: ((1, 1, 1, 1), False),
-  18: ((2, 2, 2, 2), False),
-  34: ((3, 4, 6, 3), False),
-  50: ((3, 4, 6, 3), True),
-  101: ((3, 4, 23, 3), True),
-}
-_RESNET_FILTERS = (64, 128, 256, 512)
 
 # Stride, channels, expansion and, for the last of a level, the level of MobileNetV2's bottlenecks.
 _MOBILENET = (
@@ -67,24 +65,28 @@ def backbone_size(
   return counter.size, maps
 
 
-def _resnet(depth: int, counter: LayerCounter, image: MapShape, width: float):
-  features = counter.convolution(image, int(64 * width), 7, 2).after(2)  # Max pooling.
+def _resnet(
+  depth: int, layout: Layout, counter: LayerCounter, image: MapShape, width: float
+) -> dict[str, MapShape]:
+  convolution = functools.partial(counter.convolution, bias=layout.convolutions_have_bias)
+  features = convolution(image, int(64 * width), 7, 2).after(2)  # Max pooling.
   maps = {}
-  blocks, bottlenecks = _RESNETS[depth]
-  for index, (filters, num_blocks) in enumerate(zip(_RESNET_FILTERS, blocks, strict=True)):
+  blocks, bottlenecks = RESNETS[depth]
+  for index, (filters, num_blocks) in enumerate(zip(RESNET_FILTERS, blocks, strict=True)):
     filters = int(filters * width)
     for block in range(num_blocks):
       stride = 2 if index and not block else 1
       inputs = features
       if bottlenecks:
-        features = counter.convolution(features, filters, 1)
-        features = counter.convolution(features, filters, 3, stride)
-        features = counter.convolution(features, 4 * filters, 1)
+        first, second = (stride, 1) if layout.stride_in_first else (1, stride)
+        features = convolution(features, filters, 1, first)
+        features = convolution(features, filters, 3, second)
+        features = convolution(features, 4 * filters, 1)
       else:
-        features = counter.convolution(features, filters, 3, stride)
-        features = counter.convolution(features, filters, 3)
-      if not block:
-        counter.convolution(inputs, features.channels, 1, stride)
+        features = convolution(features, filters, 3, stride)
+        features = convolution(features, filters, 3)
+      if not block and (layout.always_projects or inputs != features):
+        convolution(inputs, features.channels, 1, stride)
     maps[str(2 + index)] = features
   return {level: maps[level] for level in ("3", "4", "5")}
 
@@ -169,7 +171,10 @@ def _op(counter: LayerCounter, op: str, features: MapShape, filters: int, stride
 
 
 _BACKBONES: Mapping[str, Callable[[LayerCounter, MapShape, float], dict[str, MapShape]]] = {
-  **{f"R-{depth}": functools.partial(_resnet, depth) for depth in _RESNETS},
+  **{f"R-{depth}": functools.partial(_resnet, depth, MODEL_GARDEN) for depth in RESNETS},
+  **{f"R-{depth}-torch": functools.partial(_resnet, depth, TORCH) for depth in RESNETS},
+  **{f"R-{depth}-keras": functools.partial(_resnet, depth, KERAS) for depth in RESNETS},
   "MobileNetV2": _mobilenet,
+  "MobileNetV2-keras": _mobilenet,
   "AmoebaNet-D": _amoebanet,
 }

@@ -1,14 +1,23 @@
 """Backbones by the paper's names: image in, feature maps C3, C4, C5 out.
 
-A new backbone is one builder function and one entry in `BACKBONES`.
+A new backbone is one builder function and one entry in `BACKBONES`. A plain name is Model Garden's
+network; `R-50-torch` and the like have the arithmetic of another library, for its weights.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from official_nasfpn.modeling.backbone_layouts import (
+  KERAS,
+  KERAS_MOBILENET_EPSILON,
+  KERAS_MOBILENET_PIXELS,
+  TORCH,
+  Layout,
+)
 from official_nasfpn.modeling.norm import DEFAULT_NORM, NormSettings
 
 if TYPE_CHECKING:  # Recipes are checked against the names below without TensorFlow.
@@ -37,6 +46,36 @@ def _build_resnet(
   )
   outputs = {level: resnet.output[level] for level in LEVELS}
   return tf_keras.Model(resnet.input, outputs, name="backbone")
+
+
+def _build_published_resnet(
+  depth: int,
+  layout: Layout,
+  image_size: tuple[int, int],
+  width: float,
+  norm: NormSettings,
+) -> tf_keras.Model:
+  """Builds a ResNet with the arithmetic of weights that can be had."""
+  from official_nasfpn.modeling.published_resnet import build_published_resnet
+
+  return build_published_resnet(depth, layout, image_size, width, norm)
+
+
+def _build_keras_mobilenet(
+  image_size: tuple[int, int],
+  width: float,
+  norm: NormSettings,
+) -> tf_keras.Model:
+  """Builds a MobileNetV2 for the weights of tf_keras.applications, which has the same layers."""
+  import tf_keras
+
+  from official_nasfpn.modeling.published_resnet import from_our_pixels
+
+  norm = dataclasses.replace(norm, epsilon=KERAS_MOBILENET_EPSILON)
+  images = tf_keras.Input([*image_size, 3])
+  mobilenet = _build_mobilenet(image_size, width, norm)
+  outputs = mobilenet(from_our_pixels(KERAS_MOBILENET_PIXELS)(images))
+  return tf_keras.Model(images, outputs, name="backbone")
 
 
 def _build_mobilenet(
@@ -76,7 +115,16 @@ def _build_amoebanet(
 
 BACKBONES: Mapping[str, Callable[..., tf_keras.Model]] = {
   **{f"R-{depth}": functools.partial(_build_resnet, depth) for depth in (10, 18, 34, 50, 101)},
+  **{
+    f"R-{depth}-torch": functools.partial(_build_published_resnet, depth, TORCH)
+    for depth in (18, 34, 50, 101)
+  },
+  **{
+    f"R-{depth}-keras": functools.partial(_build_published_resnet, depth, KERAS)
+    for depth in (50, 101)
+  },
   "MobileNetV2": _build_mobilenet,
+  "MobileNetV2-keras": _build_keras_mobilenet,
   "AmoebaNet-D": _build_amoebanet,
 }
 

@@ -48,6 +48,10 @@ class TrainingConfig:
     match_iou: IoU from which an anchor is assigned to a box.
     backbone_checkpoint: path prefix of a Model Garden checkpoint of the same backbone to start
       from, for example trained on ImageNet; None starts from random weights.
+    backbone_weights: file with weights that the backbone starts from: a .safetensors of
+      torchvision's or timm's ResNet-18, 34, 50 or 101, or an .h5 of tf_keras.applications'
+      ResNet50, ResNet101 or MobileNetV2. The backbone gets the arithmetic of that library: R-50
+      becomes R-50-torch or R-50-keras. None starts from random weights.
     start_from: run folder of a training, or the directory of a search with Proxy.mode = 'shared',
       whose weights to start from: all that have the same place and shape. The weights of the
       classes are taken if the classes are the same. None starts from random weights.
@@ -88,6 +92,7 @@ class TrainingConfig:
   exit_loss_weights: tuple[NonNegativeFloat, ...] | None = None
   match_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
   backbone_checkpoint: str | None = None
+  backbone_weights: str | None = None
   start_from: str | None = None
   compute_dtype: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
   jit_compile: Literal["auto"] | bool = "auto"

@@ -17,6 +17,7 @@ from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.modeling.published_weights import suited_backbone
 from official_nasfpn.modeling.pyramids import pyramid_kind
 from official_nasfpn.training.config import TrainingConfig
 
@@ -95,6 +96,9 @@ def read_with_experiment(
   )
   if data.data_dir:
     data = dataclasses.replace(data, data_dir=str(Path(data.data_dir).resolve()))
+  if training.backbone_weights:
+    file = str(Path(training.backbone_weights).resolve())
+    training = dataclasses.replace(training, backbone_weights=file)
   return Experiment(detector, data, training), others
 
 
@@ -107,13 +111,15 @@ def _refuse_architecture_file(stored: Stored) -> None:
 
 
 def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
-  """Opens the experiment's data and takes the number of classes from its label map.
+  """Opens the experiment's data, and settles what the recipe leaves to files.
 
   Returns:
-    The experiment with `Detector.num_classes` filled in, and the dataset.
+    The experiment with `Detector.num_classes` as in the label map and `Detector.backbone` with the
+    arithmetic of `Training.backbone_weights`, and the dataset.
 
   Raises:
-    UserError: there is no data, it is damaged, or the number of classes disagrees with it.
+    UserError: there is no data, it is damaged, the number of classes disagrees with it, or the
+      weights are not there or of another backbone.
   """
   if not experiment.input.data_dir:
     raise UserError(
@@ -129,5 +135,8 @@ def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
       f"{found} classes (the background is not counted). Leave Detector.num_classes out: it is "
       "taken from the label map."
     )
-  detector = dataclasses.replace(experiment.detector, num_classes=found)
+  backbone = experiment.detector.backbone
+  if experiment.training.backbone_weights:
+    backbone = suited_backbone(backbone, experiment.training.backbone_weights)
+  detector = dataclasses.replace(experiment.detector, num_classes=found, backbone=backbone)
   return dataclasses.replace(experiment, detector=detector), dataset

@@ -12,6 +12,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import anchors as anchors_lib
 from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.modeling.drop_block import Drop
+from official_nasfpn.modeling.published_weights import take_published_weights
 from official_nasfpn.modeling.wired_pyramid import Wiring
 from official_nasfpn.progress import say
 from official_nasfpn.training import targets
@@ -62,7 +63,7 @@ class DetectionTask(base_task.Task):
     return build_detector(self.task_config.detector, self._label_map.num_classes, wired)
 
   def initialize(self, model: Detector) -> None:
-    """Reads weights from `Training.start_from` and `Training.backbone_checkpoint`, if they are set.
+    """Reads the weights that `Training` says to start from, if it does.
 
     Args:
       model: the detector.
@@ -74,6 +75,9 @@ class DetectionTask(base_task.Task):
     if config.training.start_from:
       table = take_weights(model, self._label_map, config.training.start_from)
       say(f"starts from {config.training.start_from}: {taken_sentence(table)}")
+    if path := config.training.backbone_weights:
+      take_published_weights(model.backbone, config.detector.backbone, path)
+      say(f"the backbone starts from {path}")
     path = config.training.backbone_checkpoint
     if path is None:
       return

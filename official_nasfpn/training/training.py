@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from official_nasfpn.data.dataset_info import is_prepared
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.modeling.published_weights import library_of
 from official_nasfpn.progress import say
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, open_dataset
@@ -84,8 +85,11 @@ def train_detector(
   folder = RunFolder(Path(model_dir))
   experiment, dataset = open_dataset(experiment)
   check_strategy(distribution_strategy, tpu)
-  if experiment.training.start_from and not folder.config_file.is_file():
-    check_start(experiment.training.start_from)
+  if not folder.config_file.is_file():
+    if experiment.training.start_from:
+      check_start(experiment.training.start_from)
+    if experiment.training.backbone_weights:
+      library_of(experiment.training.backbone_weights)
   if evaluate:
     _say_note(experiment)
   strategy = None

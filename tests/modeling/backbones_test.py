@@ -19,20 +19,34 @@ CHANNELS = {
   "R-34": (128, 256, 512),
   "R-50": (512, 1024, 2048),
   "R-101": (512, 1024, 2048),
+  "R-18-torch": (128, 256, 512),
+  "R-34-torch": (128, 256, 512),
+  "R-50-torch": (512, 1024, 2048),
+  "R-101-torch": (512, 1024, 2048),
+  "R-50-keras": (512, 1024, 2048),
+  "R-101-keras": (512, 1024, 2048),
   "MobileNetV2": (32, 96, 320),
+  "MobileNetV2-keras": (32, 96, 320),
   "AmoebaNet-D": (1024, 2048, 4096),
 }
 # Trunks as published, in millions. ResNets, MobileNetV2: torchvision's models less the classifier
 # (21.28, 23.51, 42.50) and, for MobileNetV2, less the 1280 channels before it; the Model Garden
 # projects the first shortcut of basic blocks too, 4,224 weights more. AmoebaNet-D: what the NAS-FPN
-# paper's figures leave for it.
+# paper's figures leave for it. The convolutions of tf_keras's ResNets have biases.
 PARAMETERS = {
   "R-10": 4.91,
   "R-18": 11.18,
   "R-34": 21.29,
   "R-50": 23.51,
   "R-101": 42.50,
+  "R-18-torch": 11.18,
+  "R-34-torch": 21.28,
+  "R-50-torch": 23.51,
+  "R-101-torch": 42.50,
+  "R-50-keras": 23.53,
+  "R-101-keras": 42.55,
   "MobileNetV2": 1.81,
+  "MobileNetV2-keras": 1.81,
   "AmoebaNet-D": 98.86,
 }
 # Narrow versions have the same layers at a fraction of the cost.
@@ -113,7 +127,9 @@ def test_size_in_closed_form(narrow):
   _agrees_with_the_closed_form(*narrow, NARROW)
 
 
-@pytest.mark.parametrize("name", ["R-10", "MobileNetV2", "AmoebaNet-D"])
+@pytest.mark.parametrize(
+  "name", ["R-10", "R-18-torch", "R-50-torch", "R-50-keras", "MobileNetV2", "AmoebaNet-D"]
+)
 def test_size_in_closed_form_where_sides_are_rounded_up(name):
   with _one_normal_cell_per_stage():
     _agrees_with_the_closed_form(name, build_backbone(name, (45, 83), width=0.3), 0.3)
@@ -123,7 +139,7 @@ def test_width_scales_every_layer(narrow, published):
   name, backbone = narrow
   for narrowed, full in zip(_kernel_shapes(backbone), _kernel_shapes(published), strict=True):
     inputs, outputs = narrowed[-2] / full[-2], narrowed[-1] / full[-1]
-    if name == "MobileNetV2":  # Its channels are rounded to multiples of 8.
+    if name.startswith("MobileNetV2"):  # Its channels are rounded to multiples of 8.
       assert inputs <= 1
       assert outputs <= 1
     else:
@@ -182,7 +198,10 @@ def test_width_of_mobilenet_is_rounded_to_multiples_of_8():
 def test_batch_norm_settings_arrive(narrow):
   norms = [layer for layer in narrow[1].submodules if hasattr(layer, "moving_mean")]
   assert len(norms) >= 10
-  assert {(norm.momentum, norm.epsilon) for norm in norms} == {(0.9, 1e-2)}
+  epsilon = {"torch": 1e-5, "keras": 1e-3 if "Mobile" in narrow[0] else 1.001e-5}
+  # Weights that were trained with an epsilon want the same.
+  expected = epsilon.get(narrow[0].rpartition("-")[2], 1e-2)
+  assert {(norm.momentum, norm.epsilon) for norm in norms} == {(0.9, expected)}
 
 
 def test_unknown_backbone():

@@ -31,6 +31,7 @@ from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import Detector, build_detector, flat_anchors
 from official_nasfpn.modeling.detections import detect_in_images
+from official_nasfpn.modeling.published_weights import take_published_weights
 from official_nasfpn.modeling.wired_pyramid import Wiring, wiring_of, wiring_signature
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.proxy import warm_state
@@ -166,6 +167,9 @@ class SharedProxy:
     )
     if config.start_from:
       take_weights(detector, self._dataset.label_map, config.start_from)
+    if config.backbone_weights:
+      name = self._experiment.detector.backbone
+      take_published_weights(detector.backbone, name, config.backbone_weights)
     variables = detector.trainable_variables
     optimizer = build_optimizer(config, self._num_images, variables)
     nan_guard = NanGuard(loss_names(self._experiment.detector.num_exits))

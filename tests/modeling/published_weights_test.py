@@ -1,0 +1,144 @@
+"""Files of weights: told apart, taken whole, and refused with the reason where they do not fit."""
+
+import numpy as np
+import pytest
+import tf_keras
+from safetensors.numpy import save_file
+
+from official_nasfpn.errors import UserError
+from official_nasfpn.modeling.backbones import build_backbone
+from official_nasfpn.modeling.published_weights import (
+  library_of,
+  suited_backbone,
+  take_published_weights,
+)
+from tests.modeling.published_weights_files import torch_weights
+
+WIDTH = 0.125
+
+
+def _backbone(name):
+  return build_backbone(name, (64, 64), width=WIDTH)
+
+
+@pytest.fixture(scope="module")
+def r18():
+  return _backbone("R-18-torch")
+
+
+@pytest.fixture(scope="module")
+def weights(r18):
+  """Returns weights of a narrow R-18 by PyTorch's names, with a classifier."""
+  values = torch_weights(r18)
+  rng = np.random.default_rng(0)
+  drawn = {name: rng.uniform(0.5, 1, value.shape) for name, value in values.items()}
+  drawn["fc.weight"], drawn["fc.bias"] = np.zeros([10, 64]), np.zeros([10])
+  return {name: value.astype(np.float32) for name, value in drawn.items()}
+
+
+def _write(path, weights, **changes):
+  kept = {name: value for name, value in {**weights, **changes}.items() if value is not None}
+  save_file(kept, path)
+  return str(path)
+
+
+def test_all_weights_are_taken_and_the_classifier_is_left(r18, weights, tmp_path):
+  path = _write(tmp_path / "weights.safetensors", weights)
+  assert library_of(path) == "torch"
+  take_published_weights(r18, "R-18-torch", path)
+  taken = torch_weights(r18)
+  assert taken.keys() == weights.keys() - {"fc.weight", "fc.bias"}
+  for name, value in taken.items():
+    np.testing.assert_array_equal(value, weights[name], err_msg=name)
+
+
+def test_half_precision_becomes_single(r18, weights, tmp_path):
+  halves = {name: value.astype(np.float16) for name, value in weights.items()}
+  take_published_weights(r18, "R-18-torch", _write(tmp_path / "weights.safetensors", halves))
+  assert r18.get_layer("conv1").get_weights()[0].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"conv1.weight": None}, "has no weights for conv1, which 'R-18-torch' has"),
+    (
+      {"conv1.weight": np.zeros([64, 3, 7, 7], np.float32)},
+      "the weights of conv1 are 7x7x3x64, and 'R-18-torch' wants 7x7x3x8",
+    ),
+    (
+      {"layer1.2.conv1.weight": np.zeros([8, 8, 3, 3], np.float32)},
+      r"of another network: 'R-18-torch' has no layer1\.2\.conv1",
+    ),
+  ],
+  ids=["a layer is missing", "another width", "deeper"],
+)
+def test_weights_of_another_network_are_refused(changes, message, r18, weights, tmp_path):
+  path = _write(tmp_path / "weights.safetensors", weights, **changes)
+  with pytest.raises(UserError, match=message):
+    take_published_weights(r18, "R-18-torch", path)
+
+
+def test_a_damaged_file_is_named(r18, weights, tmp_path):
+  path = tmp_path / "weights.safetensors"
+  _write(path, weights)
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(UserError, match=r"weights\.safetensors' cannot be read"):
+    take_published_weights(r18, "R-18-torch", str(path))
+  file = tmp_path / "weights.h5"
+  tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(1,))]).save_weights(file)
+  file.write_bytes(file.read_bytes()[:-100])
+  with pytest.raises(UserError, match=r"weights\.h5' cannot be read as 'R-50-keras'"):
+    take_published_weights(_backbone("R-50-keras"), "R-50-keras", str(file))
+
+
+@pytest.mark.slow
+def test_keras_files_of_another_network_are_refused(tmp_path):
+  """Keras itself takes what has the same name, and leaves the rest as it was initialised."""
+  backbone = build_backbone("R-50-keras", (64, 64))
+  deeper = tf_keras.applications.ResNet101(include_top=False, weights=None)
+  dense = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(1,), name="dense")])
+  for network, message in (
+    (deeper, "only one of them has conv4_block10_1_bn"),
+    (dense, "only one of them has conv1_bn"),
+  ):
+    network.save_weights(tmp_path / "weights.h5")
+    with pytest.raises(UserError, match=message):
+      take_published_weights(backbone, "R-50-keras", str(tmp_path / "weights.h5"))
+  dense.save_weights(tmp_path / "dense.weights.h5")
+  with pytest.raises(UserError, match="it has no names of layers"):
+    take_published_weights(backbone, "R-50-keras", str(tmp_path / "dense.weights.h5"))
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    (None, "there is no such file"),
+    (b"PK\x03\x04 a zip", "a file of torch.save, which may run code"),
+    (b"\x80\x02a pickle", "a file of torch.save, which may run code"),
+    (b"", "is neither a safetensors file nor an HDF5 file"),
+    (b"{}", "is neither a safetensors file nor an HDF5 file"),
+  ],
+)
+def test_other_files_are_refused(content, message, tmp_path):
+  path = tmp_path / "weights"
+  if content is not None:
+    path.write_bytes(content)
+  with pytest.raises(UserError, match=message):
+    library_of(str(path))
+
+
+def test_the_backbone_gets_the_arithmetic_of_the_weights(weights, tmp_path):
+  torch = _write(tmp_path / "weights.safetensors", weights)
+  keras = tmp_path / "weights.h5"
+  tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(1,))]).save_weights(keras)
+  assert suited_backbone("R-18", torch) == "R-18-torch"
+  assert suited_backbone("MobileNetV2", str(keras)) == "MobileNetV2-keras"
+  # Who evaluates a run need not have the file.
+  assert suited_backbone("R-50-torch", "gone") == "R-50-torch"
+  with pytest.raises(
+    UserError, match=r"fit R-50-keras, R-101-keras, MobileNetV2-keras, not .*R-18"
+  ):
+    suited_backbone("R-18", str(keras))
+  with pytest.raises(UserError, match="computes something else with its weights"):
+    take_published_weights(_backbone("R-50-keras"), "R-50-keras", torch)
