@@ -7,6 +7,7 @@ Everything is made in --work_dir and removed at the end: 118,287 small JPEGs wit
 boxes and outlines, in 80 classes. Prints one JSON object.
 """
 
+import collections
 import json
 import os
 import shutil
@@ -82,6 +83,7 @@ def _measure(folder: Path) -> dict[str, Any]:
   whole, source = folder / "whole", folder / "whole_source"
   found["copying the images alone, seconds"] = timed(lambda: _copy(source / "train", folder))[0]
   found["prepare, killed half way"] = _killed(source, folder / "again", sizes["whole"][2])
+  say(f"killed half way: {found['prepare, killed half way']}")
   parts = json.loads((whole / "dataset.json").read_text(encoding="utf-8"))["parts"]
   found["parts"] = {name: part["num_images"] for name, part in parts.items()}
   found["same holdout again"] = all(
@@ -219,9 +221,8 @@ def _epoch(data_dir: Path) -> dict[str, float]:
 
   config = InputConfig(data_dir=str(data_dir))
   num_images = DatasetInfo.load(data_dir).num_images(config.train_parts)
-  iterator = iter(train_dataset(config, (128, 128), 16, seed=0))
-  next(iterator)
-  seconds, _ = timed(lambda: [next(iterator) for _ in range(num_images // 16)])
+  batches = train_dataset(config, (128, 128), 16, seed=0).take(num_images // 16)
+  seconds, _ = timed(lambda: collections.deque(batches, maxlen=1))
   return {
     "seconds": seconds,
     "images a second": num_images / seconds,
