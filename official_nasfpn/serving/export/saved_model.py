@@ -129,7 +129,9 @@ def _save(
   record_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
   assets = [folder.label_map_file, folder.config_file, record_file]
   module.assets = [tf.saved_model.Asset(str(asset)) for asset in assets]
-  tf.saved_model.save(module, str(path), signatures=signatures)
+  # Nothing is trained with it. Without gradients of our own it is loaded in less time.
+  options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+  tf.saved_model.save(module, str(path), signatures=signatures, options=options)
   # It was copied to the other assets.
   record_file.unlink()
   warm_up = {name: _example_inputs(function, images) for name, function in signatures.items()}
