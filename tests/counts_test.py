@@ -20,8 +20,8 @@ NUM_IMAGES = 10
 
 # Operations in the graph of a train step of R-18, 3 @ 64; Model Garden 2.20 has 6,944.
 NODES_OF_A_TRAIN_STEP = 4_858
-# Python functions that are traced. Trials share what the first one has traced; plain ones read their
-# images anew.
+# Python functions that are traced. Trials share what the first one has traced; plain ones read
+# their images anew.
 TRACES = {"a run": 11, f"{NUM_TRIALS} plain trials": 17, f"{NUM_TRIALS} shared trials": 14}
 # Of R-18, 3 @ 64 with four classes at 256 pixels, for one image.
 MULTIPLY_ADDS = 3_066_488_832
