@@ -8,7 +8,7 @@ from official_nasfpn.training import narration as narration_lib
 from official_nasfpn.training.compilation import Compilation
 from official_nasfpn.training.experiment import load_experiment
 from official_nasfpn.training.narration import Narration, where_and_how
-from official_nasfpn.training.runner import _make_plain
+from official_nasfpn.training.runner import make_plain
 
 NOT_COMPILED = Compilation(False, "XLA does not compile")
 
@@ -86,5 +86,5 @@ def test_only_the_chief_of_a_cluster_speaks(shapes_data, tmp_path, capsys):
 
 def test_figures_are_plain_numbers():
   logs = {"total_loss": tf.constant(1.5), "learning_rate": tf.Variable(0.25), "AP": 0.5}
-  _make_plain(logs)
+  make_plain(logs)
   assert repr(logs) == "{'total_loss': 1.5, 'learning_rate': 0.25, 'AP': 0.5}"
