@@ -36,7 +36,9 @@ class DetectorConfig:
   The defaults are the paper's `R-50, 7 @ 256` at 640 pixels.
 
   Attributes:
-    backbone: R-10, R-18, R-34, R-50, R-101, MobileNetV2 or AmoebaNet-D.
+    backbone: R-10, R-18, R-34, R-50, R-101, MobileNetV2 or AmoebaNet-D; or R-18-torch, R-50-keras
+      and the like, which have the arithmetic of another library, for its weights
+      (`Training.backbone_weights`).
     backbone_width: channels of every layer of the backbone, relative to the published network.
     architecture: the pyramid, as a catalogue name, the path of a .gin or .json file, or itself:
       `@PyramidSpec()`, or a baseline such as `@Fpn()`. Held as the pyramid itself, so that a
