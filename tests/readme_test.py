@@ -194,11 +194,12 @@ def _children_until_its_end(process):
   started = {}
   while process.poll() is None:
     for child in _children(process.pid):
-      # A fork has its parent's command line before it has its own.
       with contextlib.suppress(OSError):
-        started[child] = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        # A fork has its parent's command line before it has its own, and none when it has ended.
+        started[child] = command or started.get(child, "")
     time.sleep(0.1)
-  return [command for command in started.values() if "official_nasfpn" in command]
+  return [command for command in started.values() if " -m official_nasfpn." in command]
 
 
 def _children(pid):
