@@ -71,24 +71,13 @@ def _prepare(settings: Settings, point: tuple[tuple[str, int], ...]) -> Callable
 def _measure_step(
   settings: Settings, num_repeats: int, num_filters: int, side: int, batch_size: int
 ) -> Round:
-  import tensorflow as tf
-
-  from official_nasfpn.training.optimizer import build_optimizer
-  from official_nasfpn.training.task import DetectionTask
-
-  experiment, dataset = ours.opened_recipe(
+  experiment, step = ours.built_step(
     settings,
     f"Detector.num_repeats = {num_repeats}",
     f"Detector.num_filters = {num_filters}",
     f"Detector.image_size = ({side}, {side})",
     f"Training.batch_size = {batch_size}",
   )
-  task = DetectionTask(experiment, dataset)
-  model = task.build_model()
-  optimizer = build_optimizer(experiment.training, 200, model.trainable_variables)
-  metrics = task.build_metrics()
-  batch = next(iter(task.build_inputs()))
-  step = tf.function(lambda: task.train_step(batch, model, optimizer, metrics)["loss"])
   trace, _ = timed(step.get_concrete_function)
   step().numpy()
   seconds = []

@@ -118,18 +118,7 @@ def quickstart(settings: Settings) -> Callable[[], Round]:
 
 def train_step(settings: Settings, num_filters: int) -> Callable[[], Round]:
   """Seconds of a train step: forward, backward, losses, assignment of anchors, optimizer."""
-  import tensorflow as tf
-
-  from official_nasfpn.training.optimizer import build_optimizer
-  from official_nasfpn.training.task import DetectionTask
-
-  experiment, dataset = opened_recipe(settings, f"Detector.num_filters = {num_filters}")
-  task = DetectionTask(experiment, dataset)
-  model = task.build_model()
-  optimizer = build_optimizer(experiment.training, 200, model.trainable_variables)
-  metrics = task.build_metrics()
-  batch = next(iter(task.build_inputs()))
-  step = tf.function(lambda: task.train_step(batch, model, optimizer, metrics)["loss"])
+  experiment, step = built_step(settings, f"Detector.num_filters = {num_filters}")
   operations = operations_of_a_step(experiment)
 
   def measure() -> Round:
@@ -137,6 +126,28 @@ def train_step(settings: Settings, num_filters: int) -> Callable[[], Round]:
     return Round(seconds, {"share of the machine": operations / seconds / product_speed()})
 
   return warm(measure)
+
+
+def built_step(
+  settings: Settings, *bindings: str
+) -> tuple["Experiment", Callable[[], "tf.Tensor"]]:
+  """Returns the recipe with some bindings, and a `tf.function` of its train step, not yet traced.
+
+  The step has its batch already, and returns the loss.
+  """
+  import tensorflow as tf
+
+  from official_nasfpn.training.optimizer import build_optimizer
+  from official_nasfpn.training.task import DetectionTask
+
+  experiment, dataset = opened_recipe(settings, *bindings)
+  task = DetectionTask(experiment, dataset)
+  model = task.build_model()
+  optimizer = build_optimizer(experiment.training, 200, model.trainable_variables)
+  metrics = task.build_metrics()
+  batch = next(iter(task.build_inputs()))
+  step = tf.function(lambda: task.train_step(batch, model, optimizer, metrics)["loss"])
+  return experiment, step
 
 
 def network(settings: Settings, num_filters: int) -> Callable[[], Round]:

@@ -74,11 +74,12 @@ def suited_backbone(name: str, path: str) -> str:
   """
   if name.endswith(tuple(f"-{library}" for library in LIBRARIES)):
     return name
-  suited = f"{name}-{library_of(path)}"
+  library = library_of(path)
+  suited = f"{name}-{library}"
   if suited not in BACKBONES:
-    known = ", ".join(each for each in BACKBONES if each.endswith(f"-{library_of(path)}"))
+    known = ", ".join(each for each in BACKBONES if each.endswith(f"-{library}"))
     raise UserError(
-      f"Training.backbone_weights = {path!r} is a file of {LIBRARIES[library_of(path)]}, and "
+      f"Training.backbone_weights = {path!r} is a file of {LIBRARIES[library]}, and "
       f"weights of its kind fit {known}, not Detector.backbone = {name!r}."
     )
   return suited
