@@ -102,6 +102,7 @@ def _measure_step(
 
 def _draw(points: Mapping[str, list[dict[str, Any]]], path: Path) -> None:
   from matplotlib.figure import Figure
+  from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
   figure = Figure(figsize=(4 * len(_AXES), 3 * len(_DRAWN)), layout="constrained")
   all_axes = figure.subplots(len(_DRAWN), len(_AXES), squeeze=False, sharex="col", sharey="row")
@@ -120,7 +121,10 @@ def _draw(points: Mapping[str, list[dict[str, Any]]], path: Path) -> None:
           axes.annotate(share, (value, row[name]), textcoords="offset points", xytext=(4, -12))
         axes.legend(loc="upper left", fontsize="small")
       axes.set_xticks(values, [str(value) for value in values])
-      axes.minorticks_off()
+      axes.xaxis.set_minor_locator(NullLocator())
+      axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+      axes.yaxis.set_minor_locator(NullLocator())
+      axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
       axes.grid(alpha=0.3)
       if column == 0:
         axes.set_ylabel(unit)

@@ -5,7 +5,8 @@ r"""Exports a trained detector: as a SavedModel, as ONNX, or for TensorFlow Lite
     nasfpn export --model_dir RUN --output_dir LITE --format tflite \
         --precision int8
 
-The run folder says everything; the newest checkpoint is taken. EXPORT/1 is the SavedModel, and a
+The run folder says everything. The weights of the best evaluation are taken, by
+Training.best_metric, or else those of the newest checkpoint. EXPORT/1 is the SavedModel, and a
 later checkpoint of the same run becomes EXPORT/2, as TensorFlow Serving wants them. The inputs
 and outputs of a SavedModel are described in `serving/export/saved_model.py`, those of the other
 formats in `serving/export/portable.py`.
@@ -44,6 +45,9 @@ flags.DEFINE_bool(
   False,
   "Evaluate the export on the run's evaluation images; fail if its AP is not the run's.",
 )
+flags.DEFINE_bool(
+  "last", False, "Export the newest checkpoint, and not that of the best evaluation."
+)
 flags.mark_flags_as_required(["model_dir", "output_dir"])
 
 
@@ -55,7 +59,13 @@ def main(argv: list[str]) -> None:
 
   start = time.monotonic()
   export = export_detector(
-    FLAGS.model_dir, FLAGS.output_dir, FLAGS.format, FLAGS.precision, FLAGS.exit, FLAGS.check
+    FLAGS.model_dir,
+    FLAGS.output_dir,
+    FLAGS.format,
+    FLAGS.precision,
+    FLAGS.exit,
+    FLAGS.check,
+    FLAGS.last,
   )
   if not export.is_new:
     print(f"{export.path} is the export of this checkpoint already; nothing to do.")

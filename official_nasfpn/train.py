@@ -4,8 +4,8 @@ r"""Trains and evaluates a detector.
         --mode train_and_evaluate
 
 The same command goes on where an interrupted run stopped. Once a run folder exists, --model_dir
-alone says everything. --dry_run prints the plan instead, and --list_settings every setting that a
-recipe or --gin_param may bind.
+alone says everything. --dry_run prints the plan instead, --find_learning_rate a learning rate, and
+--list_settings every setting that a recipe or --gin_param may bind.
 """
 
 import shlex
@@ -51,11 +51,18 @@ flags.DEFINE_bool(
   "Build the detector, check the data, print what would be done and what it would cost, and write "
   "nothing. Needs no --model_dir, and no data: then that of COCO is assumed.",
 )
+flags.DEFINE_bool(
+  "find_learning_rate",
+  False,
+  "Train for a hundred steps with a rising learning rate, say which would be good, and write "
+  "nothing but --figure. Needs no --model_dir.",
+)
+flags.DEFINE_string("figure", None, "Image file for the curve of --find_learning_rate.")
 flags.DEFINE_bool("list_settings", False, "Print every setting of a recipe, and do nothing else.")
 flags.register_multi_flags_validator(
-  ["model_dir", "dry_run", "list_settings"],
-  lambda values: values["model_dir"] or values["dry_run"] or values["list_settings"],
-  "--model_dir is needed, unless with --dry_run.",
+  ["model_dir", "dry_run", "find_learning_rate", "list_settings"],
+  lambda values: any(values.values()),
+  "--model_dir is needed, unless with --dry_run or --find_learning_rate.",
 )
 
 
@@ -72,6 +79,14 @@ def main(argv: list[str]) -> None:
   if FLAGS.dry_run:
     print(plan_training(experiment, **devices).as_text())
     print("A dry run: nothing was trained and nothing written.")
+    return
+  if FLAGS.find_learning_rate:
+    from official_nasfpn.training.learning_rate_range import find_learning_rate
+
+    found = find_learning_rate(experiment)
+    print(found.as_text())
+    if FLAGS.figure:
+      found.draw(Path(FLAGS.figure))
     return
   if FLAGS.mode == "evaluate":
     run = evaluate_detector(FLAGS.model_dir, experiment=experiment, **devices)

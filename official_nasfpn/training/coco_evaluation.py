@@ -9,16 +9,15 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.training.config import Metric
 
-METRICS = (
-  "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"
-)  # fmt: skip
+METRICS = get_args(Metric)
 _AREA_OF_METRIC = {"s": "small (under 32x32 pixels)", "m": "medium", "l": "large (over 96x96)"}
 
 _Batch = TypeVar("_Batch")
@@ -38,6 +37,7 @@ class EvaluationResult:
       empty where there is one exit only.
     compute_dtype: the number format that the detector computed in, a precision policy such as
       `mixed_bfloat16`; None where nobody said.
+    step: the train step that the weights are of; None where nobody said.
   """
 
   metrics: Mapping[str, float | None]
@@ -47,6 +47,15 @@ class EvaluationResult:
   num_detections: int
   exit_metrics: tuple[Mapping[str, float | None], ...] = ()
   compute_dtype: str | None = None
+  step: int | None = None
+
+  @classmethod
+  def from_json(cls, text: str) -> "EvaluationResult":
+    """Reads what `to_json` has written."""
+    values = json.loads(text)
+    for name in ("notes", "exit_metrics"):
+      values[name] = tuple(values[name])
+    return cls(**values)
 
   def to_json(self) -> str:
     """Returns all fields as indented JSON."""
@@ -54,7 +63,8 @@ class EvaluationResult:
 
   def table(self) -> str:
     """Returns the figures as lines for a person to read."""
-    lines = [f"{self.num_images} images, {self.num_detections} detections"]
+    of_step = f", weights of step {self.step:,}" if self.step is not None else ""
+    lines = [f"{self.num_images} images, {self.num_detections} detections{of_step}"]
     for half in (METRICS[:6], METRICS[6:]):
       lines.append("  ".join(f"{name} {_figure(self.metrics[name])}" for name in half))
     width = max((len(name) for name in self.class_ap), default=0)

@@ -9,9 +9,16 @@ from pydantic import (
   PositiveFloat,
   PositiveInt,
   field_validator,
+  model_validator,
 )
 
 from official_nasfpn.configuration import configurable, settings
+
+# Parts of a detector, as `modeling/detector_parts.py` finds them.
+Part = Literal["stem", "group_2", "group_3", "group_4", "group_5", "backbone", "pyramid", "head"]
+Metric = Literal[
+  "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"
+]
 
 
 @configurable("Training")
@@ -52,9 +59,26 @@ class TrainingConfig:
       torchvision's or timm's ResNet-18, 34, 50 or 101, or an .h5 of tf_keras.applications'
       ResNet50, ResNet101 or MobileNetV2. The backbone gets the arithmetic of that library: R-50
       becomes R-50-torch or R-50-keras. None starts from random weights.
-    start_from: run folder of a training, or the directory of a search with Proxy.mode = 'shared',
-      whose weights to start from: all that have the same place and shape. The weights of the
-      classes are taken if the classes are the same. None starts from random weights.
+    start_from: what to take weights from: the run folder of a training, a checkpoint in one
+      (RUN/checkpoints/ckpt-STEP), an exported SavedModel, or the directory of a search with
+      Proxy.mode = 'shared'. All are taken that have the same place and shape, and the rows of
+      classes with the same name. None starts from random weights.
+    frozen: parts whose weights are not trained: `backbone`, or of it `stem` and `group_2` to
+      `group_5` (the layers between two levels, as in ResNets), `pyramid`, `head`. Their batch norms
+      keep their statistics.
+    frozen_batch_norm: whether the backbone's batch norms keep statistics, scales and offsets, as
+      small batches of a fine-tuning want.
+    learning_rate_factors: by part, what its learning rate is multiplied by, such as
+      {'backbone': 0.1}. Where one part lies in another, its own factor counts.
+    ema_decay: how much of the average of the weights each step keeps, such as 0.999; it is less in
+      the first steps. Evaluations and exports have the average. None keeps no average.
+    micro_batches: parts in which a batch is computed, one after the other, so that larger ones fit
+      into the memory. Gradients are those of the whole batch, but each part has batch norms of its
+      own.
+    best_metric: metric of COCO by which the best evaluation is told; its weights are kept beside
+      the last, and exported. None keeps and exports the last.
+    patience: evaluations without a better `best_metric` after which the training ends; None trains
+      to the last step.
     compute_dtype: `float32`, `mixed_bfloat16`, `mixed_float16` (the loss is scaled, so that small
       gradients survive), or `auto`: mixed_bfloat16 where the device has units for it (TPUs, GPUs of
       compute capability 8.0, processors with AVX-512 BF16, AMX or Arm's BF16), mixed_float16 on
@@ -94,6 +118,13 @@ class TrainingConfig:
   backbone_checkpoint: str | None = None
   backbone_weights: str | None = None
   start_from: str | None = None
+  frozen: tuple[Part, ...] = ()
+  frozen_batch_norm: bool = False
+  learning_rate_factors: dict[Part, NonNegativeFloat] = Field(default_factory=dict)
+  ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+  micro_batches: PositiveInt = 1
+  best_metric: Metric | None = "AP"
+  patience: PositiveInt | None = None
   compute_dtype: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
   jit_compile: Literal["auto"] | bool = "auto"
   seed: NonNegativeInt = 0
@@ -109,6 +140,12 @@ class TrainingConfig:
     if weights is not None and (not weights or weights[-1] == 0):
       raise ValueError("the last exit needs a weight greater than 0")
     return weights
+
+  @model_validator(mode="after")
+  def _check_patience(self) -> "TrainingConfig":
+    if self.patience is not None and self.best_metric is None:
+      raise ValueError("patience needs a best_metric to look at")
+    return self
 
   @field_validator("decay_epochs")
   @classmethod

@@ -37,6 +37,8 @@ class Experiment:
         f"Training.drop_block_rate = {self.training.drop_block_rate}: DropBlock does not work on "
         f"{type(architecture).__name__}. Leave it out."
       )
+    if {"backbone", "pyramid", "head"} <= set(self.training.frozen):
+      raise UserError("Training.frozen names all parts: nothing would be trained.")
     weights = self.training.exit_loss_weights
     if weights is not None and len(weights) != self.detector.num_exits:
       raise UserError(
@@ -96,9 +98,9 @@ def read_with_experiment(
   )
   if data.data_dir:
     data = dataclasses.replace(data, data_dir=str(Path(data.data_dir).resolve()))
-  if training.backbone_weights:
-    file = str(Path(training.backbone_weights).resolve())
-    training = dataclasses.replace(training, backbone_weights=file)
+  for name in ("backbone_weights", "start_from"):
+    if path := getattr(training, name):
+      training = dataclasses.replace(training, **{name: str(Path(path).resolve())})
   return Experiment(detector, data, training), others
 
 
@@ -138,5 +140,10 @@ def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
   backbone = experiment.detector.backbone
   if experiment.training.backbone_weights:
     backbone = suited_backbone(backbone, experiment.training.backbone_weights)
+  elif experiment.training.start_from:
+    # Imported here, because that module reads experiments.
+    from official_nasfpn.training.start_weights import start_backbone
+
+    backbone = start_backbone(backbone, experiment.training.start_from)
   detector = dataclasses.replace(experiment.detector, num_classes=found, backbone=backbone)
   return dataclasses.replace(experiment, detector=detector), dataset

@@ -1,7 +1,8 @@
 """Momentum with the paper's learning rate schedules, built by Model Garden's factory."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 import tf_keras
@@ -39,7 +40,10 @@ def learning_rate_schedule(
 
 
 def build_optimizer(
-  config: TrainingConfig, num_images: int, variables: Sequence[tf.Variable]
+  config: TrainingConfig,
+  num_images: int,
+  variables: Sequence[tf.Variable],
+  factors: Mapping[str, float] | None = None,
 ) -> tf_keras.optimizers.Optimizer:
   """Returns the optimizer of a training; under the policy `mixed_float16` it scales the loss.
 
@@ -50,10 +54,14 @@ def build_optimizer(
     config: which optimizer, momentum, learning rate and clipping.
     num_images: images in the training parts.
     variables: the weights that it will update.
+    factors: by name of a weight, what its learning rate is multiplied by; 1 for others.
   """
   factory = _factory(config, num_images)
+  optimizer = factory.build_optimizer(factory.build_learning_rate())
+  if factors:
+    _scale_learning_rates(optimizer, factors)
   optimizer = performance.configure_optimizer(
-    factory.build_optimizer(factory.build_learning_rate()),
+    optimizer,
     use_float16=tf_keras.mixed_precision.global_policy().name == "mixed_float16",
   )
   # Created lazily, slots would make TensorFlow trace the train step a second time.
@@ -66,7 +74,36 @@ def optimizer_state(optimizer: tf_keras.optimizers.Optimizer) -> list[tf.Variabl
   scale = []
   if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
     scale = [optimizer._loss_scale.current_loss_scale, optimizer._loss_scale.counter]
-  return [*optimizer.variables(), *scale]
+    optimizer = optimizer.inner_optimizer
+  # Its variables are the averages alone.
+  averaged = isinstance(optimizer, optimization.ExponentialMovingAverage)
+  inner = optimizer._optimizer.variables() if averaged else []
+  return [*optimizer.variables(), *inner, *scale]
+
+
+def _scale_learning_rates(
+  optimizer: tf_keras.optimizers.legacy.Optimizer, factors: Mapping[str, float]
+) -> None:
+  """Makes an optimizer multiply the learning rate of some weights; Keras has no setting for it."""
+  if isinstance(optimizer, optimization.ExponentialMovingAverage):
+    optimizer = optimizer._optimizer
+  apply = optimizer._resource_apply_dense
+
+  def apply_scaled(
+    grad: tf.Tensor, var: tf.Variable, apply_state: Mapping | None = None
+  ) -> tf.Operation:
+    # Of several replicas each has a copy of the weight, with a name of its own.
+    name = re.sub(r"(/replica_\d+)?(:0)?$", "", var.name)
+    if name not in factors:
+      return apply(grad, var, apply_state=apply_state)
+    key = var.device, var.dtype.base_dtype
+    state = dict(apply_state[key])
+    for rate in ("lr_t", "lr"):
+      if rate in state:
+        state[rate] = state[rate] * factors[name]
+    return apply(grad, var, apply_state={**apply_state, key: state})
+
+  optimizer._resource_apply_dense = apply_scaled
 
 
 def _factory(config: TrainingConfig, num_images: int) -> optimization.OptimizerFactory:
@@ -102,6 +139,9 @@ def _factory(config: TrainingConfig, num_images: int) -> optimization.OptimizerF
             "warmup_learning_rate": config.warmup_learning_rate * scale,
           },
         },
+        "ema": None
+        if config.ema_decay is None
+        else {"average_decay": config.ema_decay, "trainable_weights_only": False},
       }
     )
   )

@@ -4,7 +4,8 @@ RUN/config.gin        every setting in force, resolved
 RUN/label_map.json    classes, and the dataset's own category ids
 RUN/checkpoints/      ckpt-STEP
 RUN/train, RUN/validation   TensorBoard events
-RUN/evaluation.json   the latest evaluation
+RUN/evaluation.json   the latest evaluation of the weights that an export would have
+RUN/best, RUN/evaluations.jsonl   the best weights, and all evaluations: see best_checkpoint.py
 """
 
 import dataclasses
@@ -40,6 +41,18 @@ class RunFolder:
   @property
   def evaluation_file(self) -> Path:
     return self.path / "evaluation.json"
+
+  @property
+  def best(self) -> Path:
+    return self.path / "best"
+
+  @property
+  def best_evaluation_file(self) -> Path:
+    return self.best / "evaluation.json"
+
+  @property
+  def evaluations_file(self) -> Path:
+    return self.path / "evaluations.jsonl"
 
   def claim(self, experiment: Experiment, label_map: LabelMap) -> None:
     """Makes the folder this experiment's, or checks that it already is.
@@ -80,6 +93,16 @@ class RunFolder:
       raise UserError(f"{self.path} has no checkpoint yet. Train it with --mode train.")
     return checkpoint
 
+  def checkpoint_to_use(self) -> str:
+    """Returns the path prefix of the best checkpoint, or of the newest where none is known.
+
+    Raises:
+      UserError: there is none.
+    """
+    import tensorflow as tf
+
+    return tf.train.latest_checkpoint(str(self.best)) or self.latest_checkpoint()
+
   def refuse_another(self, experiment: Experiment) -> None:
     """Raises a `UserError` unless the folder is this experiment's; it must have been claimed."""
     # Read and written again, so that a run from before a setting was added has its default.
@@ -98,7 +121,8 @@ class RunFolder:
       raise UserError(
         f"{self.path} holds another experiment: {key} is {stored.get(key)!r} there and "
         f"{wanted.get(key)!r} here{more if differing[1:] else ''}. Give --model_dir a new folder, "
-        "or leave out --gin_file and --gin_param to go on with the old one."
+        "or leave out --gin_file and --gin_param to go on with the old one. To train its weights "
+        f"longer or on other data, give a new folder and Training.start_from = {str(self.path)!r}."
       )
 
 

@@ -1,6 +1,7 @@
 """Runs a training or an evaluation with Model Garden's trainer and Orbit's controller."""
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,14 @@ from official.core import base_trainer, config_definitions
 
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.gpus import warn_of_an_unused_gpu
-from official_nasfpn.modeling.detector import build_detector
+from official_nasfpn.modeling.detector_parts import factors_by_weight
 from official_nasfpn.modeling.wired_pyramid import Wiring
 from official_nasfpn.progress import progress_bar, say
+from official_nasfpn.training.best_checkpoint import (
+  BestCheckpoint,
+  out_of_patience,
+  read_history,
+)
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.compilation import compilation
 from official_nasfpn.training.config import TrainingConfig
@@ -25,10 +31,12 @@ from official_nasfpn.training.memory import memory_errors
 from official_nasfpn.training.narration import Narration, model_name, where_and_how
 from official_nasfpn.training.number_format import settled_compute_dtype
 from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps_of
+from official_nasfpn.training.restore import restore_detector
 from official_nasfpn.training.run_folder import RunFolder, step_of
 from official_nasfpn.training.strategies import distribute_batches, is_chief
 from official_nasfpn.training.task import DetectionTask
 from official_nasfpn.training.validation_pictures import ValidationPictures
+from official_nasfpn.training.weight_average import averaged_weights, begin_average
 
 
 def train(
@@ -37,7 +45,7 @@ def train(
   folder: RunFolder,
   strategy: tf.distribute.Strategy,
   evaluate_on_the_way: bool = False,
-) -> EvaluationResult | None:
+) -> tuple[EvaluationResult | None, int]:
   """Trains to the last step, from the newest checkpoint of the run folder if there is one.
 
   Progress is reported on standard error and in the folder's `train.log`.
@@ -50,7 +58,8 @@ def train(
     evaluate_on_the_way: evaluate every `Training.evaluation_epochs`, and at the end.
 
   Returns:
-    The last evaluation, if there was one.
+    The best evaluation by `Training.best_metric`, or the last one, if there was one; and the train
+    step that was reached.
 
   Raises:
     TrainingDiverged: the loss became NaN or infinite; nothing was saved since.
@@ -65,7 +74,12 @@ def train(
   if first_step >= total:
     if is_chief():
       say(f"{folder.path} is trained to its last step, {first_step:,}; nothing is left to train")
-    return None
+    return None, first_step
+
+  if evaluate_on_the_way and out_of_patience(read_history(folder, first_step), config):
+    if is_chief():
+      say(f"{folder.path} has ended at step {first_step:,}, out of patience: nothing is left to do")
+    return None, first_step
 
   compiled = compilation(experiment, total - first_step, strategy)
   narration = Narration(first_step, total, speaks=is_chief())
@@ -91,6 +105,8 @@ def train(
         trainer.checkpoint.restore(checkpoint).expect_partial()
       else:
         trainer.task.initialize(trainer.model)
+        begin_average(trainer.optimizer, trainer.model)
+      best = BestCheckpoint(written, trainer.model, config, first_step)
     manager = tf.train.CheckpointManager(
       trainer.checkpoint,
       directory=str(written.checkpoints),
@@ -133,17 +149,25 @@ def train(
       train_to(step)
     for stop in stops:
       train_to(stop)
-      if evaluator:
-        narration.evaluating()
+      if not evaluator:
+        continue
+      narration.evaluating()
+      with strategy.scope(), averaged_weights(trainer.optimizer):
         controller.evaluate()
+        best.offer(dataclasses.replace(evaluator.last_result, step=stop))
+      if best.is_over():
+        narration.say(
+          f"{config.best_metric} has not risen in {config.patience} evaluations: the training ends"
+        )
+        break
     controller.save_checkpoint()
-  return evaluator.last_result if evaluator else None
+    return best.evaluation, now()
 
 
 def evaluate(
   experiment: Experiment, dataset: DatasetInfo, folder: RunFolder, strategy: tf.distribute.Strategy
 ) -> EvaluationResult:
-  """Evaluates the newest checkpoint of a run folder.
+  """Evaluates a run with the weights that an export has: the best known, or the newest.
 
   Args:
     experiment: all settings, with the number of classes settled.
@@ -151,19 +175,18 @@ def evaluate(
     folder: with at least one checkpoint.
     strategy: where to run.
   """
-  checkpoint = folder.latest_checkpoint()
+  checkpoint = folder.checkpoint_to_use()
   if is_chief():
     say(f"evaluates {model_name(experiment)}, {checkpoint}, on {dataset.data_dir}")
     say(where_and_how(experiment, strategy))
   with strategy.scope():
     configure_tensorflow(experiment.training)
-    model = build_detector(experiment.detector, dataset.label_map.num_classes)
-    tf.train.Checkpoint(model=model).read(checkpoint).expect_partial()
+    model = restore_detector(experiment, dataset.label_map, checkpoint)
     evaluator = Evaluator(experiment, dataset, model)
   num_images = dataset.num_images((experiment.input.evaluation_part,))
   num_batches = -(-num_images // experiment.training.evaluation_batch_size)
   with progress_bar(num_batches, "evaluate", "batch") as bar:
-    return evaluator.run(on_batch=bar.update)
+    return dataclasses.replace(evaluator.run(on_batch=bar.update), step=step_of(checkpoint))
 
 
 def configure_tensorflow(config: TrainingConfig) -> None:
@@ -202,7 +225,13 @@ def build_trainer(
     task = DetectionTask(experiment, dataset, first_step, jit_compile, wiring)
     model = task.build_model()
     num_images = dataset.num_images(experiment.input.train_parts)
-    optimizer = build_optimizer(config, num_images, model.trainable_variables)
+    optimizer = build_optimizer(
+      config,
+      num_images,
+      model.trainable_variables,
+      factors_by_weight(model, config.learning_rate_factors),
+    )
+    begin_average(optimizer, model)
     return base_trainer.Trainer(
       config_definitions.ExperimentConfig(),
       task,

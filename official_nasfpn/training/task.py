@@ -11,6 +11,7 @@ from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import anchors as anchors_lib
 from official_nasfpn.modeling.detector import Detector, build_detector
+from official_nasfpn.modeling.detector_parts import freeze
 from official_nasfpn.modeling.drop_block import Drop
 from official_nasfpn.modeling.published_weights import take_published_weights
 from official_nasfpn.modeling.wired_pyramid import Wiring
@@ -19,7 +20,7 @@ from official_nasfpn.training import targets
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.nan_guard import NanGuard
 from official_nasfpn.training.optimizer import num_steps
-from official_nasfpn.training.start_weights import take_weights, taken_sentence
+from official_nasfpn.training.start_weights import take_weights
 from official_nasfpn.training.train_step import by_xla, loss_names, train_step
 
 
@@ -57,10 +58,13 @@ class DetectionTask(base_task.Task):
     self.nan_guard = NanGuard(self.losses)
 
   def build_model(self) -> Detector:
-    """Builds the detector, with initial weights that the seed fixes."""
-    tf_keras.utils.set_random_seed(self.task_config.training.seed)
+    """Builds the detector, with initial weights that the seed fixes and with its frozen parts."""
+    config = self.task_config.training
+    tf_keras.utils.set_random_seed(config.seed)
     wired = self._wiring is not None
-    return build_detector(self.task_config.detector, self._label_map.num_classes, wired)
+    model = build_detector(self.task_config.detector, self._label_map.num_classes, wired)
+    freeze(model, config.frozen, config.frozen_batch_norm)
+    return model
 
   def initialize(self, model: Detector) -> None:
     """Reads the weights that `Training` says to start from, if it does.
@@ -73,8 +77,9 @@ class DetectionTask(base_task.Task):
     """
     config = self.task_config
     if config.training.start_from:
-      table = take_weights(model, self._label_map, config.training.start_from)
-      say(f"starts from {config.training.start_from}: {taken_sentence(table)}")
+      start = take_weights(model, self._label_map, config.training.start_from)
+      say(f"starts from {config.training.start_from}: {start.sentence()}")
+      print(start.table())
     if path := config.training.backbone_weights:
       take_published_weights(model.backbone, config.detector.backbone, path)
       say(f"the backbone starts from {path}")
@@ -167,7 +172,8 @@ class DetectionTask(base_task.Task):
     )
     drop = self._drop(optimizer.iterations)
     losses = train_step(
-      lambda: model(inputs["image"], training=True, drop=drop, wiring=self._wiring),
+      lambda images: model(images, training=True, drop=drop, wiring=self._wiring),
+      inputs["image"],
       anchor_targets,
       model.trainable_variables,
       optimizer,

@@ -1,11 +1,12 @@
 """One train step of a detector: that of a training, and that of a search's shared proxy."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tensorflow as tf
 import tf_keras
 
+from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.detections import Outputs
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.losses import (
@@ -40,7 +41,8 @@ def loss_names(num_exits: int) -> tuple[str, ...]:
 
 
 def train_step(
-  forward: Callable[[], Sequence[Outputs]],
+  forward: Callable[[Any], Sequence[Outputs]],
+  images: Any,
   targets: AnchorTargets,
   variables: Sequence[tf.Variable],
   optimizer: tf_keras.optimizers.Optimizer,
@@ -51,12 +53,13 @@ def train_step(
   """Updates weights from one replica's share of a batch.
 
   Args:
-    forward: runs the detector on the batch, in training mode.
-    targets: what its anchors should predict.
+    forward: runs the detector on `images`, or on some of them, in training mode.
+    images: a tensor or a structure of tensors, [batch, ...].
+    targets: what their anchors should predict.
     variables: the weights to update.
     optimizer: sums gradients over replicas, and clips them; scales the loss if it is a
       `LossScaleOptimizer`, and then leaves out a step whose gradients overflow.
-    config: weights of the losses.
+    config: weights of the losses, and the number of `micro_batches`.
     nan_guard: made for `loss_names`; notes a step whose losses, before scaling, are not finite.
     jit_compile: whether XLA compiles forward and backward pass. Whatever replicas exchange is
       left outside.
@@ -64,16 +67,23 @@ def train_step(
   Returns:
     The losses by the names of `loss_names`: float32 scalars, this replica's share of those of the
     global batch.
+
+  Raises:
+    UserError: the images cannot be shared evenly by the micro-batches.
   """
   num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+  # Of the whole batch, so that its parts add up to the losses and gradients of the whole.
   normaliser = loss_normaliser(targets)
   scales = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
+  num_parts = num_replicas * config.micro_batches
 
-  def losses_and_gradients() -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+  def losses_and_gradients(
+    some_images: Any, some_targets: AnchorTargets
+  ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
     with tf.GradientTape() as tape:
-      exits = detection_losses(forward(), targets, config, normaliser)
-      # Every replica adds its share of the decay, since gradients are summed over replicas.
-      decay = weight_decay_loss(variables, config.weight_decay) / num_replicas
+      exits = detection_losses(forward(some_images), some_targets, config, normaliser)
+      # Every part adds its share of the decay, since gradients are summed.
+      decay = weight_decay_loss(variables, config.weight_decay) / num_parts
       # Deep supervision (section 3.2): every exit learns.
       supervised = [
         weight * (terms["class_loss"] + terms["box_loss"])
@@ -87,7 +97,50 @@ def train_step(
       losses |= {f"exit_{number}/{name}": term for name, term in terms.items()}
     return losses, optimizer.get_unscaled_gradients(gradients) if scales else gradients
 
-  losses, gradients = by_xla(losses_and_gradients, jit_compile)
+  def compute() -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+    if config.micro_batches == 1:
+      return losses_and_gradients(images, targets)
+    return _summed(losses_and_gradients, (images, targets), config.micro_batches)
+
+  losses, gradients = by_xla(compute, jit_compile)
   optimizer.apply_gradients(zip(gradients, variables, strict=True))
   nan_guard.watch(losses, optimizer.iterations)
   return losses
+
+
+def _summed(compute: Callable[..., _Result], batch: tuple[Any, ...], num_parts: int) -> _Result:
+  """Returns the sum of `compute` over parts of a batch, one after the other.
+
+  Args:
+    compute: takes some of the batch and returns a structure of tensors.
+    batch: structures of tensors, [batch, ...].
+    num_parts: must divide the batch.
+  """
+
+  def part(number: tf.Tensor) -> _Result:
+    return compute(*tf.nest.map_structure(lambda parts: parts[number], parted))
+
+  parted = tf.nest.map_structure(lambda tensor: _parted(tensor, num_parts), batch)
+  first = part(tf.constant(0))
+  # A loop, since parts of one graph might be computed at the same time, with the memory of all.
+  _, total = tf.while_loop(
+    lambda number, _: number < num_parts,
+    lambda number, total: (
+      number + 1,
+      tf.nest.map_structure(tf.add, total, part(number)),
+    ),
+    (tf.constant(1), first),
+    parallel_iterations=1,
+  )
+  return total
+
+
+def _parted(tensor: tf.Tensor, num_parts: int) -> tf.Tensor:
+  """Returns a tensor [batch, ...] as [parts, batch / parts, ...]."""
+  batch = tensor.shape[0]
+  if batch % num_parts:
+    raise UserError(
+      f"Training.micro_batches = {num_parts} does not divide the {batch} images of a device's "
+      "batch. Change one of the two."
+    )
+  return tf.reshape(tensor, [num_parts, batch // num_parts, *tensor.shape[1:]])

@@ -106,14 +106,13 @@ def train_detector(
   import tensorflow as tf
 
   from official_nasfpn.training import runner
-  from official_nasfpn.training.optimizer import num_steps
 
   strategy = strategy or build_strategy(distribution_strategy, tpu)
   advice = "The checkpoints written before are whole: make room, and the same command goes on."
   try:
     with _keras_policy_kept():
       with disk_errors(folder.path, advice):
-        evaluation = runner.train(experiment, dataset, folder, strategy, evaluate)
+        evaluation, steps = runner.train(experiment, dataset, folder, strategy, evaluate)
       if evaluate and evaluation is None:  # All steps were taken before.
         evaluation = runner.evaluate(experiment, dataset, folder, strategy)
   except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
@@ -124,7 +123,6 @@ def train_detector(
       f"TensorFlow says: {error.message.splitlines()[0]}"
     ) from error
   _write_evaluation(folder, evaluation)
-  steps = num_steps(experiment.training, dataset.num_images(experiment.input.train_parts))
   return DetectorRun(folder.path, steps, time.monotonic() - start, evaluation)
 
 
@@ -135,7 +133,9 @@ def evaluate_detector(
   distribution_strategy: str = "one_device",
   tpu: str | None = None,
 ) -> DetectorRun:
-  """Evaluates the newest checkpoint of a run folder, and writes `evaluation.json` there.
+  """Evaluates a run with the weights that an export has, and writes `evaluation.json` there.
+
+  They are the best known by `Training.best_metric`, or the newest.
 
   Args:
     model_dir: the run folder, which says everything.
@@ -152,7 +152,7 @@ def evaluate_detector(
   experiment, dataset = open_dataset(experiment or folder.load()[0])
   check_strategy(distribution_strategy, tpu)
   _say_note(experiment)
-  checkpoint = folder.latest_checkpoint()
+  checkpoint = folder.checkpoint_to_use()
 
   from official_nasfpn.training import runner
 

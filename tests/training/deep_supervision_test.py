@@ -118,7 +118,7 @@ def test_every_exit_is_evaluated_and_written_down(ordinary, tmp_path):
   folder = RunFolder(tmp_path / "run")
   folder.claim(experiment, dataset.label_map)
   strategy = build_strategy("one_device")
-  result = runner.train(experiment, dataset, folder, strategy, evaluate_on_the_way=True)
+  result, _ = runner.train(experiment, dataset, folder, strategy, evaluate_on_the_way=True)
   assert len(result.exit_metrics) == 3
   assert result.exit_metrics[-1] == result.metrics
   assert set(result.exit_metrics[0]) == set(METRICS)

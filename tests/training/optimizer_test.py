@@ -1,6 +1,9 @@
 """Learning rates at the steps where they change."""
 
+import numpy as np
 import pytest
+import tensorflow as tf
+import tf_keras
 
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.optimizer import (
@@ -8,6 +11,8 @@ from official_nasfpn.training.optimizer import (
   learning_rate_schedule,
   num_steps,
 )
+from official_nasfpn.training.strategies import build_strategy
+from official_nasfpn.training.weight_average import begin_average
 
 IMAGES = 110_895  # train2017 without the reward's 7,392 images
 
@@ -85,3 +90,39 @@ def test_adam_is_clipped_and_scheduled_too():
   assert settings["name"] == "Adam"
   assert build_optimizer(config, 6400, []).global_clipnorm == 10.0
   assert float(learning_rate_schedule(config, 6400)(800)) == pytest.approx(0.002, rel=1e-2)
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+def test_a_weight_with_a_factor_has_that_share_of_the_learning_rate(optimizer, strategy, ema_decay):
+  config = TrainingConfig(
+    optimizer=optimizer,
+    learning_rate=0.1,
+    warmup_learning_rate=0.1,
+    decay_epochs=(),
+    ema_decay=ema_decay,
+  )
+  strategy = build_strategy(strategy)
+  with strategy.scope():
+    variables = [tf.Variable([1.0, -2.0], name=name) for name in ("plain", "slow", "still")]
+    built = build_optimizer(config, 6400, variables, {"slow": 0.25, "still": 0.0})
+    if ema_decay:
+      model = tf_keras.Model()
+      model.plain, model.slow, model.still = variables
+      begin_average(built, model)
+
+  @tf.function
+  def step():
+    def of_replica():
+      gradients = [tf.constant([0.5, 2.0])] * 3
+      built.apply_gradients(zip(gradients, variables, strict=True))
+
+    strategy.run(of_replica)
+
+  for _ in range(3):
+    step()
+  plain, slow, still = (variable.numpy() - [1.0, -2.0] for variable in variables)
+  assert np.abs(plain).min() > 0.1
+  np.testing.assert_allclose(slow, 0.25 * plain, rtol=1e-5)
+  np.testing.assert_array_equal(still, 0.0)

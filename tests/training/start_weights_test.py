@@ -14,23 +14,24 @@ from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.detector import build_detector
+from official_nasfpn.modeling.detector_parts import freeze
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.start_weights import (
   CLASS_NAMES,
   SHARED_WEIGHTS,
+  Start,
   Taken,
   class_names_of,
+  start_backbone,
   take_weights,
-  taken_sentence,
   weight_name,
   weights_by_part,
 )
 from official_nasfpn.training.training import train_detector
 
 CLASSES = LabelMap((Category(1, "cat"), Category(2, "dog")))
-SAME_NAMES_NOT = LabelMap((Category(1, "dog"), Category(2, "cat")))
 CONFIG = DetectorConfig(
   backbone="R-10",
   backbone_width=0.25,
@@ -40,6 +41,10 @@ CONFIG = DetectorConfig(
   head_num_convs=1,
   image_size=(128, 128),
 )
+
+
+def rows_of(start):
+  return {row.part: row for row in start.parts}
 
 
 def detector(seed, config=CONFIG, num_classes=2):
@@ -61,15 +66,26 @@ def source():
   return detector(1)
 
 
+def claimed(config, path):
+  """Returns a run folder without weights."""
+  folder = RunFolder(path)
+  experiment = Experiment(config, InputConfig(data_dir="nowhere"), TrainingConfig(batch_size=4))
+  folder.claim(experiment, CLASSES)
+  return folder
+
+
+def run_of(model, config, path):
+  """Returns a run folder that holds the weights of a detector."""
+  folder = claimed(config, path)
+  checkpoint = tf.train.Checkpoint(model=model)
+  tf.train.CheckpointManager(checkpoint, str(folder.checkpoints), max_to_keep=1).save()
+  return folder.path
+
+
 @pytest.fixture(scope="module")
 def run(source, tmp_path_factory):
   """Returns a run folder that holds the weights of `source`."""
-  folder = RunFolder(tmp_path_factory.mktemp("start") / "run")
-  experiment = Experiment(CONFIG, InputConfig(data_dir="nowhere"), TrainingConfig(batch_size=4))
-  folder.claim(experiment, CLASSES)
-  checkpoint = tf.train.Checkpoint(model=source)
-  tf.train.CheckpointManager(checkpoint, str(folder.checkpoints), max_to_keep=1).save()
-  return folder.path
+  return run_of(source, CONFIG, tmp_path_factory.mktemp("start") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +110,9 @@ def search(source, tmp_path_factory):
 
 def test_a_whole_training_is_taken(source, run):
   model = detector(2)
-  table = take_weights(model, CLASSES, str(run))
-  assert all(row.taken == row.total > 0 for row in table)
+  start = take_weights(model, CLASSES, str(run))
+  assert all(row.taken == row.total > 0 for row in start.parts)
+  assert (start.kept_classes, start.new_classes) == (("cat", "dog"), ())
   expected = values(source)
   for key, value in values(model).items():
     np.testing.assert_array_equal(value, expected[key])
@@ -109,7 +126,7 @@ def test_a_whole_training_is_taken(source, run):
 def test_of_a_search_the_pyramid_is_new(source, search):
   model = detector(2)
   before = values(model)
-  table = {row.part: row for row in take_weights(model, CLASSES, str(search))}
+  table = rows_of(take_weights(model, CLASSES, str(search)))
   assert table["pyramid"].taken == 0
   expected = values(source)
   changed = 0
@@ -123,34 +140,117 @@ def test_another_pyramid_takes_its_weights_by_the_place_of_the_cells(source, run
   model = detector(
     2, dataclasses.replace(CONFIG, architecture=SearchSpace().sample(random.Random(3)))
   )
-  table = {row.part: row for row in take_weights(model, CLASSES, str(run))}
+  table = rows_of(take_weights(model, CLASSES, str(run)))
   assert table["pyramid"].taken == table["pyramid"].total
 
 
+OTHER_CLASSES = {
+  "another order": (Category(1, "dog"), Category(2, "cat")),
+  "one more": (Category(7, "cow"), Category(8, "cat"), Category(9, "dog")),
+  "one less": (Category(1, "dog"),),
+  "one of them": (Category(1, "cow"), Category(2, "dog")),
+}
+
+
+@pytest.mark.parametrize("separable", [False, True])
+@pytest.mark.parametrize("classes", OTHER_CLASSES.values(), ids=OTHER_CLASSES)
+def test_classes_of_the_same_name_keep_their_rows(tmp_path, classes, separable):
+  config = dataclasses.replace(CONFIG, separable_convolutions=separable)
+  there = detector(1, config)
+  for variable in there.head.variables:  # Else all biases of a head are the same.
+    variable.assign_add(tf.random.stateless_normal(variable.shape, [3, 4], stddev=0.1))
+  model, label_map = detector(2, config, len(classes)), LabelMap(classes)
+  image = tf.random.stateless_normal([1, 128, 128, 3], [0, 1])
+  own = model(image)[-1]["class_logits"]
+  start = take_weights(model, label_map, str(run_of(there, config, tmp_path / "run")))
+  assert rows_of(start)["head"].new == ()
+  expected, found = there(image)[-1], model(image)[-1]
+
+  def logits(outputs, level, num_classes):
+    return outputs[level].numpy().reshape(-1, num_classes)
+
+  for level in ("3", "7"):
+    theirs = logits(expected["class_logits"], level, 2)
+    ours = logits(found["class_logits"], level, len(classes))
+    for index, category in enumerate(classes):
+      if category.name in ("cat", "dog"):
+        np.testing.assert_array_equal(ours[:, index], theirs[:, category.name == "dog"])
+      else:
+        # As improbable as at the start of a training.
+        before = logits(own, level, len(classes))[:, index]
+        np.testing.assert_allclose(ours[:, index].mean(), before.mean(), atol=0.5)
+    np.testing.assert_array_equal(found["box_deltas"][level], expected["box_deltas"][level])
+  names = {category.name for category in classes}
+  assert set(start.kept_classes) == names & {"cat", "dog"}
+  assert set(start.new_classes) == names - {"cat", "dog"}
+
+
+def test_classes_that_are_all_new_leave_the_predictions_new(run):
+  classes = LabelMap((Category(1, "cow"),))
+  start = take_weights(detector(2, num_classes=1), classes, str(run))
+  new = rows_of(start)["head"].new
+  assert len(new) == 2
+  assert all("/scores/" in name for name in new)
+  assert start.sentence().endswith("; classes none kept, cow new")
+  assert "classes   kept: none; new: cow" in start.table()
+
+
+def test_another_width_of_the_pyramid_is_told(run):
+  model = detector(2, dataclasses.replace(CONFIG, num_filters=12))
+  start = take_weights(model, CLASSES, str(run))
+  rows = rows_of(start)
+  assert rows["backbone"].new == ()
+  assert any("lateral" in name for name in rows["pyramid"].new)
+  assert "new: " in start.table()
+
+
+def test_of_a_training_every_checkpoint_may_be_taken(source, run):
+  checkpoint = RunFolder(run).latest_checkpoint()
+  model = detector(2)
+  take_weights(model, CLASSES, checkpoint)
+  expected = values(source)
+  for key, value in values(model).items():
+    np.testing.assert_array_equal(value, expected[key])
+
+
+def test_frozen_layers_do_not_change_the_order_of_weights(run):
+  model = detector(2)
+  before = [v.name for variables in weights_by_part(model).values() for v in variables]
+  freeze(model, ("stem", "group_3", "pyramid"), backbone_norms=True)
+  trainable = [weight.name for weight in model.trainable_weights]
+  assert [v.name for variables in weights_by_part(model).values() for v in variables] == before
+  assert [weight.name for weight in model.trainable_weights] == trainable
+  start = take_weights(model, CLASSES, str(run))
+  assert all(row.taken == row.total for row in start.parts)
+
+
 @pytest.mark.parametrize(
-  ("label_map", "num_classes"),
-  [(SAME_NAMES_NOT, 2), (LabelMap((*CLASSES.categories, Category(3, "cow"))), 3)],
-  ids=["another order", "another number"],
+  ("there", "here", "expected"),
+  [
+    ("R-10", "R-10", "R-10"),
+    ("R-50-torch", "R-50", "R-50-torch"),
+    ("R-50-torch", "R-50-torch", "R-50-torch"),
+    ("R-50-torch", "R-18", "R-18"),
+    ("R-18", "R-50", "R-50"),
+  ],
 )
-def test_other_classes_get_new_rows(source, run, label_map, num_classes):
-  model = detector(2, num_classes=num_classes)
-  before, expected = values(model), values(source)
-  table = {row.part: row for row in take_weights(model, label_map, str(run))}
-  assert table["backbone"].taken == table["backbone"].total
-  kept = [
-    number
-    for number, variable in enumerate(weights_by_part(model)["head"])
-    if "/scores/" in variable.name
-  ]
-  assert len(kept) == 2 == table["head"].total - table["head"].taken
-  for (part, number), value in values(model).items():
-    new = part == "head" and number in kept
-    np.testing.assert_array_equal(value, (before if new else expected)[part, number])
+def test_the_backbone_computes_what_it_did(tmp_path, there, here, expected):
+  claimed(dataclasses.replace(CONFIG, backbone=there, backbone_width=1.0), tmp_path / "run")
+  assert start_backbone(here, str(tmp_path / "run")) == expected
+
+
+def test_another_arithmetic_is_refused(tmp_path):
+  claimed(dataclasses.replace(CONFIG, backbone="R-50-torch"), tmp_path / "run")
+  with pytest.raises(
+    UserError, match=r"is 'R-50-torch', which .* Detector\.backbone = 'R-50-keras'"
+  ):
+    start_backbone("R-50-keras", str(tmp_path / "run"))
+  assert start_backbone("R-50", str(tmp_path / "gone")) == "R-50"
 
 
 def test_another_width_leaves_the_parts_that_it_changes(run):
   model = detector(2, dataclasses.replace(CONFIG, num_repeats=2))
-  assert taken_sentence(take_weights(model, CLASSES, str(run))) == (
+  assert take_weights(model, CLASSES, str(run)).sentence() == (
     "backbone taken, pyramid new, head taken"
   )
 
@@ -163,8 +263,10 @@ def test_what_does_not_fit_at_all_is_refused(run):
 
 
 def test_it_is_said_what_is_taken():
-  table = [Taken("backbone", 5, 5), Taken("pyramid", 0, 3), Taken("head", 1, 2)]
-  assert taken_sentence(table) == "backbone taken, pyramid new, 1 of 2 weights of head taken"
+  table = (Taken("backbone", 5, 5), Taken("pyramid", 0, 3), Taken("head", 1, 2))
+  assert Start(table, ("cat",), ()).sentence() == (
+    "backbone taken, pyramid new, 1 of 2 weights of head taken"
+  )
 
 
 def test_a_damaged_file_is_named(search, tmp_path):

@@ -88,11 +88,17 @@ class SharedProxy:
       UserError: the recipe uses DropBlock, or the features take too much memory.
       TrainingDiverged: the training with the FPN diverged.
     """
-    if experiment.training.drop_block_rate:
-      raise UserError(
-        "Proxy.mode = 'shared' drops no blocks: leave Training.drop_block_rate out, or use the "
-        "plain mode."
-      )
+    training = experiment.training
+    for name, is_on in (
+      ("drop_block_rate", training.drop_block_rate),
+      ("ema_decay", training.ema_decay),
+      ("frozen", training.frozen),
+      ("learning_rate_factors", training.learning_rate_factors),
+    ):
+      if is_on:
+        raise UserError(
+          f"Proxy.mode = 'shared' knows no Training.{name}: leave it out, or use the plain mode."
+        )
     self.traces: list[str] = []
     self._report_warm_up = report_progress
     self._proxy, self._space, self._dataset = proxy, space, dataset
@@ -181,7 +187,8 @@ class SharedProxy:
         self._anchors, batch["boxes"], batch["classes"], config.match_iou
       )
       return train_step(
-        lambda: detector(batch["image"], training=True),
+        lambda images: detector(images, training=True),
+        batch["image"],
         anchor_targets,
         variables,
         optimizer,
@@ -225,7 +232,8 @@ class SharedProxy:
     def train(batch: TrainBatch, wiring: Wiring) -> dict[str, tf.Tensor]:
       self.traces.append("train_step")
       return train_step(
-        lambda: self._detector(batch.features, training=True, wiring=wiring),
+        lambda features: self._detector(features, training=True, wiring=wiring),
+        batch.features,
         targets.AnchorTargets(tf.cast(batch.classes, tf.int32), batch.boxes),
         trained,
         optimizer,

@@ -55,7 +55,7 @@ class Check:
   Attributes:
     result: the evaluation of the export, with every exit of an anytime detector.
     expected: by exit (None if there is one only), the metrics of the run's own last evaluation;
-      empty if there was none.
+      empty if there was none of the same weights.
   """
 
   result: EvaluationResult
@@ -140,6 +140,8 @@ def _expected(detector: Detector, folder: RunFolder) -> Expected:
   if not folder.evaluation_file.is_file():
     return {}
   stored = json.loads(folder.evaluation_file.read_text(encoding="utf-8"))
+  if stored.get("step") not in (None, detector.record.get("checkpoint_step")):
+    return {}  # It is of other weights of the run.
   by_exit = dict(enumerate(stored.get("exit_metrics", ()), start=1))
   if detector.exits:
     return {number: by_exit[number] for number in detector.exits if number in by_exit}

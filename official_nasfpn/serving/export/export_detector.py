@@ -49,8 +49,9 @@ def export_detector(
   precision: str = "float32",
   exit_number: int | None = None,
   check: bool = False,
+  last: bool = False,
 ) -> Export:
-  """Exports the newest checkpoint of a run. What is wrong is said before the checkpoint is read.
+  """Exports a run. What is wrong is said before the checkpoint is read.
 
   Args:
     run_dir: the run folder of a training. Nothing else is needed, but for int8 the run's data, to
@@ -64,6 +65,8 @@ def export_detector(
       SavedModel has them all.
     check: whether the export is then evaluated on the run's evaluation images; its AP must be the
       run's.
+    last: export the newest checkpoint, and not that of the best evaluation by
+      `Training.best_metric`.
 
   Raises:
     UserError: there is no such format, precision or exit, a package is missing, the folder is no
@@ -87,12 +90,13 @@ def export_detector(
 
   # Where a checkpoint does not fit, TensorFlow would list every optimizer slot around the error.
   tf.get_logger().setLevel("ERROR")
+  checkpoint = run.latest_checkpoint() if last else run.checkpoint_to_use()
   if format_.conversions:
     path = output_dir
     exit_number = exit_number or config.num_repeats
-    is_new = export_file(run, output_dir, format_, precision, exit_number)
+    is_new = export_file(run, checkpoint, output_dir, format_, precision, exit_number)
   else:
-    path, is_new = export_saved_model(run, output_dir)
+    path, is_new = export_saved_model(run, checkpoint, output_dir)
   folder = find_export(path)
   record = folder.record()
   compute_dtype = record.get("compute_dtype") or run.load()[0].training.compute_dtype

@@ -12,20 +12,26 @@ from pathlib import Path
 from official_nasfpn import folders
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.export.record import export_record, is_exported
-from official_nasfpn.serving.export.restore import restore_detector
 from official_nasfpn.serving.export.tflite_file import calibration_data
 from official_nasfpn.serving.export_folder import RECORD_FILE
 from official_nasfpn.serving.formats import ExportFormat
+from official_nasfpn.training.restore import restore_detector
 from official_nasfpn.training.run_folder import RunFolder
 
 
 def export_file(
-  folder: RunFolder, output_dir: Path, format_: ExportFormat, precision: str, exit_number: int
+  folder: RunFolder,
+  checkpoint: str,
+  output_dir: Path,
+  format_: ExportFormat,
+  precision: str,
+  exit_number: int,
 ) -> bool:
-  """Converts the newest checkpoint of a run.
+  """Converts a checkpoint of a run.
 
   Args:
     folder: the run. Its data is needed for int8 alone, to calibrate with.
+    checkpoint: path prefix.
     output_dir: new, or holding this export.
     format_: what to make, with a conversion to `precision`.
     precision: the precision of the weights; in int8 of the computation, too.
@@ -35,14 +41,13 @@ def export_file(
     False if `output_dir` held this very export already.
 
   Raises:
-    UserError: the folder is no run or has no checkpoint, the checkpoint does not fit the settings,
+    UserError: the folder is no run, the checkpoint does not fit the settings,
       the data is not there, `output_dir` holds something else, or it cannot be written.
   """
   experiment, label_map = folder.load()
   # No format of files knows bfloat16.
   training = dataclasses.replace(experiment.training, compute_dtype="float32")
   experiment = dataclasses.replace(experiment, training=training)
-  checkpoint = folder.latest_checkpoint()
   record = export_record(
     folder,
     checkpoint,

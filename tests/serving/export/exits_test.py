@@ -11,9 +11,9 @@ from official_nasfpn.data.preprocessing import normalize
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.anchors import flat_anchors
 from official_nasfpn.modeling.detections import detect_boxes
-from official_nasfpn.serving.export.restore import restore_detector
 from official_nasfpn.serving.export.warm_up import WARM_UP_FILE
 from official_nasfpn.serving.export_folder import ExitLatency
+from official_nasfpn.training.restore import restore_detector
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from PIL import Image
 from official_nasfpn.data.preprocessing import resize_and_pad
 from official_nasfpn.modeling.anchors import flat_anchors
 from official_nasfpn.modeling.detections import detect_boxes
-from official_nasfpn.serving.export.restore import restore_detector
+from official_nasfpn.training.restore import restore_detector
 
 SIZES = [(200, 100), (64, 300), (31, 33), (500, 400), (256, 128), (1, 1)]
 

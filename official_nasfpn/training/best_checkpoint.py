@@ -1,0 +1,111 @@
+"""The weights of the best evaluation of a training, and when to stop looking for better ones.
+
+RUN/evaluations.jsonl     the metrics of every evaluation, by train step
+RUN/best/ckpt-STEP        the weights of the best one, their average with `Training.ema_decay`
+RUN/best/evaluation.json  what it found
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from official_nasfpn.disk import write_text
+from official_nasfpn.training.coco_evaluation import EvaluationResult
+from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.run_folder import RunFolder
+
+
+class BestCheckpoint:
+  """Keeps the best weights of a training by `Training.best_metric`.
+
+  Model Garden's `BestCheckpointExporter` is not used: it writes down a new best before the weights
+  are saved, so that a process killed in between has none.
+  """
+
+  def __init__(
+    self, folder: RunFolder, model: tf_keras.Model, config: TrainingConfig, first_step: int
+  ):
+    """Reads what was found before.
+
+    Args:
+      folder: the run. What it says of steps after the first one will be done again.
+      model: the detector, whose weights are saved.
+      config: the training's.
+      first_step: the train step that training goes on from.
+    """
+    self._folder, self._config = folder, config
+    self._history = read_history(folder, first_step)
+    self._evaluation = None
+    file = folder.best_evaluation_file
+    if file.is_file():
+      evaluation = EvaluationResult.from_json(file.read_text(encoding="utf-8"))
+      if evaluation.step is not None and evaluation.step <= first_step:
+        self._evaluation = evaluation
+    self._manager = tf.train.CheckpointManager(
+      tf.train.Checkpoint(model=model), str(folder.best), max_to_keep=1
+    )
+
+  @property
+  def evaluation(self) -> EvaluationResult | None:
+    """What the best evaluation found; without a `best_metric`, the last one."""
+    return self._evaluation
+
+  def offer(self, evaluation: EvaluationResult) -> bool:
+    """Notes an evaluation, and saves the model's weights if it is the best so far.
+
+    All workers of a cluster must call it.
+
+    Args:
+      evaluation: of the weights that the model has now; says their step.
+
+    Returns:
+      Whether it is the best so far.
+    """
+    is_best = self._config.best_metric is None or self._value(evaluation) > self._best_value()
+    if is_best:
+      self._evaluation = evaluation
+      if self._config.best_metric:
+        # In this order, a process killed in between goes on from an older step, and comes here
+        # again.
+        self._manager.save(evaluation.step)
+        write_text(self._folder.best_evaluation_file, evaluation.to_json())
+    self._history.append({"step": evaluation.step, **evaluation.metrics})
+    lines = "".join(json.dumps(row) + "\n" for row in self._history)
+    write_text(self._folder.evaluations_file, lines)
+    return is_best
+
+  def is_over(self) -> bool:
+    """Returns whether the training is `out_of_patience`."""
+    return out_of_patience(self._history, self._config)
+
+  def _best_value(self) -> float:
+    return -1.0 if self._evaluation is None else self._value(self._evaluation)
+
+  def _value(self, evaluation: EvaluationResult) -> float:
+    return _defined(evaluation.metrics[self._config.best_metric])
+
+
+def read_history(folder: RunFolder, last_step: int) -> list[dict[str, Any]]:
+  """Returns the evaluations of a run up to a train step, oldest first: `step` and the metrics."""
+  file = folder.evaluations_file
+  if not file.is_file():
+    return []
+  rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+  return [row for row in rows if row["step"] <= last_step]
+
+
+def out_of_patience(history: Sequence[Mapping[str, Any]], config: TrainingConfig) -> bool:
+  """Returns whether the last `Training.patience` evaluations have brought nothing better."""
+  if config.patience is None:
+    return False
+  values = [_defined(row.get(config.best_metric)) for row in history]
+  recent, before = values[-config.patience :], values[: -config.patience]
+  return bool(before) and max(recent) <= max(before)
+
+
+def _defined(value: float | None) -> float:
+  # Where there is nothing to find, the metric is undefined.
+  return 0.0 if value is None else value

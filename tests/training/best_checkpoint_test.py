@@ -1,0 +1,211 @@
+"""The best weights of a training are kept, also when it is interrupted; patience ends it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from official_nasfpn.data.config import InputConfig
+from official_nasfpn.errors import UserError
+from official_nasfpn.serving.export.export_detector import export_detector
+from official_nasfpn.serving.export_folder import find_export
+from official_nasfpn.training.best_checkpoint import (
+  BestCheckpoint,
+  out_of_patience,
+  read_history,
+)
+from official_nasfpn.training.coco_evaluation import METRICS, EvaluationResult
+from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.run_folder import RunFolder
+from official_nasfpn.training.training import evaluate_detector, train_detector
+
+
+def evaluation(step, ap, **others):
+  metrics = {**dict.fromkeys(METRICS, 0.5), "AP": ap, **others}
+  return EvaluationResult(metrics, {"cat": ap}, (), 3, 7, step=step)
+
+
+class Model(tf_keras.Model):
+  """One weight, which says which step it is of."""
+
+  def __init__(self):
+    super().__init__()
+    self.weight = tf.Variable(0.0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+  (tmp_path / "run").mkdir()
+  return RunFolder(tmp_path / "run")
+
+
+def go_on(folder, first_step=0, **settings):
+  model = Model()
+  return model, BestCheckpoint(folder, model, TrainingConfig(**settings), first_step)
+
+
+def offer(model, best, step, ap, **others):
+  model.weight.assign(step)
+  return best.offer(evaluation(step, ap, **others))
+
+
+def kept(folder):
+  """Returns the step of the weights that are kept."""
+  model = Model()
+  tf.train.Checkpoint(model=model).read(tf.train.latest_checkpoint(str(folder.best)))
+  return int(model.weight.numpy())
+
+
+def test_the_best_weights_stay(folder):
+  model, best = go_on(folder)
+  assert [offer(model, best, *row) for row in ((1, 0.2), (2, 0.4), (3, 0.3), (4, 0.4))] == [
+    True,
+    True,
+    False,
+    False,  # Of equals the first.
+  ]
+  assert kept(folder) == 2
+  assert best.evaluation == evaluation(2, 0.4)
+  assert len(list(folder.best.glob("*.index"))) == 1
+  assert [(row["step"], row["AP"]) for row in read_history(folder, 99)] == [
+    (1, 0.2),
+    (2, 0.4),
+    (3, 0.3),
+    (4, 0.4),
+  ]
+
+
+def test_another_metric_may_choose(folder):
+  model, best = go_on(folder, best_metric="AP50")
+  offer(model, best, 1, 0.9, AP50=0.3)
+  offer(model, best, 2, 0.1, AP50=0.6)
+  assert kept(folder) == 2
+
+
+def test_without_a_metric_the_last_evaluation_counts_and_nothing_is_kept(folder):
+  model, best = go_on(folder, best_metric=None)
+  offer(model, best, 1, 0.9)
+  offer(model, best, 2, 0.1)
+  assert best.evaluation.step == 2
+  assert not list(folder.best.glob("*.index"))
+
+
+def test_nothing_to_find_is_no_best(folder):
+  model, best = go_on(folder)
+  assert offer(model, best, 1, None)  # The first there is.
+  assert offer(model, best, 2, 0.1)
+  assert not offer(model, best, 3, None)
+  assert kept(folder) == 2
+
+
+def test_a_training_that_goes_on_knows_the_best(folder):
+  model, best = go_on(folder)
+  offer(model, best, 10, 0.4)
+  model, best = go_on(folder, first_step=10)
+  assert best.evaluation == evaluation(10, 0.4)
+  assert not offer(model, best, 20, 0.3)
+  assert kept(folder) == 10
+
+
+def test_what_came_after_the_step_it_goes_on_from_is_done_again(folder):
+  model, best = go_on(folder)
+  offer(model, best, 10, 0.2)
+  offer(model, best, 20, 0.4)
+  model, best = go_on(folder, first_step=15)
+  assert best.evaluation is None  # Its weights are gone.
+  assert offer(model, best, 20, 0.4)
+  assert [row["step"] for row in read_history(folder, 99)] == [10, 20]
+  assert kept(folder) == 20
+
+
+@pytest.mark.parametrize(
+  ("values", "is_over"),
+  [
+    ([], False),
+    ([0.1, 0.2], False),
+    ([0.3, 0.2], False),
+    ([0.3, 0.2, 0.3], True),
+    ([0.3, 0.2, 0.31], False),
+    ([0.3, None, 0.3], True),
+    ([0.1, 0.3, 0.2], False),
+  ],
+)
+def test_patience(values, is_over):
+  history = [{"step": step, "AP": value} for step, value in enumerate(values)]
+  assert out_of_patience(history, TrainingConfig(patience=2)) == is_over
+  assert not out_of_patience(history, TrainingConfig())
+
+
+def test_patience_without_a_metric_is_refused():
+  with pytest.raises(ValueError, match="patience needs a best_metric"):
+    TrainingConfig(patience=2, best_metric=None)
+
+
+@pytest.fixture
+def experiment(tiny_detector, shapes_data):
+  return Experiment(
+    tiny_detector,
+    InputConfig(data_dir=str(shapes_data)),
+    # Learns nothing: every evaluation finds what the first one did.
+    TrainingConfig(
+      batch_size=4,
+      epochs=0.8,
+      learning_rate=1e-12,
+      warmup_learning_rate=0.0,
+      decay_epochs=(),
+      evaluation_epochs=0.2,
+      checkpoint_epochs=0.4,
+      steps_per_loop=2,
+      patience=1,
+    ),
+  )
+
+
+@pytest.mark.slow
+def test_a_training_ends_out_of_patience_and_its_best_weights_are_exported(
+  experiment, tmp_path, capsys
+):
+  run = train_detector(experiment, tmp_path / "run")
+  assert "AP has not risen in 1 evaluations: the training ends" in capsys.readouterr().err
+  folder = RunFolder(run.model_dir)
+  history = read_history(folder, 99)
+  assert [row["step"] for row in history] == [2, 4]
+  assert (run.steps, run.evaluation.step) == (4, 2)
+  assert "weights of step 2" in run.evaluation.table()
+  assert folder.checkpoint_to_use() == str(folder.best / "ckpt-2")
+
+  again = train_detector(experiment, run.model_dir)
+  assert "out of patience" in capsys.readouterr().err
+  assert (again.steps, again.evaluation) == (4, run.evaluation)
+  assert evaluate_detector(run.model_dir).evaluation == run.evaluation
+
+  export = export_detector(run.model_dir, tmp_path / "best", check=True)
+  assert find_export(export.path).record()["checkpoint_step"] == 2
+  assert export.check.expected
+  export = export_detector(run.model_dir, tmp_path / "last", check=True, last=True)
+  assert find_export(export.path).record()["checkpoint_step"] == 4
+  assert not export.check.expected  # evaluation.json is of other weights.
+
+
+@pytest.mark.slow
+def test_a_longer_training_goes_into_a_new_folder(experiment, tmp_path):
+  short = dataclasses.replace(
+    experiment, training=dataclasses.replace(experiment.training, epochs=0.2, patience=None)
+  )
+  run = train_detector(short, tmp_path / "run", evaluate=False)
+  longer = dataclasses.replace(short.training, epochs=0.4)
+  with pytest.raises(UserError, match=r"a new folder and Training\.start_from = .*run'"):
+    train_detector(dataclasses.replace(short, training=longer), run.model_dir)
+  longer = dataclasses.replace(longer, start_from=str(run.model_dir))
+  again = train_detector(dataclasses.replace(short, training=longer), tmp_path / "longer")
+  assert again.steps == 4
+
+
+def test_weights_of_a_best_checkpoint_are_those_of_its_step(folder):
+  model, best = go_on(folder)
+  offer(model, best, 5, 0.5)
+  model.weight.assign(99.0)
+  np.testing.assert_equal(kept(folder), 5)
