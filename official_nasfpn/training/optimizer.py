@@ -2,11 +2,12 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import tensorflow as tf
 import tf_keras
 from official.modeling import optimization, performance
+from official.modeling.optimization.ema_optimizer import maybe_merge_call
 
 from official_nasfpn.training.config import TrainingConfig
 
@@ -60,6 +61,8 @@ def build_optimizer(
   optimizer = factory.build_optimizer(factory.build_learning_rate())
   if factors:
     _scale_learning_rates(optimizer, factors)
+  if config.ema_decay is not None:
+    optimizer = _Averaging(optimizer, average_decay=config.ema_decay, trainable_weights_only=False)
   optimizer = performance.configure_optimizer(
     optimizer,
     use_float16=tf_keras.mixed_precision.global_policy().name == "mixed_float16",
@@ -67,6 +70,23 @@ def build_optimizer(
   # Created lazily, slots would make TensorFlow trace the train step a second time.
   optimizer._create_all_weights(variables)
   return optimizer
+
+
+class _Averaging(optimization.ExponentialMovingAverage):
+  """Model Garden's average of weights, which does not work under a `LossScaleOptimizer`.
+
+  That gives an argument, `experimental_aggregate_gradients`, which Model Garden's does not take.
+  """
+
+  def apply_gradients(
+    self,
+    grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]],
+    name: str | None = None,
+    experimental_aggregate_gradients: bool = True,
+  ) -> tf.Operation:
+    result = self._optimizer.apply_gradients(grads_and_vars, name, experimental_aggregate_gradients)
+    maybe_merge_call(self.update_average, tf.distribute.get_strategy())
+    return result
 
 
 def optimizer_state(optimizer: tf_keras.optimizers.Optimizer) -> list[tf.Variable]:
@@ -85,8 +105,6 @@ def _scale_learning_rates(
   optimizer: tf_keras.optimizers.legacy.Optimizer, factors: Mapping[str, float]
 ) -> None:
   """Makes an optimizer multiply the learning rate of some weights; Keras has no setting for it."""
-  if isinstance(optimizer, optimization.ExponentialMovingAverage):
-    optimizer = optimizer._optimizer
   apply = optimizer._resource_apply_dense
 
   def apply_scaled(
@@ -139,9 +157,6 @@ def _factory(config: TrainingConfig, num_images: int) -> optimization.OptimizerF
             "warmup_learning_rate": config.warmup_learning_rate * scale,
           },
         },
-        "ema": None
-        if config.ema_decay is None
-        else {"average_decay": config.ema_decay, "trainable_weights_only": False},
       }
     )
   )

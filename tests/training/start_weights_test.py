@@ -152,17 +152,23 @@ OTHER_CLASSES = {
 }
 
 
-@pytest.mark.parametrize("separable", [False, True])
-@pytest.mark.parametrize("classes", OTHER_CLASSES.values(), ids=OTHER_CLASSES)
-def test_classes_of_the_same_name_keep_their_rows(tmp_path, classes, separable):
-  config = dataclasses.replace(CONFIG, separable_convolutions=separable)
-  there = detector(1, config)
-  for variable in there.head.variables:  # Else all biases of a head are the same.
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "separable"])
+def two_classes(request, tmp_path_factory):
+  """Returns a detector of cats and dogs whose weights all differ, its settings and its run."""
+  config = dataclasses.replace(CONFIG, separable_convolutions=request.param)
+  model = detector(1, config)
+  for variable in model.head.variables:
     variable.assign_add(tf.random.stateless_normal(variable.shape, [3, 4], stddev=0.1))
+  return model, config, run_of(model, config, tmp_path_factory.mktemp("start") / "run")
+
+
+@pytest.mark.parametrize("classes", OTHER_CLASSES.values(), ids=OTHER_CLASSES)
+def test_classes_of_the_same_name_keep_their_rows(two_classes, classes):
+  there, config, run = two_classes
   model, label_map = detector(2, config, len(classes)), LabelMap(classes)
   image = tf.random.stateless_normal([1, 128, 128, 3], [0, 1])
   own = model(image)[-1]["class_logits"]
-  start = take_weights(model, label_map, str(run_of(there, config, tmp_path / "run")))
+  start = take_weights(model, label_map, str(run))
   assert rows_of(start)["head"].new == ()
   expected, found = there(image)[-1], model(image)[-1]
 
@@ -174,7 +180,7 @@ def test_classes_of_the_same_name_keep_their_rows(tmp_path, classes, separable):
     ours = logits(found["class_logits"], level, len(classes))
     for index, category in enumerate(classes):
       if category.name in ("cat", "dog"):
-        np.testing.assert_array_equal(ours[:, index], theirs[:, category.name == "dog"])
+        np.testing.assert_array_equal(ours[:, index], theirs[:, int(category.name == "dog")])
       else:
         # As improbable as at the start of a training.
         before = logits(own, level, len(classes))[:, index]
