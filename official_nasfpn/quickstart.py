@@ -8,7 +8,6 @@ this process, because every start of TensorFlow takes seconds.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from official_nasfpn.data.report import Report
 from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.disk import FileLock, write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.installation import use_onednn
 from official_nasfpn.progress import duration, progress_bar
 from official_nasfpn.recipes import recipes_folder
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
@@ -102,9 +102,7 @@ class Step:
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   start = time.monotonic()
-  # TensorFlow leaves oneDNN off on x86 processors without AVX-512, and a train step takes 1.2 times
-  # as long. Elsewhere that stays so: with it two processes may round differently.
-  os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+  use_onednn()
   request = _request()
   paths = Paths(Path(FLAGS.output_dir).resolve())
   steps = _steps(request, paths)

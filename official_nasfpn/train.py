@@ -15,6 +15,7 @@ from absl import flags
 
 from official_nasfpn import settings_list
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.installation import use_onednn
 from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
 from official_nasfpn.training.run_folder import RunFolder
 
@@ -68,6 +69,7 @@ flags.register_multi_flags_validator(
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
+  use_onednn()
   if FLAGS.list_settings:
     print(settings_list.as_text(settings_list.TRAINING))
     return

@@ -22,6 +22,7 @@ from absl import flags
 from official_nasfpn.configuration import Stored
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.installation import use_onednn
 from official_nasfpn.search import storage
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
@@ -61,6 +62,7 @@ flags.register_multi_flags_validator(
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
+  use_onednn()
   # Workers that share a GPU take the memory that they need, not all of it.
   os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
   if _SEARCH_DIR.value:

@@ -35,6 +35,7 @@ from benchmarks.peer_comparison.rounds import (
   time_requests,
   warm,
 )
+from official_nasfpn.installation import use_onednn
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -135,6 +136,7 @@ def built_step(
 
   The step has its batch already, and returns the loss.
   """
+  use_onednn()  # As `nasfpn train` does.
   import tensorflow as tf
 
   from official_nasfpn.training.optimizer import build_optimizer
@@ -152,6 +154,7 @@ def built_step(
 
 def network(settings: Settings, num_filters: int) -> Callable[[], Round]:
   """Seconds of the forward and backward pass of the network; the loss is a sum of squares."""
+  use_onednn()
   import tensorflow as tf
 
   from official_nasfpn.modeling import build_detector
@@ -175,6 +178,7 @@ def input_pipeline(settings: Settings, image_size: int) -> Callable[[], Round]:
 
 def evaluation(settings: Settings) -> Callable[[], Round]:
   """Seconds of an evaluation of 100 images with trained weights, once its graph is there."""
+  use_onednn()
   import tensorflow as tf
 
   from official_nasfpn.modeling import build_detector

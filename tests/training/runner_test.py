@@ -142,8 +142,12 @@ def test_one_seed_fixes_the_training_also_that_of_the_program(experiment, tmp_pa
   process = ProgramProcess(
     "official_nasfpn.train",
     [f"--gin_file={recipe}", f"--model_dir={tmp_path / 'program'}"],
-    # As many threads as here: how sums are divided depends on their number.
-    environment={"TF_NUM_INTRAOP_THREADS": os.environ.get("TF_NUM_INTRAOP_THREADS", "0")},
+    # As many threads as here: how sums are divided depends on their number. Neither has oneDNN,
+    # with which they differ by 1e-4.
+    environment={
+      "TF_NUM_INTRAOP_THREADS": os.environ.get("TF_NUM_INTRAOP_THREADS", "0"),
+      "TF_ENABLE_ONEDNN_OPTS": "0",
+    },
   )
   assert process.wait(PATIENCE_SECONDS) == 0, process.stderr
   program = weights(RunFolder(tmp_path / "program"))

@@ -180,7 +180,9 @@ def test_classes_of_the_same_name_keep_their_rows(two_classes, classes):
     ours = logits(found["class_logits"], level, len(classes))
     for index, category in enumerate(classes):
       if category.name in ("cat", "dog"):
-        np.testing.assert_array_equal(ours[:, index], theirs[:, int(category.name == "dog")])
+        # Sums of convolutions of another width are rounded otherwise.
+        theirs_of_it = theirs[:, int(category.name == "dog")]
+        np.testing.assert_allclose(ours[:, index], theirs_of_it, rtol=1e-5, atol=1e-6)
       else:
         # As improbable as at the start of a training.
         before = logits(own, level, len(classes))[:, index]

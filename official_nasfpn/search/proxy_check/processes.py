@@ -10,6 +10,7 @@ from pathlib import Path
 
 from official_nasfpn.architecture import canonical_hash
 from official_nasfpn.errors import UserError
+from official_nasfpn.installation import use_onednn
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.proxy.proxy_task import evaluation_by
 from official_nasfpn.search.proxy_check.trainings import (
@@ -108,6 +109,7 @@ def _train_group(
   threading.Thread(target=_end_with_parent, daemon=True).start()
   for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(name, str(num_threads))
+  use_onednn()
   # TensorFlow's C++ side writes to the descriptors, not to sys.stderr.
   descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
   os.dup2(descriptor, 1)
