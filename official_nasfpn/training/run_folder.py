@@ -5,6 +5,8 @@ RUN/label_map.json    classes, and the dataset's own category ids
 RUN/checkpoints/      ckpt-STEP
 RUN/train, RUN/validation   TensorBoard events
 RUN/evaluation.json   the latest evaluation
+RUN/evaluated_boxes.npz   annotated and detected boxes of that evaluation, for the report
+RUN/report.html       what `nasfpn report` writes
 """
 
 import dataclasses
@@ -40,6 +42,10 @@ class RunFolder:
   @property
   def evaluation_file(self) -> Path:
     return self.path / "evaluation.json"
+
+  @property
+  def boxes_file(self) -> Path:
+    return self.path / "evaluated_boxes.npz"
 
   def claim(self, experiment: Experiment, label_map: LabelMap) -> None:
     """Makes the folder this experiment's, or checks that it already is.

@@ -1,6 +1,7 @@
 """Runs a training or an evaluation with Model Garden's trainer and Orbit's controller."""
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +17,15 @@ from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.modeling.detector import build_detector
 from official_nasfpn.modeling.wired_pyramid import Wiring
 from official_nasfpn.progress import progress_bar, say
+from official_nasfpn.training.analysis.analysis import analyse
+from official_nasfpn.training.analysis.boxes import EvaluatedWith, save_boxes
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.compilation import compilation
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.evaluator import Evaluator
-from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.experiment import Experiment, model_name
 from official_nasfpn.training.memory import memory_errors
-from official_nasfpn.training.narration import Narration, model_name, where_and_how
+from official_nasfpn.training.narration import Narration, where_and_how
 from official_nasfpn.training.number_format import settled_compute_dtype
 from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps_of
 from official_nasfpn.training.run_folder import RunFolder, step_of
@@ -84,7 +87,7 @@ def train(
     if evaluate_on_the_way:
       pictures = ValidationPictures(experiment, dataset) if is_chief() else None
       with strategy.scope():
-        evaluator = Evaluator(experiment, dataset, trainer.model, pictures)
+        evaluator = Evaluator(experiment, dataset, trainer.model, pictures, keeps_boxes=True)
     with strategy.scope():
       if checkpoint:
         # Orbit does so, too, but only on the chief: the others' managers look into empty folders.
@@ -137,7 +140,7 @@ def train(
         narration.evaluating()
         controller.evaluate()
     controller.save_checkpoint()
-  return evaluator.last_result if evaluator else None
+  return _concluded(evaluator, experiment, folder, total) if evaluator else None
 
 
 def evaluate(
@@ -159,11 +162,31 @@ def evaluate(
     configure_tensorflow(experiment.training)
     model = build_detector(experiment.detector, dataset.label_map.num_classes)
     tf.train.Checkpoint(model=model).read(checkpoint).expect_partial()
-    evaluator = Evaluator(experiment, dataset, model)
+    evaluator = Evaluator(experiment, dataset, model, keeps_boxes=True)
   num_images = dataset.num_images((experiment.input.evaluation_part,))
   num_batches = -(-num_images // experiment.training.evaluation_batch_size)
   with progress_bar(num_batches, "evaluate", "batch") as bar:
-    return evaluator.run(on_batch=bar.update)
+    evaluator.run(on_batch=bar.update)
+  return _concluded(evaluator, experiment, folder, step_of(checkpoint))
+
+
+def _concluded(
+  evaluator: Evaluator, experiment: Experiment, folder: RunFolder, step: int
+) -> EvaluationResult:
+  """Analyses the last evaluation, and keeps its boxes in the run folder, for reports."""
+  assert evaluator.last_result
+  assert evaluator.last_boxes
+  if is_chief():
+    made_with = EvaluatedWith(
+      step=step,
+      data_dir=experiment.input.data_dir,
+      part=experiment.input.evaluation_part,
+      score_threshold=experiment.detector.score_threshold,
+      max_detections=experiment.detector.max_detections,
+    )
+    save_boxes(folder.boxes_file, evaluator.last_boxes, made_with)
+  summary = analyse(evaluator.last_boxes).summary()
+  return dataclasses.replace(evaluator.last_result, analysis=summary)
 
 
 def configure_tensorflow(config: TrainingConfig) -> None:
