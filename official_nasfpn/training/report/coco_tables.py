@@ -67,8 +67,8 @@ def coco_tables(boxes: EvaluatedBoxes) -> CocoTables:
   # Category ids come back sorted.
   place = np.argsort(np.argsort([category.id for category in boxes.label_map.categories]))
   # [IoU thresholds, recalls, classes, areas] and [IoU thresholds, classes, areas]; -1 is undefined.
-  precision = evaluation.eval["precision"][:, :, place, :, -1]
-  recall = evaluation.eval["recall"][:, place, :, -1]
+  precision = evaluation.eval["precision"][..., -1][:, :, place]
+  recall = evaluation.eval["recall"][..., -1][:, place]
 
   def row(classes: slice) -> dict[str, float | None]:
     chosen = precision[:, :, classes]

@@ -148,10 +148,12 @@ def draw_pictures(
 
 def _read_images(dataset: DatasetInfo, part: str, wanted: Iterable[int]) -> dict[int, bytes]:
   """Returns encoded images as the detector saw them, by id: from the records, upright."""
+  missing = set(wanted)
+  if not missing:
+    return {}
   # TensorFlow, which takes seconds to import, reads them.
   from official_nasfpn.data.stored_images import stored_images
 
-  missing = set(wanted)
   found: dict[int, bytes] = {}
   with progress_bar(dataset.num_images((part,)), "find pictures", "image") as bar:
     for image_id, data in stored_images(dataset, (part,)):
