@@ -219,7 +219,7 @@ def save_boxes(path: Path, boxes: EvaluatedBoxes, made_with: EvaluatedWith) -> N
         # A detector gives float32.
         boxes=boxes.boxes.astype(np.float32),
         scores=boxes.scores.astype(np.float32),
-        **{name: getattr(boxes, name) for name in _ARRAYS},  # type: ignore[arg-type]
+        **{name: getattr(boxes, name) for name in _ARRAYS},
       )
     unfinished.replace(path)
   except OSError:

@@ -57,7 +57,8 @@ def box_iou(boxes: Floats, true_boxes: Floats, crowds: Bools) -> Floats:
   area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)[:, None]
   true_area = (true_boxes[:, 2:] - true_boxes[:, :2]).prod(axis=-1)[None]
   union = np.where(crowds[None], area, area + true_area - shared)
-  return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+  iou: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+  return iou
 
 
 def best_first(boxes: EvaluatedBoxes) -> Ints:

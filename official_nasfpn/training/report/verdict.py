@@ -10,8 +10,8 @@ from official_nasfpn.training.report.coco_tables import CocoTables
 
 _ADVICE = {
   "missed": (
-    "Boxes that nothing takes are mostly too small for the anchors, or of a class with few "
-    "examples: see AP over size and the counts of the classes."
+    "Such boxes are often too small for the anchors, or of a class with few examples: see AP over "
+    "size and the counts of the classes."
   ),
   "wrong class": "The confusion matrix shows which classes are taken for which.",
   "doubled": "Several detections of one object remain: lower Detector.nms_iou_threshold.",
@@ -83,14 +83,14 @@ def next_steps(
     reason = "No boxes of it are known" if made_with is None else "This is of an older checkpoint"
     yield (
       f"{reason}. Evaluate the newest one, step {newest_step:,}, and write this page again:",
-      f"nasfpn train --model_dir {place} --mode evaluate && nasfpn report {place}",
+      f"nasfpn train --model_dir {place} --mode evaluate\nnasfpn report {place}",
     )
     return
   if analysis and analysis.together.best:
     export = shlex.quote(f"{run}_export")
     yield (
       "To detect with the score threshold that is best here:",
-      f"nasfpn export --model_dir {place} --output_dir {export} --check && nasfpn detect "
-      f"--export_dir {export} --images FOLDER --output_dir OUT "
+      f"nasfpn export --model_dir {place} --output_dir {export} --check\n"
+      f"nasfpn detect --export_dir {export} --images FOLDER --output_dir OUT "
       f"--score_threshold {analysis.together.best.threshold:.2f}",
     )
