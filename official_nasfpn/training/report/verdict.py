@@ -1,7 +1,7 @@
 """What the figures of a run come to, in sentences, and what to do next."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from official_nasfpn.training.analysis.analysis import Analysis
@@ -49,6 +49,16 @@ def verdict(analysis: Analysis, tables: CocoTables, part: str, num_images: int) 
     f"{together.num_true:,} annotated boxes are found, and {point.precision:.0%} of the detections "
     "are right."
   )
+  unseen = [
+    one.name
+    for index, one in enumerate(analysis.classes)
+    if one.best and not analysis.errors.confusion[index, index]
+  ]
+  if unseen:
+    yield (
+      f"Nothing of {_listed(unseen)} is found from there on; a threshold for each class is in the "
+      "table."
+    )
   kind, number = worst_kind(analysis)
   if number:
     yield f"The most frequent error: {kind}, {number:,} times. {_ADVICE[kind]}"
@@ -60,6 +70,11 @@ def verdict(analysis: Analysis, tables: CocoTables, part: str, num_images: int) 
   if len(known) > 1:
     ap, weakest = min(known, key=lambda pair: pair[0])
     yield f"The weakest class is {weakest.name}: AP {ap:.3f}, with {weakest.num_true:,} boxes."
+
+
+def _listed(names: Sequence[str]) -> str:
+  shown = ", ".join(names[:3])
+  return f"{shown} and {len(names) - 3} other classes" if names[3:] else shown
 
 
 def worst_kind(analysis: Analysis) -> tuple[str, int]:

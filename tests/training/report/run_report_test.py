@@ -294,6 +294,23 @@ def test_one_class_and_classes_without_boxes(evaluated, tmp_path):
   assert "Each class" in several.texts
 
 
+def test_a_class_that_the_common_threshold_hides_is_named(evaluated, tmp_path):
+  folder = type(evaluated)(tmp_path / "run")
+  shutil.copytree(evaluated.path, folder.path)
+  boxes, made_with = load_boxes(folder.boxes_file)
+  content = json.loads(Path(made_with.data_dir, "val.json").read_text())
+  results = [
+    {**row, "score": 0.1 if row["category_id"] == 3 else 0.9} for row in content["annotations"]
+  ]
+  # Enough that is wrong at scores between those, for the best threshold to be above them.
+  wrong = {"image_id": content["images"][0]["id"], "category_id": 7, "bbox": [0, 0, 2, 2]}
+  results += [{**wrong, "score": 0.5}] * len(results)
+  report = write_again(folder, boxes_of_coco(content, results, boxes.label_map))
+  assert "Nothing of circle is found from there on; a threshold for each class" in " ".join(
+    report.texts
+  )
+
+
 def test_many_classes_have_a_list_of_confusions_in_place_of_a_matrix(evaluated, tmp_path):
   folder = type(evaluated)(tmp_path / "run")
   shutil.copytree(evaluated.path, folder.path)
