@@ -8,6 +8,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from official_nasfpn.training.analysis.boxes import EvaluatedBoxes, coco_of_boxes
+from official_nasfpn.training.analysis.curves import COCO_DETECTIONS
 
 # From which side on, in pixels, of a square as large as the object; 32 and 96 are COCO's.
 SIDES = (0, 16, 32, 64, 96, 192, 384)
@@ -60,6 +61,7 @@ def coco_tables(boxes: EvaluatedBoxes) -> CocoTables:
   ranges = [*((low, high) for _, low, high in _COCO_AREAS), *bounds]
   evaluation.params.catIds = [category.id for category in boxes.label_map.categories]
   evaluation.params.imgIds = boxes.image_ids.tolist()
+  evaluation.params.maxDets = [COCO_DETECTIONS]
   evaluation.params.areaRng = [[low**2, high**2] for low, high in ranges]
   evaluation.params.areaRngLbl = [str(number) for number in range(len(ranges))]
   evaluation.evaluate()

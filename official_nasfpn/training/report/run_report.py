@@ -101,12 +101,14 @@ def _evaluate_if_needed(folder: RunFolder, experiment: Experiment) -> str:
 
 
 def _look_at(boxes: EvaluatedBoxes, made_with: EvaluatedWith, data_dir: str) -> Evaluated:
-  # At COCO's size the first two take half a minute.
-  with progress_bar(3, "report", "part") as bar:
+  with progress_bar(3, "analyse", "part") as bar:
     analysis = analyse(boxes)
     bar.update()
+    # At COCO's size half a minute.
+    bar.set_description("AP by class and size")
     tables = coco_tables(boxes)
     bar.update()
+    bar.set_description("draw pictures")
     pictures = _pictures(boxes, made_with.part, analysis, data_dir)
     bar.update()
   return Evaluated(boxes, made_with, analysis, tables, pictures)
