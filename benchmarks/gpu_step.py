@@ -87,7 +87,8 @@ def _machine(experiment: Experiment) -> dict[str, object]:
   import tensorflow as tf
 
   from official_nasfpn.gpus import unused_gpu
-  from official_nasfpn.training.narration import model_name, where_and_how
+  from official_nasfpn.training.experiment import model_name
+  from official_nasfpn.training.narration import where_and_how
   from official_nasfpn.training.strategies import build_strategy
 
   return {

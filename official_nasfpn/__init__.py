@@ -36,6 +36,7 @@ _MODULES = {
   "train_detector": "official_nasfpn.training.training",
   "evaluate_detector": "official_nasfpn.training.training",
   "DetectorRun": "official_nasfpn.training.training",
+  "write_run_report": "official_nasfpn.training.report.run_report",
   "export_detector": "official_nasfpn.serving.export.export_detector",
   "Export": "official_nasfpn.serving.export.export_detector",
   "Detector": "official_nasfpn.serving.detectors.detector",
@@ -64,6 +65,7 @@ __all__ = [
   "prepare_dataset",
   "read_recipe",
   "train_detector",
+  "write_run_report",
 ]
 
 # As typing's, without its import.
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
   from official_nasfpn.serving.detectors.detector import Detector
   from official_nasfpn.serving.export.export_detector import Export, export_detector
   from official_nasfpn.training.experiment import Experiment, load_experiment
+  from official_nasfpn.training.report.run_report import write_run_report
   from official_nasfpn.training.training import DetectorRun, evaluate_detector, train_detector
 
 

@@ -36,7 +36,7 @@ PROGRAMS = (
   ),
   Program("search", "search a feature pyramid for your data", "search.__main__"),
   Program("worker", "evaluate trials of a search, on any machine", "worker"),
-  Program("report", "a search as one HTML file", "report"),
+  Program("report", "a run or a search as one HTML file", "report"),
   Program(
     "proxy_check",
     "whether a search's short trainings tell good pyramids from bad ones",

@@ -134,10 +134,11 @@ def _what_comes_next(run: Path, evaluated: bool) -> str:
   name = shlex.quote(str(run))
   holds = "checkpoints, curves and evaluation.json" if evaluated else "checkpoints and curves"
   evaluate = f"  nasfpn train --model_dir {name} --mode evaluate"
+  report = f"  nasfpn report {name}"
   return "\n".join(
     [
       f"{run} holds {holds}. Next:",
-      *([] if evaluated else [evaluate]),
+      report if evaluated else evaluate,
       f"  nasfpn export --model_dir {name} --output_dir {shlex.quote(f'{run}_export')} --check",
       f"  tensorboard --logdir {name}",
     ]

@@ -157,8 +157,9 @@ def test_a_full_disk_is_a_clear_error_and_the_same_command_goes_on(
     assert said in log
   assert "np.float" not in log
   assert json.loads((run / "evaluation.json").read_text())["compute_dtype"] == "float32"
-  assert result.stdout.splitlines()[-3:] == [
+  assert result.stdout.splitlines()[-4:] == [
     f"{run} holds checkpoints, curves and evaluation.json. Next:",
+    f"  nasfpn report {run}",
     f"  nasfpn export --model_dir {run} --output_dir {run}_export --check",
     f"  tensorboard --logdir {run}",
   ]

@@ -5,6 +5,7 @@ both together. Model Garden's evaluator is not used: it feeds all padded detecti
 one dictionary at a time, knows nothing of ids with gaps, and reports an undefined AP as -1.
 """
 
+import collections
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.training.analysis.curves import COCO_DETECTIONS
 from official_nasfpn.training.config import Metric
 
 METRICS = get_args(Metric)
@@ -38,6 +40,12 @@ class EvaluationResult:
     compute_dtype: the number format that the detector computed in, a precision policy such as
       `mixed_bfloat16`; None where nobody said.
     step: the train step that the weights are of; None where nobody said.
+    num_uncounted: detections that `metrics` leave out, as COCO does: those of a class in an image
+      beyond the best 100. There are none where `Detector.max_detections` is 100 or less.
+    uncut_metrics: `metrics` with those counted, too, AR100 being the recall of all detections; None
+      where none is left out.
+    analysis: counts and best score thresholds by class, and errors by kind; see
+      `analysis.Analysis.summary`. None where it was not asked for, and in files of 0.1.
   """
 
   metrics: Mapping[str, float | None]
@@ -48,6 +56,9 @@ class EvaluationResult:
   exit_metrics: tuple[Mapping[str, float | None], ...] = ()
   compute_dtype: str | None = None
   step: int | None = None
+  num_uncounted: int = 0
+  uncut_metrics: Mapping[str, float | None] | None = None
+  analysis: Mapping[str, Any] | None = None
 
   @classmethod
   def from_json(cls, text: str) -> "EvaluationResult":
@@ -67,9 +78,18 @@ class EvaluationResult:
     lines = [f"{self.num_images} images, {self.num_detections} detections{of_step}"]
     for half in (METRICS[:6], METRICS[6:]):
       lines.append("  ".join(f"{name} {_figure(self.metrics[name])}" for name in half))
+    if self.uncut_metrics:
+      figures = "  ".join(f"{name} {_figure(self.uncut_metrics[name])}" for name in METRICS[:3])
+      recall = _figure(self.uncut_metrics["AR100"])
+      lines.append(f"with all detections counted:  {figures}  AR {recall}")
     width = max((len(name) for name in self.class_ap), default=0)
     lines.append("AP by class:")
     lines += [f"  {name:<{width}}  {_figure(ap)}" for name, ap in self.class_ap.items()]
+    if self.analysis and (best := self.analysis["best_threshold"]):
+      lines.append(
+        f"best score threshold {best['threshold']:.3f}: {best['recall']:.1%} of the boxes are "
+        f"found, {best['precision']:.1%} of the detections are right"
+      )
     if self.exit_metrics:
       lines.append("by exit:")
     for number, metrics in enumerate(self.exit_metrics, start=1):
@@ -205,18 +225,46 @@ def evaluate_coco_results(
     evaluation.params.imgIds = sorted(set(image_ids))
   evaluation.run()
   looked_at = evaluation.params.imgIds
-  metrics = {
-    name: None if value < 0 else float(value)
-    for name, value in zip(METRICS, evaluation.stats, strict=True)
-  }
+  metrics = _metrics(evaluation)
+  num_uncounted, most = _beyond_the_limit(results, looked_at, evaluation.params.catIds)
+  uncut_metrics = None
+  if num_uncounted:
+    uncut = COCOeval_faster(truth, detections, iouType="bbox")
+    uncut.params.catIds, uncut.params.imgIds = evaluation.params.catIds, looked_at
+    uncut.params.maxDets = [1, 10, most]
+    uncut.run()
+    uncut_metrics = _metrics(uncut)
   class_ap = _class_ap(evaluation, label_map)
   return EvaluationResult(
     metrics=metrics,
     class_ap=class_ap,
-    notes=_notes(metrics, class_ap, results, truth, looked_at),
+    notes=_notes(metrics, class_ap, results, truth, looked_at, num_uncounted),
     num_images=len(looked_at),
     num_detections=len(results),
+    num_uncounted=num_uncounted,
+    uncut_metrics=uncut_metrics,
   )
+
+
+def _metrics(evaluation: COCOeval_faster) -> dict[str, float | None]:
+  return {
+    name: None if value < 0 else float(value)
+    for name, value in zip(METRICS, evaluation.stats, strict=True)
+  }
+
+
+def _beyond_the_limit(
+  results: Sequence[Mapping], image_ids: Iterable[int], category_ids: Iterable[int]
+) -> tuple[int, int]:
+  """Returns how many detections COCO leaves out, and the most of one class in one image."""
+  images, categories = set(image_ids), set(category_ids)
+  numbers = collections.Counter(
+    (result["image_id"], result["category_id"])
+    for result in results
+    if result["image_id"] in images and result["category_id"] in categories
+  )
+  beyond = sum(max(number - COCO_DETECTIONS, 0) for number in numbers.values())
+  return beyond, max(numbers.values(), default=0)
 
 
 def _class_ap(evaluation: COCOeval_faster, label_map: LabelMap) -> dict[str, float | None]:
@@ -230,8 +278,15 @@ def _class_ap(evaluation: COCOeval_faster, label_map: LabelMap) -> dict[str, flo
   return class_ap
 
 
-def _notes(metrics, class_ap, results, truth: COCO, image_ids) -> tuple[str, ...]:
+def _notes(
+  metrics, class_ap, results, truth: COCO, image_ids, num_uncounted: int
+) -> tuple[str, ...]:
   notes = []
+  if num_uncounted:
+    notes.append(
+      f"COCO counts the best {COCO_DETECTIONS} detections of a class in an image, and leaves "
+      f"{num_uncounted:,} more out: Detector.max_detections is greater"
+    )
   annotated = truth.getAnnIds(imgIds=image_ids, iscrowd=False)
   if not annotated:
     notes.append("every AP is undefined: no image here has an annotated box")

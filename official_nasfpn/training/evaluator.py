@@ -14,6 +14,7 @@ from official_nasfpn.modeling.anchors import flat_anchors
 from official_nasfpn.modeling.detections import detect_in_images
 from official_nasfpn.modeling.detector import Detector
 from official_nasfpn.modeling.wired_pyramid import Wiring
+from official_nasfpn.training.analysis.boxes import EvaluatedBoxes, boxes_of_coco
 from official_nasfpn.training.coco_evaluation import (
   EvaluationResult,
   detect_in_batches,
@@ -32,6 +33,7 @@ class Evaluator(orbit.AbstractEvaluator):
 
   Attributes:
     last_result: the last evaluation; None before the first.
+    last_boxes: what it evaluated, where that is kept.
   """
 
   def __init__(
@@ -41,6 +43,7 @@ class Evaluator(orbit.AbstractEvaluator):
     model: Detector,
     pictures: ValidationPictures | None = None,
     wiring: Wiring | None = None,
+    keeps_boxes: bool = False,
   ):
     """Makes the graph and the batches.
 
@@ -50,8 +53,11 @@ class Evaluator(orbit.AbstractEvaluator):
       model: the detector, made in the same scope.
       pictures: are written anew in every evaluation.
       wiring: variables of the architecture that is evaluated; None evaluates the model's own.
+      keeps_boxes: whether `last_boxes` are kept, of the last exit.
     """
     self.last_result: EvaluationResult | None = None
+    self.last_boxes: EvaluatedBoxes | None = None
+    self._keeps_boxes = keeps_boxes
     self._dataset = dataset
     self._annotation_file = dataset.annotation_file(experiment.input.evaluation_part)
     self._pictures = pictures
@@ -105,7 +111,12 @@ class Evaluator(orbit.AbstractEvaluator):
       detections = detect_in_batches(self._batches, detect, self._dataset.label_map)
     if self._pictures:
       self._pictures.write(detections.exits)
-    result = evaluate_detections(detections, self._annotation_file, self._dataset.label_map)
+    label_map = self._dataset.label_map
+    result = evaluate_detections(detections, self._annotation_file, label_map)
+    if self._keeps_boxes:
+      self.last_boxes = boxes_of_coco(
+        self._annotation_file, detections.exits[-1], label_map, detections.image_ids
+      )
     self.last_result = dataclasses.replace(
       result, compute_dtype=tf_keras.mixed_precision.global_policy().name
     )

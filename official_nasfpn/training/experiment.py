@@ -11,6 +11,7 @@ from official_nasfpn.architecture import (
   Architecture,
   from_gin,
   names_a_file,
+  pyramid_name,
 )
 from official_nasfpn.configuration import Stored
 from official_nasfpn.data.config import InputConfig
@@ -56,6 +57,22 @@ class Experiment:
   def to_gin(self) -> str:
     """Returns every setting as gin text; `load_experiment` reads it back."""
     return configuration.to_gin(self.detector, self.input, self.training)
+
+
+def model_name(experiment: Experiment) -> str:
+  """Returns the model in the paper's notation, with its pyramid and image size."""
+  config = experiment.detector
+  height, width = config.image_size
+  return (
+    f"{config.backbone}, {config.num_repeats} @ {config.num_filters} "
+    f"({pyramid_name(config.architecture)}) at {height} x {width} pixels"
+  )
+
+
+def with_data(experiment: Experiment, data_dir: str | Path) -> Experiment:
+  """Returns the experiment on the data in another folder."""
+  moved = dataclasses.replace(experiment.input, data_dir=str(Path(data_dir).resolve()))
+  return dataclasses.replace(experiment, input=moved)
 
 
 def load_experiment(

@@ -9,11 +9,10 @@ from typing import Any
 import tensorflow as tf
 from tqdm import tqdm
 
-from official_nasfpn.architecture import pyramid_name
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.training.compilation import Compilation
-from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.experiment import Experiment, model_name
 from official_nasfpn.training.number_format import number_format
 
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -118,16 +117,6 @@ class Narration:
     """Leaves the progress bar as it is."""
     if self._bar is not None:
       self._bar.close()
-
-
-def model_name(experiment: Experiment) -> str:
-  """Returns the model in the paper's notation, with its pyramid and image size."""
-  config = experiment.detector
-  height, width = config.image_size
-  return (
-    f"{config.backbone}, {config.num_repeats} @ {config.num_filters} "
-    f"({pyramid_name(config.architecture)}) at {height} x {width} pixels"
-  )
 
 
 def where_and_how(experiment: Experiment, strategy: tf.distribute.Strategy) -> str:

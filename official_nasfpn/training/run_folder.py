@@ -6,6 +6,8 @@ RUN/checkpoints/      ckpt-STEP
 RUN/train, RUN/validation   TensorBoard events
 RUN/evaluation.json   the latest evaluation of the weights that an export would have
 RUN/best, RUN/evaluations.jsonl   the best weights, and all evaluations: see best_checkpoint.py
+RUN/evaluated_boxes.npz   annotated and detected boxes of that evaluation, for the report
+RUN/report.html       what `nasfpn report` writes
 """
 
 import dataclasses
@@ -53,6 +55,10 @@ class RunFolder:
   @property
   def evaluations_file(self) -> Path:
     return self.path / "evaluations.jsonl"
+
+  @property
+  def boxes_file(self) -> Path:
+    return self.path / "evaluated_boxes.npz"
 
   def claim(self, experiment: Experiment, label_map: LabelMap) -> None:
     """Makes the folder this experiment's, or checks that it already is.

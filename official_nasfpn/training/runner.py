@@ -17,6 +17,8 @@ from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.modeling.detector_parts import factors_by_weight
 from official_nasfpn.modeling.wired_pyramid import Wiring
 from official_nasfpn.progress import progress_bar, say
+from official_nasfpn.training.analysis.analysis import analyse
+from official_nasfpn.training.analysis.boxes import EvaluatedWith, save_boxes
 from official_nasfpn.training.best_checkpoint import (
   BestCheckpoint,
   out_of_patience,
@@ -26,9 +28,9 @@ from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.compilation import compilation
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.evaluator import Evaluator
-from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.experiment import Experiment, model_name
 from official_nasfpn.training.memory import memory_errors
-from official_nasfpn.training.narration import Narration, model_name, where_and_how
+from official_nasfpn.training.narration import Narration, where_and_how
 from official_nasfpn.training.number_format import settled_compute_dtype
 from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps_of
 from official_nasfpn.training.restore import restore_detector
@@ -98,7 +100,7 @@ def train(
     if evaluate_on_the_way:
       pictures = ValidationPictures(experiment, dataset) if is_chief() else None
       with strategy.scope():
-        evaluator = Evaluator(experiment, dataset, trainer.model, pictures)
+        evaluator = Evaluator(experiment, dataset, trainer.model, pictures, keeps_boxes=True)
     with strategy.scope():
       if checkpoint:
         # Orbit does so, too, but only on the chief: the others' managers look into empty folders.
@@ -154,7 +156,8 @@ def train(
       narration.evaluating()
       with strategy.scope(), averaged_weights(trainer.optimizer):
         controller.evaluate()
-        best.offer(dataclasses.replace(evaluator.last_result, step=stop))
+        if best.offer(_analysed(evaluator, stop)):
+          _keep_boxes(evaluator, experiment, folder, stop)
       if best.is_over():
         narration.say(
           f"{config.best_metric} has not risen in {config.patience} evaluations: the training ends"
@@ -182,11 +185,36 @@ def evaluate(
   with strategy.scope():
     configure_tensorflow(experiment.training)
     model = restore_detector(experiment, dataset.label_map, checkpoint)
-    evaluator = Evaluator(experiment, dataset, model)
+    evaluator = Evaluator(experiment, dataset, model, keeps_boxes=True)
   num_images = dataset.num_images((experiment.input.evaluation_part,))
   num_batches = -(-num_images // experiment.training.evaluation_batch_size)
   with progress_bar(num_batches, "evaluate", "batch") as bar:
-    return dataclasses.replace(evaluator.run(on_batch=bar.update), step=step_of(checkpoint))
+    evaluator.run(on_batch=bar.update)
+  step = step_of(checkpoint)
+  _keep_boxes(evaluator, experiment, folder, step)
+  return _analysed(evaluator, step)
+
+
+def _analysed(evaluator: Evaluator, step: int) -> EvaluationResult:
+  """Returns the last evaluation, of the weights of a train step, with its errors by kind."""
+  assert evaluator.last_result
+  assert evaluator.last_boxes
+  summary = analyse(evaluator.last_boxes).summary()
+  return dataclasses.replace(evaluator.last_result, step=step, analysis=summary)
+
+
+def _keep_boxes(evaluator: Evaluator, experiment: Experiment, folder: RunFolder, step: int) -> None:
+  """Keeps the boxes of the last evaluation in the run folder, for reports."""
+  assert evaluator.last_boxes
+  if is_chief():
+    made_with = EvaluatedWith(
+      step=step,
+      data_dir=experiment.input.data_dir,
+      part=experiment.input.evaluation_part,
+      score_threshold=experiment.detector.score_threshold,
+      max_detections=experiment.detector.max_detections,
+    )
+    save_boxes(folder.boxes_file, evaluator.last_boxes, made_with)
 
 
 def configure_tensorflow(config: TrainingConfig) -> None:

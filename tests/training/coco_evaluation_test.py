@@ -7,6 +7,7 @@ import pytest
 
 from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.training.coco_evaluation import (
+  EvaluationResult,
   coco_results,
   detect_in_batches,
   evaluate_coco_results,
@@ -117,6 +118,37 @@ def test_json_and_table_hold_every_figure(truth):
   assert len(stored["metrics"]) == 12
   for name in (*stored["metrics"], "cat", "dog"):
     assert name in evaluation.table()
+
+
+def test_detections_beyond_coco_s_limit_are_counted_and_said(truth):
+  """COCO's limit is of a class in an image: the box that is found is the 101st of its class."""
+  path = truth([{"image_id": 1, "category_id": 7, "bbox": [10, 20, 30, 40]}])
+  far = [[100, 100, 110, 110]] * 100
+  scores = [0.9] * 100 + [0.5]
+  found = detections([*far, [20, 10, 60, 40]], scores, [0] * 101)
+  evaluation = evaluate_coco_results(path, coco_results(found, [1], LABELS), LABELS)
+  assert evaluation.metrics["AP"] == 0.0
+  assert evaluation.num_uncounted == 1
+  assert evaluation.uncut_metrics["AP"] == pytest.approx(1 / 101)
+  assert evaluation.uncut_metrics["AR100"] == pytest.approx(1.0)
+  assert "leaves 1 more out: Detector.max_detections" in evaluation.table()
+  assert "with all detections counted:  AP 0.010  AP50 0.010  AP75 0.010  AR 1.000" in (
+    evaluation.table()
+  )
+  # A hundred others of another class cut nothing.
+  found = detections([*far, [20, 10, 60, 40]], scores, [1] * 100 + [0])
+  evaluation = evaluate_coco_results(path, coco_results(found, [1], LABELS), LABELS)
+  assert evaluation.metrics["AP"] == pytest.approx(1.0)
+  assert (evaluation.num_uncounted, evaluation.uncut_metrics) == (0, None)
+
+
+def test_files_of_the_first_version_are_still_read(truth):
+  path = truth([{"image_id": 1, "category_id": 7, "bbox": [10, 20, 30, 40]}])
+  evaluation = evaluate_coco_results(path, [], LABELS)
+  content = json.loads(evaluation.to_json())
+  for name in ("num_uncounted", "uncut_metrics", "analysis"):
+    del content[name]
+  assert EvaluationResult(**content).table() == evaluation.table()
 
 
 def test_every_exit_is_evaluated_on_the_images_of_all_batches(truth):

@@ -13,13 +13,17 @@ import tf_keras
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.errors import UserError
 from official_nasfpn.training import runner
+from official_nasfpn.training.analysis.analysis import analyse
+from official_nasfpn.training.analysis.boxes import load_boxes
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
 from official_nasfpn.training.nan_guard import TrainingDiverged
+from official_nasfpn.training.report.run_report import write_run_report
 from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.strategies import build_strategy
 from official_nasfpn.training.training import evaluate_detector, plan_training, train_detector
 from tests.program_process import ProgramProcess
+from tests.reporting.parsed_page import parsed, tile
 
 PATIENCE_SECONDS = 300
 
@@ -77,6 +81,19 @@ def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path):
   evaluated = evaluate_detector(str(run.model_dir))
   assert (evaluated.steps, evaluated.evaluation) == (8, run.evaluation)
   assert folder.evaluation_file.read_text() == run.evaluation.to_json()
+
+  # Its report is of that evaluation; a folder of an earlier version is evaluated first.
+  analysis = run.evaluation.analysis
+  assert sum(row["detected"] for row in analysis["classes"]) == run.evaluation.num_detections
+  boxes, made_with = load_boxes(folder.boxes_file)
+  assert analyse(boxes).summary() == analysis
+  assert made_with.step == 8
+  texts = parsed(write_run_report(run.model_dir)).texts
+  assert tile(texts, "AP") == f"{run.evaluation.metrics['AP']:.3f}"
+  assert {"Loss over train steps", "AP over train steps"} <= set(texts)
+  folder.boxes_file.unlink()
+  report = write_run_report(run.model_dir, tmp_path / "again.html")
+  assert parsed(report).texts[7:] == texts[7:]
 
   # As if the run had been killed after its first checkpoint.
   for file in folder.checkpoints.glob("ckpt-8.*"):

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.compat.tensorflow_stub import errors
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from official_nasfpn.reporting.event_files import read_events
 from official_nasfpn.search.store.trial_store import DONE, FAILED, Trial
 
 
@@ -52,20 +51,6 @@ class EventLog:
         # All curves of an update are one record: a killed process leaves all of them or none.
         writer.write(event.SerializeToString())
     self._written |= {event.step for event in missing}
-
-
-def read_events(events_dir: Path) -> Iterator[Event]:
-  """Yields the points in all event files, file by file; half-written ones are left out."""
-  for path in sorted(events_dir.glob("events.out.tfevents.*")):
-    reader = PyRecordReader_New(str(path))
-    while True:
-      try:
-        reader.GetNext()
-      except (errors.OutOfRangeError, errors.DataLossError):
-        break  # The end, or where a process was killed as it wrote.
-      event = Event.FromString(reader.record())
-      if event.HasField("summary"):
-        yield event
 
 
 def _points(trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]]) -> Iterator[Event]:

@@ -2,13 +2,12 @@
 
 import contextlib
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from official_nasfpn import __version__, architecture
+from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import say
@@ -122,19 +121,3 @@ def _opened(search_dir: Path, confirmed: str | None) -> Iterator[TrialStore]:
     raise UserError(f"{place} cannot be read: {reason}.") from error
   finally:
     store.close()
-
-
-def code_version() -> str:
-  """Returns the version of this package, with the commit where it runs from a clone."""
-  package = Path(__file__).resolve().parents[2]
-  try:
-    process = subprocess.run(
-      ["git", "-C", package, "describe", "--always", "--dirty", "--match", ""],
-      capture_output=True,
-      text=True,
-      check=False,
-    )
-  except OSError:  # No git here.
-    return __version__
-  commit = process.stdout.strip()
-  return f"{__version__}, commit {commit}" if process.returncode == 0 and commit else __version__

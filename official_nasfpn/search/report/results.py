@@ -10,11 +10,11 @@ from official_nasfpn.architecture.diagram import draw_pyramid
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import duration
+from official_nasfpn.reporting.code_version import code_version
 from official_nasfpn.search import storage
 from official_nasfpn.search.report.found import (
   NOTHING_LEARNT,
   best_trials,
-  code_version,
   nothing_learnt,
 )
 from official_nasfpn.search.report.reward_curve import draw_reward_curve

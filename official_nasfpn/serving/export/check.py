@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.data.stored_images import stored_images
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.serving.detectors.detector import Detector
-from official_nasfpn.serving.export.stored_images import stored_images
 from official_nasfpn.training.coco_evaluation import (
   EvaluationResult,
   detect_in_batches,

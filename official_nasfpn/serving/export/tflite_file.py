@@ -7,11 +7,11 @@ import tensorflow as tf
 
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.preprocessing import fit_pixels
+from official_nasfpn.data.stored_images import stored_images
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.detector import Detector
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.serving.export.portable import detect_in_network_input, raw_outputs
-from official_nasfpn.serving.export.stored_images import stored_images
 from official_nasfpn.training.experiment import Experiment
 
 # TensorFlow's guide asks for a hundred to some hundreds.

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.reporting.chart import HEIGHT, WIDTH, Link, Series, make_chart
 from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.html import charts
-from official_nasfpn.search.report.html.chart import HEIGHT, WIDTH, Link, Series, make_chart
 from official_nasfpn.search.report.reward_curve import reward_curve
 from official_nasfpn.search.report.summary import summarize
 from tests.search.report.searches import eventful_search

@@ -8,7 +8,7 @@ import pytest
 from official_nasfpn.architecture import CATALOG, SearchSpace, from_gin, to_gin
 from official_nasfpn.search.report.found import best_trials, read_trials
 from official_nasfpn.search.report.html.page import write_report
-from tests.search.report.browser import chromium, open_browser
+from tests.reporting.browser import chromium, open_browser
 from tests.search.report.searches import WORKER, eventful_search, rewarded_search
 
 ROWS = "document.querySelector('#trials tbody').innerHTML"

@@ -1,7 +1,6 @@
 """The report as a file: what it says, of which searches, and what it costs to write."""
 
 import contextlib
-import html.parser
 import re
 import sqlite3
 import subprocess
@@ -25,40 +24,10 @@ from official_nasfpn.search.report.html.table import trial_rows
 from official_nasfpn.search.report.pareto import pareto_front
 from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
 from official_nasfpn.search.storage import stored_recipe
+from tests.reporting.parsed_page import parsed, tile
 from tests.search.report.searches import WORKER, eventful_search, long_search, new_search
 
 ROOT = Path(__file__).parents[3]
-
-
-class _Text(html.parser.HTMLParser):
-  """Collects the text that a person sees, element by element, and the tags."""
-
-  def __init__(self):
-    super().__init__()
-    self.texts: list[str] = []
-    self.tags: list[tuple[str, dict]] = []
-    self._hidden = False
-
-  def handle_starttag(self, tag, attributes):
-    self.tags.append((tag, dict(attributes)))
-    self._hidden = tag in ("script", "style")
-
-  def handle_endtag(self, tag):
-    self._hidden = False
-
-  def handle_data(self, data):
-    if not self._hidden and data.strip():
-      self.texts.append(data.strip())
-
-
-def parsed(report: Path) -> _Text:
-  text = _Text()
-  text.feed(report.read_text(encoding="utf-8"))
-  return text
-
-
-def tile(texts: list[str], name: str) -> str:
-  return texts[texts.index(name) + 1]
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import pytest
 import official_nasfpn
 from official_nasfpn.architecture import CATALOG, from_gin, to_gin
 from official_nasfpn.errors import UserError
+from official_nasfpn.reporting.code_version import code_version
 from official_nasfpn.search.report import results
 from official_nasfpn.search.report.found import (
   best_trials,
-  code_version,
   found_architecture,
   read_trials,
 )

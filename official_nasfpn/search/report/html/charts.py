@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.reporting.chart import Band, Chart, Link, Series, make_chart
 from official_nasfpn.search.proxy_check.rank_correlation import Noise
-from official_nasfpn.search.report.html.chart import Band, Chart, Link, Series, make_chart
 from official_nasfpn.search.report.html.table import TrialRow
 from official_nasfpn.search.report.reward_curve import RewardCurve
 from official_nasfpn.search.report.setup_in_words import largest_entropy

@@ -1,22 +1,18 @@
 """The whole report as one file."""
 
-import base64
-import datetime
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from official_nasfpn.architecture.diagram import legend_entries
 from official_nasfpn.disk import disk_errors, write_text
-from official_nasfpn.progress import duration
+from official_nasfpn.reporting.code_version import code_version
+from official_nasfpn.reporting.templates import content_policy, style, templates
 from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
-from official_nasfpn.search.report.found import code_version, read_metrics, read_trials
+from official_nasfpn.search.report.found import read_metrics, read_trials
 from official_nasfpn.search.report.html import charts
-from official_nasfpn.search.report.html.chart import HEIGHT, WIDTH
 from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
 from official_nasfpn.search.report.html.table import (
   COLUMNS,
@@ -103,8 +99,8 @@ def render_report(
   script = (_HERE / "report.js").read_text(encoding="utf-8")
   return _TEMPLATES.get_template("page.html").render(
     # Nothing is loaded, and no script runs but ours.
-    policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src '{_hash(script)}'",
-    style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
+    policy=content_policy(script),
+    style=style(_HERE / "report.css"),
     script=Markup(script),
     data=Markup(table_data(rows, search, recipe.search.algorithm_name)),
     search=search,
@@ -132,31 +128,11 @@ def render_report(
   )
 
 
-def _duration(hours: float) -> str:
-  return duration(3600 * hours)
-
-
-def _time(seconds: float, form: str = "%Y-%m-%d %H:%M") -> str:
-  return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime(form)
-
-
-def _hash(script: str) -> str:
-  digest = hashlib.sha256(script.encode()).digest()
-  return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-_TEMPLATES = jinja2.Environment(
-  loader=jinja2.FileSystemLoader(_HERE),
-  autoescape=True,
-  undefined=jinja2.StrictUndefined,
-  trim_blocks=True,
-  lstrip_blocks=True,
-)
-_TEMPLATES.filters |= {"duration": _duration, "time": _time, "millions": millions}
+_TEMPLATES = templates(_HERE)
+_TEMPLATES.filters["millions"] = millions
 _TEMPLATES.globals |= {
   "COLUMNS": COLUMNS,
   "PAGE_ROWS": PAGE_ROWS,
-  "CHART_SIZE": (WIDTH, HEIGHT),
   "MIN_ARCHITECTURES": MIN_ARCHITECTURES,
   "draw_pyramid": draw_pyramid_svg,
   "legend_entries": legend_entries,

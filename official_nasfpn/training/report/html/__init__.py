@@ -1,0 +1,1 @@
+"""A run as one HTML file: `page.html` lays it out."""
