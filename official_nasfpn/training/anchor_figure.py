@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import FuncFormatter
 
 from official_nasfpn.data.annotated_boxes import AnnotatedBoxes
 from official_nasfpn.errors import UserError
@@ -149,4 +149,4 @@ def _draw_reach(axes: Axes, levels: tuple[LevelAnchors, ...], setting: Setting) 
 def _in_octaves(axis: Axis, set_scale: Callable[..., object]) -> None:
   """Makes an axis logarithmic, with the numbers 8, 16, 32, ..."""
   set_scale("log", base=2)
-  axis.set_major_formatter(ScalarFormatter())
+  axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))

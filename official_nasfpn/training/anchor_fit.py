@@ -12,6 +12,7 @@ an enlarged image is cropped to is not drawn: it is the middle.
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +31,8 @@ _USUAL_SIZE = 4.0
 # Whatever parts are trained on, so that a search and the training of what it has found agree.
 PARTS = ("train", "holdout")
 _NUM_SCALES = 5
-# Of COCO's 860,000 boxes as many say the same, in a second instead of a minute.
-_MAX_BOXES, _MIN_PER_CLASS = 20_000, 50
+# Of the 860,000 boxes of COCO these say the same, and a look at all would take minutes.
+_MAX_BOXES, _MIN_PER_CLASS = 10_000, 50
 # A class of which no more than this is out of reach is not worth a line.
 _NOTED_SHARE = 0.1
 _NOTED_CLASSES = 3
@@ -95,9 +96,9 @@ class Setting:
   data: InputConfig
   match_iou: float
 
-  def with_detector(self, **changes: object) -> "Setting":
+  def with_detector(self, **changes: Any) -> "Setting":
     """Returns the setting with other values of `Detector`."""
-    return dataclasses.replace(self, detector=dataclasses.replace(self.detector, **changes))  # type: ignore[arg-type]
+    return dataclasses.replace(self, detector=dataclasses.replace(self.detector, **changes))
 
   @property
   def scales(self) -> tuple[float, ...]:

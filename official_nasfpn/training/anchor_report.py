@@ -17,6 +17,7 @@ from official_nasfpn.modeling.anchor_reach import best_matches, level_anchors
 from official_nasfpn.modeling.backbones import LEVELS
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.pyramids import pyramid_kind
+from official_nasfpn.progress import say
 from official_nasfpn.training.anchor_fit import (
   PARTS,
   SIZES,
@@ -161,6 +162,7 @@ def report_anchors(experiment: Experiment) -> AnchorReport:
   setting, boxes = experiment.anchor_setting, boxes_of(dataset)
   if not len(boxes.boxes):
     raise UserError(f"{' and '.join(PARTS)} of {dataset.data_dir} have no boxes to compare with.")
+  say(f"comparing {len(boxes.boxes):,} boxes with anchors; 10,000 take about a quarter of a minute")
   fit = fit_anchors(setting, boxes)
   candidates, suggestion, larger = _compare(setting, boxes, fit)
   return AnchorReport(

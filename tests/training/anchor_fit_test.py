@@ -31,7 +31,7 @@ from official_nasfpn.training.anchor_fit import (
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
 from official_nasfpn.training.run_folder import RunFolder
-from official_nasfpn.training.training import plan_training
+from official_nasfpn.training.training import plan_training, train_detector
 from tests.modeling.anchor_reach_test import iou_of
 
 SIDE = 256
@@ -279,6 +279,34 @@ def test_a_search_keeps_its_number_when_the_data_has_changed(small_boxes, large_
   assert resolved(small_boxes) == there
   settle_recipe(resolved(small_boxes), tmp_path)
   assert resolved(large_boxes).experiment.detector.anchor_size == size != 4.0
+
+
+@pytest.mark.slow
+def test_a_training_says_it_at_its_start_and_goes_on_with_its_number(
+  small_boxes, large_boxes, tiny_detector, tmp_path, capsys
+):
+  data_dir, run = tmp_path / "data", tmp_path / "run"
+  shutil.copytree(small_boxes, data_dir)
+  experiment = Experiment(
+    dataclasses.replace(tiny_detector, image_size=(SIDE, SIDE), anchor_size="auto"),
+    InputConfig(data_dir=str(data_dir)),
+    TrainingConfig(batch_size=2, epochs=0.5, warmup_epochs=0.0, decay_epochs=()),
+  )
+  train_detector(experiment, run, evaluate=False)
+  said = capsys.readouterr().err
+  assert said.count("Detector.anchor_size = 'auto' is ") == 1
+  assert said.count(f"% of small (an IoU of 0.5): `nasfpn anchors --model_dir {run}` says") == 1
+  assert said.index("no anchor reaches") < said.index("the first step is done")
+  size = RunFolder(run).load()[0].detector.anchor_size
+  assert size < 3
+
+  for part in ("train", "holdout"):
+    shutil.copy(large_boxes / f"{part}.json", data_dir)
+  assert open_dataset(experiment)[0].detector.anchor_size != size
+  capsys.readouterr()
+  train_detector(experiment, run, evaluate=False)
+  assert "anchor" not in capsys.readouterr().err
+  assert RunFolder(run).load()[0].detector.anchor_size == size
 
 
 def test_the_plan_says_what_no_anchor_reaches(small_boxes, large_boxes, tiny_detector):
