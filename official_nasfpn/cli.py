@@ -34,6 +34,7 @@ PROGRAMS = (
   Program(
     "prepare", "COCO JSON and images to the data of a training", "prepare_data", ("prepare_data",)
   ),
+  Program("anchors", "what of your data a detector's anchors reach, and better ones", "anchors"),
   Program("search", "search a feature pyramid for your data", "search.__main__"),
   Program("worker", "evaluate trials of a search, on any machine", "worker"),
   Program("report", "a run or a search as one HTML file", "report"),

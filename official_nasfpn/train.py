@@ -116,7 +116,7 @@ def _read_experiment() -> Experiment:
   experiment = load_experiment(gin_files, gin_params)
   if FLAGS.gin_file and FLAGS.mode == "evaluate" and not FLAGS.dry_run and is_run:
     # Single bindings may differ from the run's settings, such as Input.data_dir; a recipe may not.
-    folder.refuse_another(open_dataset(experiment)[0])
+    folder.refuse_another(open_dataset(folder.continued(experiment))[0])
   return experiment
 
 

@@ -5,6 +5,7 @@ import gc
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +118,13 @@ def shapes_data(tmp_path_factory):
   directory = tmp_path_factory.mktemp("shapes") / "data"
   prepare_dataset(directory, shapes=ShapesConfig(num_images=48), num_threads=2)
   return directory
+
+
+@pytest.fixture(scope="session")
+def real_data():
+  """The folder of the real datasets, bccd and coco_val128."""
+  default = Path(__file__).parents[2] / "shared" / "data"
+  folder = Path(os.environ.get("NASFPN_TEST_DATA", default))
+  if not (folder / "bccd").is_dir():
+    pytest.skip(f"no real datasets in {folder}; NASFPN_TEST_DATA names their folder")
+  return folder

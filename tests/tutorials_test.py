@@ -9,9 +9,12 @@ import pytest
 
 from official_nasfpn.data.dataset_info import DatasetInfo, Part, Shard
 from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.report import PROBLEMS, parts_table
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
 from official_nasfpn.recipes import find_recipe
+from official_nasfpn.training.anchor_report import report_anchors
+from official_nasfpn.training.experiment import load_experiment
 from tests.help_test import BY_NAME, MODULE_OF, flags_of
 from tests.program_process import REPOSITORY
 from tests.readme_test import blocks_of, commands_of, run_command
@@ -62,7 +65,7 @@ def test_a_block_of_the_dataset_does_what_it_is_there_for(
 
 
 def test_the_report_that_is_quoted_is_what_prepare_prints():
-  (quoted,) = (block for language, block in DATASET if language == "text")
+  quoted, _ = (block for language, block in DATASET if language == "text")
   problems, _, parts = quoted.partition("\n\n")
   for line in problems.splitlines():
     problem = re.fullmatch(r"[ \d]{8} (.*)  \(.*\)", line)[1]
@@ -74,6 +77,23 @@ def test_the_report_that_is_quoted_is_what_prepare_prints():
   }
   info = DatasetInfo(Path(), LabelMap(()), {"val": ""}, {}, numbers, {})
   assert parts_table(info) == parts.rstrip("\n")
+
+
+@pytest.mark.slow
+def test_the_report_on_anchors_that_is_quoted_is_of_blood_cells(real_data, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  cells = real_data / "bccd"
+  prepare_dataset(
+    "data/cells",
+    cells / "annotations" / "instances_train.json",
+    cells / "train",
+    val_annotations=cells / "annotations" / "instances_val.json",
+    val_images=cells / "val",
+  )
+  experiment = load_experiment(["gin/quickstart.gin"], ["Input.data_dir = 'data/cells'"])
+  _, quoted = (block for language, block in DATASET if language == "text")
+  printed = report_anchors(experiment).as_text()
+  assert printed.replace(f"{tmp_path}/", "") + "\n" == quoted
 
 
 def commands_on(page):

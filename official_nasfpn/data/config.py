@@ -4,6 +4,9 @@ from pydantic import PositiveFloat, PositiveInt
 
 from official_nasfpn.configuration import configurable, settings
 
+# In pixels of the network's input. Boxes of which scaling and cropping leave less are dropped.
+MIN_BOX_SIDE = 1.0
+
 
 @configurable("Input")
 @settings

@@ -12,7 +12,7 @@ from official.vision.dataloaders import tf_example_decoder
 from official.vision.ops import preprocess_ops
 
 from official_nasfpn.data import preprocessing
-from official_nasfpn.data.config import InputConfig
+from official_nasfpn.data.config import MIN_BOX_SIDE, InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 
@@ -20,8 +20,6 @@ from official_nasfpn.errors import UserError
 _NUM_OPEN_FILES = 16
 # With fewer files per host, each host reads all files and takes every n-th example.
 _MIN_FILES_PER_HOST = 10
-# In pixels. Boxes of which a crop leaves less are dropped.
-_MIN_BOX_SIDE = 1.0
 
 
 def train_dataset(
@@ -290,7 +288,7 @@ def _visible_boxes(
   """Moves relative boxes to pixels of a crop of the scaled image; drops those outside."""
   boxes = preprocess_ops.resize_and_crop_boxes(boxes, scaled_size, image_size, offset)
   sides = boxes[:, 2:] - boxes[:, :2]
-  visible = tf.reduce_all(sides >= _MIN_BOX_SIDE, axis=-1)
+  visible = tf.reduce_all(sides >= MIN_BOX_SIDE, axis=-1)
   return tf.boolean_mask(boxes, visible), tf.boolean_mask(classes, visible)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from official.vision.ops import anchor
 
+from official_nasfpn.modeling.anchor_reach import settled_anchor_size
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.pyramids import pyramid_kind
 
@@ -19,6 +20,9 @@ def anchor_boxes(config: DetectorConfig) -> dict[str, np.ndarray]:
   Returns:
     {level: float32 [height_l, width_l, anchors * 4]}; a box is (ymin, xmin, ymax, xmax) in pixels
     of the network's input, and may reach beyond it.
+
+  Raises:
+    UserError: `Detector.anchor_size` is 'auto': `open_dataset` makes it a number.
   """
   spec = config.architecture
   with tf.init_scope():  # Constants are wanted also while a graph is being traced.
@@ -32,7 +36,7 @@ def anchor_boxes(config: DetectorConfig) -> dict[str, np.ndarray]:
       max_level=spec.max_level,
       num_scales=config.num_scales,
       aspect_ratios=config.aspect_ratios,
-      anchor_size=config.anchor_size,
+      anchor_size=settled_anchor_size(config),
       image_size=config.image_size,
     )
     return {level: boxes.numpy() for level, boxes in anchors.multilevel_boxes.items()}

@@ -1,5 +1,6 @@
 """The settings of a detector, as gin binds them (`Detector.num_filters = 256`)."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -56,7 +57,9 @@ class DetectorConfig:
       `separate` make an anytime detector with an exit after every repeat: `separate` gives each
       exit heads of its own, `shared` gives all of them the same convolutions and each its own batch
       norms, since the features of different exits have different statistics.
-    anchor_size: side of a square base anchor, in units of the level's stride 2^level.
+    anchor_size: side of a square base anchor, in units of the level's stride 2^level. `auto`
+      chooses, when the data is opened, the size whose anchors reach most of its boxes; from then on
+      it is a number, in the run folder and in exports.
     num_scales: anchor sizes per octave.
     aspect_ratios: width over height of the anchors.
     norm_momentum: momentum of the batch norms' moving averages.
@@ -80,7 +83,7 @@ class DetectorConfig:
   head_num_convs: NonNegativeInt = 4
   head_num_filters: PositiveInt | None = None
   exit_heads: ExitHeads = "last"
-  anchor_size: PositiveFloat = 4.0
+  anchor_size: PositiveFloat | Literal["auto"] = 4.0
   num_scales: PositiveInt = 3
   aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
   norm_momentum: _Fraction = 0.997
@@ -97,6 +100,15 @@ class DetectorConfig:
       nearest = nearest_name(backbone, BACKBONES)
       raise ValueError(f"Did you mean {nearest!r}? There are {', '.join(BACKBONES)}.")
     return backbone
+
+  @field_validator("anchor_size", mode="before")
+  @classmethod
+  def _check_anchor_size(cls, size: object) -> object:
+    # The mistakes of a union would be two sentences.
+    is_number = isinstance(size, int | float) and not isinstance(size, bool)
+    if size != "auto" and not (is_number and 0 < size < math.inf):
+      raise ValueError("it must be a number above 0, or 'auto'.")
+    return size
 
   def __post_init__(self) -> None:
     pyramid_kind(self.architecture).check(self)

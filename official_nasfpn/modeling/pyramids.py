@@ -127,6 +127,11 @@ def _check_ssdlite(config: DetectorConfig) -> None:
     raise ValueError(
       f"an Ssdlite cannot be stacked: set Detector.num_repeats = 1, not {config.num_repeats}."
     )
+  if config.anchor_size == "auto":
+    raise ValueError(
+      "an Ssdlite has anchors of its own, Ssdlite.min_scale and max_scale: leave "
+      "Detector.anchor_size = 'auto' out."
+    )
   _check_image_size(config.image_size, max_level=5)  # Sizes of higher levels are rounded up.
 
 

@@ -75,6 +75,10 @@ class SearchRecipe:
       if here.get(key) != there.get(key)
     }
 
+  def continuing(self, started: "SearchRecipe") -> "SearchRecipe":
+    """Returns a copy of the recipe with the numbers that 'auto' was when the search was started."""
+    return dataclasses.replace(self, experiment=self.experiment.continuing(started.experiment))
+
   def with_architecture(self, spec: PyramidSpec) -> "SearchRecipe":
     """Returns a copy of the recipe with another pyramid, that of a trial."""
     return dataclasses.replace(self, experiment=self.experiment.with_architecture(spec))

@@ -97,8 +97,11 @@ class Search:
       UserError: the recipe or the data is wrong, the directory holds another search, another
         process is running this search, workers cannot start, or no trial gave a reward.
     """
-    recipe = proxy_task.resolved(self.recipe)
+    is_new = not storage.recipe_path(self.search_dir).is_file()
+    recipe = proxy_task.resolved(storage.continued_recipe(self.recipe, self.search_dir))
     recipe.search.algorithm.check()
+    if is_new:
+      proxy_task.say_note(recipe, self.search_dir)
     config = LauncherConfig(num_workers=workers) if isinstance(workers, int) else workers
     if config.launcher == "local":
       # Its workers say it in their logs alone.
@@ -209,6 +212,7 @@ def measured_plan(recipe: SearchRecipe, num_workers: int = 1, num_measuring: int
     UserError: the recipe or its data is wrong, or no trial gave a reward.
   """
   recipe = proxy_task.resolved(recipe)
+  proxy_task.say_note(recipe)
   measured = dataclasses.replace(
     recipe,
     search=dataclasses.replace(

@@ -124,6 +124,17 @@ def stored_recipe(search_dir: Path) -> Stored:
   return read_stored(path, follows_links=False)
 
 
+def continued_recipe(recipe: SearchRecipe, search_dir: Path) -> SearchRecipe:
+  """Returns a recipe with the numbers that 'auto' is in the search of a directory, if it has one.
+
+  Raises:
+    UserError: the recipe in the directory cannot be read.
+  """
+  if not recipe_path(search_dir).is_file():
+    return recipe
+  return recipe.continuing(read_recipe([stored_recipe(search_dir)]))
+
+
 def settle_recipe(recipe: SearchRecipe, search_dir: Path) -> None:
   """Writes `recipe.gin`, or checks that the recipe continues the search that is in the directory.
 

@@ -20,7 +20,10 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.published_weights import suited_backbone
 from official_nasfpn.modeling.pyramids import pyramid_kind
+from official_nasfpn.progress import say
+from official_nasfpn.training.anchor_fit import Setting, settle_anchor_size
 from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.strategies import is_chief
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,22 @@ class Experiment:
     return dataclasses.replace(
       self, detector=dataclasses.replace(self.detector, architecture=architecture)
     )
+
+  def continuing(self, started: "Experiment") -> "Experiment":
+    """Returns the experiment with the numbers that 'auto' was when it was started.
+
+    Args:
+      started: the settings that the start has written.
+    """
+    if self.detector.anchor_size != "auto":
+      return self
+    size = started.detector.anchor_size
+    return dataclasses.replace(self, detector=dataclasses.replace(self.detector, anchor_size=size))
+
+  @property
+  def anchor_setting(self) -> Setting:
+    """What decides how the anchors fit the boxes of the data."""
+    return Setting(self.detector, self.input, self.training.match_iou)
 
   def to_gin(self) -> str:
     """Returns every setting as gin text; `load_experiment` reads it back."""
@@ -133,12 +152,13 @@ def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
   """Opens the experiment's data, and settles what the recipe leaves to files.
 
   Returns:
-    The experiment with `Detector.num_classes` as in the label map and `Detector.backbone` with the
-    arithmetic of `Training.backbone_weights`, and the dataset.
+    The experiment with `Detector.num_classes` as in the label map, `Detector.backbone` with the
+    arithmetic of `Training.backbone_weights` and `Detector.anchor_size` a number, which a line on
+    standard error states where it was 'auto'; and the dataset.
 
   Raises:
-    UserError: there is no data, it is damaged, the number of classes disagrees with it, or the
-      weights are not there or of another backbone.
+    UserError: there is no data, it is damaged, the number of classes disagrees with it, the
+      weights are not there or of another backbone, or there are no boxes to choose anchors by.
   """
   if not experiment.input.data_dir:
     raise UserError(
@@ -163,4 +183,10 @@ def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
 
     backbone = start_backbone(backbone, experiment.training.start_from)
   detector = dataclasses.replace(experiment.detector, num_classes=found, backbone=backbone)
-  return dataclasses.replace(experiment, detector=detector), dataset
+  experiment = dataclasses.replace(experiment, detector=detector)
+  if detector.anchor_size == "auto":
+    detector, sentence = settle_anchor_size(experiment.anchor_setting, dataset)
+    experiment = dataclasses.replace(experiment, detector=detector)
+    if is_chief():
+      say(sentence)
+  return experiment, dataset

@@ -12,6 +12,7 @@ from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.modeling.closed_form import total_size
 from official_nasfpn.modeling.detector import build_detector
 from official_nasfpn.modeling.model_size import stored_activation_bytes
+from official_nasfpn.training.anchor_fit import note_on_anchors
 from official_nasfpn.training.compilation import compilation
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.number_format import number_format
@@ -45,6 +46,7 @@ class Plan:
     activation_bytes: that the backward pass of one image needs.
     number_format: what it is computed in, and why.
     compiler: whether XLA compiles the train step, and why.
+    anchors: what no anchor reaches; None if the anchors fit, or there is no data.
     assumption: a sentence, where there is no data to count.
   """
 
@@ -64,6 +66,7 @@ class Plan:
   activation_bytes: int
   number_format: str
   compiler: str
+  anchors: str | None = None
   assumption: str | None = None
 
   def as_text(self) -> str:
@@ -87,24 +90,27 @@ class Plan:
       f"{images_per_device} images",
       f"number format    {self.number_format}",
       f"compiler         {self.compiler}",
+      *([f"anchors          {self.anchors}"] if self.anchors else []),
     ]
     return "\n".join([*lines, *([self.assumption] if self.assumption else [])])
 
 
 @dataclasses.dataclass(frozen=True)
 class DataFigures:
-  """The size of a dataset.
+  """The size of a dataset, and how its boxes are.
 
   Attributes:
     num_images: to train on.
     num_evaluation_images: to evaluate on.
     num_classes: object classes.
+    anchors: a sentence, where anchors do not fit the boxes.
     assumption: a sentence, where they were not counted.
   """
 
   num_images: int
   num_evaluation_images: int
   num_classes: int
+  anchors: str | None = None
   assumption: str | None = None
 
 
@@ -115,6 +121,7 @@ def count_data(experiment: Experiment, dataset: DatasetInfo) -> DataFigures:
     dataset.num_images(experiment.input.train_parts),
     dataset.num_images((experiment.input.evaluation_part,)),
     dataset.label_map.num_classes,
+    anchors=note_on_anchors(experiment.anchor_setting, dataset),
   )
 
 
@@ -125,13 +132,14 @@ def assume_coco(experiment: Experiment) -> DataFigures:
   num_images = stated_images or _COCO_TRAIN2017
   num_classes = stated_classes or _COCO_CLASSES
   data_dir = experiment.input.data_dir
+  where = f"in {data_dir}" if data_dir else "given"
   of_images = "by Training.images_per_epoch" if stated_images else "as COCO train2017 has"
   of_classes = "by Detector.num_classes" if stated_classes else "as COCO's annotations have"
   return DataFigures(
     num_images,
     _COCO_VAL2017,
     num_classes,
-    f"There is no data {f'in {data_dir}' if data_dir else 'given'}: {num_images:,} images "
+    assumption=f"There is no data {where}: {num_images:,} images "
     f"({of_images}) and {num_classes} classes ({of_classes}) are assumed. The data is made by\n"
     "  nasfpn prepare --annotations instances_train2017.json --images train2017 "
     "--val_annotations instances_val2017.json --val_images val2017 "
@@ -181,6 +189,7 @@ def make_plan(
     activation_bytes=activation_bytes,
     number_format=str(settled),
     compiler=compiled.sentence,
+    anchors=data.anchors,
     assumption=data.assumption,
   )
 

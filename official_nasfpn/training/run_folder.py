@@ -83,6 +83,15 @@ class RunFolder:
       raise UserError(f"{self.path} is not a run folder: it has no config.gin. Train one first.")
     return load_experiment([self.config()]), LabelMap.load(self.label_map_file)
 
+  def continued(self, experiment: Experiment) -> Experiment:
+    """Returns the experiment with the numbers that 'auto' is in the folder, if there is one.
+
+    So a training goes on with its anchors, even if the data has changed.
+    """
+    if not self.config_file.is_file():
+      return experiment
+    return experiment.continuing(load_experiment([self.config()]))
+
   def config(self) -> Stored:
     """Reads the settings of a claimed folder, as data."""
     return read_stored(self.config_file)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.published_weights import library_of
 from official_nasfpn.progress import say
+from official_nasfpn.training.anchor_fit import note_on_anchors
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.run_folder import RunFolder, step_of
@@ -83,15 +85,19 @@ def train_detector(
   """
   start = time.monotonic()
   folder = RunFolder(Path(model_dir))
-  experiment, dataset = open_dataset(experiment)
+  experiment, dataset = open_dataset(folder.continued(experiment))
   check_strategy(distribution_strategy, tpu)
-  if not folder.config_file.is_file():
+  is_new = not folder.config_file.is_file()
+  if is_new:
     if experiment.training.start_from:
       check_start(experiment.training.start_from)
     if experiment.training.backbone_weights:
       library_of(experiment.training.backbone_weights)
   if evaluate:
-    _say_note(experiment)
+    _say_note(experiment.input.note())
+  if is_new and is_chief():
+    where = f"--model_dir {shlex.quote(str(model_dir))}"
+    _say_note(note_on_anchors(experiment.anchor_setting, dataset, where))
   strategy = None
   if experiment.training.jit_compile is True:
     # Only the devices tell whether they can.
@@ -149,9 +155,11 @@ def evaluate_detector(
   """
   start = time.monotonic()
   folder = RunFolder(Path(model_dir))
-  experiment, dataset = open_dataset(experiment or folder.load()[0])
+  experiment, dataset = open_dataset(
+    folder.continued(experiment) if experiment else folder.load()[0]
+  )
   check_strategy(distribution_strategy, tpu)
-  _say_note(experiment)
+  _say_note(experiment.input.note())
   checkpoint = folder.checkpoint_to_use()
 
   from official_nasfpn.training import runner
@@ -182,7 +190,7 @@ def plan_training(
   dataset = None
   if is_prepared(experiment.input.data_dir):
     experiment, dataset = open_dataset(experiment)
-    _say_note(experiment)
+    _say_note(experiment.input.note())
   say("building the detector, to estimate its memory; a large one takes minutes")
   from official_nasfpn.training import plan
 
@@ -190,8 +198,8 @@ def plan_training(
   return plan.make_plan(experiment, data, build_strategy(distribution_strategy, tpu))
 
 
-def _say_note(experiment: Experiment) -> None:
-  if (note := experiment.input.note()) and is_chief():
+def _say_note(note: str | None) -> None:
+  if note and is_chief():
     say(note)
 
 

@@ -60,6 +60,9 @@ def test_architecture_from_a_trial_s_file(tmp_path):
     ("Detector.num_repeats = 2.5", "num_repeats = 2.5: input should be a valid integer"),
     ("Detector.num_classes = 0", "num_classes = 0: input should be greater than 0"),
     ("Detector.head_num_convs = -1", "head_num_convs = -1: input should be greater than or equal"),
+    ("Detector.anchor_size = 0", r"^Detector\.anchor_size = 0: it must be .* 0, or 'auto'\.$"),
+    ("Detector.anchor_size = 'big'", "anchor_size = 'big': it must be a number above 0, or 'auto'"),
+    ("Detector.anchor_size = True", "anchor_size = True: it must be a number above 0"),
     ("Detector.aspect_ratios = ()", r"aspect_ratios = \(\): .*at least 1 item"),
     ("Detector.aspect_ratios = (1, 0)", r"aspect_ratios\[1\] = 0: .*greater than 0"),
     (
@@ -76,6 +79,13 @@ def test_mistakes_in_a_recipe(binding, message):
   with pytest.raises(UserError, match=message):  # noqa: PT012 - either step may refuse.
     configuration.parse(gin_params=[binding])
     configuration.from_bindings(DetectorConfig)
+
+
+def test_the_size_of_anchors_may_be_left_to_the_data():
+  configuration.parse(gin_params=["Detector.anchor_size = 'auto'"])
+  config = configuration.from_bindings(DetectorConfig)
+  assert config.anchor_size == "auto"
+  assert "Detector.anchor_size = 'auto'\n" in configuration.to_gin(config)
 
 
 def test_the_multiple_follows_the_highest_level():

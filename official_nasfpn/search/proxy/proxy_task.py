@@ -8,6 +8,7 @@ small the training is; the reward comes from the images of the `holdout` part. O
 
 import dataclasses
 import gc
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.progress import say
 from official_nasfpn.search.proxy.cost import latency_of, multiply_adds_of
 from official_nasfpn.search.proxy.reward import RewardConfig, reward_of
 from official_nasfpn.search.recipe import SearchRecipe
@@ -24,13 +26,14 @@ from official_nasfpn.search.workers.evaluation import (
   TrialFailed,
   TrialProgress,
 )
+from official_nasfpn.training.anchor_fit import note_on_anchors
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.start_weights import SHARED_WEIGHTS
 
 
 def resolved(recipe: SearchRecipe) -> SearchRecipe:
-  """Returns a recipe with the number of classes and the parts of its data filled in.
+  """Returns a recipe with what its data decides filled in: classes, parts, anchors that are 'auto'.
 
   Raises:
     UserError: the data is missing, damaged or without a holdout part, or XLA should compile the
@@ -43,6 +46,22 @@ def resolved(recipe: SearchRecipe) -> SearchRecipe:
     )
   experiment, _ = open_on_holdout(recipe.experiment)
   return dataclasses.replace(recipe, experiment=experiment)
+
+
+def say_note(recipe: SearchRecipe, search_dir: Path | None = None) -> None:
+  """Says on standard error which boxes no anchor reaches; says nothing if the anchors fit.
+
+  Args:
+    recipe: the recipe of the search.
+    search_dir: its directory, if it will have one: the report on anchors can be asked of it.
+
+  Raises:
+    UserError: the data is missing or damaged.
+  """
+  experiment, dataset = open_on_holdout(recipe.experiment)
+  where = f"--search_dir {shlex.quote(str(search_dir))}" if search_dir else None
+  if note := note_on_anchors(experiment.anchor_setting, dataset, where):
+    say(note)
 
 
 def plan_of_a_trial(recipe: SearchRecipe, spec: PyramidSpec) -> str:

@@ -54,8 +54,8 @@ NOTHING_LEARNT = """\
 Nothing was learnt: no trial found an object, so no architecture is better than another. The usual
 reasons, in this order:
   - too few epochs for the data: raise Training.epochs
-  - boxes that no anchor reaches: see what `nasfpn prepare` and `--dry_run` say of them; larger
-    images (Detector.image_size) or smaller anchors (Detector.anchor_size) reach small ones
+  - boxes that no anchor reaches: `nasfpn anchors --search_dir` says how many they are, and which
+    Detector.anchor_size or Detector.image_size reaches them
   - scores that stay at or below Detector.score_threshold
   - a learning rate or annotations that let nothing be learnt
 `nasfpn search --plan` shows with two trials whether a change helps; search in a new directory."""
