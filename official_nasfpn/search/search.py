@@ -97,7 +97,8 @@ class Search:
       UserError: the recipe or the data is wrong, the directory holds another search, another
         process is running this search, workers cannot start, or no trial gave a reward.
     """
-    recipe = proxy_task.resolved(self.recipe)
+    begins = not storage.recipe_path(self.search_dir).is_file()
+    recipe = proxy_task.resolved(self.recipe, begins)
     recipe.search.algorithm.check()
     config = LauncherConfig(num_workers=workers) if isinstance(workers, int) else workers
     if config.launcher == "local":

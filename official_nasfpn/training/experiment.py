@@ -17,9 +17,9 @@ from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
-from official_nasfpn.modeling.published_weights import suited_backbone
 from official_nasfpn.modeling.pyramids import pyramid_kind
-from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.backbone_source import settled, whole_path
+from official_nasfpn.training.config import MOVED, TrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,18 +88,31 @@ def read_with_experiment(
   for source in gin_files:
     if isinstance(source, Stored):
       _refuse_architecture_file(source)
+  current = [_current_spelling(file) if isinstance(file, Stored) else file for file in gin_files]
   detector, data, training, *others = configuration.read_settings(
     (DetectorConfig, InputConfig, TrainingConfig, *classes),
-    gin_files,
+    current,
     gin_params,
     dict.fromkeys(SEARCHED_FILES, from_gin),
   )
   if data.data_dir:
     data = dataclasses.replace(data, data_dir=str(Path(data.data_dir).resolve()))
   if training.backbone_weights:
-    file = str(Path(training.backbone_weights).resolve())
-    training = dataclasses.replace(training, backbone_weights=file)
+    training = dataclasses.replace(training, backbone_weights=whole_path(training.backbone_weights))
   return Experiment(detector, data, training), others
+
+
+def _current_spelling(stored: Stored) -> Stored:
+  """Returns stored settings with the present names of `Training`'s."""
+  bindings = configuration.stored_bindings(stored)
+  former = {f"Training.{name}": now for name, now in MOVED.items()}
+  if not former.keys() & bindings.keys():
+    return stored
+  for name, now in former.items():
+    # What was left out then says nothing now.
+    if (value := bindings.pop(name, None)) is not None:
+      bindings[now] = value
+  return configuration.stored_from(bindings, stored.where)
 
 
 def _refuse_architecture_file(stored: Stored) -> None:
@@ -110,8 +123,12 @@ def _refuse_architecture_file(stored: Stored) -> None:
     )
 
 
-def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
+def open_dataset(experiment: Experiment, begins: bool = True) -> tuple[Experiment, DatasetInfo]:
   """Opens the experiment's data, and settles what the recipe leaves to files.
+
+  Args:
+    experiment: as read from recipes or a run folder.
+    begins: whether a training is to begin, so that `Training.backbone_weights` must be there.
 
   Returns:
     The experiment with `Detector.num_classes` as in the label map and `Detector.backbone` with the
@@ -135,8 +152,29 @@ def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
       f"{found} classes (the background is not counted). Leave Detector.num_classes out: it is "
       "taken from the label map."
     )
-  backbone = experiment.detector.backbone
-  if experiment.training.backbone_weights:
-    backbone = suited_backbone(backbone, experiment.training.backbone_weights)
-  detector = dataclasses.replace(experiment.detector, num_classes=found, backbone=backbone)
+  experiment = settle_backbone(experiment, begins)
+  detector = dataclasses.replace(experiment.detector, num_classes=found)
   return dataclasses.replace(experiment, detector=detector), dataset
+
+
+def settle_backbone(experiment: Experiment, begins: bool = True) -> Experiment:
+  """Returns the experiment with the backbone that has the arithmetic of its weights.
+
+  Args:
+    experiment: as read from recipes or a run folder.
+    begins: whether a training is to begin, so that the weights must be there. What goes on, or is
+      evaluated, no longer needs them.
+
+  Raises:
+    UserError: the weights are not there, or of another backbone.
+  """
+  if not experiment.training.backbone_weights:
+    return experiment
+  try:
+    detector, weights = settled(experiment.detector, experiment.training.backbone_weights)
+  except UserError:
+    if begins:
+      raise
+    return experiment
+  training = dataclasses.replace(experiment.training, backbone_weights=weights)
+  return dataclasses.replace(experiment, detector=detector, training=training)
