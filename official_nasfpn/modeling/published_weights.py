@@ -53,7 +53,8 @@ def suited_backbone(name: str, path: str) -> str:
     known = ", ".join(each for each in BACKBONES if library_in(each) == library)
     raise UserError(
       f"{_where(path)} is a file of {LIBRARIES[library]}, and weights of its kind fit {known}, not "
-      f"Detector.backbone = {name!r}."
+      f"Detector.backbone = {name!r}: of that there is no network here that computes what theirs "
+      "does."
     )
   return suited
 

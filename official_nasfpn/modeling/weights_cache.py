@@ -7,7 +7,7 @@ import os
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 
 from official_nasfpn.disk import disk_errors, disk_problem
 from official_nasfpn.errors import UserError
@@ -58,7 +58,8 @@ def cached_file(file: PublishedFile) -> Path:
         raise UserError(f"What {file.url} gives {problem}. {_by_hand(file, path)}")
       unfinished.replace(path)
   finally:
-    unfinished.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      unfinished.unlink()
   return path
 
 
@@ -95,8 +96,11 @@ def _network_errors(file: PublishedFile, advice: str) -> Iterator[None]:
   except (OSError, http.client.HTTPException) as error:
     if disk_problem(error):
       raise
-    # A `URLError` holds what has really happened.
-    reason = error if isinstance(error, HTTPError) else getattr(error, "reason", error)
+    reason = error
+    if isinstance(error, HTTPError):
+      error.close()
+    elif isinstance(error, URLError):
+      reason = error.reason
     text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
     raise UserError(f"{file.url} cannot be fetched: {text}. {advice}") from error
 

@@ -15,6 +15,8 @@ from official_nasfpn.modeling.published_weights import (
 from tests.modeling.published_maps import KERAS, SIZES, assert_same, draw_weights, random_images
 
 IN_KERAS_3 = {"R-50-keras": "ResNet50", "MobileNetV2-keras": "MobileNetV2"}
+# What Keras 3 itself does with TensorFlow's variables.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 NEEDS_KERAS_HUB = pytest.mark.skipif(
   not is_installed("keras_hub"), reason="KerasHub is not installed"
 )
@@ -120,6 +122,11 @@ def test_numbered_layers_of_another_network_are_counted(tmp_path):
     take_published_weights(backbone, "MobileNetV2-keras", str(path))
 
 
+@pytest.fixture(scope="module")
+def backbone():
+  return build_backbone("R-50-keras", (64, 64), width=0.0625)
+
+
 @pytest.mark.parametrize(
   "content",
   [
@@ -129,11 +136,10 @@ def test_numbered_layers_of_another_network_are_counted(tmp_path):
     {"conv1_conv/kernel": np.zeros(3)},
   ],
 )
-def test_other_hdf5_files_are_refused(content, tmp_path):
+def test_other_hdf5_files_are_refused(content, backbone, tmp_path):
   path = tmp_path / "other.h5"
   with h5py.File(path, "w") as file:
     for name, value in content.items():
       file[name] = value
-  backbone = build_backbone("R-50-keras", (64, 64), width=0.0625)
   with pytest.raises(UserError, match=r"other\.h5'"):
     take_published_weights(backbone, "R-50-keras", str(path))

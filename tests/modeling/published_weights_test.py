@@ -120,7 +120,7 @@ def test_keras_files_of_another_network_are_refused(tmp_path):
   dense = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(1,), name="dense")])
   mobile = tf_keras.applications.MobileNetV2(include_top=False, weights=None)
   for network, message in (
-    (deeper, "'R-50-keras' has no conv4_block10_1_bn, and lacks 136 layers of it"),
+    (deeper, "'R-50-keras' has no conv4_block11_1_bn, and lacks 102 layers of it"),
     (dense, "has no weights for conv1"),
     (mobile, "'R-50-keras' has no Conv1"),
   ):
