@@ -93,9 +93,9 @@ class Request:
 
   annotations: str | None
   images: str | None
-  backbone_weights: str | None
   seed: int
   gin_param: list[str]
+  backbone_weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _request() -> Request:
   if bool(FLAGS.annotations) != bool(FLAGS.images):
     raise UserError("--annotations and --images belong together: give both, or none.")
   weights = FLAGS.backbone_weights and whole_path(FLAGS.backbone_weights)
-  others = weights, FLAGS.seed, list(FLAGS.gin_param)
+  others = FLAGS.seed, list(FLAGS.gin_param), weights
   if not FLAGS.annotations:
     return Request(None, None, *others)
   annotations, images = Path(FLAGS.annotations).resolve(), Path(FLAGS.images).resolve()
