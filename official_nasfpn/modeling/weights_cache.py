@@ -64,9 +64,9 @@ def cached_file(file: PublishedFile) -> Path:
 
 
 def _by_hand(file: PublishedFile, path: Path) -> str:
+  checksum = f" ({file.checksum_text})" if file.checksum else ""
   return (
-    f"Put that file ({file.checksum_text}) at {path}, or give another one by "
-    "Training.backbone_weights = FILE."
+    f"Put that file{checksum} at {path}, or give another one by Training.backbone_weights = FILE."
   )
 
 
