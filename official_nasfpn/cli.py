@@ -49,6 +49,7 @@ PROGRAMS = (
   Program("detect", "find objects in images and videos", "detect"),
   Program("serve", "answer requests over REST on this machine", "serve"),
   Program("describe", "what a detector costs, and a drawing of its pyramid", "describe"),
+  Program("weights", "where weights of backbones can be had, and their checksums", "weights"),
   Program("figures", "the paper's figures with your runs in them", "figures"),
   Program("recipes", "the recipes that come with this package", "recipes"),
   Program("settings", "every setting that a recipe may bind", "settings_list", ("settings_list",)),

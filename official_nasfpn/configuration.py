@@ -182,6 +182,16 @@ def stored_bindings(stored: Stored) -> dict[str, Any]:
   }
 
 
+def stored_from(bindings: Mapping[str, Any], where: str) -> Stored:
+  """Returns a stored text of bindings as `stored_bindings` returns them."""
+  lines = []
+  for name, value in bindings.items():
+    # `stored_bindings` gives references as text.
+    text = value if isinstance(value, str) and value.startswith("@") else repr(value)
+    lines.append(f"{name} = {text}\n")
+  return Stored("".join(lines), where)
+
+
 def read_settings(
   classes: Sequence[type],
   gin_files: Sequence[str | Path | Stored] = (),

@@ -5,7 +5,9 @@ import sys
 from tqdm import tqdm
 
 
-def progress_bar(total: int | None, description: str, unit: str, initial: int = 0) -> tqdm:
+def progress_bar(
+  total: int | None, description: str, unit: str, initial: int = 0, unit_scale: bool = False
+) -> tqdm:
   """Returns a `tqdm` bar on standard error.
 
   Args:
@@ -13,6 +15,7 @@ def progress_bar(total: int | None, description: str, unit: str, initial: int = 
     description: what is being done, a word or two.
     unit: what is counted, for example `step` or `image`.
     initial: units already done by an earlier run.
+    unit_scale: whether large numbers are shown as 9.4M.
   """
   # A log file gets a line's worth of progress every 10 s instead of ten redraws a second.
   interval = 0.2 if sys.stderr.isatty() else 10.0
@@ -21,6 +24,7 @@ def progress_bar(total: int | None, description: str, unit: str, initial: int = 
     desc=description,
     unit=unit,
     initial=initial,
+    unit_scale=unit_scale,
     mininterval=interval,
     maxinterval=max(interval, 10.0),
     dynamic_ncols=sys.stderr.isatty(),

@@ -1,6 +1,6 @@
 """The main job in one command: prepare, search, train, evaluate, export, detect.
 
-    nasfpn quickstart [--output_dir DIR] [--annotations JSON --images DIR]
+    nasfpn quickstart [--output_dir DIR] [--annotations JSON --images DIR] [--backbone_weights FILE]
 
 Every step is what one of the project's programs does, and leaves a file that shows it is done: the
 same command resumes what was interrupted and repeats nothing. All but the search's workers run in
@@ -27,13 +27,20 @@ from official_nasfpn.installation import use_onednn
 from official_nasfpn.progress import duration, progress_bar
 from official_nasfpn.recipes import recipes_folder
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
-from official_nasfpn.training.experiment import Experiment, load_experiment
+from official_nasfpn.training.backbone_source import whole_path
+from official_nasfpn.training.experiment import Experiment, load_experiment, settle_backbone
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("output_dir", "runs/quickstart", "Where everything is written.")
 flags.DEFINE_string("annotations", None, "COCO JSON of your own images; default: drawn shapes.")
 flags.DEFINE_string("images", None, "Folder with the images of --annotations.")
+flags.DEFINE_string(
+  "backbone_weights",
+  None,
+  "What the backbone of search and training starts from: a file of weights, or `imagenet`. Sets "
+  "Training.backbone_weights; `nasfpn weights` lists what can be had.",
+)
 flags.DEFINE_integer("seed", 0, "Seed of the data's split, the search and the training.")
 flags.DEFINE_multi_string(
   "gin_param", [], "Binding for the search and the training, such as `Training.epochs = 20`."
@@ -88,6 +95,7 @@ class Request:
   images: str | None
   seed: int
   gin_param: list[str]
+  backbone_weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,9 @@ def main(argv: list[str]) -> None:
   request = _request()
   paths = Paths(Path(FLAGS.output_dir).resolve())
   steps = _steps(request, paths)
-  _search_recipe(request, paths)  # What is wrong with a binding is said before anything is made.
+  recipe = _search_recipe(request, paths)  # What is wrong is said before anything is made.
+  if request.backbone_weights and not (paths.search / "result.json").is_file():
+    _check_weights(recipe.experiment)
   if request.annotations and not (paths.data / "dataset.json").is_file():
     # Refused here, because a folder that is claimed belongs to one request for good.
     read_coco_json(request.annotations, Report())
@@ -127,15 +137,24 @@ def _request() -> Request:
   """Reads the flags, and refuses what cannot work before anything is started."""
   if bool(FLAGS.annotations) != bool(FLAGS.images):
     raise UserError("--annotations and --images belong together: give both, or none.")
-  gin_param = list(FLAGS.gin_param)
+  weights = FLAGS.backbone_weights and whole_path(FLAGS.backbone_weights)
+  others = FLAGS.seed, list(FLAGS.gin_param), weights
   if not FLAGS.annotations:
-    return Request(None, None, FLAGS.seed, gin_param)
+    return Request(None, None, *others)
   annotations, images = Path(FLAGS.annotations).resolve(), Path(FLAGS.images).resolve()
   if "://" not in FLAGS.annotations and not annotations.exists():
     raise UserError(f"--annotations: there is no file {annotations}.")
   refuse_foreign_images("images", FLAGS.images)
   refuse_foreign_annotations(FLAGS.annotations)
-  return Request(str(annotations), str(images), FLAGS.seed, gin_param)
+  return Request(str(annotations), str(images), *others)
+
+
+def _check_weights(experiment: Experiment) -> None:
+  from official_nasfpn.training.backbone_weights import check_backbone_weights
+
+  experiment = settle_backbone(experiment)
+  assert experiment.training.backbone_weights is not None
+  check_backbone_weights(experiment.detector, experiment.training.backbone_weights)
 
 
 def _steps(request: Request, paths: Paths) -> list[Step]:
@@ -252,7 +271,12 @@ def _recipes(name: str, request: Request) -> list[Path]:
 
 
 def _common_bindings(request: Request, paths: Paths) -> list[str]:
-  return [f"Input.data_dir = {str(paths.data)!r}", f"Training.seed = {request.seed}"]
+  weights = request.backbone_weights
+  return [
+    f"Input.data_dir = {str(paths.data)!r}",
+    f"Training.seed = {request.seed}",
+    *([f"Training.backbone_weights = {weights!r}"] if weights else []),
+  ]
 
 
 def _measure(paths: Paths) -> dict:

@@ -35,6 +35,12 @@ flags.DEFINE_string(
   "The database that the trials of --architecture SEARCH_DIR are in, if it asks for a password: "
   "PGPASSWORD goes to no other address than this one.",
 )
+flags.DEFINE_string(
+  "backbone_weights",
+  None,
+  "What the backbone starts from: a file of weights, a checkpoint, a run folder, an export, or "
+  "`imagenet`. Sets Training.backbone_weights; `nasfpn weights` lists what can be had.",
+)
 flags.DEFINE_string("data_dir", None, "Folder made by prepare_data; sets Input.data_dir.")
 flags.DEFINE_string(
   "model_dir", None, "Run folder; made if it does not exist. All machines of a cluster must see it."
@@ -111,12 +117,14 @@ def _read_experiment() -> Experiment:
   gin_params = list(FLAGS.gin_param)
   if FLAGS.architecture:
     gin_params.append(_architecture_binding(FLAGS.architecture, FLAGS.store))
+  if FLAGS.backbone_weights:
+    gin_params.append(f"Training.backbone_weights = {FLAGS.backbone_weights!r}")
   if FLAGS.data_dir:
     gin_params.append(f"Input.data_dir = {str(Path(FLAGS.data_dir).resolve())!r}")
   experiment = load_experiment(gin_files, gin_params)
   if FLAGS.gin_file and FLAGS.mode == "evaluate" and not FLAGS.dry_run and is_run:
     # Single bindings may differ from the run's settings, such as Input.data_dir; a recipe may not.
-    folder.refuse_another(open_dataset(folder.continued(experiment))[0])
+    folder.refuse_another(open_dataset(folder.continued(experiment), begins=False)[0])
   return experiment
 
 

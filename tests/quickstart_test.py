@@ -153,6 +153,26 @@ def test_bindings_of_the_search_are_not_given_to_the_training(tmp_path):
   assert experiment.training.start_from == str(paths.search)
 
 
+def test_weights_are_those_of_the_search_and_of_the_training(tmp_path):
+  request = quickstart.Request(None, None, 0, ["Detector.backbone = 'R-18'"], "imagenet")
+  paths = quickstart.Paths(tmp_path)
+  recipe = quickstart._search_recipe(request, paths)
+  paths.search.mkdir()
+  spec = recipe.space.sample(random.Random(0))
+  (paths.search / "best_architecture.gin").write_text(architecture.to_gin(spec))
+  for experiment in (recipe.experiment, quickstart._final_experiment(request, paths)):
+    assert experiment.training.backbone_weights == "imagenet"
+    assert experiment.detector.backbone == "R-18"
+
+
+def test_weights_that_do_not_fit_claim_no_folder(tmp_path, run_program):
+  out = tmp_path / "out"
+  result = run_program("quickstart", f"--output_dir={out}", "--backbone_weights=imagenet")
+  assert result.returncode == 1
+  assert "no published weights for Detector.backbone = 'R-10'" in result.stderr
+  assert not out.exists()
+
+
 @pytest.mark.parametrize(("annotations", "side"), [(None, 128), ("a.json", 256)])
 def test_photographs_are_seen_larger(tmp_path, annotations, side):
   request = quickstart.Request(annotations, annotations and "images", 0, [])

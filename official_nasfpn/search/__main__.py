@@ -24,6 +24,12 @@ _GIN_FILE = flags.DEFINE_multi_string(
 _GIN_PARAM = flags.DEFINE_multi_string(
   "gin_param", [], "A single binding, such as Search.num_trials=24; may be given several times."
 )
+_BACKBONE_WEIGHTS = flags.DEFINE_string(
+  "backbone_weights",
+  None,
+  "What the backbone of every trial starts from: a file of weights, a checkpoint, a run folder, an "
+  "export, or `imagenet`. Sets Training.backbone_weights; `nasfpn weights` lists what can be had.",
+)
 _SEARCH_DIR = flags.DEFINE_string("search_dir", None, "Where everything of this search is kept.")
 _STORE = flags.DEFINE_string(
   "store",
@@ -97,7 +103,7 @@ def main(argv: list[str]) -> None:
   if _STATUS.value:
     print(Search(_SEARCH_DIR.value, store=_STORE.value).table(_TOP_K.value))
     return
-  recipe = read_recipe(_gin_files(), _GIN_PARAM.value)
+  recipe = read_recipe(_gin_files(), _gin_params())
   if _DRY_RUN.value:
     print(f"{dry_run(recipe)}\nA dry run: nothing was trained and nothing written.")
     return
@@ -130,6 +136,11 @@ def _gin_files() -> list[str | Path | Stored]:
   if not storage.recipe_path(search_dir).is_file():
     raise UserError(f"--gin_file is needed: {search_dir} holds no search to continue.")
   return [storage.stored_recipe(search_dir)]
+
+
+def _gin_params() -> list[str]:
+  weights = _BACKBONE_WEIGHTS.value
+  return [*_GIN_PARAM.value, *([f"Training.backbone_weights = {weights!r}"] if weights else [])]
 
 
 def _launcher() -> LauncherConfig:

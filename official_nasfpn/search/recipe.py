@@ -7,7 +7,7 @@ from pathlib import Path
 
 from official_nasfpn import configuration
 from official_nasfpn.architecture import PyramidSpec, SearchSpace
-from official_nasfpn.configuration import Stored, stored_bindings
+from official_nasfpn.configuration import Stored, stored_bindings, stored_from
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.config import MOVED, SearchConfig, first_architectures
 from official_nasfpn.search.proxy.config import ProxyConfig
@@ -144,13 +144,9 @@ def _current_spelling(stored: Stored) -> Stored:
   algorithm = bindings.get("Search.algorithm")
   if algorithm not in _FORMER_ALGORITHMS:
     return stored
-  lines = []
-  for key, value in bindings.items():
-    # `stored_bindings` gives references as text.
-    text = value if isinstance(value, str) and value.startswith("@") else repr(value)
-    if key == "Search.algorithm":
-      text = _FORMER_ALGORITHMS[algorithm]
-    elif key.startswith("Search."):
-      key = MOVED.get(key.removeprefix("Search."), key)
-    lines.append(f"{key} = {text}")
-  return Stored("\n".join(lines) + "\n", stored.where)
+  bindings["Search.algorithm"] = _FORMER_ALGORITHMS[algorithm]
+  current = {
+    MOVED.get(key.removeprefix("Search."), key) if key.startswith("Search.") else key: value
+    for key, value in bindings.items()
+  }
+  return stored_from(current, stored.where)

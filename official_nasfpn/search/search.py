@@ -97,10 +97,10 @@ class Search:
       UserError: the recipe or the data is wrong, the directory holds another search, another
         process is running this search, workers cannot start, or no trial gave a reward.
     """
-    is_new = not storage.recipe_path(self.search_dir).is_file()
-    recipe = proxy_task.resolved(storage.continued_recipe(self.recipe, self.search_dir))
+    begins = not storage.recipe_path(self.search_dir).is_file()
+    recipe = proxy_task.resolved(storage.continued_recipe(self.recipe, self.search_dir), begins)
     recipe.search.algorithm.check()
-    if is_new:
+    if begins:
       proxy_task.say_note(recipe, self.search_dir)
     config = LauncherConfig(num_workers=workers) if isinstance(workers, int) else workers
     if config.launcher == "local":

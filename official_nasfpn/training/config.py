@@ -20,8 +20,11 @@ Metric = Literal[
   "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"
 ]
 
+# In earlier versions a checkpoint of the Model Garden had a setting of its own.
+MOVED = {"backbone_checkpoint": "Training.backbone_weights"}
 
-@configurable("Training")
+
+@configurable("Training", moved=MOVED)
 @settings
 class TrainingConfig:
   """How a detector is trained; by default, the paper's recipe (section 4.1).
@@ -53,12 +56,13 @@ class TrainingConfig:
     exit_loss_weights: weights of the class and box losses of an anytime detector's exits, the first
       exit first; None weights all exits 1. Without early exits there is one loss.
     match_iou: IoU from which an anchor is assigned to a box.
-    backbone_checkpoint: path prefix of a Model Garden checkpoint of the same backbone to start
-      from, for example trained on ImageNet; None starts from random weights.
-    backbone_weights: file with weights that the backbone starts from: a .safetensors of
-      torchvision's or timm's ResNet-18, 34, 50 or 101, or an .h5 of tf_keras.applications'
-      ResNet50, ResNet101 or MobileNetV2. The backbone gets the arithmetic of that library: R-50
-      becomes R-50-torch or R-50-keras. None starts from random weights.
+    backbone_weights: what the backbone starts from. A file: .safetensors or .pth of torchvision's
+      or timm's ResNet-18, 34, 50 or 101, .weights.h5 of KerasHub's, .h5 or .weights.h5 of
+      keras.applications' ResNet50, ResNet101 or MobileNetV2; the backbone gets the arithmetic of
+      that library, R-50 becomes R-50-torch or R-50-keras. `imagenet`: the published file for the
+      backbone, which is fetched, or `imagenet:NAME` with a name that `nasfpn weights` lists. The
+      path of a Model Garden checkpoint without .index. Or a run folder or an exported SavedModel
+      with the same backbone, of any classes. None starts from random weights.
     start_from: what to take weights from: the run folder of a training, a checkpoint in one
       (RUN/checkpoints/ckpt-STEP), an exported SavedModel, or the directory of a search with
       Proxy.mode = 'shared'. All are taken that have the same place and shape, and the rows of
@@ -115,7 +119,6 @@ class TrainingConfig:
   huber_delta: PositiveFloat = 0.1
   exit_loss_weights: tuple[NonNegativeFloat, ...] | None = None
   match_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
-  backbone_checkpoint: str | None = None
   backbone_weights: str | None = None
   start_from: str | None = None
   frozen: tuple[Part, ...] = ()

@@ -18,11 +18,11 @@ from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
-from official_nasfpn.modeling.published_weights import suited_backbone
 from official_nasfpn.modeling.pyramids import pyramid_kind
 from official_nasfpn.progress import say
 from official_nasfpn.training.anchor_fit import Setting, settle_anchor_size
-from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.backbone_source import settled, whole_path
+from official_nasfpn.training.config import MOVED, TrainingConfig
 from official_nasfpn.training.strategies import is_chief
 
 
@@ -126,18 +126,33 @@ def read_with_experiment(
   for source in gin_files:
     if isinstance(source, Stored):
       _refuse_architecture_file(source)
+  current = [_current_spelling(file) if isinstance(file, Stored) else file for file in gin_files]
   detector, data, training, *others = configuration.read_settings(
     (DetectorConfig, InputConfig, TrainingConfig, *classes),
-    gin_files,
+    current,
     gin_params,
     dict.fromkeys(SEARCHED_FILES, from_gin),
   )
   if data.data_dir:
     data = dataclasses.replace(data, data_dir=str(Path(data.data_dir).resolve()))
-  for name in ("backbone_weights", "start_from"):
-    if path := getattr(training, name):
-      training = dataclasses.replace(training, **{name: str(Path(path).resolve())})
+  if path := training.backbone_weights:
+    training = dataclasses.replace(training, backbone_weights=whole_path(path))
+  if path := training.start_from:
+    training = dataclasses.replace(training, start_from=str(Path(path).resolve()))
   return Experiment(detector, data, training), others
+
+
+def _current_spelling(stored: Stored) -> Stored:
+  """Returns stored settings with the present names of `Training`'s."""
+  bindings = configuration.stored_bindings(stored)
+  former = {f"Training.{name}": now for name, now in MOVED.items()}
+  if not former.keys() & bindings.keys():
+    return stored
+  for name, now in former.items():
+    # What was left out then says nothing now.
+    if (value := bindings.pop(name, None)) is not None:
+      bindings[now] = value
+  return configuration.stored_from(bindings, stored.where)
 
 
 def _refuse_architecture_file(stored: Stored) -> None:
@@ -148,8 +163,12 @@ def _refuse_architecture_file(stored: Stored) -> None:
     )
 
 
-def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
+def open_dataset(experiment: Experiment, begins: bool = True) -> tuple[Experiment, DatasetInfo]:
   """Opens the experiment's data, and settles what the recipe leaves to files.
+
+  Args:
+    experiment: as read from recipes or a run folder.
+    begins: whether a training is to begin, so that `Training.backbone_weights` must be there.
 
   Returns:
     The experiment with `Detector.num_classes` as in the label map, `Detector.backbone` with the
@@ -174,15 +193,8 @@ def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
       f"{found} classes (the background is not counted). Leave Detector.num_classes out: it is "
       "taken from the label map."
     )
-  backbone = experiment.detector.backbone
-  if experiment.training.backbone_weights:
-    backbone = suited_backbone(backbone, experiment.training.backbone_weights)
-  elif experiment.training.start_from:
-    # Imported here, because that module reads experiments.
-    from official_nasfpn.training.start_weights import start_backbone
-
-    backbone = start_backbone(backbone, experiment.training.start_from)
-  detector = dataclasses.replace(experiment.detector, num_classes=found, backbone=backbone)
+  experiment = settle_backbone(experiment, begins)
+  detector = dataclasses.replace(experiment.detector, num_classes=found)
   experiment = dataclasses.replace(experiment, detector=detector)
   if detector.anchor_size == "auto":
     detector, sentence = settle_anchor_size(experiment.anchor_setting, dataset)
@@ -190,3 +202,32 @@ def open_dataset(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
     if is_chief():
       say(sentence)
   return experiment, dataset
+
+
+def settle_backbone(experiment: Experiment, begins: bool = True) -> Experiment:
+  """Returns the experiment with the backbone that has the arithmetic of its weights.
+
+  Args:
+    experiment: as read from recipes or a run folder.
+    begins: whether a training is to begin, so that the weights must be there. What goes on, or is
+      evaluated, no longer needs them.
+
+  Raises:
+    UserError: the weights are not there, or of another backbone.
+  """
+  detector, training = experiment.detector, experiment.training
+  if training.backbone_weights:
+    try:
+      detector, weights = settled(detector, training.backbone_weights)
+    except UserError:
+      if begins:
+        raise
+      return experiment
+    training = dataclasses.replace(training, backbone_weights=weights)
+  elif training.start_from:
+    # Imported here, because that module reads experiments.
+    from official_nasfpn.training.start_weights import start_backbone
+
+    backbone = start_backbone(detector.backbone, training.start_from)
+    detector = dataclasses.replace(detector, backbone=backbone)
+  return dataclasses.replace(experiment, detector=detector, training=training)

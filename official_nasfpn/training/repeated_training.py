@@ -39,7 +39,7 @@ class RepeatedTraining:
 
     Raises:
       UserError: XLA should compile, and cannot; or `Training.start_from` or
-        `Training.backbone_checkpoint` do not fit.
+        `Training.backbone_weights` do not fit.
     """
     config = experiment.training
     self._experiment = experiment

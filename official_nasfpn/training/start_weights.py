@@ -17,7 +17,8 @@ import numpy as np
 from official_nasfpn.configuration import read_stored, stored_bindings
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
-from official_nasfpn.modeling.published_weights import LIBRARIES, suited_backbone
+from official_nasfpn.modeling.published_weights import library_in
+from official_nasfpn.training.backbone_source import exported_model
 from official_nasfpn.training.experiment import Experiment, load_experiment
 from official_nasfpn.training.run_folder import RunFolder
 
@@ -180,17 +181,13 @@ def start_backbone(name: str, path: str) -> str:
 
 
 def _without_library(name: str) -> str:
-  for library in LIBRARIES:
-    name = name.removesuffix(f"-{library}")
-  return name
+  return name.removesuffix(f"-{library_in(name)}")
 
 
 def _backbone_of_search(folder: Path, default: str) -> str:
   recipe = folder / "recipe.gin"
   bindings = stored_bindings(read_stored(recipe)) if recipe.is_file() else {}
-  name = str(bindings.get("Detector.backbone", default))
-  weights = bindings.get("Training.backbone_weights")
-  return suited_backbone(name, str(weights)) if weights else name
+  return str(bindings.get("Detector.backbone", default))
 
 
 def take_weights(detector: "Detector", label_map: LabelMap, path: str) -> Start:
@@ -294,14 +291,10 @@ def _stored_at(path: str) -> _Stored | None:
   run = RunFolder(folder.parent.parent)
   if Path(f"{path}.index").is_file() and run.config_file.is_file():
     return _Stored(*run.load(), path, "checkpoint")
-  # The newest of several SavedModels, which lie in numbered folders.
-  numbered = [each for each in folder.glob("[0-9]*") if each.name.isdecimal()]
-  for export in (folder, *sorted(numbered, key=lambda each: -int(each.name))):
-    assets = export / "assets"
-    if (export / "saved_model.pb").is_file() and (assets / "config.gin").is_file():
-      experiment = load_experiment([read_stored(assets / "config.gin")])
-      label_map = LabelMap.load(assets / "label_map.json")
-      return _Stored(experiment, label_map, str(export / "variables" / "variables"), "export")
+  if export := exported_model(path):
+    experiment = load_experiment([read_stored(export / "assets" / "config.gin")])
+    label_map = LabelMap.load(export / "assets" / "label_map.json")
+    return _Stored(experiment, label_map, str(export / "variables" / "variables"), "export")
   return None
 
 

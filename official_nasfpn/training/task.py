@@ -8,19 +8,16 @@ from official.core import base_task
 
 from official_nasfpn.data import input_pipeline
 from official_nasfpn.data.dataset_info import DatasetInfo
-from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import anchors as anchors_lib
 from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.modeling.detector_parts import freeze
 from official_nasfpn.modeling.drop_block import Drop
-from official_nasfpn.modeling.published_weights import take_published_weights
 from official_nasfpn.modeling.wired_pyramid import Wiring
-from official_nasfpn.progress import say
 from official_nasfpn.training import targets
 from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.initial_weights import initialise
 from official_nasfpn.training.nan_guard import NanGuard
 from official_nasfpn.training.optimizer import num_steps
-from official_nasfpn.training.start_weights import take_weights
 from official_nasfpn.training.train_step import by_xla, loss_names, train_step
 
 
@@ -75,34 +72,7 @@ class DetectionTask(base_task.Task):
     Raises:
       UserError: there are no such weights, or they do not fit.
     """
-    config = self.task_config
-    if config.training.start_from:
-      start = take_weights(model, self._label_map, config.training.start_from)
-      say(f"starts from {config.training.start_from}: {start.sentence()}")
-      print(start.table())
-    if path := config.training.backbone_weights:
-      take_published_weights(model.backbone, config.detector.backbone, path)
-      say(f"the backbone starts from {path}")
-    path = config.training.backbone_checkpoint
-    if path is None:
-      return
-    where = f"Training.backbone_checkpoint = {path!r}"
-    if not tf.io.gfile.exists(f"{path}.index"):
-      raise UserError(
-        f"{where}: there is no such checkpoint. Give the path of its .index file without that "
-        "ending."
-      )
-    try:
-      status = tf.train.Checkpoint(backbone=model.backbone).read(path)
-      # A classifier in the checkpoint may be left over; all of ours must be found.
-      status.expect_partial().assert_existing_objects_matched()
-    except (AssertionError, ValueError) as error:
-      # Nothing follows this error, but TensorFlow would list every weight that was not read.
-      tf.get_logger().setLevel("ERROR")
-      raise UserError(
-        f"{where} does not fit Detector.backbone = {config.detector.backbone!r}: "
-        f"{str(error).splitlines()[0]}"
-      ) from error
+    initialise(model, self._label_map, self.task_config)
 
   def build_inputs(
     self, input_context: tf.distribute.InputContext | None = None

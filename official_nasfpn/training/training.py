@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 from official_nasfpn.data.dataset_info import is_prepared
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
-from official_nasfpn.modeling.published_weights import library_of
 from official_nasfpn.progress import say
 from official_nasfpn.training.anchor_fit import note_on_anchors
+from official_nasfpn.training.backbone_source import kind_of
 from official_nasfpn.training.coco_evaluation import EvaluationResult
-from official_nasfpn.training.experiment import Experiment, open_dataset
+from official_nasfpn.training.experiment import Experiment, open_dataset, settle_backbone
 from official_nasfpn.training.run_folder import RunFolder, step_of
 from official_nasfpn.training.start_weights import check_start
 from official_nasfpn.training.strategies import build_strategy, check_strategy, is_chief
@@ -78,24 +78,22 @@ def train_detector(
     The same on all machines of a cluster; its first one writes the files.
 
   Raises:
-    UserError: the data is missing, damaged or of other classes, the folder belongs to something
-      else, the disk is full, a machine of the cluster was lost, `Training.jit_compile` is True and
-      the devices cannot. `TrainingDiverged` where the loss became NaN or infinite; `OutOfMemory`
-      where a batch does not fit.
+    UserError: the data is missing, damaged or of other classes, the weights to start from are not
+      there or of another network, the folder belongs to something else, the disk is full, a machine
+      of the cluster was lost, `Training.jit_compile` is True and the devices cannot.
+      `TrainingDiverged` where the loss became NaN or infinite; `OutOfMemory` where a batch does not
+      fit.
   """
   start = time.monotonic()
   folder = RunFolder(Path(model_dir))
-  experiment, dataset = open_dataset(folder.continued(experiment))
+  begins = not folder.config_file.is_file()
+  experiment, dataset = open_dataset(folder.continued(experiment), begins)
   check_strategy(distribution_strategy, tpu)
-  is_new = not folder.config_file.is_file()
-  if is_new:
-    if experiment.training.start_from:
-      check_start(experiment.training.start_from)
-    if experiment.training.backbone_weights:
-      library_of(experiment.training.backbone_weights)
+  if begins and experiment.training.start_from:
+    check_start(experiment.training.start_from)
   if evaluate:
     _say_note(experiment.input.note())
-  if is_new and is_chief():
+  if begins and is_chief():
     where = f"--model_dir {shlex.quote(str(model_dir))}"
     _say_note(note_on_anchors(experiment.anchor_setting, dataset, where))
   strategy = None
@@ -105,6 +103,12 @@ def train_detector(
 
     strategy = build_strategy(distribution_strategy, tpu)
     compilation(experiment, 0, strategy)
+  if begins and experiment.training.backbone_weights:
+    # The devices of a cluster must be set up before anything is built.
+    strategy = strategy or build_strategy(distribution_strategy, tpu)
+    from official_nasfpn.training.backbone_weights import check_backbone_weights
+
+    check_backbone_weights(experiment.detector, experiment.training.backbone_weights)
   # In a cluster the chief makes the folder, for all.
   if is_chief() or folder.config_file.is_file():
     folder.claim(experiment, dataset.label_map)
@@ -155,9 +159,8 @@ def evaluate_detector(
   """
   start = time.monotonic()
   folder = RunFolder(Path(model_dir))
-  experiment, dataset = open_dataset(
-    folder.continued(experiment) if experiment else folder.load()[0]
-  )
+  settings = folder.continued(experiment) if experiment else folder.load()[0]
+  experiment, dataset = open_dataset(settings, begins=False)
   check_strategy(distribution_strategy, tpu)
   _say_note(experiment.input.note())
   checkpoint = folder.checkpoint_to_use()
@@ -184,18 +187,26 @@ def plan_training(
     tpu: name or address of the TPU, or `local`, for the strategy `tpu`.
 
   Raises:
-    UserError: the data is damaged, or of other classes.
+    UserError: the data is damaged or of other classes, or the weights to start from are not there
+      or of another network.
   """
   check_strategy(distribution_strategy, tpu)
   dataset = None
+  experiment = settle_backbone(experiment)
   if is_prepared(experiment.input.data_dir):
     experiment, dataset = open_dataset(experiment)
     _say_note(experiment.input.note())
   say("building the detector, to estimate its memory; a large one takes minutes")
   from official_nasfpn.training import plan
+  from official_nasfpn.training.backbone_weights import check_backbone_weights
 
+  strategy = build_strategy(distribution_strategy, tpu)
+  weights = experiment.training.backbone_weights
+  # A plan fetches nothing.
+  if weights and kind_of(weights) != "published":
+    check_backbone_weights(experiment.detector, weights)
   data = plan.count_data(experiment, dataset) if dataset else plan.assume_coco(experiment)
-  return plan.make_plan(experiment, data, build_strategy(distribution_strategy, tpu))
+  return plan.make_plan(experiment, data, strategy)
 
 
 def _say_note(note: str | None) -> None:

@@ -8,42 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from official.vision.ops import preprocess_ops
 
 from official_nasfpn.modeling.backbones import LEVELS, build_backbone
 from official_nasfpn.modeling.published_weights import take_published_weights
+from tests.modeling.published_maps import KERAS, SIZES, assert_same, draw_weights, random_images
 from tests.modeling.published_weights_files import torch_weights
-
-SIZES = ((64, 96), (96, 64))
-
-
-def _images(size):
-  """Returns images of 0 to 255, and the same as all of ours are normalised."""
-  pixels = np.random.default_rng(size[0]).uniform(0, 255, (2, *size, 3)).astype(np.float32)
-  return pixels, (pixels - preprocess_ops.MEAN_RGB) / preprocess_ops.STDDEV_RGB
-
-
-def _draw_weights(model):
-  """Gives a model weights that no initializer gives, so that none can be left out unseen."""
-  rng = np.random.default_rng(0)
-  values = []
-  for weight in model.weights:
-    shape = weight.shape.as_list()
-    if len(shape) == 4:
-      depthwise = "depthwise" in weight.name
-      fan = shape[0] * shape[1] * (1 if depthwise else shape[2])
-      values.append(rng.normal(0, np.sqrt(2 / fan), shape))
-    elif "variance" in weight.name or "gamma" in weight.name:
-      values.append(rng.uniform(0.5, 1.5, shape))
-    else:
-      values.append(rng.normal(0, 0.3, shape))
-  model.set_weights(values)
-
-
-def _assert_same(maps, expected):
-  for level in LEVELS:
-    scale = np.abs(expected[level]).max()
-    np.testing.assert_allclose(maps[level], expected[level], rtol=1e-4, atol=1e-5 * scale)
 
 
 def _torch_resnet(weights, depth, images):
@@ -88,27 +57,13 @@ def _torch_resnet(weights, depth, images):
 @pytest.mark.parametrize("depth", [18, 34, 50])
 def test_torch(depth):
   backbone = build_backbone(f"R-{depth}-torch", SIZES[0], width=0.25)
-  _draw_weights(backbone)
+  draw_weights(backbone)
   weights = torch_weights(backbone)
   for size in SIZES:
-    _, images = _images(size)
+    _, images = random_images(size)
     other = build_backbone(f"R-{depth}-torch", size, width=0.25)
     other.set_weights(backbone.get_weights())
-    _assert_same(other(images), _torch_resnet(weights, depth, images))
-
-
-KERAS = {
-  "R-50-keras": (
-    tf_keras.applications.ResNet50,
-    ("conv3_block4_out", "conv4_block6_out", "conv5_block3_out"),
-    lambda pixels: pixels[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32),
-  ),
-  "MobileNetV2-keras": (
-    tf_keras.applications.MobileNetV2,
-    ("block_5_add", "block_12_add", "block_16_project_BN"),
-    lambda pixels: pixels / 127.5 - 1,
-  ),
-}
+    assert_same(other(images), _torch_resnet(weights, depth, images))
 
 
 @pytest.mark.slow
@@ -116,14 +71,14 @@ KERAS = {
 def test_keras(name, tmp_path):
   build, outputs, preprocess = KERAS[name]
   reference = build(include_top=False, weights=None)
-  _draw_weights(reference)
+  draw_weights(reference)
   reference.save_weights(tmp_path / "weights.h5")
   reference = tf_keras.Model(
     reference.input, [reference.get_layer(each).output for each in outputs]
   )
   for size in SIZES:
-    pixels, images = _images(size)
+    pixels, images = random_images(size)
     backbone = build_backbone(name, size)
     take_published_weights(backbone, name, str(tmp_path / "weights.h5"))
     expected = dict(zip(LEVELS, reference(preprocess(pixels)), strict=True))
-    _assert_same(backbone(images), expected)
+    assert_same(backbone(images), expected)

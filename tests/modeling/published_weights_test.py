@@ -1,5 +1,7 @@
 """Files of weights: told apart, taken whole, and refused with the reason where they do not fit."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import tf_keras
@@ -12,7 +14,7 @@ from official_nasfpn.modeling.published_weights import (
   suited_backbone,
   take_published_weights,
 )
-from tests.modeling.published_weights_files import torch_weights
+from tests.modeling.published_weights_files import torch_weights, write_keras_hub
 
 WIDTH = 0.125
 
@@ -79,45 +81,62 @@ def test_weights_of_another_network_are_refused(changes, message, r18, weights, 
     take_published_weights(r18, "R-18-torch", path)
 
 
-def test_a_damaged_file_is_named(r18, weights, tmp_path):
+def test_layers_that_no_backbone_has_are_refused(r18, weights, tmp_path):
+  """An ECA-ResNet has all layers of a ResNet, and attention between them."""
+  attention = {"layer1.0.eca.conv.weight": np.zeros([1, 1, 3], np.float32)}
+  path = _write(tmp_path / "weights.safetensors", weights, **attention)
+  with pytest.raises(UserError, match=r"'R-18-torch' has no layer1\.0\.eca\.conv"):
+    take_published_weights(r18, "R-18-torch", path)
+
+
+def test_nothing_is_taken_of_what_does_not_fit(r18, weights, tmp_path):
+  before = torch_weights(r18)
+  changed = {name: value + 1 for name, value in weights.items()}
+  changed["layer4.1.bn2.running_var"] = np.zeros([3], np.float32)
+  with pytest.raises(UserError, match=r"the weights of layer4\.1\.bn2 are 64 and 64 and 64 and 3"):
+    take_published_weights(r18, "R-18-torch", _write(tmp_path / "weights.safetensors", changed))
+  for name, value in torch_weights(r18).items():
+    np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("cut", [1, 2000])
+def test_a_file_that_is_cut_short_is_named_at_once(cut, weights, tmp_path):
   path = tmp_path / "weights.safetensors"
   _write(path, weights)
-  path.write_bytes(path.read_bytes()[:-1])
+  path.write_bytes(path.read_bytes()[:-cut])
   with pytest.raises(UserError, match=r"weights\.safetensors' cannot be read"):
-    take_published_weights(r18, "R-18-torch", str(path))
+    library_of(str(path))
   file = tmp_path / "weights.h5"
   tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(1,))]).save_weights(file)
-  file.write_bytes(file.read_bytes()[:-100])
-  with pytest.raises(UserError, match=r"weights\.h5' cannot be read as 'R-50-keras'"):
-    take_published_weights(_backbone("R-50-keras"), "R-50-keras", str(file))
+  file.write_bytes(file.read_bytes()[:-cut])
+  with pytest.raises(UserError, match=r"weights\.h5' cannot be read"):
+    library_of(str(file))
 
 
 @pytest.mark.slow
 def test_keras_files_of_another_network_are_refused(tmp_path):
-  """Keras itself takes what has the same name, and leaves the rest as it was initialised."""
   backbone = build_backbone("R-50-keras", (64, 64))
   deeper = tf_keras.applications.ResNet101(include_top=False, weights=None)
   dense = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(1,), name="dense")])
+  mobile = tf_keras.applications.MobileNetV2(include_top=False, weights=None)
   for network, message in (
-    (deeper, "only one of them has conv4_block10_1_bn"),
-    (dense, "only one of them has conv1_bn"),
+    (deeper, "'R-50-keras' has no conv4_block11_1_bn, and lacks 102 layers of it"),
+    (dense, "has no weights for conv1"),
+    (mobile, "'R-50-keras' has no Conv1"),
   ):
-    network.save_weights(tmp_path / "weights.h5")
-    with pytest.raises(UserError, match=message):
-      take_published_weights(backbone, "R-50-keras", str(tmp_path / "weights.h5"))
-  dense.save_weights(tmp_path / "dense.weights.h5")
-  with pytest.raises(UserError, match="it has no names of layers"):
-    take_published_weights(backbone, "R-50-keras", str(tmp_path / "dense.weights.h5"))
+    for name in ("other.h5", "other.weights.h5"):
+      network.save_weights(tmp_path / name)
+      with pytest.raises(UserError, match=message):
+        take_published_weights(backbone, "R-50-keras", str(tmp_path / name))
 
 
 @pytest.mark.parametrize(
   ("content", "message"),
   [
     (None, "there is no such file"),
-    (b"PK\x03\x04 a zip", "a file of torch.save, which may run code"),
-    (b"\x80\x02a pickle", "a file of torch.save, which may run code"),
-    (b"", "is neither a safetensors file nor an HDF5 file"),
-    (b"{}", "is neither a safetensors file nor an HDF5 file"),
+    (b"PK\x03\x04 a zip", "cannot be read: File is not a zip file"),
+    (b"", "is neither a file of PyTorch .* nor one of Keras"),
+    (b"{}", "is neither a file of PyTorch .* nor one of Keras"),
   ],
 )
 def test_other_files_are_refused(content, message, tmp_path):
@@ -126,6 +145,30 @@ def test_other_files_are_refused(content, message, tmp_path):
     path.write_bytes(content)
   with pytest.raises(UserError, match=message):
     library_of(str(path))
+
+
+@pytest.mark.parametrize(
+  ("inside", "message"),
+  [
+    ("model.weights.h5", r"holds a whole model of Keras\. Write its weights alone"),
+    ("readme.txt", r"is an archive, but not one of torch\.save"),
+  ],
+)
+def test_other_archives_are_refused(inside, message, tmp_path):
+  path = tmp_path / "weights"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr(inside, "text")
+  with pytest.raises(UserError, match=message):
+    library_of(str(path))
+
+
+def test_a_resnet_of_keras_hub_has_the_arithmetic_of_pytorch(r18, weights, tmp_path):
+  backbone_alone = {name: value for name, value in weights.items() if not name.startswith("fc")}
+  path = write_keras_hub(tmp_path / "model.weights.h5", backbone_alone)
+  assert suited_backbone("R-18", path) == "R-18-torch"
+  take_published_weights(r18, "R-18-torch", path)
+  for name, value in torch_weights(r18).items():
+    np.testing.assert_array_equal(value, weights[name], err_msg=name)
 
 
 def test_the_backbone_gets_the_arithmetic_of_the_weights(weights, tmp_path):

@@ -67,9 +67,9 @@ def test_a_recipe_that_includes_a_searched_file_takes_its_architecture_alone(rec
 def test_text_in_stored_settings_is_no_include(tmp_path, quote):
   secret = tmp_path / "secret.txt"
   secret.write_text("s3cret")
-  text = f"Training.backbone_checkpoint = {quote}\ninclude {str(secret)!r}\n{quote}\n"
+  text = f"Training.start_from = {quote}\ninclude {str(secret)!r}\n{quote}\n"
   training = load_experiment([Stored(text, "stored")]).training
-  assert training.backbone_checkpoint == f"\ninclude {str(secret)!r}\n"
+  assert training.start_from == f"\ninclude {str(secret)!r}\n"
 
 
 @pytest.mark.parametrize(("name", "write"), [("secret.gin", to_gin), ("secret.json", to_json)])

@@ -132,8 +132,8 @@ def test_every_replica_drops_its_own_blocks(experiment_and_dataset):
   assert len({tuple(seed.numpy()) for seed in seeds}) == 2
 
 
-def _with_backbone_checkpoint(experiment, path):
-  training = dataclasses.replace(experiment.training, backbone_checkpoint=str(path))
+def _with_backbone_weights(experiment, path):
+  training = dataclasses.replace(experiment.training, backbone_weights=str(path))
   return dataclasses.replace(experiment, training=training)
 
 
@@ -148,7 +148,7 @@ def test_a_backbone_of_the_model_garden_is_read(experiment_and_dataset, tmp_path
     norm_epsilon=1e-4,
   )
   path = tf.train.Checkpoint(backbone=theirs, other=tf.Variable(1.0)).save(tmp_path / "ckpt")
-  task = DetectionTask(_with_backbone_checkpoint(experiment, path), dataset)
+  task = DetectionTask(_with_backbone_weights(experiment, path), dataset)
   model = task.build_model()
   image = tf.random.stateless_normal([1, 128, 128, 3], [0, 1])
   assert not np.allclose(model.backbone(image)["5"], theirs(image)["5"])
@@ -157,13 +157,13 @@ def test_a_backbone_of_the_model_garden_is_read(experiment_and_dataset, tmp_path
     np.testing.assert_allclose(model.backbone(image)[level], theirs(image)[level], rtol=1e-4)
 
 
-def test_a_backbone_checkpoint_that_cannot_be_read_is_named(experiment_and_dataset, tmp_path):
+def test_a_checkpoint_of_a_backbone_that_cannot_be_read_is_named(experiment_and_dataset, tmp_path):
   experiment, dataset = experiment_and_dataset
-  missing = DetectionTask(_with_backbone_checkpoint(experiment, tmp_path / "no"), dataset)
+  missing = DetectionTask(_with_backbone_weights(experiment, tmp_path / "no"), dataset)
   model = missing.build_model()
-  with pytest.raises(UserError, match=r"no': there is no such checkpoint"):
+  with pytest.raises(UserError, match=r"no': there is no such file"):
     missing.initialize(model)
   other = dataclasses.replace(experiment.detector, backbone="R-18")
   path = tf.train.Checkpoint(backbone=build_detector(other, 1).backbone).save(tmp_path / "other")
   with pytest.raises(UserError, match=r"does not fit Detector\.backbone = 'R-10'"):
-    DetectionTask(_with_backbone_checkpoint(experiment, path), dataset).initialize(model)
+    DetectionTask(_with_backbone_weights(experiment, path), dataset).initialize(model)

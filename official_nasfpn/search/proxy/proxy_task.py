@@ -32,19 +32,27 @@ from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.start_weights import SHARED_WEIGHTS
 
 
-def resolved(recipe: SearchRecipe) -> SearchRecipe:
-  """Returns a recipe with what its data decides filled in: classes, parts, anchors that are 'auto'.
+def resolved(recipe: SearchRecipe, begins: bool = True) -> SearchRecipe:
+  """Returns a recipe with what its data and weights say: classes, parts, anchors and backbone.
+
+  Args:
+    recipe: the recipe of a search.
+    begins: whether the search is new, so that the weights to start from are tried.
 
   Raises:
-    UserError: the data is missing, damaged or without a holdout part, or XLA should compile the
-      shared proxy.
+    UserError: the data is missing, damaged or without a holdout part, the weights to start from do
+      not fit, or XLA should compile the shared proxy.
   """
   if recipe.proxy.mode == "shared" and recipe.experiment.training.jit_compile is True:
     raise UserError(
       "Training.jit_compile = True, but XLA cannot compile Proxy.mode = 'shared': its one graph of "
       "all architectures has features of any size. Write 'auto', or use the plain mode."
     )
-  experiment, _ = open_on_holdout(recipe.experiment)
+  experiment, _ = open_on_holdout(recipe.experiment, begins)
+  if begins and experiment.training.backbone_weights:
+    from official_nasfpn.training.backbone_weights import check_backbone_weights
+
+    check_backbone_weights(experiment.detector, experiment.training.backbone_weights)
   return dataclasses.replace(recipe, experiment=experiment)
 
 
@@ -96,7 +104,8 @@ def make_evaluate(recipe: SearchRecipe, work_dir: Path) -> Evaluate:
     A function that trains a pyramid. The reward is its AP on the held-out images, in [0, 1],
     weighed by its cost as `reward.RewardConfig` says.
   """
-  experiment, dataset = open_on_holdout(recipe.experiment)
+  # The recipe of a search that was begun names the backbone, and its shared weights may be made.
+  experiment, dataset = open_on_holdout(recipe.experiment, begins=False)
   recipe = dataclasses.replace(recipe, experiment=experiment)
   return evaluation_by(recipe, dataset, work_dir / SHARED_WEIGHTS.parent)
 
@@ -212,14 +221,18 @@ def _shared(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Trai
   return train
 
 
-def open_on_holdout(experiment: Experiment) -> tuple[Experiment, DatasetInfo]:
+def open_on_holdout(experiment: Experiment, begins: bool = True) -> tuple[Experiment, DatasetInfo]:
   """Opens an experiment's data, to train without the held-out images and evaluate on them.
+
+  Args:
+    experiment: the experiment of a trial.
+    begins: as `open_dataset` takes it.
 
   Raises:
     UserError: the data is missing, damaged or without a holdout part.
   """
   parts = dataclasses.replace(experiment.input, train_parts=("train",), evaluation_part="holdout")
-  experiment, dataset = open_dataset(dataclasses.replace(experiment, input=parts))
+  experiment, dataset = open_dataset(dataclasses.replace(experiment, input=parts), begins)
   if not dataset.num_images(("holdout",)):
     raise UserError(
       f"{dataset.data_dir} has no held-out images to reward trials on. Prepare it with "

@@ -31,7 +31,6 @@ from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import Detector, build_detector, flat_anchors
 from official_nasfpn.modeling.detections import detect_in_images
-from official_nasfpn.modeling.published_weights import take_published_weights
 from official_nasfpn.modeling.wired_pyramid import Wiring, wiring_of, wiring_signature
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.proxy import warm_state
@@ -45,13 +44,13 @@ from official_nasfpn.training.coco_evaluation import (
 )
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment
+from official_nasfpn.training.initial_weights import initialise
 from official_nasfpn.training.nan_guard import NanGuard
 from official_nasfpn.training.optimizer import build_optimizer, num_steps, optimizer_state
 from official_nasfpn.training.runner import configure_tensorflow
 from official_nasfpn.training.start_weights import (
   CLASS_NAMES,
   class_names_of,
-  take_weights,
   weight_name,
   weights_by_part,
 )
@@ -171,11 +170,7 @@ class SharedProxy:
       dataclasses.replace(self._experiment.detector, architecture=fpn),
       self._dataset.label_map.num_classes,
     )
-    if config.start_from:
-      take_weights(detector, self._dataset.label_map, config.start_from)
-    if config.backbone_weights:
-      name = self._experiment.detector.backbone
-      take_published_weights(detector.backbone, name, config.backbone_weights)
+    initialise(detector, self._dataset.label_map, self._experiment)
     variables = detector.trainable_variables
     optimizer = build_optimizer(config, self._num_images, variables)
     nan_guard = NanGuard(loss_names(self._experiment.detector.num_exits))

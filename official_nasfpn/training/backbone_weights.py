@@ -1,0 +1,128 @@
+"""The backbone takes the weights that `Training.backbone_weights` names."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from official_nasfpn.configuration import read_stored
+from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.errors import UserError
+from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.modeling.imagenet_weights import published_file
+from official_nasfpn.modeling.published_weights import take_published_weights
+from official_nasfpn.modeling.weights_cache import cached_file
+from official_nasfpn.training.backbone_source import exported_model, kind_of
+from official_nasfpn.training.experiment import load_experiment
+from official_nasfpn.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+  import tf_keras
+
+_SETTINGS = "model/settings/.ATTRIBUTES/py_state"
+
+
+def check_backbone_weights(detector: DetectorConfig, setting: str) -> None:
+  """Tries the weights on a backbone of its own, so that nothing else is begun if they do not fit.
+
+  A published file is fetched.
+
+  Args:
+    detector: its backbone has the arithmetic of the weights, see `backbone_source.settled`.
+    setting: `Training.backbone_weights`.
+
+  Raises:
+    UserError: the weights are not there, cannot be read or fetched, or do not fit.
+  """
+  import tensorflow as tf
+
+  from official_nasfpn.modeling.backbones import build_backbone
+
+  with tf.device("CPU:0"):
+    backbone = build_backbone(
+      detector.backbone, detector.image_size, width=detector.backbone_width, norm=detector.norm
+    )
+    take_backbone_weights(backbone, detector, setting)
+
+
+def take_backbone_weights(
+  backbone: "tf_keras.Model", detector: DetectorConfig, setting: str
+) -> str:
+  """Overwrites all weights of a backbone.
+
+  Args:
+    backbone: built from the settings of the detector.
+    detector: these settings.
+    setting: `Training.backbone_weights`.
+
+  Returns:
+    Where the weights have come from, for people.
+
+  Raises:
+    UserError: the weights are not there, cannot be read or fetched, or do not fit.
+  """
+  kind = kind_of(setting)
+  if kind == "published":
+    path = str(cached_file(published_file(setting, detector.backbone)))
+    take_published_weights(backbone, detector.backbone, path)
+    return f"{setting} ({path})"
+  if kind == "file":
+    take_published_weights(backbone, detector.backbone, setting)
+  elif kind == "export":
+    _take_from_export(backbone, setting)
+  else:
+    _take_from_checkpoint(backbone, detector, setting, is_run=kind == "run")
+  return setting
+
+
+def _take_from_checkpoint(
+  backbone: "tf_keras.Model", detector: DetectorConfig, setting: str, is_run: bool
+) -> None:
+  import tensorflow as tf
+
+  where = f"Training.backbone_weights = {setting!r}"
+  prefix = RunFolder(Path(setting)).latest_checkpoint() if is_run else setting
+  if not tf.io.gfile.exists(f"{prefix}.index"):
+    raise UserError(f"{where}: there is no such checkpoint.")
+  try:
+    names = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    if _SETTINGS in names and not is_run:
+      raise UserError(
+        f"{where} is a checkpoint of a training of this program: give its run folder, which says "
+        "what the backbone is."
+      )
+    # The Model Garden keeps a whole detector under `model`, and a pretrained backbone without.
+    parts = tf.train.Checkpoint(backbone=backbone)
+    is_whole = any(name.startswith("model/backbone/") for name in names)
+    checkpoint = tf.train.Checkpoint(model=parts) if is_whole else parts
+    # A classifier in the checkpoint may be left over; all of ours must be found.
+    checkpoint.read(prefix).expect_partial().assert_existing_objects_matched()
+  # Where a file ends too early, TensorFlow's reader raises an IndexError.
+  except (AssertionError, ValueError, IndexError, tf.errors.OpError) as error:
+    # Nothing follows this error, but TensorFlow would list every weight that was not read.
+    tf.get_logger().setLevel("ERROR")
+    raise UserError(
+      f"{where} does not fit Detector.backbone = {detector.backbone!r}, or is damaged: "
+      f"{str(error).splitlines()[0]}"
+    ) from error
+
+
+def _take_from_export(backbone: "tf_keras.Model", setting: str) -> None:
+  """Takes the weights out of a SavedModel, which numbers those of the whole detector."""
+  import tensorflow as tf
+
+  from official_nasfpn.modeling.detector import build_detector
+
+  folder = exported_model(setting)
+  assert folder is not None
+  assets = folder / "assets"
+  experiment = load_experiment([read_stored(assets / "config.gin")])
+  num_classes = LabelMap.load(assets / "label_map.json").num_classes
+  theirs = build_detector(experiment.detector, num_classes)
+  numbers = {id(variable): number for number, variable in enumerate(theirs.variables)}
+  where = f"Training.backbone_weights = {setting!r}"
+  try:
+    reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    for variable, its in zip(backbone.variables, theirs.backbone.variables, strict=True):
+      key = f"detector_variables/{numbers[id(its)]}/.ATTRIBUTES/VARIABLE_VALUE"
+      variable.assign(reader.get_tensor(key))
+  except (ValueError, IndexError, tf.errors.OpError) as error:
+    raise UserError(f"{where} is damaged: {str(error).splitlines()[0]}") from error
