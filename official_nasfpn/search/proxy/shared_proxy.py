@@ -31,6 +31,7 @@ from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import Detector, build_detector, flat_anchors
 from official_nasfpn.modeling.detections import detect_in_images
+from official_nasfpn.modeling.detector_parts import factors_by_weight, freeze
 from official_nasfpn.modeling.wired_pyramid import Wiring, wiring_of, wiring_signature
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.proxy import warm_state
@@ -91,8 +92,6 @@ class SharedProxy:
     for name, is_on in (
       ("drop_block_rate", training.drop_block_rate),
       ("ema_decay", training.ema_decay),
-      ("frozen", training.frozen),
-      ("learning_rate_factors", training.learning_rate_factors),
     ):
       if is_on:
         raise UserError(
@@ -171,8 +170,14 @@ class SharedProxy:
       self._dataset.label_map.num_classes,
     )
     initialise(detector, self._dataset.label_map, self._experiment)
+    freeze(detector, config.frozen, config.frozen_batch_norm)
     variables = detector.trainable_variables
-    optimizer = build_optimizer(config, self._num_images, variables)
+    optimizer = build_optimizer(
+      config,
+      self._num_images,
+      variables,
+      factors_by_weight(detector, config.learning_rate_factors),
+    )
     nan_guard = NanGuard(loss_names(self._experiment.detector.num_exits))
 
     @tf.function
@@ -204,6 +209,7 @@ class SharedProxy:
 
   def _prepare_trials(self) -> None:
     """Makes the optimizer and the two graphs that all trials run."""
+    freeze(self._detector, self._experiment.training.frozen)
     trained = [
       variable
       for part in (self._detector.pyramid, self._detector.head, *self._detector.early_heads)
@@ -214,7 +220,8 @@ class SharedProxy:
     config = _schedule(
       self._experiment.training, self._proxy.epochs, rate=self._proxy.learning_rate
     )
-    optimizer = build_optimizer(config, self._num_images, trained)
+    factors = factors_by_weight(self._detector, config.learning_rate_factors)
+    optimizer = build_optimizer(config, self._num_images, trained, factors)
     self._nan_guard = NanGuard(loss_names(self._experiment.detector.num_exits))
     self._start = [
       (variable, tf.identity(variable))
