@@ -134,6 +134,44 @@ def side_by_side(panels: Sequence[tuple[str, Image.Image]], gap: int = 12) -> Im
   return sheet
 
 
+def titled_rows(
+  rows: Sequence[tuple[str, Sequence[tuple[str, Image.Image]]]], gap: int = 12
+) -> Image.Image:
+  """Joins rows of pictures into one, each below its title, and a caption below every picture.
+
+  Args:
+    rows: title, and captions with their pictures; all pictures of one size.
+    gap: pixels between and around them.
+  """
+  width, height = rows[0][1][0][1].size
+  font, small = _font(20), _font(13)
+  title_height, caption_height = sum(font.getmetrics()), sum(small.getmetrics())
+  row_height = title_height + height + caption_height + 2 * gap
+  columns = max(len(pictures) for _, pictures in rows)
+  size = (gap + columns * (width + gap), gap + len(rows) * row_height)
+  sheet = Image.new("RGB", size, "white")
+  draw = ImageDraw.Draw(sheet)
+  for row, (title, pictures) in enumerate(rows):
+    top = gap + row * row_height
+    draw.text((gap, top), title, fill="black", font=font)
+    for column, (caption, picture) in enumerate(pictures):
+      left = gap + column * (width + gap)
+      sheet.paste(picture, (left, top + title_height + gap // 2))
+      place = (left, top + title_height + gap // 2 + height)
+      draw.text(place, _shortened(draw, caption, small, width), fill="#444444", font=small)
+  return sheet
+
+
+def _shortened(
+  draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int
+) -> str:
+  if draw.textlength(text, font=font) <= width:
+    return text
+  while text and draw.textlength(f"{text}...", font=font) > width:
+    text = text[:-1]
+  return f"{text}..."
+
+
 def _drawable(box: np.ndarray, size: tuple[int, int]) -> Patch:
   """Returns whole pixels inside the picture; Pillow draws the last row and column too."""
   width, height = size
