@@ -21,6 +21,7 @@ Patch = tuple[int, int, int, int]
 # Smaller pictures are enlarged: a label on 128 pixels would hide what it names.
 MIN_SIDE = 640
 _CELL_COLOR = "#e9ebee"
+_CAPTION_LINES = 2
 
 
 def draw_detections(
@@ -145,7 +146,8 @@ def titled_rows(
   """
   width, height = rows[0][1][0][1].size
   font, small = _font(20), _font(13)
-  title_height, caption_height = sum(font.getmetrics()), sum(small.getmetrics())
+  title_height, line_height = sum(font.getmetrics()), sum(small.getmetrics())
+  caption_height = _CAPTION_LINES * line_height
   row_height = title_height + height + caption_height + 2 * gap
   columns = max(len(pictures) for _, pictures in rows)
   size = (gap + columns * (width + gap), gap + len(rows) * row_height)
@@ -157,19 +159,23 @@ def titled_rows(
     for column, (caption, picture) in enumerate(pictures):
       left = gap + column * (width + gap)
       sheet.paste(picture, (left, top + title_height + gap // 2))
-      place = (left, top + title_height + gap // 2 + height)
-      draw.text(place, _shortened(draw, caption, small, width), fill="#444444", font=small)
+      bottom = top + title_height + gap // 2 + height
+      for line, text in enumerate(_lines(draw, caption, small, width)):
+        draw.text((left, bottom + line * line_height), text, fill="#444444", font=small)
   return sheet
 
 
-def _shortened(
+def _lines(
   draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int
-) -> str:
-  if draw.textlength(text, font=font) <= width:
-    return text
-  while text and draw.textlength(f"{text}...", font=font) > width:
-    text = text[:-1]
-  return f"{text}..."
+) -> list[str]:
+  """Returns a text in lines that are not wider; what a caption has no lines for is left out."""
+  lines: list[str] = []
+  for word in text.split():
+    if lines and draw.textlength(f"{lines[-1]} {word}", font=font) <= width:
+      lines[-1] += f" {word}"
+    else:
+      lines.append(word)
+  return lines[:_CAPTION_LINES]
 
 
 def _drawable(box: np.ndarray, size: tuple[int, int]) -> Patch:

@@ -3,12 +3,14 @@
 The operations on colours are Model Garden's (`official.vision.ops.augment`). Its policy is not, nor
 are its rotation, shears and translations:
 
-- It draws from stateful generators: parsed in parallel, one seed gives other images every time.
-- It fills what a shift or a rotation leaves empty by mirroring the image, the objects too, which
-  then have no box. PLACEHOLDER
+- It draws from stateful generators: of 64 images parsed in parallel, 26 were the same in two runs
+  with one seed.
+- It fills what a shift or a rotation leaves empty by mirroring the image, its objects too, which
+  then have no boxes. Here it is grey.
 - Its magnitudes are those of ImageNet's policy: at half of the greatest, colours, contrast,
-  brightness and sharpness stay as they are, and half of all pixels are inverted by `Solarize`; at
-  the greatest brightness always rises. Here every operation grows with the magnitude, either way.
+  brightness and sharpness stay as they are, and `Solarize` inverts all that is brighter than the
+  middle; at the greatest it inverts every pixel, because the threshold 256 is 0 in 8 bits. Here
+  every operation grows with the magnitude, in both directions.
 """
 
 import functools

@@ -94,40 +94,40 @@ def test_with_all_off_batches_are_those_of_before_byte_for_byte(plain):
   _assert_same(now, _take(_former_pipeline(plain, SIZE, 8, seed=3), 14))
 
 
-def test_one_seed_decides_every_batch_however_many_threads_parse(plain, monkeypatch):
-  config = dataclasses.replace(plain, **ALL)
-  batches = []
-  for threads in (1, 8):
-    monkeypatch.setattr(input_pipeline, "_num_processors", lambda threads=threads: threads)
-    batches.append(_take(train_dataset(config, SIZE, 8, seed=3), 12))
-  _assert_same(*batches)
-  other_seed = _take(train_dataset(config, SIZE, 8, seed=4), 1)[0]
-  resumed = _take(train_dataset(config, SIZE, 8, seed=3, first_step=5), 1)[0]
-  for other in (other_seed, resumed):
-    assert not np.array_equal(other["image"], batches[0][0]["image"])
+@pytest.fixture(scope="module")
+def everything(shapes_info):
+  """All augmentations, and the first 400 images of their stream; tracing it takes seconds."""
+  config = InputConfig(data_dir=str(shapes_info.data_dir), **ALL)
+  return config, _take(explained_train_images(config, SIZE, seed=3), 400)
 
 
-def test_augmented_batches_are_static_whole_and_within_the_image(plain):
-  config = dataclasses.replace(plain, **ALL)
-  dataset = train_dataset(config, SIZE, 8, seed=0)
-  assert dataset.element_spec == train_dataset(plain, SIZE, 8, seed=0).element_spec
-  for batch in _take(dataset, 12):
-    present = batch["classes"] >= 0
-    boxes = batch["boxes"][present]
-    assert np.isfinite(batch["image"]).all()
+@pytest.mark.slow
+def test_one_seed_decides_every_batch_however_many_threads_parse(everything, monkeypatch):
+  config, explained = everything
+  monkeypatch.setattr(input_pipeline, "_num_processors", lambda: 8)
+  dataset = train_dataset(config, SIZE, 8, seed=3)
+  assert dataset.element_spec == train_dataset(config.only(None), SIZE, 8, seed=3).element_spec
+  for number, batch in enumerate(_take(dataset, 20)):
+    rows = explained[8 * number : 8 * (number + 1)]
+    _assert_same([{key: np.stack([row[key] for row in rows]) for key in batch}], [batch])
+
+
+@pytest.mark.slow
+def test_augmented_images_are_whole_and_their_boxes_within(everything):
+  for image in everything[1]:
+    present = image["classes"] >= 0
+    boxes = image["boxes"][present]
+    assert np.isfinite(image["image"]).all()
     assert (boxes[:, :2] >= 0).all()
     assert (boxes[:, 2:] <= SIZE).all()
     assert (boxes[:, 2:] - boxes[:, :2] >= 1).all()
-    assert not batch["boxes"][~present].any()
-    assert (batch["classes"] < 4).all()
+    assert not image["boxes"][~present].any()
+    assert (image["classes"] < 4).all()
 
 
-def test_settings_are_shares_of_the_images_and_what_was_done_is_named(plain):
-  config = dataclasses.replace(plain, **ALL)
-  names = [
-    {name.decode() for name in image["names"]}
-    for image in _take(explained_train_images(config, SIZE, seed=0), 400)
-  ]
+@pytest.mark.slow
+def test_settings_are_shares_of_the_images_and_what_was_done_is_named(everything):
+  names = [{name.decode() for name in image["names"]} for image in everything[1]]
   share = {
     name: np.mean([name in each for each in names])
     for name in ("mosaic", "random crop", "copy-paste", "mixup", "colours")
@@ -141,18 +141,20 @@ def test_settings_are_shares_of_the_images_and_what_was_done_is_named(plain):
   assert not any({"mosaic", "random crop"} <= each for each in names)
 
 
-def test_explained_images_are_those_of_the_training(plain):
-  config = dataclasses.replace(plain, **ALL)
-  explained = _take(explained_train_images(config, SIZE, seed=1), 8)
-  (batch,) = _take(train_dataset(config, SIZE, 8, seed=1), 1)
-  for key in batch:
-    np.testing.assert_array_equal(np.stack([image[key] for image in explained]), batch[key])
+def test_a_resumed_training_sees_other_images_and_always_the_same(plain):
+  config = dataclasses.replace(plain, mixup=0.5)
+  first, resumed, again = (
+    _take(train_dataset(config, SIZE, 8, seed=3, first_step=step), 3) for step in (0, 5, 5)
+  )
+  _assert_same(resumed, again)
+  assert not np.array_equal(first[0]["image"], resumed[0]["image"])
 
 
 def test_an_image_is_mixed_with_others_in_the_order_of_the_stream(plain):
-  records = shuffled_records(plain, 7, tf.distribute.InputContext())
+  # Each time made anew: a second look at one dataset is in another order.
+  records, again = (shuffled_records(plain, 7, tf.distribute.InputContext()) for _ in range(2))
   mixed = _take(input_pipeline._with_others(records, 4, 7), 200)
-  assert [row[0] for row in mixed] == _take(records, 200)
+  assert [row[0] for row in mixed] == _take(again, 200)
   # A group is longer than an epoch of these 48 images, so an image may meet itself.
   assert np.mean([len(set(row)) for row in mixed]) > 4.7
   firsts = {row[1] for row in mixed}
@@ -198,6 +200,7 @@ def test_of_a_mosaic_with_too_many_boxes_a_random_choice_is_trained_on(tmp_path)
     assert np.ptp(image["boxes"][:, 0]) > 128
 
 
+@pytest.mark.slow
 def test_images_without_boxes_go_through_everything(tmp_path):
   config = _dataset_of_crowded_images(tmp_path, 3, boxes_per_side=0)
   config = dataclasses.replace(config, **{**ALL, "mosaic": 0.3, "rand_augment": 2})
