@@ -129,7 +129,8 @@ def test_a_preview_draws_what_would_be_trained_on_and_trains_nothing(
   result = run_program("train", *arguments[:2], *options, f"--preview={picture}")
   assert result.returncode == 0, result.stderr
   assert result.stdout.startswith(f"{picture}: the first 64 training images have ")
-  assert Image.open(picture).width == 1500
+  with Image.open(picture) as image:
+    assert image.width == 1500
   assert sorted(path.name for path in tmp_path.iterdir()) == ["preview.jpg", "tiny.gin"]
 
 
