@@ -4,8 +4,9 @@ r"""Trains and evaluates a detector.
         --mode train_and_evaluate
 
 The same command goes on where an interrupted run stopped. Once a run folder exists, --model_dir
-alone says everything. --dry_run prints the plan instead, --find_learning_rate a learning rate, and
---list_settings every setting that a recipe or --gin_param may bind.
+alone says everything. Instead of training, --dry_run prints the plan, --find_learning_rate a learning
+rate, --preview FILE.jpg draws the first images of the training with their boxes, and
+--list_settings prints every setting that a recipe or --gin_param may bind.
 """
 
 import shlex
@@ -14,12 +15,14 @@ from pathlib import Path
 from absl import flags
 
 from official_nasfpn import settings_list
+from official_nasfpn.disk import disk_errors
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.installation import use_onednn
 from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
 from official_nasfpn.training.run_folder import RunFolder
 
 FLAGS = flags.FLAGS
+_PICTURES = (".jpg", ".jpeg", ".png")
 
 flags.DEFINE_multi_string("gin_file", [], "Recipe to read; may be given several times.")
 flags.DEFINE_multi_string("gin_param", [], "Single binding such as `Training.epochs = 3`.")
@@ -58,6 +61,12 @@ flags.DEFINE_bool(
   "Build the detector, check the data, print what would be done and what it would cost, and write "
   "nothing. Needs no --model_dir, and no data: then that of COCO is assumed.",
 )
+flags.DEFINE_string(
+  "preview",
+  None,
+  "Picture to write, .jpg or .png: the first images of the training with their boxes, with each "
+  "augmentation of the recipe alone and with all. Trains nothing, and needs no --model_dir.",
+)
 flags.DEFINE_bool(
   "find_learning_rate",
   False,
@@ -67,9 +76,9 @@ flags.DEFINE_bool(
 flags.DEFINE_string("figure", None, "Image file for the curve of --find_learning_rate.")
 flags.DEFINE_bool("list_settings", False, "Print every setting of a recipe, and do nothing else.")
 flags.register_multi_flags_validator(
-  ["model_dir", "dry_run", "find_learning_rate", "list_settings"],
+  ["model_dir", "dry_run", "preview", "find_learning_rate", "list_settings"],
   lambda values: any(values.values()),
-  "--model_dir is needed, unless with --dry_run or --find_learning_rate.",
+  "--model_dir is needed, unless with --dry_run, --preview or --find_learning_rate.",
 )
 
 
@@ -78,6 +87,9 @@ def main(argv: list[str]) -> None:
   use_onednn()
   if FLAGS.list_settings:
     print(settings_list.as_text(settings_list.TRAINING))
+    return
+  if FLAGS.preview:
+    _preview(Path(FLAGS.preview))
     return
   experiment = _read_experiment()
   from official_nasfpn.training.strategies import is_chief
@@ -105,6 +117,20 @@ def main(argv: list[str]) -> None:
     if run.evaluation:
       print(run.evaluation.table())
     print(_what_comes_next(run.model_dir, evaluated=run.evaluation is not None))
+
+
+def _preview(output: Path) -> None:
+  if output.suffix.lower() not in _PICTURES:
+    raise UserError(f"--preview {output}: a picture ends in {', '.join(_PICTURES)}.")
+  if not output.parent.is_dir():
+    raise UserError(f"--preview {output}: there is no folder {output.parent}.")
+  experiment = _read_experiment()
+  from official_nasfpn.training.training import preview_training
+
+  preview = preview_training(experiment)
+  with disk_errors(output.parent, "Give --preview another place."):
+    preview.sheet.save(output, **({} if output.suffix == ".png" else {"quality": 90}))
+  print(f"{output}: {preview.as_text()}.")
 
 
 def _read_experiment() -> Experiment:

@@ -224,7 +224,7 @@ def _check_files(flags, home):
   for flag, value in itertools.pairwise(flags):
     if flag in ("--output_dir", "--model_dir", "--search_dir"):
       assert any((home / value).iterdir()), value
-    elif flag in ("--output", "--diagram"):
+    elif flag in ("--output", "--diagram", "--preview"):
       assert (home / value).is_file(), value
 
 

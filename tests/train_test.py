@@ -4,6 +4,7 @@ import json
 import shlex
 
 import pytest
+from PIL import Image
 
 from tests.program_process import REPOSITORY
 
@@ -118,6 +119,35 @@ def test_a_dry_run_without_data_assumes_that_of_coco(tmp_path, run_program):
   missing = shlex.quote(str(REPOSITORY / "data" / "missing"))
   assert result.stdout.splitlines()[-2].endswith(f"--output_dir {missing}")
   assert "estimate its memory" in result.stderr
+
+
+def test_a_preview_draws_what_would_be_trained_on_and_trains_nothing(
+  arguments, tmp_path, run_program
+):
+  picture = tmp_path / "preview.jpg"
+  options = ["--gin_param=Input.mosaic = 0.5", "--gin_param=Input.color_jitter = 0.4"]
+  result = run_program("train", *arguments[:2], *options, f"--preview={picture}")
+  assert result.returncode == 0, result.stderr
+  assert result.stdout.startswith(f"{picture}: the first 64 training images have ")
+  with Image.open(picture) as image:
+    assert image.width == 1500
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["preview.jpg", "tiny.gin"]
+
+
+@pytest.mark.parametrize(
+  ("file", "message"),
+  [
+    ("preview.gif", "preview.gif: a picture ends in .jpg, .jpeg, .png"),
+    ("nowhere/preview.jpg", "there is no folder"),
+  ],
+)
+def test_a_preview_that_cannot_be_written_is_refused_at_once(
+  file, message, arguments, tmp_path, run_program
+):
+  result = run_program("train", *arguments[:2], f"--preview={tmp_path / file}")
+  assert result.returncode == 1
+  assert message in result.stderr
+  assert "Traceback" not in result.stderr
 
 
 def test_evaluating_without_a_checkpoint_says_so(arguments, run_program):

@@ -21,6 +21,7 @@ Patch = tuple[int, int, int, int]
 # Smaller pictures are enlarged: a label on 128 pixels would hide what it names.
 MIN_SIDE = 640
 _CELL_COLOR = "#e9ebee"
+_CAPTION_LINES = 2
 
 
 def draw_detections(
@@ -132,6 +133,49 @@ def side_by_side(panels: Sequence[tuple[str, Image.Image]], gap: int = 12) -> Im
     draw.text((left, gap / 2), title, fill="black", font=font)
     sheet.paste(picture, (left, title_height))
   return sheet
+
+
+def titled_rows(
+  rows: Sequence[tuple[str, Sequence[tuple[str, Image.Image]]]], gap: int = 12
+) -> Image.Image:
+  """Joins rows of pictures into one, each below its title, and a caption below every picture.
+
+  Args:
+    rows: title, and captions with their pictures; all pictures of one size.
+    gap: pixels between and around them.
+  """
+  width, height = rows[0][1][0][1].size
+  font, small = _font(20), _font(13)
+  title_height, line_height = sum(font.getmetrics()), sum(small.getmetrics())
+  caption_height = _CAPTION_LINES * line_height
+  row_height = title_height + height + caption_height + 2 * gap
+  columns = max(len(pictures) for _, pictures in rows)
+  size = (gap + columns * (width + gap), gap + len(rows) * row_height)
+  sheet = Image.new("RGB", size, "white")
+  draw = ImageDraw.Draw(sheet)
+  for row, (title, pictures) in enumerate(rows):
+    top = gap + row * row_height
+    draw.text((gap, top), title, fill="black", font=font)
+    for column, (caption, picture) in enumerate(pictures):
+      left = gap + column * (width + gap)
+      sheet.paste(picture, (left, top + title_height + gap // 2))
+      bottom = top + title_height + gap // 2 + height
+      for line, text in enumerate(_lines(draw, caption, small, width)):
+        draw.text((left, bottom + line * line_height), text, fill="#444444", font=small)
+  return sheet
+
+
+def _lines(
+  draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int
+) -> list[str]:
+  """Returns a text in lines that are not wider; what a caption has no lines for is left out."""
+  lines: list[str] = []
+  for word in text.split():
+    if lines and draw.textlength(f"{lines[-1]} {word}", font=font) <= width:
+      lines[-1] += f" {word}"
+    else:
+      lines.append(word)
+  return lines[:_CAPTION_LINES]
 
 
 def _drawable(box: np.ndarray, size: tuple[int, int]) -> Patch:

@@ -6,13 +6,20 @@ that takes 41 % of the CPU time at 256 pixels and 69 % at 512, and the accelerat
 
 import hashlib
 import os
+from collections.abc import Callable
 
 import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
 from official.vision.ops import preprocess_ops
 
 from official_nasfpn.data import preprocessing
-from official_nasfpn.data.config import MIN_BOX_SIDE, InputConfig
+from official_nasfpn.data.augmentation.composition import (
+  Augmented,
+  augmented_view,
+  num_others,
+)
+from official_nasfpn.data.augmentation.views import Photo, View, boxes_in_crop
+from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 
@@ -20,6 +27,9 @@ from official_nasfpn.errors import UserError
 _NUM_OPEN_FILES = 16
 # With fewer files per host, each host reads all files and takes every n-th example.
 _MIN_FILES_PER_HOST = 10
+# Images that are mixed come from as many that follow each other in the shuffled stream: encoded,
+# they take a few megabytes.
+_GROUP = 64
 
 
 def train_dataset(
@@ -53,20 +63,37 @@ def train_dataset(
   """
   context = input_context or tf.distribute.InputContext()
   stream = _stream_seed(seed, first_step, context.input_pipeline_id)
-  decoder = tf_example_decoder.TfExampleDecoder()
-
-  # No Python control flow over tensors here, and AutoGraph takes seconds to find that out.
-  @tf.autograph.experimental.do_not_convert
-  def parse(index: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
-    example_seed = tf.stack([tf.constant(stream, tf.int64), index])
-    return _train_example(decoder.decode(record), config, image_size, example_seed)
-
   return without_autotuning(
-    shuffled_records(config, stream, context)
-    .enumerate()
-    .map(parse, num_parallel_calls=_num_processors(), deterministic=True)
+    _training_rows(config, image_size, stream, context, lambda row, augmented: row)
     .batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
     .prefetch(tf.data.AUTOTUNE)
+  )
+
+
+def explained_train_images(
+  config: InputConfig, image_size: tuple[int, int], seed: int
+) -> tf.data.Dataset:
+  """Returns the images of `train_dataset`, from its beginning and on one host, one by one.
+
+  Args:
+    config: as in `train_dataset`.
+    image_size: height and width of the network's input.
+    seed: as in `train_dataset`.
+
+  Returns:
+    What `train_dataset` batches, without its first axis, with "names": string [n], what was done
+    beside flip and scale, and "num_boxes": int32, boxes before a choice of max_num_boxes.
+
+  Raises:
+    UserError: as `train_dataset` does.
+  """
+  context = tf.distribute.InputContext()
+
+  def explained(row: dict[str, tf.Tensor], augmented: Augmented) -> dict[str, tf.Tensor]:
+    return {**row, "names": augmented.names, "num_boxes": tf.shape(augmented.view.boxes)[0]}
+
+  return without_autotuning(
+    _training_rows(config, image_size, _stream_seed(seed, 0, 0), context, explained)
   )
 
 
@@ -204,41 +231,83 @@ def _read(
   )
 
 
-def _train_example(
-  decoded: dict[str, tf.Tensor],
+def _training_rows(
   config: InputConfig,
   image_size: tuple[int, int],
-  seed: tf.Tensor,
-) -> dict[str, tf.Tensor]:
-  image = decoded["image"]
-  boxes, classes = _boxes_and_classes(decoded)
-  # Scale, two offsets and flip. Model Garden draws them from stateful generators with a fixed seed,
-  # which replay one stream after every restart and on every host.
-  scale, offset_y, offset_x, flip = tf.unstack(tf.random.stateless_uniform([4], seed))
+  stream: int,
+  context: tf.distribute.InputContext,
+  finish: Callable[[dict[str, tf.Tensor], Augmented], dict[str, tf.Tensor]],
+) -> tf.data.Dataset:
+  """Returns endless training images.
 
-  if config.horizontal_flip:
-    image, boxes = tf.cond(
-      flip < 0.5,
-      lambda: (
-        preprocess_ops.horizontal_flip_image(image),
-        preprocess_ops.horizontal_flip_boxes(boxes),
-      ),
-      lambda: (image, boxes),
+  Args:
+    config: as in `train_dataset`.
+    image_size: as in `train_dataset`.
+    stream: seeds their order and their augmentation.
+    context: which share of the data this host reads.
+    finish: what is returned, of the row of a batch and how it came about. What it leaves out is
+      not computed.
+  """
+  decoder = tf_example_decoder.TfExampleDecoder()
+  count = num_others(config)
+  # Traced once, however many images are mixed.
+  decode = tf.function(lambda record: _photo(decoder.decode(record)), autograph=False)
+  records = shuffled_records(config, stream, context)
+  if count:
+    records = _with_others(records, count, stream)
+
+  # No Python control flow over tensors here, and AutoGraph takes seconds to find that out.
+  @tf.autograph.experimental.do_not_convert
+  def parse(index: tf.Tensor, records: tf.Tensor) -> dict[str, tf.Tensor]:
+    seed = tf.stack([tf.constant(stream, tf.int64), index])
+    augmented = augmented_view(
+      tf.unstack(tf.reshape(records, [1 + count])),
+      decode,
+      config,
+      image_size,
+      seed,
     )
+    return finish(_row(augmented.view, config, image_size, seed), augmented)
 
-  size = tf.constant(image_size, tf.float32)
-  scale = config.scale_min + scale * (config.scale_max - config.scale_min)
-  scaled_size = preprocessing.fitted_size(image, tf.round(scale * size))
-  offset = tf.floor(tf.maximum(scaled_size - size, 0.0) * tf.stack([offset_y, offset_x]))
-  resized = tf.image.resize(image, tf.cast(scaled_size, tf.int32))
-  top, left = tf.unstack(tf.cast(offset, tf.int32))
-  cropped = resized[top : top + image_size[0], left : left + image_size[1]]
-  image = preprocessing.pad(preprocessing.normalize(cropped), image_size)
+  return records.enumerate().map(parse, num_parallel_calls=_num_processors(), deterministic=True)
 
-  boxes, classes = _visible_boxes(boxes, classes, scaled_size, offset, size)
-  order = tf.argsort(tf.random.stateless_uniform([tf.shape(boxes)[0]], seed))
+
+def _with_others(records: tf.data.Dataset, count: int, stream: int) -> tf.data.Dataset:
+  """Returns every record followed by some others, drawn from those that are read with it.
+
+  Args:
+    records: endless.
+    count: of others.
+    stream: seeds the choice.
+
+  Returns:
+    string [1 + count], in the order of the records.
+  """
+
+  @tf.autograph.experimental.do_not_convert
+  def elements(number: tf.Tensor, group: tf.Tensor) -> tf.data.Dataset:
+    @tf.autograph.experimental.do_not_convert
+    def element(place: tf.Tensor) -> tf.Tensor:
+      # No stream of images has a negative number.
+      seed = tf.stack([tf.constant(-1 - stream, tf.int64), number * _GROUP + place])
+      order = tf.random.stateless_uniform([_GROUP], seed) + tf.one_hot(place, _GROUP)
+      # The record itself comes last.
+      others = tf.argsort(order, stable=True)[:count]
+      return tf.gather(group, tf.concat([[tf.cast(place, tf.int32)], others], axis=0))
+
+    return tf.data.Dataset.range(_GROUP).map(element)
+
+  return records.batch(_GROUP, drop_remainder=True).enumerate().flat_map(elements)
+
+
+def _row(
+  view: View, config: InputConfig, image_size: tuple[int, int], seed: tf.Tensor
+) -> dict[str, tf.Tensor]:
+  """Returns one row of a batch of `train_dataset`."""
+  image = preprocessing.pad(preprocessing.normalize(view.image), image_size)
+  order = tf.argsort(tf.random.stateless_uniform([tf.shape(view.boxes)[0]], seed))
   chosen = order[: config.max_num_boxes]
-  boxes, classes = tf.gather(boxes, chosen), tf.gather(classes, chosen)
+  boxes, classes = tf.gather(view.boxes, chosen), tf.gather(view.classes, chosen)
   return {"image": image, **_padded(boxes, classes, config.max_num_boxes)}
 
 
@@ -246,9 +315,9 @@ def _evaluation_example(
   decoded: dict[str, tf.Tensor], config: InputConfig, image_size: tuple[int, int]
 ) -> dict[str, tf.Tensor]:
   image, scaled_size = preprocessing.resize_and_pad(decoded["image"], image_size)
-  boxes, classes = _boxes_and_classes(decoded)
   size = tf.constant(image_size, tf.float32)
-  boxes, classes = _visible_boxes(boxes, classes, scaled_size, tf.zeros([2]), size)
+  photo = _photo(decoded)
+  boxes, classes = boxes_in_crop(photo.boxes, photo.classes, scaled_size, tf.zeros([2]), size)
   return {
     "image": image,
     **_padded(boxes, classes, config.max_num_boxes),
@@ -270,26 +339,12 @@ def _filler_row(config: InputConfig, image_size: tuple[int, int]) -> dict[str, t
   }
 
 
-def _boxes_and_classes(decoded: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns boxes relative to the image and class indices, without crowds."""
+def _photo(decoded: dict[str, tf.Tensor]) -> Photo:
+  """Returns an image with its boxes, without crowds."""
   single = tf.logical_not(decoded["groundtruth_is_crowd"])
   boxes = tf.boolean_mask(decoded["groundtruth_boxes"], single)
   classes = tf.boolean_mask(decoded["groundtruth_classes"], single)
-  return boxes, tf.cast(classes, tf.int32) - 1
-
-
-def _visible_boxes(
-  boxes: tf.Tensor,
-  classes: tf.Tensor,
-  scaled_size: tf.Tensor,
-  offset: tf.Tensor,
-  image_size: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
-  """Moves relative boxes to pixels of a crop of the scaled image; drops those outside."""
-  boxes = preprocess_ops.resize_and_crop_boxes(boxes, scaled_size, image_size, offset)
-  sides = boxes[:, 2:] - boxes[:, :2]
-  visible = tf.reduce_all(sides >= MIN_BOX_SIDE, axis=-1)
-  return tf.boolean_mask(boxes, visible), tf.boolean_mask(classes, visible)
+  return Photo(decoded["image"], boxes, tf.cast(classes, tf.int32) - 1)
 
 
 def _padded(boxes: tf.Tensor, classes: tf.Tensor, num_boxes: int) -> dict[str, tf.Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 from tqdm import tqdm
 
+from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.training.compilation import Compilation
@@ -56,6 +57,8 @@ class Narration:
       f"{self._total:,} steps of {training.batch_size} images ({training.epochs:g} epochs)"
       f"{going_on}, into {folder}"
     )
+    if experiment.input.augmentations:
+      self.say(augmentation(experiment.input, dataset))
     self.say(f"{where_and_how(experiment, strategy)}; {compilation.sentence}")
 
   def compiling(self) -> None:
@@ -117,6 +120,20 @@ class Narration:
     """Leaves the progress bar as it is."""
     if self._bar is not None:
       self._bar.close()
+
+
+def augmentation(config: InputConfig, dataset: DatasetInfo) -> str:
+  """Returns what is done to training images beside flip and scale, as a line for a person."""
+  values = ", ".join(f"{name} = {value:g}" for name, value in config.augmentations.items())
+  line = f"augments images: {values}"
+  num_boxes = sum(dataset.parts[name].num_boxes for name in config.train_parts)
+  in_mosaic = 4 * num_boxes / max(dataset.num_images(config.train_parts), 1)
+  if config.mosaic and in_mosaic > config.max_num_boxes:
+    line += (
+      f"; four images have {in_mosaic:.0f} boxes on average, and Input.max_num_boxes = "
+      f"{config.max_num_boxes}: of a mosaic with more a random choice is trained on"
+    )
+  return line
 
 
 def where_and_how(experiment: Experiment, strategy: tf.distribute.Strategy) -> str:

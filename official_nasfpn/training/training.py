@@ -1,4 +1,4 @@
-"""Trains a detector, evaluates one, or plans a training: what `nasfpn train` does, from Python.
+"""Trains a detector, evaluates one, plans a training: what `nasfpn train` does, from Python.
 
     experiment = load_experiment(["gin/quickstart.gin"], ["Input.data_dir = 'data/mine'"])
     run = train_detector(experiment, "runs/mine")
@@ -31,6 +31,7 @@ from official_nasfpn.training.start_weights import check_start
 from official_nasfpn.training.strategies import build_strategy, check_strategy, is_chief
 
 if TYPE_CHECKING:
+  from official_nasfpn.data.training_preview import TrainingPreview
   from official_nasfpn.training.plan import Plan
 
 
@@ -207,6 +208,28 @@ def plan_training(
     check_backbone_weights(experiment.detector, weights)
   data = plan.count_data(experiment, dataset) if dataset else plan.assume_coco(experiment)
   return plan.make_plan(experiment, data, strategy)
+
+
+def preview_training(experiment: Experiment) -> TrainingPreview:
+  """Returns a contact sheet of the images that a training begins with, augmented as it would be.
+
+  Trains and writes nothing; `sheet.save("preview.jpg")` does.
+
+  Args:
+    experiment: all settings, `Input.data_dir` among them.
+
+  Raises:
+    UserError: the data is missing, damaged or of other classes.
+  """
+  experiment, dataset = open_dataset(experiment)
+  from official_nasfpn.data.training_preview import training_preview
+
+  return training_preview(
+    experiment.input,
+    experiment.detector.image_size,
+    experiment.training.seed,
+    dataset.label_map,
+  )
 
 
 def _say_note(note: str | None) -> None:

@@ -26,6 +26,15 @@ def test_bindings_reach_the_config_and_come_back_as_gin():
     {"train_parts": "train"},
     {"scale_min": 0.0},
     {"scale_min": 1.3},
+    {"mosaic": 1.5},
+    {"mixup": -0.1},
+    {"copy_paste": 2},
+    {"random_crop": 1.01},
+    {"color_jitter": 1.2},
+    {"rand_augment": -1},
+    {"rand_augment_magnitude": 0.0},
+    {"rand_augment_magnitude": 11},
+    {"min_visible": 1.1},
     {"max_num_boxes": 0},
     {"shuffle_buffer": 0},
   ],
@@ -33,6 +42,15 @@ def test_bindings_reach_the_config_and_come_back_as_gin():
 def test_values_that_cannot_work_are_refused(values):
   with pytest.raises(ValueError, match=next(iter(values))):
     InputConfig(**values)
+
+
+def test_augmentations_are_off_and_can_be_taken_one_by_one():
+  assert InputConfig().augmentations == {}
+  config = InputConfig(mosaic=0.5, rand_augment=2, horizontal_flip=False)
+  assert config.augmentations == {"mosaic": 0.5, "rand_augment": 2}
+  assert config.only("mosaic") == InputConfig(mosaic=1.0, horizontal_flip=False)
+  assert config.only("rand_augment") == InputConfig(rand_augment=2, horizontal_flip=False)
+  assert config.only(None) == InputConfig(horizontal_flip=False)
 
 
 def test_unknown_setting_names_the_nearest():

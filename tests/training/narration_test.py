@@ -1,13 +1,16 @@
 """What a training prints; tests/train_test.py and multi_worker_test.py run real ones."""
 
+import dataclasses
+
 import pytest
 import tensorflow as tf
 
+from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.training import narration as narration_lib
 from official_nasfpn.training.compilation import Compilation
 from official_nasfpn.training.experiment import load_experiment
-from official_nasfpn.training.narration import Narration, where_and_how
+from official_nasfpn.training.narration import Narration, augmentation, where_and_how
 from official_nasfpn.training.runner import make_plain
 
 NOT_COMPILED = Compilation(False, "XLA does not compile")
@@ -88,3 +91,17 @@ def test_figures_are_plain_numbers():
   logs = {"total_loss": tf.constant(1.5), "learning_rate": tf.Variable(0.25), "AP": 0.5}
   make_plain(logs)
   assert repr(logs) == "{'total_loss': 1.5, 'learning_rate': 0.25, 'AP': 0.5}"
+
+
+def test_augmentations_are_stated_and_a_mosaic_with_too_many_boxes(shapes_data):
+  dataset = DatasetInfo.load(shapes_data)
+  part = dataset.parts["train"]
+  config = InputConfig(str(shapes_data), train_parts=("train",), mosaic=0.5, rand_augment=2)
+  assert augmentation(config, dataset) == "augments images: mosaic = 0.5, rand_augment = 2"
+  in_mosaic = 4 * part.num_boxes / part.num_images
+  assert in_mosaic > 5
+  config = dataclasses.replace(config, max_num_boxes=5)
+  assert augmentation(config, dataset) == (
+    f"augments images: mosaic = 0.5, rand_augment = 2; four images have {in_mosaic:.0f} boxes on "
+    "average, and Input.max_num_boxes = 5: of a mosaic with more a random choice is trained on"
+  )

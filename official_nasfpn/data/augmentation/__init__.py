@@ -1,0 +1,1 @@
+"""Augmentations of detection: what training sees of its images. See `composition.py` first."""
