@@ -74,9 +74,9 @@ def main(argv: list[str]) -> None:
 
 def _measure(model_dir: Path, output_dir: Path) -> list[Measured]:
   from official_nasfpn.data.dataset_info import DatasetInfo
+  from official_nasfpn.data.stored_images import stored_images
   from official_nasfpn.serving.detectors.detector import Detector
   from official_nasfpn.serving.export.check import evaluate_export
-  from official_nasfpn.serving.export.stored_images import stored_images
   from official_nasfpn.training.run_folder import RunFolder
 
   folder = _in_float32(RunFolder(model_dir), output_dir / "run")

@@ -4,8 +4,8 @@ r"""Trains and evaluates a detector.
         --mode train_and_evaluate
 
 The same command goes on where an interrupted run stopped. Once a run folder exists, --model_dir
-alone says everything. Instead of training, --dry_run prints the plan, --find_learning_rate a learning
-rate, --preview FILE.jpg draws the first images of the training with their boxes, and
+alone says everything. Instead of training, --dry_run prints the plan, --find_learning_rate a good
+learning rate, --preview FILE.jpg draws the first images of the training with their boxes, and
 --list_settings prints every setting that a recipe or --gin_param may bind.
 """
 

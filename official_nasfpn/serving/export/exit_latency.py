@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
+from official_nasfpn.data.stored_images import stored_images
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
-from official_nasfpn.serving.export.stored_images import stored_images
 from official_nasfpn.serving.export_folder import ExitLatency
 from official_nasfpn.training.experiment import Experiment
 
