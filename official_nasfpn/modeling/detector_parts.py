@@ -52,13 +52,15 @@ def freeze(detector: Detector, parts: Collection[str], backbone_norms: bool = Fa
         layer.trainable = False
 
 
-def factors_by_weight(detector: Detector, factors: Mapping[str, float]) -> dict[str, float]:
+def factors_by_weight(detector: Detector, factors: Mapping[str, float] | None) -> dict[str, float]:
   """Returns the factor of every weight that has one, by the weight's name.
 
   Args:
     detector: a built detector.
     factors: by name of a part. Where one part lies in another, its own factor counts.
   """
+  if not factors:
+    return {}
   layers = layers_of_parts(detector)
   widest_first = sorted(factors, key=lambda part: part != "backbone")
   return {
