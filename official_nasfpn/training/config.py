@@ -73,7 +73,7 @@ class TrainingConfig:
     frozen_batch_norm: whether the backbone's batch norms keep statistics, scales and offsets, as
       small batches of a fine-tuning want.
     learning_rate_factors: by part, what its learning rate is multiplied by, such as
-      {'backbone': 0.1}. Where one part lies in another, its own factor counts. None multiplies none.
+      {'backbone': 0.1}. Where one part lies in another, its own factor counts. None changes none.
     ema_decay: how much of the average of the weights each step keeps, such as 0.999; it is less in
       the first steps. Evaluations and exports have the average. None keeps no average.
     micro_batches: parts in which a batch is computed, one after the other, so that larger ones fit
