@@ -1,18 +1,14 @@
 """The backbone takes the weights that `Training.backbone_weights` names."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from official_nasfpn.configuration import read_stored
-from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.imagenet_weights import published_file
 from official_nasfpn.modeling.published_weights import take_published_weights
 from official_nasfpn.modeling.weights_cache import cached_file
-from official_nasfpn.training.backbone_source import exported_model, kind_of
-from official_nasfpn.training.experiment import load_experiment
-from official_nasfpn.training.run_folder import RunFolder
+from official_nasfpn.training.backbone_source import kind_of
+from official_nasfpn.training.start_weights import restore_stored, stored_at, weights_in_order
 
 if TYPE_CHECKING:
   import tf_keras
@@ -66,25 +62,25 @@ def take_backbone_weights(
     return f"{setting} ({path})"
   if kind == "file":
     take_published_weights(backbone, detector.backbone, setting)
-  elif kind == "export":
-    _take_from_export(backbone, setting)
+  elif kind == "checkpoint":
+    _take_from_checkpoint(backbone, detector, setting)
   else:
-    _take_from_checkpoint(backbone, detector, setting, is_run=kind == "run")
+    _take_from_ours(backbone, setting)
   return setting
 
 
 def _take_from_checkpoint(
-  backbone: "tf_keras.Model", detector: DetectorConfig, setting: str, is_run: bool
+  backbone: "tf_keras.Model", detector: DetectorConfig, setting: str
 ) -> None:
+  """Takes the weights of a checkpoint of the Model Garden."""
   import tensorflow as tf
 
   where = f"Training.backbone_weights = {setting!r}"
-  prefix = RunFolder(Path(setting)).latest_checkpoint() if is_run else setting
-  if not tf.io.gfile.exists(f"{prefix}.index"):
+  if not tf.io.gfile.exists(f"{setting}.index"):
     raise UserError(f"{where}: there is no such checkpoint.")
   try:
-    names = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
-    if _SETTINGS in names and not is_run:
+    names = tf.train.load_checkpoint(setting).get_variable_to_shape_map()
+    if _SETTINGS in names:
       raise UserError(
         f"{where} is a checkpoint of a training of this program: give its run folder, which says "
         "what the backbone is."
@@ -94,7 +90,7 @@ def _take_from_checkpoint(
     is_whole = any(name.startswith("model/backbone/") for name in names)
     checkpoint = tf.train.Checkpoint(model=parts) if is_whole else parts
     # A classifier in the checkpoint may be left over; all of ours must be found.
-    checkpoint.read(prefix).expect_partial().assert_existing_objects_matched()
+    checkpoint.read(setting).expect_partial().assert_existing_objects_matched()
   # Where a file ends too early, TensorFlow's reader raises an IndexError.
   except (AssertionError, ValueError, IndexError, tf.errors.OpError) as error:
     # Nothing follows this error, but TensorFlow would list every weight that was not read.
@@ -105,24 +101,10 @@ def _take_from_checkpoint(
     ) from error
 
 
-def _take_from_export(backbone: "tf_keras.Model", setting: str) -> None:
-  """Takes the weights out of a SavedModel, which numbers those of the whole detector."""
-  import tensorflow as tf
-
-  from official_nasfpn.modeling.detector import build_detector
-
-  folder = exported_model(setting)
-  assert folder is not None
-  assets = folder / "assets"
-  experiment = load_experiment([read_stored(assets / "config.gin")])
-  num_classes = LabelMap.load(assets / "label_map.json").num_classes
-  theirs = build_detector(experiment.detector, num_classes)
-  numbers = {id(variable): number for number, variable in enumerate(theirs.variables)}
-  where = f"Training.backbone_weights = {setting!r}"
-  try:
-    reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
-    for variable, its in zip(backbone.variables, theirs.backbone.variables, strict=True):
-      key = f"detector_variables/{numbers[id(its)]}/.ATTRIBUTES/VARIABLE_VALUE"
-      variable.assign(reader.get_tensor(key))
-  except (ValueError, IndexError, tf.errors.OpError) as error:
-    raise UserError(f"{where} is damaged: {str(error).splitlines()[0]}") from error
+def _take_from_ours(backbone: "tf_keras.Model", setting: str) -> None:
+  """Takes the weights of a run or of an export."""
+  stored = stored_at(setting)
+  assert stored
+  theirs = restore_stored(stored).backbone
+  for variable, value in zip(weights_in_order(backbone), weights_in_order(theirs), strict=True):
+    variable.assign(value)

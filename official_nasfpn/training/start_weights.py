@@ -7,8 +7,7 @@ with as many cells. The rows of the classes are found by the names of the classe
 
 import dataclasses
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +23,7 @@ from official_nasfpn.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
   import tensorflow as tf
+  import tf_keras
 
   from official_nasfpn.modeling.detector import Detector
 
@@ -94,7 +94,7 @@ class Start:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Stored:
+class StoredDetector:
   """A detector that lies in files: its settings, its classes, and where its weights are.
 
   Attributes:
@@ -112,24 +112,22 @@ def weights_by_part(detector: "Detector") -> dict[str, "Sequence[tf.Variable]"]:
   """Returns the weights of a built detector, by part: `backbone`, `pyramid`, `head`, ..."""
   parts = {"backbone": detector.backbone, "pyramid": detector.pyramid, "head": detector.head}
   parts |= {f"early_head_{number}": head for number, head in enumerate(detector.early_heads)}
-  with _all_trainable(detector):
-    return {name: part.variables for name, part in parts.items()}
+  return {name: weights_in_order(part) for name, part in parts.items()}
 
 
-@contextmanager
-def _all_trainable(detector: "Detector") -> Iterator[None]:
-  """Keras lists the weights of frozen layers last; here their order is always the same."""
+def weights_in_order(layer: "tf_keras.layers.Layer") -> "Sequence[tf.Variable]":
+  """Returns the weights of a layer in the order that they have when nothing in it is frozen."""
   import tf_keras
 
-  layers = [each for each in detector.submodules if isinstance(each, tf_keras.layers.Layer)]
-  frozen = [layer for layer in layers if not layer.trainable]
-  for layer in layers:
-    layer.trainable = True
+  # Keras lists the weights of frozen layers last.
+  layers = [each for each in layer.submodules if isinstance(each, tf_keras.layers.Layer)]
+  frozen = [each for each in (layer, *layers) if not each.trainable]
+  layer.trainable = True
   try:
-    yield
+    return layer.variables
   finally:
-    for layer in frozen:
-      layer.trainable = False
+    for each in frozen:
+      each.trainable = False
 
 
 def weight_name(part: str, number: int) -> str:
@@ -165,7 +163,7 @@ def start_backbone(name: str, path: str) -> str:
   """
   if (Path(path) / SHARED_WEIGHTS).is_file():
     there = _backbone_of_search(Path(path), name)
-  elif stored := _stored_at(path):
+  elif stored := stored_at(path):
     there = stored.experiment.detector.backbone
   else:  # A run that goes on from a checkpoint of its own does not need it any more.
     return name
@@ -273,8 +271,8 @@ def _listed(names: Sequence[str]) -> str:
   return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _find_stored(path: str) -> _Stored:
-  if stored := _stored_at(path):
+def _find_stored(path: str) -> StoredDetector:
+  if stored := stored_at(path):
     return stored
   raise UserError(
     f"Training.start_from = {path!r}: this is neither the run folder of a training, a checkpoint "
@@ -283,34 +281,43 @@ def _find_stored(path: str) -> _Stored:
   )
 
 
-def _stored_at(path: str) -> _Stored | None:
-  """Finds the detector of a run, of one of its checkpoints, or of an export."""
+def stored_at(path: str) -> StoredDetector | None:
+  """Returns the detector of a run, of one of its checkpoints, or of an export; None elsewhere."""
   folder = Path(path)
   if (folder / "config.gin").is_file():
-    return _Stored(*RunFolder(folder).load(), path, "run")
+    return StoredDetector(*RunFolder(folder).load(), path, "run")
   run = RunFolder(folder.parent.parent)
   if Path(f"{path}.index").is_file() and run.config_file.is_file():
-    return _Stored(*run.load(), path, "checkpoint")
+    return StoredDetector(*run.load(), path, "checkpoint")
   if export := exported_model(path):
     experiment = load_experiment([read_stored(export / "assets" / "config.gin")])
     label_map = LabelMap.load(export / "assets" / "label_map.json")
-    return _Stored(experiment, label_map, str(export / "variables" / "variables"), "export")
+    return StoredDetector(experiment, label_map, str(export / "variables" / "variables"), "export")
   return None
 
 
-def _of_stored(stored: _Stored) -> tuple[Mapping[str, Sequence[np.ndarray]], tuple[str, ...]]:
+def restore_stored(stored: StoredDetector) -> "Detector":
+  """Builds a stored detector with its weights: of a run those that an export would have.
+
+  Raises:
+    UserError: a file is damaged, or its weights and settings do not belong to each other.
+  """
   from official_nasfpn.training.restore import restore_detector, restore_export
 
   settings = stored.experiment, stored.label_map
   if stored.kind == "export":
-    detector = restore_export(*settings, stored.path)
-  else:
-    is_run = stored.kind == "run"
-    checkpoint = RunFolder(Path(stored.path)).checkpoint_to_use() if is_run else stored.path
-    detector = restore_detector(*settings, checkpoint)
+    return restore_export(*settings, stored.path)
+  is_run = stored.kind == "run"
+  checkpoint = RunFolder(Path(stored.path)).checkpoint_to_use() if is_run else stored.path
+  return restore_detector(*settings, checkpoint)
+
+
+def _of_stored(
+  stored: StoredDetector,
+) -> tuple[Mapping[str, Sequence[np.ndarray]], tuple[str, ...]]:
   weights = {
     part: [variable.numpy() for variable in variables]
-    for part, variables in weights_by_part(detector).items()
+    for part, variables in weights_by_part(restore_stored(stored)).items()
   }
   return weights, class_names_of(stored.label_map)
 
