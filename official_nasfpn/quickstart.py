@@ -265,9 +265,10 @@ def _final_experiment(request: Request, paths: Paths) -> Experiment:
 
 
 def _recipes(name: str, request: Request) -> list[Path]:
-  """Returns a recipe of the quickstart, and what differs for photographs."""
+  """Returns a recipe of the quickstart, and what differs for photographs and given weights."""
   photographs = ["quickstart_photographs.gin"] if request.annotations else []
-  return [recipes_folder() / file for file in (name, *photographs)]
+  weights = ["quickstart_weights.gin"] if request.backbone_weights else []
+  return [recipes_folder() / file for file in (name, *photographs, *weights)]
 
 
 def _common_bindings(request: Request, paths: Paths) -> list[str]:

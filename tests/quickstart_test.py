@@ -154,7 +154,7 @@ def test_bindings_of_the_search_are_not_given_to_the_training(tmp_path):
 
 
 def test_weights_are_those_of_the_search_and_of_the_training(tmp_path):
-  request = quickstart.Request(None, None, 0, ["Detector.backbone = 'R-18'"], "imagenet")
+  request = quickstart.Request(None, None, 0, [], "imagenet")
   paths = quickstart.Paths(tmp_path)
   recipe = quickstart._search_recipe(request, paths)
   paths.search.mkdir()
@@ -162,12 +162,18 @@ def test_weights_are_those_of_the_search_and_of_the_training(tmp_path):
   (paths.search / "best_architecture.gin").write_text(architecture.to_gin(spec))
   for experiment in (recipe.experiment, quickstart._final_experiment(request, paths)):
     assert experiment.training.backbone_weights == "imagenet"
-    assert experiment.detector.backbone == "R-18"
+    assert experiment.detector.backbone == "MobileNetV2"
+    assert experiment.training.frozen == ("stem", "group_2", "group_3")
 
 
 def test_weights_that_do_not_fit_claim_no_folder(tmp_path, run_program):
   out = tmp_path / "out"
-  result = run_program("quickstart", f"--output_dir={out}", "--backbone_weights=imagenet")
+  result = run_program(
+    "quickstart",
+    f"--output_dir={out}",
+    "--backbone_weights=imagenet",
+    "--gin_param=Detector.backbone = 'R-10'",
+  )
   assert result.returncode == 1
   assert "no published weights for Detector.backbone = 'R-10'" in result.stderr
   assert not out.exists()
