@@ -250,10 +250,14 @@ def _training_rows(
   """
   decoder = tf_example_decoder.TfExampleDecoder()
   count = num_others(config)
-  # Traced once, however many images are mixed.
-  decode = tf.function(lambda record: _photo(decoder.decode(record)), autograph=False)
+
+  def decode(record: tf.Tensor) -> Photo:
+    return _photo(decoder.decode(record))
+
   records = shuffled_records(config, stream, context)
   if count:
+    # Traced once, however many images are mixed.
+    decode = tf.function(decode, autograph=False)
     records = _with_others(records, count, stream)
 
   # No Python control flow over tensors here, and AutoGraph takes seconds to find that out.
