@@ -30,8 +30,14 @@ def test_it_tells_what_it_made(anytime_run, anytime_export_dir, no_restoring):
   assert export.check is None
 
 
-def test_it_tells_what_file_it_made(untrained_run, exported_file, no_restoring):
-  path = exported_file("tflite")
+@pytest.fixture
+def lite_export(exported_file):
+  """Made before restoring is forbidden."""
+  return exported_file("tflite")
+
+
+def test_it_tells_what_file_it_made(untrained_run, lite_export, no_restoring):
+  path = lite_export
   export = export_detector(untrained_run.path, path, "tflite")
   assert (export.path, export.version, export.is_new) == (path, 1, False)
   assert (export.format, export.precision, export.has_warm_up) == ("tflite", "float32", False)
