@@ -85,7 +85,7 @@ class SharedProxy:
       report_progress: called with the finished share of making them, in [0, 1].
 
     Raises:
-      UserError: the recipe uses DropBlock, or the features take too much memory.
+      UserError: the recipe drops blocks or averages weights, or features take too much memory.
       TrainingDiverged: the training with the FPN diverged.
     """
     training = experiment.training
