@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from official_nasfpn.errors import refuse_positional_arguments, run_program
+from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 
 GIN = Path(__file__).resolve().parent.parent / "gin"
 
@@ -30,11 +32,13 @@ class Variant:
     name: the name of its folder.
     recipe: the name of a recipe in gin/.
     bindings: bindings on top of the recipe.
+    pretrained: whether it starts from the file of --backbone_weights.
   """
 
   name: str
   recipe: str
   bindings: tuple[str, ...] = ()
+  pretrained: bool = False
 
 
 def _stacking(all_repeats: tuple[int, ...], *bindings: str) -> Iterator[Variant]:
@@ -57,6 +61,20 @@ _DROP_BLOCK = "Training.drop_block_rate = 0.1"
 # The paper trains three times as long with DropBlock.
 _LONG = "Training.epochs = 90"
 _NAS_FPNLITE = ("Detector.architecture = 'nas_fpnlite_ours'",)
+
+# Fine-tuning without pretrained weights: all of the backbone is trained, at the same rate.
+_RANDOM = (
+  "Training.backbone_weights = None",
+  "Training.frozen = ()",
+  "Training.frozen_batch_norm = False",
+  "Training.learning_rate_factors = {}",
+)
+_EVALUATED_OFTEN = "Training.evaluation_epochs = 2"
+
+
+def _from_pretrained(name: str, *bindings: str) -> Variant:
+  return Variant(name, "finetune.gin", (*bindings, _EVALUATED_OFTEN), pretrained=True)
+
 
 STUDIES = {
   "stacking": tuple(_stacking((1, 3, 5))),
@@ -102,23 +120,50 @@ STUDIES = {
       ("Detector.architecture = @Ssdlite()", "Ssdlite.min_scale = 0.1"),
     ),
   ),
+  # `random` takes the time of `pretrained`: its steps train the whole backbone and take longer.
+  "weights": (
+    _from_pretrained("pretrained", "Training.epochs = 20"),
+    Variant("random", "finetune.gin", (*_RANDOM, "Training.epochs = 14", _EVALUATED_OFTEN)),
+    Variant("random_long", "finetune.gin", (*_RANDOM, "Training.epochs = 60", _EVALUATED_OFTEN)),
+  ),
+  "stacking_pretrained": tuple(
+    _from_pretrained(
+      f"{architecture}_{repeats}",
+      f"Detector.architecture = '{architecture}'",
+      f"Detector.num_repeats = {repeats}",
+    )
+    for repeats in (1, 3, 5)
+    for architecture in ("fpn", "nas_fpn")
+  ),
+  "anytime_pretrained": tuple(
+    _from_pretrained(kind, "Detector.num_repeats = 5", f"Detector.exit_heads = '{kind}'")
+    for kind in ("last", "shared")
+  ),
 }
 
 _STUDY = flags.DEFINE_enum("study", None, list(STUDIES), "The study.", required=True)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "BCCD, prepared by prepare_data.", required=True)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared data, e.g. BCCD.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the runs.", required=True)
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Runs of each: seeds 0, 1, ...", lower_bound=1)
+_BACKBONE_WEIGHTS = flags.DEFINE_string(
+  "backbone_weights", None, "File that variants with pretrained weights start from."
+)
+_FIGURE = flags.DEFINE_string("figure", None, "Image of AP over training, .png, .svg or .pdf.")
 
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   study = Path(_OUTPUT_DIR.value) / _STUDY.value
   variants = STUDIES[_STUDY.value]
+  if any(variant.pretrained for variant in variants) and not _BACKBONE_WEIGHTS.value:
+    raise UserError(f"--study {_STUDY.value} needs --backbone_weights; see `nasfpn weights`.")
   # Seeds in the outer loop: every variant has a first result before any has a second.
   for seed in range(_NUM_SEEDS.value):
     for variant in variants:
       _train(variant, seed, study / variant.name / f"seed_{seed}")
   print(_table(study, variants))
+  if _FIGURE.value:
+    _curves(study, variants).savefig(_FIGURE.value, dpi=120)
 
 
 def _train(variant: Variant, seed: int, run: Path) -> None:
@@ -126,6 +171,7 @@ def _train(variant: Variant, seed: int, run: Path) -> None:
     return
   print(f"{variant.name}, seed {seed}: {run}", flush=True)
   bindings = (*variant.bindings, f"Training.seed = {seed}")
+  weights = [f"--backbone_weights={_BACKBONE_WEIGHTS.value}"] if variant.pretrained else []
   subprocess.run(
     [
       sys.executable,
@@ -133,6 +179,7 @@ def _train(variant: Variant, seed: int, run: Path) -> None:
       "official_nasfpn.train",
       f"--gin_file={GIN / variant.recipe}",
       *(f"--gin_param={binding}" for binding in bindings),
+      *weights,
       f"--data_dir={_DATA_DIR.value}",
       f"--model_dir={run}",
     ],
@@ -155,6 +202,28 @@ def _table(study: Path, variants: tuple[Variant, ...]) -> str:
         f"| {variant.name} | {statistics.mean(aps):.3f} | {ap50:.3f} | {each} | {spread} |"
       )
   return "\n".join(lines)
+
+
+def _curves(study: Path, variants: tuple[Variant, ...]) -> Figure:
+  """Returns AP and AP50 over train steps: a line for each run, a colour for each variant."""
+  figure = Figure(figsize=(12, 4.5), layout="constrained")
+  panels = figure.subplots(1, 2)
+  for axes, metric in zip(panels, ("AP50", "AP"), strict=True):
+    for number, variant in enumerate(variants):
+      _draw_curves(axes, study / variant.name, metric, variant.name, f"C{number}")
+    axes.set(xlabel="train step", ylabel=metric, ylim=(0, 1))
+    axes.grid(alpha=0.3)
+  panels[0].legend()
+  return figure
+
+
+def _draw_curves(axes: Axes, variant: Path, metric: str, name: str, color: str) -> None:
+  label: str | None = name
+  for file in sorted(variant.glob("seed_*/evaluations.jsonl")):
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    steps, values = [row["step"] for row in rows], [row[metric] for row in rows]
+    axes.plot(steps, values, color=color, alpha=0.8, linewidth=1.2, label=label)
+    label = None
 
 
 if __name__ == "__main__":
