@@ -33,8 +33,8 @@ _MODULES = {
   "LauncherConfig": "official_nasfpn.search.workers.launchers",
   "load_experiment": "official_nasfpn.training.experiment",
   "Experiment": "official_nasfpn.training.experiment",
-  "report_anchors": "official_nasfpn.training.anchor_report",
-  "AnchorReport": "official_nasfpn.training.anchor_report",
+  "report_anchors": "official_nasfpn.training.anchors.report",
+  "AnchorReport": "official_nasfpn.training.anchors.report",
   "train_detector": "official_nasfpn.training.training",
   "evaluate_detector": "official_nasfpn.training.training",
   "DetectorRun": "official_nasfpn.training.training",
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
   from official_nasfpn.serving.client.client import DetectionClient
   from official_nasfpn.serving.detectors.detector import Detector
   from official_nasfpn.serving.export.export_detector import Export, export_detector
-  from official_nasfpn.training.anchor_report import AnchorReport, report_anchors
+  from official_nasfpn.training.anchors.report import AnchorReport, report_anchors
   from official_nasfpn.training.experiment import Experiment, load_experiment
   from official_nasfpn.training.report.run_report import write_run_report
   from official_nasfpn.training.training import DetectorRun, evaluate_detector, train_detector

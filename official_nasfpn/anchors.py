@@ -19,7 +19,7 @@ from absl import flags
 from official_nasfpn.configuration import Stored
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search.recipe import read_recipe
-from official_nasfpn.training.anchor_report import AnchorReport, report_anchors
+from official_nasfpn.training.anchors.report import AnchorReport, report_anchors
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.run_folder import RunFolder
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
   report = report_anchors(experiment)
   print(_as_json(report) if _FORMAT.value == "json" else report.as_text())
   if _FIGURE.value:
-    from official_nasfpn.training.anchor_figure import draw_anchors
+    from official_nasfpn.training.anchors.figure import draw_anchors
 
     draw_anchors(experiment, _FIGURE.value)
     if _FORMAT.value == "text":

@@ -13,7 +13,7 @@ from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.report import PROBLEMS, parts_table
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
 from official_nasfpn.recipes import find_recipe
-from official_nasfpn.training.anchor_report import report_anchors
+from official_nasfpn.training.anchors.report import report_anchors
 from official_nasfpn.training.experiment import load_experiment
 from tests.help_test import BY_NAME, MODULE_OF, flags_of
 from tests.program_process import REPOSITORY

@@ -20,7 +20,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.pyramids import pyramid_kind
 from official_nasfpn.progress import say
-from official_nasfpn.training.anchor_fit import Setting, settle_anchor_size
+from official_nasfpn.training.anchors.fit import Setting, settle_anchor_size
 from official_nasfpn.training.backbone_source import settled, whole_path
 from official_nasfpn.training.config import MOVED, TrainingConfig
 from official_nasfpn.training.strategies import is_chief

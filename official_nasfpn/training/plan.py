@@ -12,7 +12,7 @@ from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.modeling.closed_form import total_size
 from official_nasfpn.modeling.detector import build_detector
 from official_nasfpn.modeling.model_size import stored_activation_bytes
-from official_nasfpn.training.anchor_fit import note_on_anchors
+from official_nasfpn.training.anchors.fit import note_on_anchors
 from official_nasfpn.training.compilation import compilation
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.number_format import number_format

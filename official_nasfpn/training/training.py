@@ -22,7 +22,7 @@ from official_nasfpn.data.dataset_info import is_prepared
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import say
-from official_nasfpn.training.anchor_fit import note_on_anchors
+from official_nasfpn.training.anchors.fit import note_on_anchors
 from official_nasfpn.training.backbone_source import kind_of
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, open_dataset, settle_backbone

@@ -109,5 +109,7 @@ def test_a_size_that_is_to_be_chosen_has_no_anchors_yet():
 
 
 def test_it_needs_no_tensorflow():
-  code = "import sys, official_nasfpn.training.anchor_report; sys.exit('tensorflow' in sys.modules)"
+  code = (
+    "import sys, official_nasfpn.training.anchors.report; sys.exit('tensorflow' in sys.modules)"
+  )
   subprocess.run([sys.executable, "-c", code], check=True)

@@ -26,7 +26,7 @@ from official_nasfpn.search.workers.evaluation import (
   TrialFailed,
   TrialProgress,
 )
-from official_nasfpn.training.anchor_fit import note_on_anchors
+from official_nasfpn.training.anchors.fit import note_on_anchors
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.start_weights import SHARED_WEIGHTS

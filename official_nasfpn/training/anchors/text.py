@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from official_nasfpn.training.anchor_report import TINY_SIDE, AnchorReport, Candidate
+from official_nasfpn.training.anchors.report import TINY_SIDE, AnchorReport, Candidate
 
 # Classes with the lowest shares are listed, in datasets of many.
 _MAX_CLASSES = 20

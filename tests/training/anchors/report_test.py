@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.training.anchor_figure import anchors_figure
-from official_nasfpn.training.anchor_fit import boxes_of, fit_anchors
-from official_nasfpn.training.anchor_report import report_anchors
+from official_nasfpn.training.anchors.figure import anchors_figure
+from official_nasfpn.training.anchors.fit import boxes_of, fit_anchors
+from official_nasfpn.training.anchors.report import report_anchors
 from official_nasfpn.training.experiment import load_experiment, open_dataset
-from tests.training.anchor_fit_test import SIDE, write_dataset
+from tests.training.anchors.fit_test import SIDE, write_dataset
 
 
 @pytest.fixture(scope="module")

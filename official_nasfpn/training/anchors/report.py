@@ -18,7 +18,7 @@ from official_nasfpn.modeling.backbones import LEVELS
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.pyramids import pyramid_kind
 from official_nasfpn.progress import say
-from official_nasfpn.training.anchor_fit import (
+from official_nasfpn.training.anchors.fit import (
   PARTS,
   SIZES,
   AnchorFit,
@@ -135,7 +135,7 @@ class AnchorReport:
 
   def as_text(self) -> str:
     """Returns the report for a person."""
-    from official_nasfpn.training.anchor_text import as_text
+    from official_nasfpn.training.anchors.text import as_text
 
     return as_text(self)
 

@@ -19,7 +19,7 @@ from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.storage import continued_recipe, settle_recipe, stored_recipe
-from official_nasfpn.training.anchor_fit import (
+from official_nasfpn.training.anchors.fit import (
   SIZES,
   Setting,
   best_size,

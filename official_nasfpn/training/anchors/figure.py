@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from official_nasfpn.data.annotated_boxes import AnnotatedBoxes
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.anchor_reach import LevelAnchors, best_matches, level_anchors
-from official_nasfpn.training.anchor_fit import PARTS, Setting, boxes_of
+from official_nasfpn.training.anchors.fit import PARTS, Setting, boxes_of
 from official_nasfpn.training.experiment import Experiment, open_dataset
 
 # Told apart by all kinds of colour vision (Okabe and Ito); further classes are grey.

@@ -1,0 +1,1 @@
+"""How well anchors fit the boxes of a dataset: measured, suggested, shown."""
