@@ -37,6 +37,8 @@ _MOVED: dict[str, str] = {}
 # Settings files have a few thousand bytes; a much larger file would only keep the parser busy.
 MAX_BYTES = 1 << 16
 _DEEPEST_INCLUDE = 32
+# Characters of a line or a value in a message.
+_MOST_QUOTED = 200
 
 if TYPE_CHECKING:
   # For type checkers: by pydantic's own types, the dataclass would not be frozen.
@@ -133,9 +135,9 @@ def read_text(path: Path, follows_links: bool = True) -> str:
     # A recipe may come from Windows.
     return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
   except UnicodeDecodeError as error:
-    raise UserError(f"{path} cannot be read: it is not a text file: {error}") from error
+    raise UserError(f"{path} cannot be read: it is not a text file: {error}.") from error
   except (OSError, ValueError) as error:
-    raise UserError(f"{path} cannot be read: {error}") from error
+    raise UserError(f"{path} cannot be read: {error}.") from error
 
 
 def parse(
@@ -244,7 +246,7 @@ def build(cls: type[_T], **values: Any) -> _T:
     mistakes = (_sentence_of(name, details) for details in error.errors(include_url=False))
     raise UserError(" ".join(mistakes)) from error
   except (TypeError, ValueError, UserError) as error:
-    raise UserError(f"{name}: {error}") from error
+    raise UserError(f"{name}: {_ended(str(error))}") from error
 
 
 def to_gin(*configs: Any) -> str:
@@ -311,7 +313,7 @@ def statements(
     yield from config_parser.ConfigParser(text, delegate)
   except SyntaxError as error:
     if quotes:
-      line = (error.text or "").strip() or text.strip()
+      line = _start((error.text or "").strip() or text.strip())
       raise UserError(f"{where}: gin cannot parse {line!r}: {_sentence(error.msg)}") from error
     line = f"line {error.lineno}: " if error.lineno else ""
     raise UserError(f"{where}: {line}gin cannot parse it: {_unquoted(error.msg)}") from error
@@ -418,7 +420,7 @@ def _bind_text(
   include: Callable[[config_parser.IncludeStatement], None],
 ) -> None:
   for statement in statements(text, where, macros, quotes=True):
-    line = statement.location.line_content.strip()
+    line = _start(statement.location.line_content.strip())
     if isinstance(statement, config_parser.IncludeStatement):
       include(statement)
     # A recipe is data; gin itself would run any module that a recipe imports.
@@ -490,7 +492,7 @@ def _sentence_of(name: str, details: Mapping[str, Any]) -> str:
     return f"{name}: {reason}"
   field, *position = details["loc"]
   where = f"{name}.{field}" + "".join(f"[{index}]" for index in position)
-  value = "" if details["type"] == "missing" else f" = {details['input']!r}"
+  value = "" if details["type"] == "missing" else f" = {_start(repr(details['input']))}"
   return f"{where}{value}: {reason[0].lower() + reason[1:]}"
 
 
@@ -502,6 +504,16 @@ def _own_message(error: Exception) -> str:
 def _sentence(message: str) -> str:
   """Returns the last line of a message, which names the wrong token, as a sentence."""
   return message.strip().split("\n")[-1].strip().rstrip(".") + "."
+
+
+def _ended(message: str) -> str:
+  """Returns a message with a full stop, unless it ends a sentence already."""
+  return message if message.endswith((".", "?", "!")) else f"{message}."
+
+
+def _start(text: str) -> str:
+  """Returns the start of a text that is quoted in a message."""
+  return text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}..."
 
 
 def _unquoted(message: str) -> str:

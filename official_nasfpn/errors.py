@@ -7,9 +7,17 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+# Characters of a message: more is the middle of what it quotes.
+_LONGEST_MESSAGE = 4000
+
 
 class UserError(Exception):
   """Something the user can mend. The message says what is wrong, where, and what to do."""
+
+  def __init__(self, message: str):
+    half = _LONGEST_MESSAGE // 2
+    is_longer = len(message) > _LONGEST_MESSAGE
+    super().__init__(f"{message[:half]} ... {message[-half:]}" if is_longer else message)
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

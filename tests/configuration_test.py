@@ -178,7 +178,7 @@ def test_a_circle_of_includes_is_refused(tmp_path):
   ("params", "message"),
   [
     (["Outer.name = 'forbidden'"], "Outer: There is no such name. Take another one."),
-    (["Outer.inner = @Inner()", "Inner.points = (1, 2, 3)"], "Inner: at most two points"),
+    (["Outer.inner = @Inner()", "Inner.points = (1, 2, 3)"], "Inner: at most two points."),
     (
       ["Outer.width = 'eight'"],
       "Outer.width = 'eight': "

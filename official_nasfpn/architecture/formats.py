@@ -51,7 +51,7 @@ def from_json(text: str, where: str = "architecture") -> PyramidSpec:
   try:
     fields = json.loads(text)
   except ValueError as error:
-    raise UserError(f"{where} is not JSON: {error}") from error
+    raise UserError(f"{where} is not JSON: {error}.") from error
   except RecursionError as error:
     raise UserError(f"{where} is nested too deeply.") from error
   if not isinstance(fields, dict):

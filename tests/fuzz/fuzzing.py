@@ -1,0 +1,78 @@
+"""What all tests of this folder share: how much is tried, and what must never happen.
+
+    scripts/test.sh tests/fuzz                         # a minute, the same inputs each time
+    FUZZ_EXAMPLES=100000 scripts/test.sh tests/fuzz \
+        --hypothesis-show-statistics                   # for hours, others each time
+
+The rule: whatever comes in, a sentence or a right result goes out. No traceback, no file written,
+no more bytes read or pixels decoded than stated.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hypothesis import HealthCheck, Phase, settings
+
+from official_nasfpn.errors import UserError
+
+_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+# A message may quote what is wrong, in part.
+_LONGEST_SENTENCE = 4100
+
+
+def examples(count: int) -> settings:
+  """Returns settings of a test that tries so many inputs, or FUZZ_EXAMPLES, if that is given.
+
+  In the suite they are the same ones each time.
+  """
+  return settings(
+    max_examples=_EXAMPLES or count,
+    derandomize=not _EXAMPLES,
+    deadline=None,
+    database=None,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+  )
+
+
+def check_sentence(error: Exception) -> None:
+  """Fails unless an error is for people: some text of a bearable length that can be printed."""
+  text = str(error)
+  assert text.strip()
+  assert len(text) <= _LONGEST_SENTENCE
+  assert "Traceback" not in text
+  if isinstance(error, UserError):
+    assert text.rstrip()[-1] in ".?!", text
+  text.encode()
+
+
+class _Watch:
+  """Notes the files that are opened while it is on. An audit hook cannot be taken away again."""
+
+  def __init__(self) -> None:
+    self.opened: list[tuple[str, bool]] | None = None
+    sys.addaudithook(self._hook)
+
+  def _hook(self, event: str, arguments: tuple) -> None:
+    if self.opened is None or event != "open":
+      return
+    path, mode, flags = arguments
+    writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) or bool(
+      set(mode or "") & set("wax+")
+    )
+    self.opened.append((os.fsdecode(path) if isinstance(path, str | bytes) else str(path), writes))
+
+
+_WATCH = _Watch()
+
+
+@contextmanager
+def opened_files() -> Iterator[list[tuple[str, bool]]]:
+  """Yields a list that gets each file that Python opens in the block, and whether to write."""
+  _WATCH.opened = []
+  try:
+    yield _WATCH.opened
+  finally:
+    _WATCH.opened = None
