@@ -111,8 +111,8 @@ def parts_table(info: DatasetInfo) -> str:
     counts = f"{part.num_images:8d} {part.num_boxes:8d} {len(part.shards):8d}"
     lines.append(f"{name:8s} {counts}  {_PURPOSES[name]}")
   total, trained = info.num_images(PARTS), info.num_images(("train", "holdout"))
-  if not info.num_images(("val",)):
-    lines.append("val has no images, so nothing can be evaluated: train with --mode train.")
+  if note := note_on_no_evaluation(info, "val"):
+    lines.append(note)
   elif "val" not in info.source:
     lines += [
       f"val is a share of {info.settings['validation_fraction']:g} of the images, split off since "
@@ -124,3 +124,25 @@ def parts_table(info: DatasetInfo) -> str:
   if not info.num_images(("holdout",)):
     lines.append("holdout has no images, so a search has nothing to measure rewards on.")
   return "\n".join(lines)
+
+
+def note_on_no_evaluation(info: DatasetInfo, part: str) -> str | None:
+  """Returns what cannot be done where there is nothing to evaluate on; None if there is."""
+  if info.num_images((part,)):
+    return None
+  return (
+    f"{part} has no images, so nothing can be evaluated: train with --mode train. An export cannot "
+    "be checked then, and the times of its exits are of training images."
+  )
+
+
+def note_on_shared_pixels(info: DatasetInfo, part: str) -> str | None:
+  """Returns how many images to evaluate on are trained on, too; None if there are none."""
+  count = info.report.get(f"images_{part}_trained_on", {}).get("count", 0)
+  if not count:
+    return None
+  return (
+    f"warning: {count:,} of the {info.num_images((part,)):,} images of {part} have the pixels of "
+    f"images that are trained on: the AP on {part} is too high. {info.data_dir}/dataset.json names "
+    "some of them."
+  )
