@@ -44,6 +44,12 @@ _NUM_SHARDS = flags.DEFINE_integer("num_shards", None, "TFRecord files per part;
 _NUM_THREADS = flags.DEFINE_integer(
   "num_threads", None, "Images processed at the same time; default: one per processor."
 )
+_MAX_IMAGE_PIXELS = flags.DEFINE_integer(
+  "max_image_pixels",
+  None,
+  "Leave out images that declare more pixels, before they are decoded; default: 536,870,911, what "
+  "TensorFlow decodes at most, which takes 1.6 GB.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -63,6 +69,7 @@ def main(argv: list[str]) -> None:
     seed=_SEED.value,
     num_shards=_NUM_SHARDS.value,
     num_threads=_NUM_THREADS.value,
+    max_image_pixels=_MAX_IMAGE_PIXELS.value,
   )
   if not prepared.is_new:
     print(f"{prepared.folder} is already prepared from the same input; nothing to do.")

@@ -12,6 +12,7 @@ import numpy as np
 
 from official_nasfpn.data.config import MIN_BOX_SIDE
 from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.data.report import PROBLEMS
 from official_nasfpn.errors import UserError
 
 
@@ -86,6 +87,35 @@ class AnnotatedBoxes:
     boxes = self.boxes * np.tile(per_pixel, 2)[self.images] - np.tile(offset, 2)[self.images]
     boxes = np.clip(boxes, 0, np.tile(size, 2))
     return boxes, np.all(boxes[:, 2:] - boxes[:, :2] >= MIN_BOX_SIDE, axis=1)
+
+
+def require_boxes(info: DatasetInfo, parts: Sequence[str], purpose: str) -> None:
+  """Refuses parts without a box that can be learnt, before any time is spent on them.
+
+  Args:
+    info: the prepared dataset.
+    parts: names of parts.
+    purpose: what the boxes are for, as in "train on".
+
+  Raises:
+    UserError: the parts hold no images, or no box that is not a crowd.
+  """
+  num_boxes = sum(info.parts[name].num_boxes for name in parts if name in info.parts)
+  # Crowds are counted over all parts: only where they may be all is there more to read.
+  num_crowds = info.report.get("boxes_crowd", {}).get("count", 0)
+  if num_boxes > num_crowds or (num_boxes and len(read_boxes(info, parts).boxes)):
+    return
+  problems = [
+    f"{found['count']:,} {PROBLEMS.get(problem, problem)}"
+    for problem, found in info.report.items()
+    if problem.startswith("boxes_")
+  ]
+  said = f" Preparing it said: {'; '.join(problems)}." if problems else ""
+  raise UserError(
+    f"{info.data_dir} has nothing to {purpose}: {' and '.join(parts)} have "
+    f"{info.num_images(parts):,} images and no box, crowds aside.{said} Mend the annotations and "
+    "prepare them again."
+  )
 
 
 def read_boxes(info: DatasetInfo, parts: Sequence[str]) -> AnnotatedBoxes:

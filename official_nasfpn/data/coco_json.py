@@ -1,11 +1,10 @@
 """Reading COCO JSON: refused when it is not COCO, cleaned and reported on when it is untidy."""
 
 import json
-import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from official_nasfpn.data.foreign_formats import (
@@ -15,9 +14,15 @@ from official_nasfpn.data.foreign_formats import (
   recognize_json,
   refuse_foreign_annotations,
 )
+from official_nasfpn.data.foreign_text import clean_name
+from official_nasfpn.data.json_numbers import number, whole_number
 from official_nasfpn.data.label_map import Category, LabelMap
+from official_nasfpn.data.outlines import box_of_outline
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
+
+# Marks an annotation whose box was made while parsing.
+_FROM_OUTLINE = "box from outline"
 
 
 @dataclass(frozen=True)
@@ -79,38 +84,43 @@ def read_coco_json(path: str | Path, report: Report) -> CocoDataset:
     UserError: the file is missing, or is not COCO JSON.
   """
   content = _parse(Path(path))
-  categories = []
-  for row in content["categories"]:
-    id_ = _whole_number(_field(row, "id", "categories", path), "a category's id", path)
-    categories.append(Category(id_, str(_field(row, "name", "categories", path))))
-  if not categories:
-    raise UserError(f"{path}: the list 'categories' is empty, so there is nothing to detect.")
-  try:
-    label_map = LabelMap(tuple(sorted(categories, key=lambda category: category.id)))
-  except ValueError as error:
-    raise UserError(f"{path}: {error}.") from error
-
+  label_map = _label_map(content["categories"], path, report)
   annotations = defaultdict(list)
   for row in content["annotations"]:
     id_ = _whole_number(_field(row, "image_id", "annotations", path), "an image_id", path)
     annotations[id_].append(row)
 
   images: dict[int, AnnotatedImage] = {}
+  names_of_id: dict[int, dict[PurePosixPath, str]] = {}
+  entries: Counter[int] = Counter()
   for row in content["images"]:
     id_ = _whole_number(_field(row, "id", "images", path), "an image's id", path)
-    file_name = str(_field(row, "file_name", "images", path))
-    if id_ in images:
-      report.note("images_duplicate_id", f"{id_} {file_name}")
-      continue
-    size = (row.get("width"), row.get("height"))
-    known = all(isinstance(side, int) and side > 0 for side in size)
-    images[id_] = AnnotatedImage(
-      id_, file_name, size if known else None, tuple(annotations.get(id_, ()))
-    )
+    file_name = _text(_field(row, "file_name", "images", path), "an image's file_name", path)
+    size = _size(row, file_name, report)
+    entries[id_] += 1
+    names_of_id.setdefault(id_, {}).setdefault(PurePosixPath(file_name), file_name)
+    if known := images.get(id_):
+      # Of two sizes neither is believed.
+      size, file_name = (known.size if known.size == size else None), known.file_name
+    images[id_] = AnnotatedImage(id_, file_name, size, tuple(annotations.get(id_, ())))
   if not images:
     raise UserError(f"{path}: the list 'images' is empty.")
+  # Nobody knows which of the files the boxes of such an id are on.
+  ambiguous = {id_: names for id_, names in names_of_id.items() if len(names) > 1}
+  for id_, image in images.items():
+    if entries[id_] > 1 and id_ not in ambiguous:
+      report.note("images_duplicate_id", f"{id_} {image.file_name}")
+  for id_, names in ambiguous.items():
+    del images[id_]
+    boxes = len(annotations.get(id_, ()))
+    report.note("images_ambiguous_id", f"{id_}: {' and '.join(names.values())}, {boxes} boxes")
+  if not images:
+    raise UserError(
+      f"{path}: every id in 'images' stands for several files, so that no box has an image of its "
+      "own. Number the images anew."
+    )
   for id_, rows in annotations.items():
-    if id_ not in images:
+    if id_ not in images and id_ not in ambiguous:
       for row in rows:
         report.note("boxes_unknown_image", f"annotation {row.get('id')} of image {id_}")
   return CocoDataset(tuple(images.values()), label_map)
@@ -140,13 +150,17 @@ def clean_boxes(
   boxes = []
   for row in annotations:
     example = f"annotation {row.get('id')} of {where}"
-    class_index = class_indices.get(_whole_number_or_none(row.get("category_id")))
+    class_index = class_indices.get(whole_number(row.get("category_id")))
     if class_index is None:
       report.note("boxes_unknown_category", f"{example}: {row.get('category_id')!r}")
       continue
     numbers = _four_numbers(row.get("bbox"))
     if numbers is None:
       report.note("boxes_malformed", f"{example}: {row.get('bbox')!r}")
+      continue
+    is_crowd = _is_crowd(row.get("iscrowd"))
+    if is_crowd is None:
+      report.note("boxes_malformed", f"{example}: iscrowd {row['iscrowd']!r}")
       continue
     x, y, box_width, box_height = numbers
     if box_width <= 0 or box_height <= 0:
@@ -159,13 +173,14 @@ def clean_boxes(
       continue
     if (left, top) != (x, y) or right < x + box_width or bottom < y + box_height:
       report.note("boxes_clipped", f"{example}: {row['bbox']} in {width}x{height}")
-    is_crowd = bool(row.get("iscrowd", 0))
     if is_crowd:
       report.note("boxes_crowd", example)
-    area = row.get("area")
-    if not _is_finite_number(area) or area <= 0:
+    if _FROM_OUTLINE in row:
+      report.note("boxes_from_outlines", example)
+    area = number(row.get("area"))
+    if area is None or area <= 0:
       area = (right - left) * (bottom - top)
-    boxes.append(Box(left, top, right - left, bottom - top, class_index, float(area), is_crowd))
+    boxes.append(Box(left, top, right - left, bottom - top, class_index, area, is_crowd))
   return boxes
 
 
@@ -228,7 +243,7 @@ def _parse(path: Path) -> dict[str, Any]:
     with path.open(encoding="utf-8-sig") as file:
       # Outlines make up most of a COCO file, and only boxes are needed: dropped while parsing,
       # they take no memory.
-      content = json.load(file, object_hook=_without_outline)
+      content = json.load(file, object_hook=_with_box_for_outline)
   except OSError as error:
     raise UserError(f"Cannot read the annotations {str(path)!r}: {error.strerror}.") from error
   except (ValueError, RecursionError) as error:
@@ -248,9 +263,49 @@ def _parse(path: Path) -> dict[str, Any]:
   return content
 
 
-def _without_outline(value: dict[str, Any]) -> dict[str, Any]:
-  value.pop("segmentation", None)
+def _with_box_for_outline(value: dict[str, Any]) -> dict[str, Any]:
+  """Returns an annotation without its outline; with its box, if it has none of its own."""
+  outline = value.pop("segmentation", None)
+  if outline:
+    own = _four_numbers(value.get("bbox"))
+    if own is None or own[2] <= 0 or own[3] <= 0:
+      box = box_of_outline(outline)
+      if box:
+        value |= {"bbox": box, _FROM_OUTLINE: True}
   return value
+
+
+def _label_map(rows: Sequence[Any], path: str | Path, report: Report) -> LabelMap:
+  """Returns the categories in the order of their ids, their names cleaned and told apart."""
+  names = {}
+  for row in rows:
+    id_ = _whole_number(_field(row, "id", "categories", path), "a category's id", path)
+    name = _text(_field(row, "name", "categories", path), "a category's name", path)
+    clean = clean_name(name) or f"category {id_}"
+    if clean != name:
+      report.note("categories_cleaned", f"{name!r} is {clean!r}")
+    if id_ in names:
+      raise UserError(f"{path}: category id {id_} stands for more than one category.")
+    names[id_] = clean
+  if not names:
+    raise UserError(f"{path}: the list 'categories' is empty, so there is nothing to detect.")
+  counts = Counter(names.values())
+  for id_, name in names.items():
+    if counts[name] > 1:
+      names[id_] = f"{name} ({id_})"
+      report.note("categories_same_name", f"{name!r} is {names[id_]!r}")
+  return LabelMap(tuple(Category(id_, names[id_]) for id_ in sorted(names)))
+
+
+def _size(row: Mapping[str, Any], file_name: str, report: Report) -> tuple[int, int] | None:
+  """Returns width and height of an image's row; None where it has none that can be."""
+  given = row.get("width"), row.get("height")
+  width, height = map(whole_number, given)
+  if width and height and width > 0 and height > 0:
+    return width, height
+  if any(side not in (None, "") for side in given):
+    report.note("images_no_size", f"{file_name}: {given[0]!r} x {given[1]!r}")
+  return None
 
 
 def _field(row: Any, key: str, list_name: str, path: str | Path) -> Any:
@@ -260,27 +315,33 @@ def _field(row: Any, key: str, list_name: str, path: str | Path) -> Any:
 
 
 def _whole_number(value: Any, what: str, path: str | Path) -> int:
-  number = _whole_number_or_none(value)
-  if number is None:
-    raise UserError(f"{path}: {what} is {value!r}; ids must be whole numbers of at most 64 bits.")
-  return number
+  found = whole_number(value)
+  if found is None:
+    shown = repr(value)[:100]
+    raise UserError(f"{path}: {what} is {shown}; ids must be whole numbers of at most 64 bits.")
+  return found
 
 
-def _whole_number_or_none(value: Any) -> int | None:
-  if isinstance(value, str) and value.isascii() and value.isdigit():
-    value = int(value)
-  if isinstance(value, float) and value.is_integer():
-    value = int(value)
-  if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
-    return None
-  return value
+def _text(value: Any, what: str, path: str | Path) -> str:
+  if isinstance(value, bool) or not isinstance(value, str | int | float):
+    raise UserError(f"{path}: {what} is {repr(value)[:100]}; it must be text.")
+  return str(value)
 
 
 def _four_numbers(value: Any) -> tuple[float, float, float, float] | None:
-  if not isinstance(value, list) or len(value) != 4 or not all(map(_is_finite_number, value)):
+  if not isinstance(value, list) or len(value) != 4:
     return None
-  return tuple(float(number) for number in value)
+  x, y, width, height = map(number, value)
+  if x is None or y is None or width is None or height is None:
+    return None
+  return x, y, width, height
 
 
-def _is_finite_number(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_crowd(value: Any) -> bool | None:
+  """Returns what `iscrowd` says; None if it says neither."""
+  if value is None or value == "":
+    return False
+  if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+    return value.strip().lower() == "true"
+  found = value if isinstance(value, bool) else number(value)
+  return None if found is None else bool(found)

@@ -82,6 +82,47 @@ class DatasetInfo:
     """Returns the folder to which the file names in the annotation file are relative."""
     return self.data_dir / self._part(part).images_dir
 
+  def check_files(self) -> None:
+    """Refuses a directory of which a file is missing, or a shard has another length.
+
+    Raises:
+      UserError: names the file, and what to do.
+    """
+    for name, part in self.parts.items():
+      for shard in part.shards:
+        path = self.data_dir / shard.file
+        if not path.is_file():
+          raise UserError(f"{path} is missing. {self.remedy}")
+        size = path.stat().st_size
+        if size != shard.bytes:
+          raise UserError(
+            f"{path} has {size} bytes where {shard.bytes} were written. {self.remedy}"
+          )
+      if not self.annotation_file(name).is_file():
+        raise UserError(f"{self.annotation_file(name)} is missing. {self.remedy}")
+
+  @property
+  def remedy(self) -> str:
+    """What to do where a file is damaged, as a sentence."""
+    return (
+      f"Copy {self.data_dir} again in full, or delete it and prepare the dataset again: "
+      f"`{self._command()}`."
+    )
+
+  def _command(self) -> str:
+    """Returns the command that has made this directory."""
+    options: dict[str, Any] = {}
+    for part, prefix in (("train", ""), ("val", "val_")):
+      if part in self.source:
+        options[f"{prefix}annotations"] = self.source[part].get("annotations")
+        options[f"{prefix}images"] = self.source[part].get("images_dir")
+    if shapes := self.source.get("shapes"):
+      options = {name: shapes.get(name) for name in ("num_images", "image_size")}
+    options |= {"output_dir": self.data_dir, **self.settings}
+    words = ["nasfpn", "prepare", *(["--synthetic"] if shapes else [])]
+    words += [f"--{name}={value}" for name, value in options.items() if value is not None]
+    return shlex.join(words)
+
   def _part(self, name: str) -> Part:
     if name not in self.parts:
       raise UserError(f"{self.data_dir} has no part {name!r}; its parts: {', '.join(self.parts)}.")
@@ -132,10 +173,10 @@ class DatasetInfo:
       source, settings, report = content["source"], content["settings"], content["report"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
       raise UserError(f"{path} is damaged ({error!r}). Prepare the dataset again.") from error
-    for name, part in parts.items():
-      _check_files(data_dir, name, part)
     label_map = LabelMap.load(data_dir / "label_map.json")
-    return cls(data_dir, label_map, source, settings, parts, report)
+    info = cls(data_dir, label_map, source, settings, parts, report)
+    info.check_files()
+    return info
 
 
 def is_prepared(data_dir: str | Path) -> bool:
@@ -162,16 +203,3 @@ def identity_of(source: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[
 def _read_part(content: Mapping[str, Any]) -> Part:
   shards = tuple(Shard(**shard) for shard in content["shards"])
   return Part(**{**content, "shards": shards})
-
-
-def _check_files(data_dir: Path, name: str, part: Part) -> None:
-  advice = f"Delete {data_dir} and prepare the dataset again, or copy it again in full."
-  for shard in part.shards:
-    path = data_dir / shard.file
-    if not path.is_file():
-      raise UserError(f"{path} is missing. {advice}")
-    size = path.stat().st_size
-    if size != shard.bytes:
-      raise UserError(f"{path} has {size} bytes where {shard.bytes} were written. {advice}")
-  if not (data_dir / f"{name}.json").is_file():
-    raise UserError(f"{data_dir / f'{name}.json'} is missing. {advice}")

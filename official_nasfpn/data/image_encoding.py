@@ -5,7 +5,7 @@ import io
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+# What deflate, with which PNG is compressed, shrinks at most.
+_DEFLATE_RATIO = 1032
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # What TensorFlow decodes at most, so that nothing larger can be trained with.
 MAX_TRAINING_PIXELS = (1 << 29) - 1
 # What is decoded to detect in, by whoever it was sent: as bytes, 0.8 GB. A file of a hundred bytes
@@ -66,15 +69,13 @@ def read_image(
     return encode_image(data, annotated_size, MAX_DETECTION_PIXELS)
   except OSError as error:
     raise BrokenImageError(f"cannot be read: {error.strerror}") from error
-  except BrokenImageError as error:
-    if isinstance(error.__cause__, UnidentifiedImageError):
-      # Pillow's own message names a buffer in memory.
-      raise BrokenImageError("not in any known image format") from error
-    raise
 
 
 def encode_image(
-  data: bytes, annotated_size: tuple[int, int] | None, max_pixels: int = MAX_TRAINING_PIXELS
+  data: bytes,
+  annotated_size: tuple[int, int] | None,
+  max_pixels: int = MAX_TRAINING_PIXELS,
+  look: Callable[[np.ndarray], object] = lambda pixels: None,
 ) -> EncodedImage:
   """Returns an image file in a form that TensorFlow reads right, decoded once to prove it.
 
@@ -90,6 +91,8 @@ def encode_image(
     data: content of the image file.
     annotated_size: width and height by the annotations, if they tell.
     max_pixels: an image that declares more is refused before it is decoded.
+    look: is called with the pixels, uint8 [height, width, 3]; of what is stored as JPEG anew, with
+      those before that.
 
   Raises:
     BrokenImageError: the image cannot be decoded to its end, or has too many pixels.
@@ -99,15 +102,23 @@ def encode_image(
     raise BrokenImageError(
       f"it declares {declared[0]} x {declared[1]} pixels, and at most {max_pixels:,} are decoded"
     )
-  size = _size_in_tensorflow(data)
+  if len(data) < (needed := _least_bytes(data)):
+    raise BrokenImageError(
+      f"it has {len(data)} bytes, and the {declared[0]} x {declared[1]} pixels that it declares "
+      f"take {needed:,} or more"
+    )
+  in_tensorflow = _in_tensorflow(data)
+  size = None if in_tensorflow is None else in_tensorflow.shape[1::-1]
   orientation = _exif_orientation(data)
   if size is not None and not _must_turn(orientation, size, annotated_size):
+    look(in_tensorflow)
     return EncodedImage(data, _format(data), *size)
   image = _decode(data)
   turned = _must_turn(orientation, image.size, annotated_size)
   if turned:
     image = ImageOps.exif_transpose(image)
   pixels = _rgb(image)
+  look(np.asarray(pixels))
   # A photograph stays a JPEG: as PNG it would take ten times the space.
   format_ = "jpeg" if size is not None and _format(data) == "jpeg" else "png"
   options = {"quality": 95, "subsampling": 0} if format_ == "jpeg" else {}
@@ -161,15 +172,22 @@ def _format(data: bytes) -> str:
   return "other"
 
 
-def _size_in_tensorflow(data: bytes) -> tuple[int, int] | None:
-  """Returns width and height if TensorFlow decodes the whole image right."""
+def _least_bytes(data: bytes) -> int:
+  """Returns how many bytes the pixels that a PNG declares take at least; 0 for other formats."""
+  if _format(data) != "png" or len(data) < 26:
+    return 0
+  width, height, depth, kind = struct.unpack(">IIBB", data[16:26])
+  return width * height * depth * _PNG_CHANNELS.get(kind, 1) // 8 // _DEFLATE_RATIO
+
+
+def _in_tensorflow(data: bytes) -> np.ndarray | None:
+  """Returns the pixels, uint8 [height, width, 3], if TensorFlow decodes the whole image right."""
   if _format(data) == "other":
     return None
   try:
-    height, width, _ = tf.io.decode_image(data, channels=3).shape
+    return tf.io.decode_image(data, channels=3).numpy()
   except tf.errors.OpError:
     return None
-  return width, height
 
 
 def _exif_orientation(data: bytes) -> int:
@@ -194,6 +212,9 @@ def _decode(data: bytes) -> Image.Image:
   try:
     image = open_image(data)
     image.load()
+  except UnidentifiedImageError as error:
+    # Pillow's own message names a buffer in memory.
+    raise BrokenImageError("not in any known image format") from error
   except Exception as error:
     raise BrokenImageError(str(error)) from error
   return image

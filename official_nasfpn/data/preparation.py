@@ -14,6 +14,13 @@ from official_nasfpn import folders
 from official_nasfpn.data.coco_json import AnnotatedImage, CocoDataset, read_coco_json
 from official_nasfpn.data.dataset_info import DatasetInfo, Part, identity_of
 from official_nasfpn.data.foreign_formats import refuse_foreign_annotations, refuse_foreign_images
+from official_nasfpn.data.image_files import (
+  FoundImage,
+  file_key,
+  find_image_file,
+  take_groups,
+  without_ambiguous,
+)
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
@@ -68,21 +75,22 @@ class _Settings:
   seed: int
   num_shards: int | None
   num_holdout: int | None = None
+  max_image_pixels: int | None = None
 
   def __post_init__(self) -> None:
     for name in ("validation_fraction", "holdout_fraction"):
       if not 0 <= getattr(self, name) < 1:
         raise UserError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
-    for name in ("num_shards", "num_holdout"):
+    for name in ("num_shards", "num_holdout", "max_image_pixels"):
       if getattr(self, name) is not None and getattr(self, name) < 1:
         raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
 @dataclass(frozen=True)
 class _SourcePart:
-  """The images of one part and their folder."""
+  """The images of one part with their files, None where there is none, and their folder."""
 
-  images: Sequence[AnnotatedImage]
+  items: Sequence[FoundImage]
   images_dir: Path
 
 
@@ -100,6 +108,7 @@ def prepare_dataset(
   seed: int = 0,
   num_shards: int | None = None,
   num_threads: int | None = None,
+  max_image_pixels: int | None = None,
 ) -> PreparedDataset:
   """Turns COCO JSON and images, or drawn shapes, into the TFRecords that training reads.
 
@@ -121,13 +130,17 @@ def prepare_dataset(
     seed: seeds the split, and the drawing of shapes.
     num_shards: TFRecord files per part; default: by size.
     num_threads: images processed at the same time; default: one per processor.
+    max_image_pixels: an image that declares more is left out before it is decoded, which takes
+      three bytes a pixel; default: 536,870,911, what TensorFlow decodes at most.
 
   Raises:
     UserError: an argument is missing or out of range, the input cannot be used, `output_dir` holds
       something else, or it cannot be written. Messages name arguments as the options of
       `nasfpn prepare`.
   """
-  settings = _Settings(validation_fraction, holdout_fraction, seed, num_shards, num_holdout)
+  settings = _Settings(
+    validation_fraction, holdout_fraction, seed, num_shards, num_holdout, max_image_pixels
+  )
   num_threads = num_threads or os.cpu_count() or 1
   if num_threads < 1:
     raise UserError(f"num_threads must be at least 1, not {num_threads}.")
@@ -192,7 +205,7 @@ def _prepare(
         write_shapes_dataset(directory, source, settings.seed)
         source = _Source(directory / "annotations.json", directory / "images")
         datasets = _read_source(source, report)
-      parts = _split(source, datasets, settings)
+      parts = _split(source, datasets, settings, report)
       label_map = datasets[0].label_map
       written = _write_parts(parts, label_map, directory, settings, num_threads, report)
       DatasetInfo(
@@ -234,9 +247,9 @@ def _describe(source: _Source, datasets: Sequence[CocoDataset]) -> dict[str, Any
   ):
     hasher = hashlib.sha256()
     for image in dataset.images:
-      path = _image_path(images_dir, image)
-      size = path.stat().st_size if path else "missing"
-      hasher.update(f"{image.file_name}\t{size}\n".encode())
+      found = find_image_file(images_dir, image.file_name)
+      size = found.num_bytes if found else "missing"
+      hasher.update(f"{image.file_name}\t{size}\n".encode(errors="surrogatepass"))
     description[name] = {
       "annotations": os.path.abspath(file),
       "annotations_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest(),
@@ -250,14 +263,6 @@ def _resume_key(description: Mapping[str, Any], settings: _Settings) -> str:
   """Returns what a half-written folder is found by again: equal for equal datasets."""
   identity = identity_of(description, dataclasses.asdict(settings))
   return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _image_path(images_dir: Path, image: AnnotatedImage) -> Path | None:
-  """Returns the image's file; some JSONs name folders that do not exist on disk."""
-  for path in (images_dir / image.file_name, images_dir / Path(image.file_name).name):
-    if path.is_file():
-      return path
-  return None
 
 
 def _is_done(output_dir: Path, description: Mapping[str, Any], settings: _Settings) -> bool:
@@ -282,20 +287,29 @@ def _is_done(output_dir: Path, description: Mapping[str, Any], settings: _Settin
 
 
 def _split(
-  source: _Source, datasets: Sequence[CocoDataset], settings: _Settings
+  source: _Source, datasets: Sequence[CocoDataset], settings: _Settings, report: Report
 ) -> dict[str, _SourcePart]:
-  images = _shuffled(datasets[0].images, settings.seed)
+  """Deals the images out to the parts; those that share a file go to the same one."""
   dirs = _images_dirs(source)
-  if len(datasets) == 2:
-    val = _SourcePart(_shuffled(datasets[1].images, settings.seed), dirs[1])
+  found: list[list[FoundImage]] = [
+    [
+      (image, find_image_file(images_dir, image.file_name))
+      for image in _shuffled(dataset.images, settings.seed)
+    ]
+    for dataset, images_dir in zip(datasets, dirs, strict=True)
+  ]
+  items, *validation = without_ambiguous(found, report)
+  if validation:
+    val = _SourcePart(validation[0], dirs[1])
   else:
-    num_val = _share(len(images), settings.validation_fraction)
-    val = _SourcePart(images[:num_val], dirs[0])
-    images = images[num_val:]
-  num_holdout = _num_holdout(len(images), settings)
+    num_val = _share(len(items), settings.validation_fraction)
+    val_items, items = take_groups(items, [file_key(item) for item in items], num_val)
+    val = _SourcePart(val_items, dirs[0])
+  num_holdout = _num_holdout(len(items), settings)
+  holdout, train = take_groups(items, [file_key(item) for item in items], num_holdout)
   return {
-    "train": _SourcePart(images[num_holdout:], dirs[0]),
-    "holdout": _SourcePart(images[:num_holdout], dirs[0]),
+    "train": _SourcePart(train, dirs[0]),
+    "holdout": _SourcePart(holdout, dirs[0]),
     "val": val,
   }
 
@@ -330,11 +344,11 @@ def _write_parts(
   report: Report,
 ) -> dict[str, Part]:
   # Imported when there is something to write: TensorFlow takes seconds to start.
-  from official_nasfpn.data.tfrecord_writer import remove_notes, write_part
+  from official_nasfpn.data.tfrecord_writer import note_shared_pixels, remove_notes, write_part
 
   lock = threading.Lock()
   written = {}
-  total = sum(len(part.images) for part in parts.values())
+  total = sum(len(part.items) for part in parts.values())
   with progress_bar(total, "Preparing", "image") as bar:
 
     def advance(num_images: int) -> None:
@@ -343,16 +357,16 @@ def _write_parts(
 
     for name, part in parts.items():
       found: list[tuple[AnnotatedImage, Path]] = []
-      for image in part.images:
-        if path := _image_path(part.images_dir, image):
-          found.append((image, path))
+      for image, file in part.items:
+        if file:
+          found.append((image, file.path))
         else:
           report.note("images_missing", image.file_name)
           advance(1)
-      if part.images and not found:
+      if part.items and not found:
         raise UserError(
-          f"None of the {len(part.images)} {name} images is in {part.images_dir}; the first is "
-          f"{part.images[0].file_name!r}. Is --images the folder that file names start from?"
+          f"None of the {len(part.items)} {name} images is in {part.images_dir}; the first is "
+          f"{part.items[0][0].file_name!r}. Is --images the folder that file names start from?"
         )
       written[name] = write_part(
         name=name,
@@ -363,12 +377,17 @@ def _write_parts(
         num_threads=num_threads,
         report=report,
         advance=advance,
+        max_image_pixels=settings.max_image_pixels,
       )
-      if part.images and not written[name].num_images:
-        raise UserError(f"None of the {len(found)} {name} images can be decoded.")
+      if part.items and not written[name].num_images:
+        example = report.to_json()["images_broken"]["examples"][0]
+        raise UserError(
+          f"None of the {len(found)} {name} images can be decoded, such as {example}."
+        )
       inside = part.images_dir.is_relative_to(directory)
       images_dir = part.images_dir.relative_to(directory) if inside else part.images_dir.absolute()
       written[name] = dataclasses.replace(written[name], images_dir=str(images_dir))
+  note_shared_pixels(directory, written, report)
   remove_notes(directory)
   return written
 

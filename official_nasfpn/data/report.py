@@ -5,12 +5,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from official_nasfpn.data.dataset_info import PARTS, DatasetInfo
+from official_nasfpn.data.foreign_text import one_line
 
 # Every problem, in the order in which it is reported, and what was done about it.
 PROBLEMS = {
   "images_missing": "image files not found: left out",
   "images_broken": "image files that cannot be read or decoded: left out",
-  "images_duplicate_id": "images with an id used before: left out",
+  "images_ambiguous_file": "images whose folders are not there, and whose name alone is another "
+  "image's, too: left out",
+  "images_backslashes": "images found with / for every \\ in their names",
+  "images_duplicate_id": "images that are in the JSON more than once: kept once",
+  "images_ambiguous_id": "ids that stand for several files: left out with all of their boxes",
+  "images_same_file": "images with the file of another image: kept, in the same part",
+  "images_holdout_trained_on": "holdout images whose pixels are in train, too: kept, and the "
+  "rewards of a search are too high",
+  "images_val_trained_on": "val images whose pixels are in train or holdout, too: kept, and the AP "
+  "on val is too high",
+  "images_no_size": "images whose width and height in the JSON are none: the file's size is used",
   "images_other_size": "images of another size than the JSON says: the file's size is used",
   "images_turned": "images turned upright as their EXIF orientation says",
   "images_reencoded": "images in a format TensorFlow cannot read well: stored as PNG",
@@ -18,11 +29,15 @@ PROBLEMS = {
   "images_many_boxes": "images with more than 100 boxes: kept, see Input.max_num_boxes",
   "boxes_unknown_image": "boxes of an image that is not in the JSON: dropped",
   "boxes_unknown_category": "boxes of a category that is not in the JSON: dropped",
-  "boxes_malformed": "boxes that are not four finite numbers: dropped",
+  "boxes_malformed": "boxes that are not four finite numbers, or whose iscrowd is none: dropped",
+  "boxes_from_outlines": "annotations without a box: taken from their polygons or mask",
   "boxes_no_area": "boxes of zero area: dropped",
   "boxes_outside": "boxes outside the image: dropped",
   "boxes_clipped": "boxes beyond the image border: clipped",
   "boxes_crowd": "crowd boxes: kept for evaluation, not trained on",
+  "categories_cleaned": "category names without text, or with line breaks or control characters: "
+  "renamed",
+  "categories_same_name": "categories with the name of another one: renamed",
 }
 _NUM_EXAMPLES = 3
 
@@ -46,7 +61,7 @@ class Report:
     self._counts[problem] += 1
     examples = self._examples.setdefault(problem, [])
     if len(examples) < _NUM_EXAMPLES:
-      examples.append(example)
+      examples.append(one_line(example))
 
   def count(self, problem: str) -> int:
     """Returns how often a problem occurred."""
@@ -96,8 +111,8 @@ def parts_table(info: DatasetInfo) -> str:
     counts = f"{part.num_images:8d} {part.num_boxes:8d} {len(part.shards):8d}"
     lines.append(f"{name:8s} {counts}  {_PURPOSES[name]}")
   total, trained = info.num_images(PARTS), info.num_images(("train", "holdout"))
-  if not info.num_images(("val",)):
-    lines.append("val has no images, so nothing can be evaluated: train with --mode train.")
+  if note := note_on_no_evaluation(info, "val"):
+    lines.append(note)
   elif "val" not in info.source:
     lines += [
       f"val is a share of {info.settings['validation_fraction']:g} of the images, split off since "
@@ -109,3 +124,25 @@ def parts_table(info: DatasetInfo) -> str:
   if not info.num_images(("holdout",)):
     lines.append("holdout has no images, so a search has nothing to measure rewards on.")
   return "\n".join(lines)
+
+
+def note_on_no_evaluation(info: DatasetInfo, part: str) -> str | None:
+  """Returns what cannot be done where there is nothing to evaluate on; None if there is."""
+  if info.num_images((part,)):
+    return None
+  return (
+    f"{part} has no images, so nothing can be evaluated: train with --mode train. An export cannot "
+    "be checked then, and the times of its exits are of training images."
+  )
+
+
+def note_on_shared_pixels(info: DatasetInfo, part: str) -> str | None:
+  """Returns how many images to evaluate on are trained on, too; None if there are none."""
+  count = info.report.get(f"images_{part}_trained_on", {}).get("count", 0)
+  if not count:
+    return None
+  return (
+    f"warning: {count:,} of the {info.num_images((part,)):,} images of {part} have the pixels of "
+    f"images that are trained on: the AP on {part} is too high. {info.data_dir}/dataset.json names "
+    "some of them."
+  )

@@ -7,13 +7,15 @@ that have none. When all parts are written, `remove_notes` removes them.
 """
 
 import dataclasses
+import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import tensorflow as tf
 from official.vision.data import tfrecord_lib
 
@@ -25,7 +27,12 @@ from official_nasfpn.data.coco_json import (
   clean_boxes,
 )
 from official_nasfpn.data.dataset_info import Part, Shard
-from official_nasfpn.data.image_encoding import BrokenImageError, EncodedImage, encode_image
+from official_nasfpn.data.image_encoding import (
+  MAX_TRAINING_PIXELS,
+  BrokenImageError,
+  EncodedImage,
+  encode_image,
+)
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.disk import write_text
@@ -42,6 +49,7 @@ def write_part(
   num_threads: int,
   report: Report,
   advance: Callable[[int], object],
+  max_image_pixels: int | None = None,
 ) -> Part:
   """Writes `{name}-00000-of-0000N.tfrecord` and `{name}.json`.
 
@@ -54,6 +62,7 @@ def write_part(
     num_threads: shards written at the same time.
     report: receives what was dropped or mended.
     advance: called with the number of images done since the last call.
+    max_image_pixels: images that declare more are left out; default: what TensorFlow decodes.
 
   Returns:
     The part, with images_dir left empty.
@@ -66,7 +75,7 @@ def write_part(
     if _note(files[index]).is_file():
       advance(len(share))
     elif not stopped.is_set():
-      _write_shard(files[index], share, label_map, advance, stopped)
+      _write_shard(files[index], share, label_map, max_image_pixels, advance, stopped)
 
   with ThreadPoolExecutor(num_threads) as executor:
     futures = [executor.submit(write, index) for index in range(num_shards)]
@@ -87,6 +96,27 @@ def remove_notes(output_dir: Path) -> None:
     note.unlink()
 
 
+def note_shared_pixels(output_dir: Path, parts: Mapping[str, Part], report: Report) -> None:
+  """Reports images to measure on that are trained on, too: the same pixels, in whatever file.
+
+  Args:
+    output_dir: the folder of the parts, with the notes of all shards.
+    parts: what `write_part` has returned, by name: first "train", then "holdout" and "val".
+    report: receives them.
+  """
+  trained_on: dict[str, str] = {}
+  for name, part in parts.items():
+    found: dict[str, str] = {}
+    for shard in part.shards:
+      note = _read_note(output_dir / shard.file)
+      for image, digest in zip(note["images"], note["pixels"], strict=True):
+        found.setdefault(digest, image["file_name"])
+        if known := trained_on.get(digest):
+          example = f"{image['file_name']} as {known}"
+          report.note(f"images_{name}_trained_on", example)
+    trained_on |= found
+
+
 def _note(file: Path) -> Path:
   return file.with_name(f".{file.name}.json")
 
@@ -95,12 +125,17 @@ def _write_shard(
   file: Path,
   items: Sequence[tuple[AnnotatedImage, Path]],
   label_map: LabelMap,
+  max_image_pixels: int | None,
   advance: Callable[[int], object],
   stopped: threading.Event,
 ) -> None:
-  """Writes a shard, and then its note: COCO's rows of images, boxes by image, and the problems."""
+  """Writes a shard, and then its note.
+
+  The note has COCO's rows of images, their boxes, digests of their pixels, and the problems.
+  """
   images: list[dict[str, Any]] = []
   boxes_by_image: list[list[tuple[Any, ...]]] = []
+  digests: list[str] = []
   report = Report()
   with tf.io.TFRecordWriter(str(file)) as writer:
     for image, image_file in items:
@@ -108,9 +143,15 @@ def _write_shard(
         return
       advance(1)
       try:
-        encoded = encode_image(image_file.read_bytes(), image.size)
-      except (BrokenImageError, OSError):
-        report.note("images_broken", image.file_name)
+        encoded = encode_image(
+          image_file.read_bytes(),
+          image.size,
+          max_image_pixels or MAX_TRAINING_PIXELS,
+          lambda pixels: digests.append(_digest(pixels)),
+        )
+      except (BrokenImageError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        report.note("images_broken", f"{image.file_name}: {reason}")
         continue
       boxes = _boxes(image, encoded, label_map, report)
       example = _example(image, encoded, boxes, label_map)
@@ -125,8 +166,20 @@ def _write_shard(
         }
       )
       boxes_by_image.append([dataclasses.astuple(box) for box in boxes])
-  content = {"images": images, "boxes": boxes_by_image, "report": report.to_json()}
+  content = {
+    "images": images,
+    "boxes": boxes_by_image,
+    "pixels": digests,
+    "report": report.to_json(),
+  }
   write_text(_note(file), json.dumps(content, ensure_ascii=False))
+
+
+def _digest(pixels: np.ndarray) -> str:
+  """Returns what equal pixels have in common, and of a million images no two others."""
+  hasher = hashlib.blake2b(str(pixels.shape).encode(), digest_size=8)
+  hasher.update(np.ascontiguousarray(pixels))
+  return hasher.hexdigest()
 
 
 def _boxes(

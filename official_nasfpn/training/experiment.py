@@ -14,6 +14,7 @@ from official_nasfpn.architecture import (
   pyramid_name,
 )
 from official_nasfpn.configuration import Stored
+from official_nasfpn.data.annotated_boxes import require_boxes
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
@@ -176,8 +177,9 @@ def open_dataset(experiment: Experiment, begins: bool = True) -> tuple[Experimen
     standard error states where it was 'auto'; and the dataset.
 
   Raises:
-    UserError: there is no data, it is damaged, the number of classes disagrees with it, the
-      weights are not there or of another backbone, or there are no boxes to choose anchors by.
+    UserError: there is no data, it is damaged, it has no box to train on, the number of classes
+      disagrees with it, the weights are not there or of another backbone, or there are no boxes to
+      choose anchors by.
   """
   if not experiment.input.data_dir:
     raise UserError(
@@ -193,6 +195,8 @@ def open_dataset(experiment: Experiment, begins: bool = True) -> tuple[Experimen
       f"{found} classes (the background is not counted). Leave Detector.num_classes out: it is "
       "taken from the label map."
     )
+  if begins:
+    require_boxes(dataset, experiment.input.train_parts, "train on")
   experiment = settle_backbone(experiment, begins)
   detector = dataclasses.replace(experiment.detector, num_classes=found)
   experiment = dataclasses.replace(experiment, detector=detector)

@@ -81,7 +81,9 @@ def find_learning_rate(experiment: Experiment, num_steps: int = 100) -> Learning
   experiment, dataset = open_dataset(experiment)
   rates, losses = [], []
   smoothed = 0.0
-  with progress_bar(num_steps, "learning rate", "step") as bar:
+  from official_nasfpn.data.damaged_data import damage_named
+
+  with progress_bar(num_steps, "learning rate", "step") as bar, damage_named(dataset):
     for number, (rate, loss) in enumerate(_rising(experiment, dataset, num_steps), start=1):
       bar.update()
       if not math.isfinite(loss):

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from official_nasfpn.data import input_pipeline
+from official_nasfpn.data.damaged_data import damage_named
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.modeling.closed_form import total_size
@@ -116,7 +117,8 @@ class DataFigures:
 
 def count_data(experiment: Experiment, dataset: DatasetInfo) -> DataFigures:
   """Returns the size of the data; reads one batch, to find damaged files now."""
-  _read_a_batch(experiment)
+  with damage_named(dataset):
+    _read_a_batch(experiment)
   return DataFigures(
     dataset.num_images(experiment.input.train_parts),
     dataset.num_images((experiment.input.evaluation_part,)),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from official_nasfpn.data.dataset_info import is_prepared
+from official_nasfpn.data.report import note_on_no_evaluation, note_on_shared_pixels
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import say
@@ -92,8 +93,14 @@ def train_detector(
   check_strategy(distribution_strategy, tpu)
   if begins and experiment.training.start_from:
     check_start(experiment.training.start_from)
+  part = experiment.input.evaluation_part
   if evaluate:
+    if note := note_on_no_evaluation(dataset, part):
+      raise UserError(f"{dataset.data_dir}: {note}")
     _say_note(experiment.input.note())
+    _say_note(note_on_shared_pixels(dataset, part))
+  elif begins:
+    _say_note(note_on_no_evaluation(dataset, part))
   if begins and is_chief():
     where = f"--model_dir {shlex.quote(str(model_dir))}"
     _say_note(note_on_anchors(experiment.anchor_setting, dataset, where))
@@ -116,16 +123,19 @@ def train_detector(
 
   import tensorflow as tf
 
+  from official_nasfpn.data.damaged_data import damage_named
   from official_nasfpn.training import runner
 
   strategy = strategy or build_strategy(distribution_strategy, tpu)
   advice = "The checkpoints written before are whole: make room, and the same command goes on."
   try:
     with _keras_policy_kept():
-      with disk_errors(folder.path, advice):
+      damaged = "The checkpoints written before are whole: the same command then goes on."
+      with disk_errors(folder.path, advice), damage_named(dataset, damaged):
         evaluation, steps = runner.train(experiment, dataset, folder, strategy, evaluate)
       if evaluate and evaluation is None:  # All steps were taken before.
-        evaluation = runner.evaluate(experiment, dataset, folder, strategy)
+        with damage_named(dataset):
+          evaluation = runner.evaluate(experiment, dataset, folder, strategy)
   except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
     # What the others are told when one is gone; a cluster cannot go on without it.
     raise UserError(
@@ -164,12 +174,14 @@ def evaluate_detector(
   experiment, dataset = open_dataset(settings, begins=False)
   check_strategy(distribution_strategy, tpu)
   _say_note(experiment.input.note())
+  _say_note(note_on_shared_pixels(dataset, experiment.input.evaluation_part))
   checkpoint = folder.checkpoint_to_use()
 
+  from official_nasfpn.data.damaged_data import damage_named
   from official_nasfpn.training import runner
 
   strategy = build_strategy(distribution_strategy, tpu)
-  with _keras_policy_kept():
+  with _keras_policy_kept(), damage_named(dataset):
     evaluation = runner.evaluate(experiment, dataset, folder, strategy)
   _write_evaluation(folder, evaluation)
   return DetectorRun(folder.path, step_of(checkpoint), time.monotonic() - start, evaluation)
@@ -197,6 +209,9 @@ def plan_training(
   if is_prepared(experiment.input.data_dir):
     experiment, dataset = open_dataset(experiment)
     _say_note(experiment.input.note())
+    part = experiment.input.evaluation_part
+    _say_note(note_on_no_evaluation(dataset, part))
+    _say_note(note_on_shared_pixels(dataset, part))
   say("building the detector, to estimate its memory; a large one takes minutes")
   from official_nasfpn.training import plan
   from official_nasfpn.training.backbone_weights import check_backbone_weights
@@ -222,14 +237,16 @@ def preview_training(experiment: Experiment) -> TrainingPreview:
     UserError: the data is missing, damaged or of other classes.
   """
   experiment, dataset = open_dataset(experiment)
+  from official_nasfpn.data.damaged_data import damage_named
   from official_nasfpn.data.training_preview import training_preview
 
-  return training_preview(
-    experiment.input,
-    experiment.detector.image_size,
-    experiment.training.seed,
-    dataset.label_map,
-  )
+  with damage_named(dataset):
+    return training_preview(
+      experiment.input,
+      experiment.detector.image_size,
+      experiment.training.seed,
+      dataset.label_map,
+    )
 
 
 def _say_note(note: str | None) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.data.annotated_boxes import require_boxes
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
@@ -126,6 +127,7 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
   train = make_train(recipe, dataset, warm_dir)
 
   def evaluate(spec: PyramidSpec, trial_dir: Path, progress: TrialProgress) -> Evaluation:
+    from official_nasfpn.data.damaged_data import damage_named
     from official_nasfpn.training.memory import OutOfMemory
     from official_nasfpn.training.nan_guard import TrainingDiverged
 
@@ -136,7 +138,8 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
       return progress.is_hopeless(share, reward_of(result.metrics["AP"] or 0.0, costs, reward))
 
     try:
-      result, share = train(spec, trial_dir, progress, should_stop)
+      with damage_named(dataset):
+        result, share = train(spec, trial_dir, progress, should_stop)
     except TrainingDiverged as error:
       raise TrialFailed(str(error), diverged=True) from error
     except OutOfMemory as error:
@@ -238,4 +241,6 @@ def open_on_holdout(experiment: Experiment, begins: bool = True) -> tuple[Experi
       f"{dataset.data_dir} has no held-out images to reward trials on. Prepare it with "
       "--holdout_fraction above 0."
     )
+  if begins:
+    require_boxes(dataset, ("holdout",), "reward trials by")
   return experiment, dataset

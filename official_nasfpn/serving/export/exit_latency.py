@@ -26,17 +26,18 @@ _MAX_SECONDS = 30.0
 def sample_images(experiment: Experiment) -> tuple[list[bytes], str]:
   """Returns encoded images like those that the detector will get, and their source as text.
 
-  They are the first of the evaluation part; where the run's data is not at hand, drawn shapes as
-  large as the network's input.
+  They are the first of the evaluation part, or of a part that was trained on if that has none;
+  where the run's data is not at hand, drawn shapes as large as the network's input.
   """
-  part = experiment.input.evaluation_part
   try:
     dataset = DatasetInfo.load(experiment.input.data_dir or "")
-    records = stored_images(dataset, [part])
-    images = [encoded for _, encoded in itertools.islice(records, _NUM_IMAGES)]
+    for part in (experiment.input.evaluation_part, *experiment.input.train_parts):
+      records = stored_images(dataset, [part])
+      if images := [encoded for _, encoded in itertools.islice(records, _NUM_IMAGES)]:
+        return images, f"part {part!r} of {dataset.data_dir}"
   except UserError:
-    return _drawn_image(max(experiment.detector.image_size)), "drawn shapes"
-  return images, f"part {part!r} of {dataset.data_dir}"
+    pass
+  return _drawn_image(max(experiment.detector.image_size)), "drawn shapes"
 
 
 def measure_exits(

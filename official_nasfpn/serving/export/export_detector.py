@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.data.report import note_on_no_evaluation
 from official_nasfpn.errors import UserError, nearest_name
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.serving.export_folder import ExitLatency, find_export
 from official_nasfpn.serving.formats import FORMATS, ExportFormat, find_format
+from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -78,7 +81,10 @@ def export_detector(
   format_.require_conversion()
   if check:
     format_.require_runtime(f"--check of --format {format}")
-  config = run.load()[0].detector
+  experiment = run.load()[0]
+  if check:
+    _check_evaluation(experiment)
+  config = experiment.detector
   _check_exit(config, run, exit_number)
   # Imported here: TensorFlow takes seconds to start.
   import tensorflow as tf
@@ -129,6 +135,13 @@ def _check_choice(format_: ExportFormat, precision: str, exit_number: int | None
     raise UserError(
       f"--format {format_.name} exports in {', '.join(format_.conversions)}; {advice}."
     )
+
+
+def _check_evaluation(experiment: Experiment) -> None:
+  """Refuses --check where there is nothing to evaluate on."""
+  dataset = DatasetInfo.load(experiment.input.data_dir or "")
+  if note := note_on_no_evaluation(dataset, experiment.input.evaluation_part):
+    raise UserError(f"{dataset.data_dir}: {note} Leave --check out.")
 
 
 def _check_exit(config: DetectorConfig, run: RunFolder, exit_number: int | None) -> None:
