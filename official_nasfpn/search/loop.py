@@ -15,7 +15,7 @@ from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_hash
 from official_nasfpn.configuration import Stored
 from official_nasfpn.disk import write_text
-from official_nasfpn.progress import progress_bar
+from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal, SearchAlgorithm
 from official_nasfpn.search.config import SearchConfig, first_architectures
@@ -61,6 +61,11 @@ def begun_store(
         stored = Stored(there, f"The recipe in {store.name}")
         check_continues(read_recipe([stored]), recipe, store.name, "--store")
       store.begin(recipe.to_gin(), recipe.version, code_fingerprint())
+      if count := store.retry_dead():
+        say(
+          f"{count} trial{'s' if count > 1 else ''} that failed because workers died: tried again, as "
+          f"Search.max_attempts = {recipe.search.max_attempts} allows."
+        )
       yield store
   finally:
     store.close()

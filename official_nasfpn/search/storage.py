@@ -18,6 +18,7 @@ from official_nasfpn.search.store.address import (
   server_in_file,
   without_password,
 )
+from official_nasfpn.search.store.schema import NoSearchYet
 
 
 def database_path(search_dir: Path) -> Path:
@@ -37,11 +38,12 @@ def store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa.URL
       address, because the directory may come from a stranger.
 
   Raises:
-    UserError: there is no search, or its trials are not in the given database.
+    NoSearchYet: there is no search.
+    UserError: its trials are not in the given database.
   """
   place = new_store_place(search_dir, confirmed)
   if isinstance(place, Path) and not place.is_file():
-    raise UserError(f"There is no search in {search_dir}: it has no {place.name}.")
+    raise NoSearchYet(f"There is no search in {search_dir}: it has no {place.name}.")
   return place
 
 

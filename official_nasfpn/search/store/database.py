@@ -54,7 +54,9 @@ class Database:
     is_sqlite = self.url.get_backend_name() == "sqlite"
     self.name = str(self.url.database) if is_sqlite else without_password(self.url)
     self.is_shared = not is_sqlite
-    self._clock = time.time if is_sqlite and clock is None else clock
+    # Whoever may set the clock of this machine may set it at any time.
+    self.has_machine_clock = is_sqlite and clock is None
+    self._clock = time.time if self.has_machine_clock else clock
     self._outage_seconds = outage_seconds
     self._lock = threading.Lock()
     self._is_down = False

@@ -7,7 +7,7 @@ A trial is `queued` until a worker claims it, `running` until the worker reports
 it evaluates. If the lease expires, or the worker is known to be dead, the trial is queued again and
 the next claim gets the next attempt number. A result is accepted from the latest attempt only: the
 late result of a lost attempt counts if no worker has claimed the trial since, and is rejected
-otherwise. A trial that repeats an earlier architecture is `reused` from the start and gets the
+otherwise. A worker that is stopped hands its trial back, and only one that vanished counts as dead. A trial that repeats an earlier architecture is `reused` from the start and gets the
 result of that earlier trial, its original, as soon as there is one.
 
 Every operation is one transaction and may be repeated. If its answer was lost, the second run
@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.store import schema
 from official_nasfpn.search.store.database import Database
+from official_nasfpn.search.store.lease_watch import LeaseWatch
 from official_nasfpn.search.store.schema import measurements as _measurements
 from official_nasfpn.search.store.schema import search as _search
 from official_nasfpn.search.store.schema import trials as _trials
@@ -45,6 +46,8 @@ from official_nasfpn.search.store.trial import (
 # A reused trial shows these columns of its original, the trial that it repeats.
 _RESULT = ("attempt", "reward", "failure", "diverged", "finished_at", "metrics")
 _originals = _trials.alias("originals")
+# A worker's lease may be longer than that of who looks at it, but hardly by this factor.
+_LONGEST_LEASES = 10
 
 
 class TrialStore:
@@ -79,6 +82,7 @@ class TrialStore:
     self._max_attempts = max_attempts
     self._database = Database(url, outage_seconds, clock, keeps_connection, reads_only)
     self._joined: tuple[str, str, str] | None = None
+    self._watch = LeaseWatch(lease_seconds)
 
   @property
   def name(self) -> str:
@@ -142,6 +146,34 @@ class TrialStore:
       )
 
     self._database.write(transaction)
+
+  def retry_dead(self) -> int:
+    """Queues trials again that failed because their workers died, if they have attempts left.
+
+    So a raised `max_attempts` gives trials back that preemptions or a lack of memory have cost. What
+    the algorithm learns from them, it learns in a later update.
+
+    Returns:
+      The number of trials that are queued again.
+    """
+    dead = (
+      (_trials.c.state == FAILED)
+      & ~_trials.c.diverged
+      & (_trials.c.deaths > 0)
+      & (_trials.c.deaths < self._max_attempts)
+      # As `_requeue` writes it. No evaluation's reason begins so.
+      & (_trials.c.failure.like("worker %, % attempt") | _trials.c.failure.like("worker %, % attempts"))
+    )
+
+    def transaction(connection: sa.Connection) -> int:
+      numbers = sa.select(_trials.c.number).where(dead)
+      connection.execute(
+        _trials.update().where(_trials.c.reused_from.in_(numbers)).values(learnt_in=None)
+      )
+      queued = {"state": QUEUED, "finished_at": None, "seconds": None, "learnt_in": None}
+      return connection.execute(_trials.update().where(dead).values(progress=0.0, **queued)).rowcount
+
+    return self._database.write(transaction)
 
   def begun_recipe(self) -> str | None:
     """Returns the recipe that the last controller recorded; None before the first one."""
@@ -457,6 +489,29 @@ class TrialStore:
     reason = reason.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
     return self._finish(number, attempt, {"state": FAILED, "failure": reason, "diverged": diverged})
 
+  def hand_back(self, number: int, attempt: int, reason: str) -> bool:
+    """Queues the trial of a worker that is being stopped; it does not count as a death.
+
+    Args:
+      number: number of the trial.
+      attempt: the worker's attempt.
+      reason: why it does not go on, for people.
+
+    Returns:
+      Whether the trial is queued; False if the attempt had lost it or is done.
+    """
+
+    def transaction(connection: sa.Connection) -> bool:
+      this = (_trials.c.number == number, _trials.c.attempt == attempt)
+      connection.execute(
+        _trials.update()
+        .where(*this, _trials.c.state == RUNNING)
+        .values(state=QUEUED, lease_expires=None, failure=reason, progress=0.0)
+      )
+      return connection.scalar(sa.select(_trials.c.state).where(*this)) == QUEUED
+
+    return self._database.write(transaction)
+
   # For launchers.
 
   def release(self, worker: str, reason: str, is_death: bool = True) -> int:
@@ -478,6 +533,11 @@ class TrialStore:
     """Queues the trials whose lease has expired, and returns their number."""
     return self._database.write(self._requeue_expired)
 
+  def has_worked(self, worker: str) -> bool:
+    """Returns whether a worker of this name was the last to claim some trial."""
+    query = sa.select(_trials.c.number).where(_trials.c.worker == worker).limit(1)
+    return bool(self._rows(query))
+
   def running_workers(self) -> list[str]:
     """Returns the names of the workers that run a trial."""
     query = sa.select(_trials.c.worker).where(_trials.c.state == RUNNING).distinct()
@@ -492,7 +552,7 @@ class TrialStore:
     schema.check_version(connection, self.name)
     row = connection.execute(sa.select(_search)).first()
     if row is None:
-      raise UserError(f"{self.name} holds no search yet; start the search first.")
+      raise schema.NoSearchYet(f"{self.name} holds no search yet; start the search first.")
     return row
 
   def _check_joined(self, connection: sa.Connection, joined: tuple[str, str, str]) -> None:
@@ -548,10 +608,27 @@ class TrialStore:
     # A worker could not renew its lease while the database was down; it gets the time to do so now.
     if self._database.seconds_since_outage() < self.lease_seconds:
       return 0
-    now = self._database.now()
-    expired = _trials.c.lease_expires < now
-    if (server_started_at := self._database.server_started_at()) is not None:
-      expired &= server_started_at + self.lease_seconds < now
+    if self._database.has_machine_clock:
+      running = sa.select(_trials.c.number, _trials.c.attempt, _trials.c.lease_expires)
+      rows = connection.execute(running.where(_trials.c.state == RUNNING))
+      numbers = self._watch.expired((row.number, (row.attempt, row.lease_expires)) for row in rows)
+      if not numbers:
+        return 0
+      expired = _trials.c.number.in_(numbers)
+    else:
+      now = self._database.now()
+      expired = _trials.c.lease_expires < now
+      if (server_started_at := self._database.server_started_at()) is not None:
+        expired &= server_started_at + self.lease_seconds < now
+        if self._watch.has_jumped(connection.scalar(sa.select(now))):
+          return 0
+        # Left over from before the clock was set back.
+        far = now + _LONGEST_LEASES * self.lease_seconds
+        connection.execute(
+          _trials.update()
+          .where(_trials.c.state == RUNNING, _trials.c.lease_expires > far)
+          .values(lease_expires=now + self.lease_seconds)
+        )
     reason = f"worker sent no heartbeat for {self.lease_seconds:g} s"
     return self._requeue(connection, expired, reason, is_death=True, skip_locked=True)
 
@@ -583,7 +660,7 @@ class TrialStore:
           lease_expires=None,
           failure=f"{reason}, {attempts}",
           finished_at=now,
-          seconds=now - _trials.c.started_at,
+          seconds=_since_start(now),
         )
       )
     connection.execute(
@@ -619,7 +696,7 @@ class TrialStore:
         attempt,
         lease_expires=None,
         finished_at=now,
-        seconds=now - _trials.c.started_at,
+        seconds=_since_start(now),
         **result,
         **values,
       ):
@@ -634,6 +711,11 @@ class TrialStore:
       )
 
     return self._database.write(transaction)
+
+
+def _since_start(now: sa.ColumnElement | float) -> sa.ColumnElement:
+  """Returns the seconds since a trial was claimed; 0 if the clock was set back meanwhile."""
+  return sa.case((_trials.c.started_at < now, now - _trials.c.started_at), else_=0.0)
 
 
 def _unfinished(number: int, attempt: int) -> tuple[sa.ColumnElement, ...]:
