@@ -162,7 +162,10 @@ class TrialStore:
       & (_trials.c.deaths > 0)
       & (_trials.c.deaths < self._max_attempts)
       # As `_requeue` writes it. No evaluation's reason begins so.
-      & (_trials.c.failure.like("worker %, % attempt") | _trials.c.failure.like("worker %, % attempts"))
+      & (
+        _trials.c.failure.like("worker %, % attempt")
+        | _trials.c.failure.like("worker %, % attempts")
+      )
     )
 
     def transaction(connection: sa.Connection) -> int:
@@ -171,7 +174,9 @@ class TrialStore:
         _trials.update().where(_trials.c.reused_from.in_(numbers)).values(learnt_in=None)
       )
       queued = {"state": QUEUED, "finished_at": None, "seconds": None, "learnt_in": None}
-      return connection.execute(_trials.update().where(dead).values(progress=0.0, **queued)).rowcount
+      return connection.execute(
+        _trials.update().where(dead).values(progress=0.0, **queued)
+      ).rowcount
 
     return self._database.write(transaction)
 

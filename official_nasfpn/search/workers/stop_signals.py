@@ -50,8 +50,13 @@ class StopSignals:
   a thread of its own is woken, does what `before_exit` has asked for, and ends the process.
   """
 
-  def __init__(self) -> None:
-    """Prepares; nothing is changed before the block."""
+  def __init__(self, stop_seconds: float = STOP_SECONDS) -> None:
+    """Prepares; nothing is changed before the block.
+
+    Args:
+      stop_seconds: the process has ended so long after a signal, whatever hangs.
+    """
+    self._stop_seconds = stop_seconds
     self._actions: list[Callable[[], str | None]] = []
 
   def before_exit(self, action: Callable[[], str | None]) -> None:
@@ -97,7 +102,7 @@ class StopSignals:
       _say(f"stopped by {name}: the trial store does not answer; a trial comes back with its lease")
       os._exit(128 + number)
 
-    timer = threading.Timer(STOP_SECONDS, give_up)
+    timer = threading.Timer(self._stop_seconds, give_up)
     timer.daemon = True
     timer.start()
     try:
