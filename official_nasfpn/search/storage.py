@@ -39,12 +39,27 @@ def store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa.URL
 
   Raises:
     NoSearchYet: there is no search.
-    UserError: its trials are not in the given database.
+    UserError: its trials are not in the given database, or their database is missing.
   """
   place = new_store_place(search_dir, confirmed)
   if isinstance(place, Path) and not place.is_file():
+    check_without_store(search_dir, place.name)
     raise NoSearchYet(f"There is no search in {search_dir}: it has no {place.name}.")
   return place
+
+
+def check_without_store(search_dir: Path, store: str) -> None:
+  """Raises a `UserError` if a directory has trials of a search, given that its store has none.
+
+  Args:
+    search_dir: directory of the search.
+    store: name of the store for people.
+  """
+  if any(trial_dir(search_dir, 1).parent.glob("*/architecture.gin")):
+    raise UserError(
+      f"{search_dir} is a search without its store: it has trials, but {store} is missing or "
+      "empty. All rewards were there: put a copy of it back, or search in a new --search_dir."
+    )
 
 
 def new_store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa.URL:

@@ -7,8 +7,9 @@ A trial is `queued` until a worker claims it, `running` until the worker reports
 it evaluates. If the lease expires, or the worker is known to be dead, the trial is queued again and
 the next claim gets the next attempt number. A result is accepted from the latest attempt only: the
 late result of a lost attempt counts if no worker has claimed the trial since, and is rejected
-otherwise. A worker that is stopped hands its trial back, and only one that vanished counts as dead. A trial that repeats an earlier architecture is `reused` from the start and gets the
-result of that earlier trial, its original, as soon as there is one.
+otherwise. A worker that is stopped hands its trial back; only one that vanishes counts as dead. A
+trial that repeats an earlier architecture is `reused` from the start and gets the result of that
+earlier trial, its original, as soon as there is one.
 
 Every operation is one transaction and may be repeated. If its answer was lost, the second run
 changes nothing and gives the same answer. So an operation can wait until a database that is down is
@@ -27,6 +28,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.search.store import schema
 from official_nasfpn.search.store.database import Database
 from official_nasfpn.search.store.lease_watch import LeaseWatch
+from official_nasfpn.search.store.rows import is_damaged, to_metrics, to_trial
 from official_nasfpn.search.store.schema import measurements as _measurements
 from official_nasfpn.search.store.schema import search as _search
 from official_nasfpn.search.store.schema import trials as _trials
@@ -39,6 +41,7 @@ from official_nasfpn.search.store.trial import (
   RUNNING,
   Counts,
   NewTrial,
+  Overview,
   TimelineRow,
   Trial,
 )
@@ -150,8 +153,8 @@ class TrialStore:
   def retry_dead(self) -> int:
     """Queues trials again that failed because their workers died, if they have attempts left.
 
-    So a raised `max_attempts` gives trials back that preemptions or a lack of memory have cost. What
-    the algorithm learns from them, it learns in a later update.
+    So a raised `max_attempts` gives back the trials that preemptions or a lack of memory have cost.
+    The algorithm learns from them in a later update.
 
     Returns:
       The number of trials that are queued again.
@@ -261,7 +264,7 @@ class TrialStore:
       .order_by(sa.func.coalesce(_originals.c.finished_at, _trials.c.finished_at), _trials.c.number)
       .limit(limit)
     )
-    return [_to_trial(row) for row in self._rows(query)]
+    return [to_trial(row) for row in self._rows(query)]
 
   def latest_update(self) -> int:
     """Returns the number of the last update that was proposed; 0 before the first."""
@@ -276,18 +279,27 @@ class TrialStore:
     return (rows[0].number, rows[0].snapshot) if rows else (0, None)
 
   def metrics(self) -> dict[int, dict[str, float]]:
-    """Returns the metrics of each learning step by the number of its update."""
+    """Returns the metrics of each learning step by the number of its update.
+
+    Damaged rows, and what is no finite number, are left out.
+    """
     query = sa.select(_updates.c.number, _updates.c.metrics).order_by(_updates.c.number)
-    return {row.number: json.loads(row.metrics) for row in self._rows(query)}
+    metrics = ((row.number, to_metrics(row.metrics)) for row in self._rows(query))
+    return {number: values for number, values in metrics if values is not None}
 
   # For readers.
 
-  def trials(self, update: int | None = None) -> list[Trial]:
-    """Returns the trials of one update, or all trials, by number."""
+  def trials(self, update: int | None = None, learnt_after: int | None = None) -> list[Trial]:
+    """Returns all trials, by number; of one update, or learnt from after one, where it is given.
+
+    One whose row is damaged is a failed trial, see `rows.is_damaged`.
+    """
     query = _with_originals(*_trials.c).order_by(_trials.c.number)
     if update is not None:
       query = query.where(_trials.c.update_number == update)
-    return [_to_trial(row) for row in self._rows(query)]
+    if learnt_after is not None:
+      query = query.where(_trials.c.learnt_in > learnt_after)
+    return [to_trial(row) for row in self._rows(query)]
 
   def counts(self) -> Counts:
     """Returns the numbers of trials by state."""
@@ -326,14 +338,44 @@ class TrialStore:
     return self._rows(sa.select(progress).where(_trials.c.state == RUNNING))[0].sum or 0.0
 
   def best(self, limit: int) -> list[Trial]:
-    """Returns the trials with the highest rewards, best first, without reused ones."""
+    """Returns the trials with the highest rewards, best first, without reused or damaged ones."""
+    return self._best(limit)[0]
+
+  def overview(self, num_best: int) -> Overview:
+    """Returns how the search stands, with its best trials; reads no others."""
+    counts = self.counts()
+    seconds = sa.select(sa.func.sum(_trials.c.seconds).label("sum"))
+    best, damaged = self._best(num_best)
+    return Overview(
+      sampled=counts.sampled,
+      unique=counts.unique,
+      trained=counts.done,
+      failed=counts.failed,
+      unfinished=counts.sampled - counts.finished,
+      worker_hours=(self._rows(seconds)[0].sum or 0.0) / 3600,
+      best=tuple(best),
+      damaged=tuple(damaged),
+    )
+
+  def _best(self, limit: int) -> tuple[list[Trial], list[Trial]]:
+    """Returns the trials with the highest rewards, and the damaged ones that come before them."""
     query = (
       _with_originals(*_trials.c)
       .where(_trials.c.state == DONE)
       .order_by(_trials.c.reward.desc(), _trials.c.number)
-      .limit(limit)
     )
-    return [_to_trial(row) for row in self._rows(query)]
+    best: list[Trial] = []
+    damaged: list[Trial] = []
+    # SQLite sorts what is no number above all numbers.
+    first = 0
+    while len(best) < limit:
+      rows = self._rows(query.limit(limit).offset(first))
+      for trial in map(to_trial, rows):
+        (damaged if is_damaged(trial) else best).append(trial)
+      if len(rows) < limit:
+        break
+      first += limit
+    return best[:limit], damaged
 
   def timeline(self) -> list[TimelineRow]:
     """Returns the part of each trial that curves need, by number."""
@@ -389,8 +431,12 @@ class TrialStore:
         connection, free, worker, attempt=_trials.c.attempt + 1, started_at=self._database.now()
       )
 
-    row = self._database.write(transaction)
-    return None if row is None else _to_trial(row)
+    while (row := self._database.write(transaction)) is not None:
+      trial = to_trial(row)
+      if not is_damaged(trial):
+        return trial
+      self.report_failure(row.number, row.attempt, str(trial.failure))
+    return None
 
   def renew(self, number: int, attempt: int, progress: float) -> bool:
     """Extends the lease of an attempt.
@@ -750,12 +796,3 @@ def _with_originals(*columns: sa.ColumnElement) -> sa.Select:
   return sa.select(*shown).select_from(
     _trials.outerjoin(_originals, _trials.c.reused_from == _originals.c.number)
   )
-
-
-def _to_trial(row: sa.Row) -> Trial:
-  values = dict(row._mapping)
-  values["update"] = values.pop("update_number")
-  values["choices"] = tuple(json.loads(values["choices"]))
-  values["log_probs"] = tuple(json.loads(values["log_probs"]))
-  values["metrics"] = json.loads(values["metrics"])
-  return Trial(**values)

@@ -58,8 +58,7 @@ def run_worker(
     parent_pid: process id of the parent. If the parent changes, the worker ends at once.
     is_hopeless: early stopping rule. It takes the reward that a trial would get now and the rewards
       of other trials at the same share of their training, and returns whether the trial stops.
-    stop_signals: hands the running trial back at SIGTERM and SIGINT, not counted against it. Without
-      it they do what the process has them do.
+    stop_signals: hands the running trial back at SIGTERM and SIGINT, not counted against it.
 
   Returns:
     The exit code that tells a launcher why the worker ended.
