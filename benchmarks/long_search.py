@@ -3,9 +3,9 @@
     python -m benchmarks.long_search --folder /tmp/long_search
 
 The trials are proposed and learnt from through the trial store's own interface, with drawn
-architectures. Their results are drawn, too, and written in one statement: so many reports would take
-half an hour. A folder that holds such a search is measured again. Each measurement is a process of
-its own, from its start to its end.
+architectures. Their results are drawn, too, and written in one statement: so many reports would
+take half an hour. A folder that holds such a search is measured again. Each measurement is a
+process of its own, from its start to its end.
 """
 
 import contextlib

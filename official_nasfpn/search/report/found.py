@@ -1,8 +1,9 @@
 """What a search has found so far, by rank: asked while it runs or when it has ended."""
 
 import contextlib
+import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -30,10 +31,7 @@ def read_trials(search_dir: Path, store: str | None = None) -> list[Trial]:
   Raises:
     UserError: there is no search, or one of another version of this program.
   """
-  with _opened(search_dir, store) as opened:
-    trials, damaged = sorted_out(opened.trials())
-    warn_of_damage(opened.name, damaged)
-    return trials
+  return [*read_search(search_dir, store).trials]
 
 
 def read_overview(search_dir: Path, num_best: int, store: str | None = None) -> Overview:
@@ -78,6 +76,37 @@ def warn_of_damage(store: str, damaged: Sequence[Trial]) -> None:
   """Says on standard error which trials are left out, if any are."""
   if damaged:
     say(f"warning: {store}: {in_words(damaged)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundSearch:
+  """What the store of a search holds.
+
+  Attributes:
+    trials: all whose rows hold them, by number.
+    damaged: those whose rows do not.
+    metrics: what each update's learning measured, by update number.
+  """
+
+  trials: Sequence[Trial]
+  damaged: Sequence[Trial]
+  metrics: Mapping[int, Mapping[str, float]]
+
+
+def read_search(search_dir: Path, store: str | None = None) -> FoundSearch:
+  """Returns all that the store of a search holds, and says which trials are damaged.
+
+  Args:
+    search_dir: of a search, running or not; nothing is written there.
+    store: the `confirmed` address of `storage.store_place`.
+
+  Raises:
+    UserError: there is no search, or one of another version of this program.
+  """
+  with _opened(search_dir, store) as opened:
+    trials, damaged = sorted_out(opened.trials())
+    warn_of_damage(opened.name, damaged)
+    return FoundSearch(trials, damaged, opened.metrics())
 
 
 def read_metrics(search_dir: Path, store: str | None = None) -> dict[int, dict[str, float]]:
