@@ -18,6 +18,7 @@ from official_nasfpn.search.report.html.table import (
   PAGE_ROWS,
   costs_detector,
   millions,
+  packed,
   table_data,
   trial_rows,
 )
@@ -94,12 +95,15 @@ def render_report(
   of_what = "the whole detector" if costs_detector(trials) else "one pyramid"
   search = search_dir.resolve().name
   script = (_HERE / "report.js").read_text(encoding="utf-8")
+  data = table_data(rows, search, recipe.search.algorithm_name)
+  packed_data = packed(data)
   return _TEMPLATES.get_template("page.html").render(
     # Nothing is loaded, and no script runs but ours.
     policy=content_policy(script),
     style=style(_HERE / "report.css"),
     script=Markup(script),
-    data=Markup(table_data(rows, search, recipe.search.algorithm_name)),
+    data=Markup(packed_data or data),
+    is_packed=packed_data is not None,
     search=search,
     summary=summary,
     reward=reward_in_words(recipe),
