@@ -6,14 +6,19 @@
 The first form is for any machine that reaches the database and has the data at the recipe's path;
 the second is for the machine of the search. A search starts workers on its own machine by itself.
 It may be stopped and started again while other workers continue.
+
+SIGTERM and Ctrl-C stop a worker within 10 s: its trial is handed back, and the exit code is 143 or
+130. A worker that is started before its search waits for it.
 """
 
 import functools
 import os
 import secrets
+import shutil
 import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -23,12 +28,15 @@ from official_nasfpn.configuration import Stored
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.installation import use_onednn
+from official_nasfpn.progress import duration
 from official_nasfpn.search import storage
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.search.store.address import parse_server
+from official_nasfpn.search.store.schema import NoSearchYet
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers import early_stopping
+from official_nasfpn.search.workers.stop_signals import StopSignals
 from official_nasfpn.search.workers.trial_worker import run_worker
 
 _STORE = flags.DEFINE_string(
@@ -53,6 +61,14 @@ _WORKER_ID = flags.DEFINE_string(
 _PARENT_PID = flags.DEFINE_integer(
   "parent_pid", None, "Stop when the process with this id is no longer the parent."
 )
+_WAIT_SECONDS = flags.DEFINE_float(
+  "wait_seconds",
+  600.0,
+  "How long to wait for a search that has not begun yet; 0 to end at once.",
+  lower_bound=0.0,
+)
+# Between two looks for a search that has not begun.
+_LOOK_SECONDS = 2.0
 flags.register_multi_flags_validator(
   ["store", "search_dir"],
   lambda values: values["store"] or values["search_dir"],
@@ -65,23 +81,24 @@ def main(argv: list[str]) -> None:
   use_onednn()
   # Workers that share a GPU take the memory that they need, not all of it.
   os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-  if _SEARCH_DIR.value:
-    place = storage.store_place(Path(_SEARCH_DIR.value), _STORE.value)
-  else:
-    place = parse_server(_STORE.value)
   work_dir = _WORK_DIR.value or _SEARCH_DIR.value
-  if work_dir:
-    code = _work(place, Path(work_dir))
-  else:
-    with tempfile.TemporaryDirectory(prefix="official_nasfpn-worker-") as temporary:
-      code = _work(place, Path(temporary))
+  with StopSignals() as stop_signals:
+    if work_dir:
+      code = _work(Path(work_dir), stop_signals)
+    else:
+      temporary = tempfile.mkdtemp(prefix="official_nasfpn-worker-")
+      stop_signals.before_exit(lambda: shutil.rmtree(temporary, ignore_errors=True))
+      try:
+        code = _work(Path(temporary), stop_signals)
+      finally:
+        shutil.rmtree(temporary, ignore_errors=True)
   # TensorFlow's threads may delay a normal exit, and everything is written already.
   sys.stdout.flush()
   os._exit(code)
 
 
-def _work(place: Path | sa.URL, work_dir: Path) -> int:
-  recipe = _recipe_of(place)
+def _work(work_dir: Path, stop_signals: StopSignals) -> int:
+  place, recipe = _wait_for_search()
   config = recipe.search
   _settle_work_dir(work_dir, recipe)
   store = TrialStore(place, config.lease_seconds, config.max_attempts, keeps_connection=False)
@@ -99,13 +116,44 @@ def _work(place: Path | sa.URL, work_dir: Path) -> int:
         quantile=config.early_stopping_quantile,
         min_others=config.early_stopping_min_trials,
       ),
+      stop_signals=stop_signals,
     )
   finally:
     store.close()
 
 
+def _wait_for_search() -> tuple[Path | sa.URL, SearchRecipe]:
+  """Returns where the search is and its recipe; waits for one that has not begun yet.
+
+  Raises:
+    UserError: it has not begun in `--wait_seconds`, or cannot be read.
+  """
+  deadline = time.monotonic() + _WAIT_SECONDS.value
+  has_told = False
+  while True:
+    try:
+      place = _place()
+      return place, _recipe_of(place)
+    except NoSearchYet as error:
+      left = deadline - time.monotonic()
+      if left <= 0:
+        waited = f" This worker waited for {duration(_WAIT_SECONDS.value)}." if has_told else ""
+        raise UserError(f"{error}{waited}") from error
+      if not has_told:
+        print(f"{error} Waiting for it for up to {duration(_WAIT_SECONDS.value)}.", flush=True)
+        has_told = True
+      # Hundreds of workers may wait for a server.
+      time.sleep(min(left, _LOOK_SECONDS))
+
+
+def _place() -> Path | sa.URL:
+  if _SEARCH_DIR.value:
+    return storage.store_place(Path(_SEARCH_DIR.value), _STORE.value)
+  return parse_server(_STORE.value)
+
+
 def _recipe_of(place: Path | sa.URL) -> SearchRecipe:
-  store = TrialStore(place)
+  store = TrialStore(place, keeps_connection=False, reads_only=True)
   try:
     return read_recipe([Stored(store.recipe(), "The recipe in the trial store")])
   finally:

@@ -12,6 +12,9 @@ _RIGHT, _TOP, _BOTTOM = 14, 12, 46
 _LABEL_WIDTH, _DIGIT_WIDTH = 28, 8
 # More dots than these are drawn small.
 _MANY_POINTS = 1000
+# Of more points than these, dots are placed on a grid of two units, and of those of a line that
+# share a unit of the width the outermost are kept: the picture has no more places.
+_TOO_MANY_POINTS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,8 +205,15 @@ def _ticks(low: float, high: float, whole: bool) -> list[tuple[float, str]]:
 
 def _path(series: Series, scale: _Scale) -> tuple[str, str]:
   """Returns class and path data of a series."""
-  x = [_place(value) for value in scale.x(series.x)]
-  y = [_place(value) for value in scale.y(series.y)]
+  places_x, places_y = scale.x(series.x), scale.y(series.y)
+  if len(places_x) > _TOO_MANY_POINTS:
+    if series.kind == "dots":
+      places_x, places_y = 2 * np.round(places_x / 2), 2 * np.round(places_y / 2)
+    else:
+      kept = _outermost(places_x, places_y)
+      places_x, places_y = places_x[kept], places_y[kept]
+  x = [_place(value) for value in places_x]
+  y = [_place(value) for value in places_y]
   points = list(zip(x, y, strict=True))
   kind = series.kind
   if kind == "dots":
@@ -224,6 +234,24 @@ def _path(series: Series, scale: _Scale) -> tuple[str, str]:
   else:
     path = _polyline(points)
   return f"{kind} {series.color}", path
+
+
+def _outermost(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+  """Returns the indices of the first, last, lowest and highest point in each unit of the width.
+
+  Args:
+    x: places, ascending, [N].
+    y: places, [N].
+  """
+  starts = np.flatnonzero(np.diff(np.floor(x), prepend=-np.inf))
+  ends = np.append(starts[1:], len(x))
+  return np.unique(
+    [
+      index
+      for start, end in zip(starts, ends, strict=True)
+      for index in (start, end - 1, start + y[start:end].argmin(), start + y[start:end].argmax())
+    ]
+  )
 
 
 def _polyline(points: Sequence[tuple[str, str]]) -> str:

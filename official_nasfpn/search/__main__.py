@@ -17,6 +17,7 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.search import Search, dry_run, measured_plan
 from official_nasfpn.search.workers.launchers import LAUNCHERS, LauncherConfig
+from official_nasfpn.search.workers.stop_signals import exit_code, terminated_like_ctrl_c
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file", [], "A recipe; may be given several times. Default: that of --search_dir."
@@ -111,18 +112,24 @@ def main(argv: list[str]) -> None:
     num_workers = _NUM_WORKERS.value or 1
     # What is on other machines cannot be measured here.
     num_measuring = num_workers if _LAUNCHER.value == "local" else 1
-    print(measured_plan(recipe, num_workers, num_measuring).as_text())
+    try:
+      with terminated_like_ctrl_c():
+        print(measured_plan(recipe, num_workers, num_measuring).as_text())
+    except KeyboardInterrupt as stop:
+      print("\nStopped; nothing was kept.", file=sys.stderr)
+      sys.exit(exit_code(stop))
     return
   search = Search(_SEARCH_DIR.value, recipe, _STORE.value)
   # The controller's network is small, and the cores are the workers'.
   os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
   try:
-    search.run(_launcher())
-  except KeyboardInterrupt:
+    with terminated_like_ctrl_c():
+      search.run(_launcher())
+  except KeyboardInterrupt as stop:
     print(
       "\nStopped. Nothing that was finished is lost: the same command continues.", file=sys.stderr
     )
-    sys.exit(130)
+    sys.exit(exit_code(stop))
   print(search.table(_TOP_K.value))
 
 

@@ -58,7 +58,8 @@ class SearchConfig:
       search on 100 TPUs.
     seed: seeds all random draws of the search.
     max_attempts: a trial fails when this many workers have died while they ran it; until then it is
-      tried again.
+      tried again. A worker that is stopped by SIGTERM or Ctrl-C does not count. If the number is
+      raised when a search is continued, trials that had failed so are tried again.
     lease_seconds: seconds without a heartbeat after which a worker is considered dead.
     trials_per_worker: number of trials after which a worker process is replaced by a fresh one,
       which bounds memory leaks in a long search; 0 keeps the process to the end.

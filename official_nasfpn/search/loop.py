@@ -15,7 +15,7 @@ from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_hash
 from official_nasfpn.configuration import Stored
 from official_nasfpn.disk import write_text
-from official_nasfpn.progress import progress_bar
+from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal, SearchAlgorithm
 from official_nasfpn.search.config import SearchConfig, first_architectures
@@ -53,14 +53,24 @@ def begun_store(
     UserError: the store holds another search, or another controller is running.
   """
   place = url or storage.new_store_place(search_dir)
+  if isinstance(place, Path) and not place.is_file():
+    storage.check_without_store(search_dir, place.name)
   store = TrialStore(place, recipe.search.lease_seconds, recipe.search.max_attempts)
   try:
     with store.exclusive():
       store.create()
-      if (there := store.begun_recipe()) is not None:
+      there = store.begun_recipe()
+      if there is None and not store.counts().sampled:
+        storage.check_without_store(search_dir, store.name)
+      if there is not None:
         stored = Stored(there, f"The recipe in {store.name}")
         check_continues(read_recipe([stored]), recipe, store.name, "--store")
       store.begin(recipe.to_gin(), recipe.version, code_fingerprint())
+      if count := store.retry_dead():
+        say(
+          f"{count} trial{'s' if count > 1 else ''} that failed because workers died: tried again, "
+          f"as Search.max_attempts = {recipe.search.max_attempts} allows."
+        )
       yield store
   finally:
     store.close()

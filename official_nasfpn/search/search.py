@@ -17,7 +17,13 @@ from official_nasfpn.search.planning import SearchPlan, plan_of
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.search.report.events import EventLog
-from official_nasfpn.search.report.found import found_trial, read_trials
+from official_nasfpn.search.report.found import (
+  found_trial,
+  read_overview,
+  read_trials,
+  sorted_out,
+  warn_of_damage,
+)
 from official_nasfpn.search.report.html.page import write_report
 from official_nasfpn.search.report.results import results_table, write_results
 from official_nasfpn.search.store.address import parse_server, without_password
@@ -116,7 +122,7 @@ class Search:
 
       def write_events(store: TrialStore) -> None:
         with storage.search_disk_errors(self.search_dir):
-          events.write(store.trials(), store.metrics())
+          events.add_missing(store)
 
       with begun_store(self.search_dir, recipe, self._store) as store:
         run_search(
@@ -129,7 +135,8 @@ class Search:
         )
         # A process that was killed may have learnt from the last update without writing its event.
         write_events(store)
-        trials = store.trials()
+        trials, damaged = sorted_out(store.trials())
+        warn_of_damage(store.name, damaged)
       write_results(trials, self.search_dir)
     return trials
 
@@ -165,7 +172,8 @@ class Search:
     Raises:
       UserError: there is no search, or another version of this program wrote it.
     """
-    return results_table(self.trials(), self.search_dir, num_rows)
+    overview = read_overview(self.search_dir, num_rows, self._store)
+    return results_table(overview, self.search_dir)
 
   def write_report(
     self, output: str | Path | None = None, proxy_check: str | Path | None = None

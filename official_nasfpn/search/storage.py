@@ -18,6 +18,7 @@ from official_nasfpn.search.store.address import (
   server_in_file,
   without_password,
 )
+from official_nasfpn.search.store.schema import NoSearchYet
 
 
 def database_path(search_dir: Path) -> Path:
@@ -37,12 +38,28 @@ def store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa.URL
       address, because the directory may come from a stranger.
 
   Raises:
-    UserError: there is no search, or its trials are not in the given database.
+    NoSearchYet: there is no search.
+    UserError: its trials are not in the given database, or their database is missing.
   """
   place = new_store_place(search_dir, confirmed)
   if isinstance(place, Path) and not place.is_file():
-    raise UserError(f"There is no search in {search_dir}: it has no {place.name}.")
+    check_without_store(search_dir, place.name)
+    raise NoSearchYet(f"There is no search in {search_dir}: it has no {place.name}.")
   return place
+
+
+def check_without_store(search_dir: Path, store: str) -> None:
+  """Raises a `UserError` if a directory has trials of a search, given that its store has none.
+
+  Args:
+    search_dir: directory of the search.
+    store: name of the store for people.
+  """
+  if any(trial_dir(search_dir, 1).parent.glob("*/architecture.gin")):
+    raise UserError(
+      f"{search_dir} is a search without its store: it has trials, but {store} is missing or "
+      "empty. All rewards were there: put a copy of it back, or search in a new --search_dir."
+    )
 
 
 def new_store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa.URL:

@@ -6,7 +6,6 @@ with as many cells. The rows of the classes are found by the names of the classe
 """
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -330,7 +329,7 @@ def _of_search(folder: Path) -> tuple[Mapping[str, Sequence[np.ndarray]], tuple[
       np.load(stream, allow_pickle=False) as file,
     ):
       values = {name: file[name] for name in sorted(file.files)}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+  except Exception as error:  # Damage shows itself in any way: zlib's, zipfile's, NumPy's.
     raise UserError(f"{folder / SHARED_WEIGHTS} cannot be read: {error}") from error
   class_names = tuple(str(name) for name in values.pop(CLASS_NAMES, ()))
   weights: dict[str, list[np.ndarray]] = {}

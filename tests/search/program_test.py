@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import time
 
 import pytest
 
@@ -15,6 +16,7 @@ from official_nasfpn.search.report.events import read_events
 from official_nasfpn.search.search import Search, dry_run
 from official_nasfpn.search.store.trial import NewTrial
 from official_nasfpn.search.store.trial_store import TrialStore
+from tests.program_process import ProgramProcess
 
 CODE = code_fingerprint()
 
@@ -97,7 +99,7 @@ def test_a_search_in_postgresql_whose_worker_shares_nothing_but_the_database(
   monkeypatch.setenv("PGPASSWORD", "s3cret")
   recipe = tmp_path / "recipe.gin"
   recipe.write_text(RECIPE + f"Input.data_dir = {str(shapes_data)!r}\n")
-  early = run_program("worker", "--store", url)
+  early = run_program("worker", "--store", url, "--wait_seconds", 0)
   assert early.returncode == 1
   assert "holds no search; start the search first" in early.stderr
 
@@ -188,7 +190,32 @@ def test_an_unknown_setting_names_the_nearest(tmp_path, run_program):
 
 
 def test_a_worker_needs_a_search(tmp_path, run_program):
-  result = run_program("worker", "--search_dir", tmp_path)
+  result = run_program("worker", "--search_dir", tmp_path, "--wait_seconds", 0.1)
   assert result.returncode == 1
   assert f"There is no search in {tmp_path}" in result.stderr
+  assert "This worker waited for 0.1 s." in result.stderr
+  assert "Waiting for it for up to 0.1 s." in result.stdout
   assert "Traceback" not in result.stderr
+
+
+def test_a_worker_waits_for_its_search(tmp_path):
+  search_dir = tmp_path / "search"
+  worker = ProgramProcess("official_nasfpn.worker", ["--search_dir", search_dir])
+  wait_until(lambda: "Waiting for it for up to 10 min" in worker.stdout)
+  search_dir.mkdir()
+  with contextlib.closing(TrialStore(storage.database_path(search_dir))) as store:
+    store.create()
+    time.sleep(2.5)  # Another look finds a store that no search has begun in.
+    assert worker.poll() is None
+    store.begin(f"Input.data_dir = {str(tmp_path / 'nowhere')!r}\n", "1", CODE)
+  # It goes on to the recipe, whose data is not there.
+  assert worker.wait(60) == 1
+  assert "nowhere" in worker.stderr
+  assert worker.stdout.count("Waiting") == 1
+
+
+def wait_until(condition) -> None:
+  deadline = time.monotonic() + 60
+  while not condition():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)

@@ -2,13 +2,14 @@
 
 import os
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from official_nasfpn.disk import FileLock
+from official_nasfpn.errors import UserError
+from official_nasfpn.progress import say
 from official_nasfpn.training.start_weights import SHARED_WEIGHTS
 
 _FINGERPRINT = "fingerprint"
@@ -31,11 +32,17 @@ def load_or_make(
     fingerprint: a hash of everything that decides the weights; others are made again.
     shapes: the shape of each weight, by name.
     make: trains, and returns the weights by name.
+
+  Raises:
+    UserError: the file cannot be read although it has just been written.
   """
   directory.mkdir(parents=True, exist_ok=True)
   path = directory / SHARED_WEIGHTS.name
   lock = FileLock(directory / ".lock")
+  has_made = False
   while (weights := _read(path, fingerprint, shapes)) is None:
+    if has_made:
+      raise UserError(f"{path} cannot be read back: its disk may be damaged. Move the search.")
     if not lock.acquire():
       time.sleep(_POLL_SECONDS)
       continue
@@ -43,6 +50,7 @@ def load_or_make(
       # Another process may have made them since.
       if _read(path, fingerprint, shapes) is None:
         _write(path, fingerprint, make())
+        has_made = True
     finally:
       lock.release()
   return weights
@@ -69,7 +77,10 @@ def _read(
       if str(file[_FINGERPRINT]) != fingerprint:
         return None
       weights = {name: file[name] for name in shapes}
-  except (FileNotFoundError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+  except FileNotFoundError:
+    return None
+  except Exception as error:  # Damage shows itself in any way: zlib's, zipfile's, NumPy's.
+    say(f"{path} is damaged ({type(error).__name__}): the weights are made again.")
     return None
   if any(weights[name].shape != shape for name, shape in shapes.items()):
     return None

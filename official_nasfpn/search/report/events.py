@@ -4,6 +4,7 @@ The files are written without TensorFlow, whose import would cost a search that 
 seconds and hundreds of megabytes.
 """
 
+import dataclasses
 import math
 import os
 import socket
@@ -16,7 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from official_nasfpn.reporting.event_files import read_events
-from official_nasfpn.search.store.trial_store import DONE, FAILED, Trial
+from official_nasfpn.search.store.trial_store import DONE, FAILED, Trial, TrialStore
 
 
 class EventLog:
@@ -31,17 +32,30 @@ class EventLog:
     self._written = {event.step for event in read_events(events_dir)}
     name = f"events.out.tfevents.{time.time_ns():020d}.{socket.gethostname()}.{os.getpid()}"
     self._path = events_dir / name
+    self._totals = _Totals()
+
+  def add_missing(self, store: TrialStore) -> None:
+    """Adds a point for each update of a search that has none; reads what it has not read before.
+
+    Args:
+      store: trial store of the search.
+    """
+    metrics = store.metrics()
+    if metrics.keys() - self._written:
+      self.write(store.trials(learnt_after=self._totals.update), metrics)
 
   def write(self, trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]]) -> None:
     """Adds a point for each update that has none, also for those that an earlier process learnt.
 
     Args:
-      trials: all trials so far.
+      trials: all trials so far; those that were given before may be left out.
       metrics: what each update's learning measured; updates that are not in it have no point yet.
     """
     if not metrics.keys() - self._written:
       return
-    missing = [event for event in _points(trials, metrics) if event.step not in self._written]
+    missing = [
+      event for event in _points(trials, metrics, self._totals) if event.step not in self._written
+    ]
     self._path.parent.mkdir(parents=True, exist_ok=True)
     if not self._path.exists():
       missing.insert(0, Event(wall_time=missing[0].wall_time, file_version="brain.Event:2"))
@@ -53,31 +67,46 @@ class EventLog:
     self._written |= {event.step for event in missing}
 
 
-def _points(trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]]) -> Iterator[Event]:
-  """Yields the point of every update in `metrics`, counted over the trials up to it."""
-  hashes: set[str] = set()
-  best = -math.inf
-  sampled = reused = failed = 0
-  seconds = 0.0
+@dataclasses.dataclass
+class _Totals:
+  """What is counted over the trials up to an update."""
+
+  update: int = 0
+  hashes: set[str] = dataclasses.field(default_factory=set)
+  best: float = -math.inf
+  sampled: int = 0
+  reused: int = 0
+  failed: int = 0
+  seconds: float = 0.0
+
+  def add(self, update: int, batch: Sequence[Trial]) -> None:
+    self.update = update
+    self.hashes.update(trial.architecture_hash for trial in batch)
+    self.best = max([self.best, *(trial.reward for trial in batch if trial.reward is not None)])
+    self.sampled += len(batch)
+    self.reused += sum(trial.reused_from is not None for trial in batch)
+    self.failed += sum(trial.state == FAILED for trial in batch)
+    self.seconds += math.fsum(trial.seconds or 0.0 for trial in batch)
+
+
+def _points(
+  trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]], totals: _Totals
+) -> Iterator[Event]:
+  """Yields the point of every further update in `metrics`, counted over the trials up to it."""
   for update, batch in _by_update(trials).items():
-    if update not in metrics:
+    if update not in metrics or update <= totals.update:
       continue
+    totals.add(update, batch)
     rewards = [trial.reward for trial in batch if trial.reward is not None]
-    hashes.update(trial.architecture_hash for trial in batch)
-    best = max([best, *rewards])
-    sampled += len(batch)
-    reused += sum(trial.reused_from is not None for trial in batch)
-    failed += sum(trial.state == FAILED for trial in batch)
-    seconds += math.fsum(trial.seconds or 0.0 for trial in batch)
     scalars = {f"controller/{name}": value for name, value in metrics[update].items()}
     scalars |= {
-      "trials/unique_share": len(hashes) / sampled,
-      "trials/reused_share": reused / sampled,
-      "trials/failed": failed,
-      "cost/worker_hours": seconds / 3600,
+      "trials/unique_share": len(totals.hashes) / totals.sampled,
+      "trials/reused_share": totals.reused / totals.sampled,
+      "trials/failed": totals.failed,
+      "cost/worker_hours": totals.seconds / 3600,
     }
     if rewards:
-      scalars |= {"reward/mean": math.fsum(rewards) / len(rewards), "reward/best": best}
+      scalars |= {"reward/mean": math.fsum(rewards) / len(rewards), "reward/best": totals.best}
     ended = max(max(trial.proposed_at, trial.finished_at or 0.0) for trial in batch)
     trained = sum(trial.state in (DONE, FAILED) for trial in batch)
     if trained and ended > batch[0].proposed_at:

@@ -1,8 +1,9 @@
 """What a search has found so far, by rank: asked while it runs or when it has ended."""
 
 import contextlib
+import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,7 +13,12 @@ from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import say
 from official_nasfpn.search import storage
-from official_nasfpn.search.store.trial_store import DONE, Trial, TrialStore
+from official_nasfpn.search.store.rows import is_damaged
+from official_nasfpn.search.store.trial import DONE, Overview, Trial
+from official_nasfpn.search.store.trial_store import TrialStore
+
+# Damaged rows that are named; further ones are counted.
+_NUM_NAMED = 5
 
 
 def read_trials(search_dir: Path, store: str | None = None) -> list[Trial]:
@@ -25,8 +31,82 @@ def read_trials(search_dir: Path, store: str | None = None) -> list[Trial]:
   Raises:
     UserError: there is no search, or one of another version of this program.
   """
+  return [*read_search(search_dir, store).trials]
+
+
+def read_overview(search_dir: Path, num_best: int, store: str | None = None) -> Overview:
+  """Returns how a search stands, with its best trials; reads no others.
+
+  Args:
+    search_dir: of a search, running or not; nothing is written there.
+    num_best: how many trials.
+    store: the `confirmed` address of `storage.store_place`.
+
+  Raises:
+    UserError: there is no search, or one of another version of this program.
+  """
   with _opened(search_dir, store) as opened:
-    return opened.trials()
+    overview = opened.overview(num_best)
+    warn_of_damage(opened.name, overview.damaged)
+    return overview
+
+
+def sorted_out(trials: Iterable[Trial]) -> tuple[list[Trial], list[Trial]]:
+  """Returns the trials whose rows hold them, and those whose rows are damaged."""
+  good: list[Trial] = []
+  damaged: list[Trial] = []
+  for trial in trials:
+    (damaged if is_damaged(trial) else good).append(trial)
+  return good, damaged
+
+
+def in_words(damaged: Sequence[Trial]) -> str:
+  """Returns which rows are damaged, and how; there must be one."""
+  count = len(damaged)
+  named = [
+    f"trial {trial.number} ({str(trial.failure).partition(': ')[2]})"
+    for trial in damaged[:_NUM_NAMED]
+  ]
+  more = [f"and {count - _NUM_NAMED} more"] if count > _NUM_NAMED else []
+  rows = "1 damaged row is" if count == 1 else f"{count} damaged rows are"
+  return f"{rows} left out: {', '.join([*named, *more])}."
+
+
+def warn_of_damage(store: str, damaged: Sequence[Trial]) -> None:
+  """Says on standard error which trials are left out, if any are."""
+  if damaged:
+    say(f"warning: {store}: {in_words(damaged)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundSearch:
+  """What the store of a search holds.
+
+  Attributes:
+    trials: all whose rows hold them, by number.
+    damaged: those whose rows do not.
+    metrics: what each update's learning measured, by update number.
+  """
+
+  trials: Sequence[Trial]
+  damaged: Sequence[Trial]
+  metrics: Mapping[int, Mapping[str, float]]
+
+
+def read_search(search_dir: Path, store: str | None = None) -> FoundSearch:
+  """Returns all that the store of a search holds, and says which trials are damaged.
+
+  Args:
+    search_dir: of a search, running or not; nothing is written there.
+    store: the `confirmed` address of `storage.store_place`.
+
+  Raises:
+    UserError: there is no search, or one of another version of this program.
+  """
+  with _opened(search_dir, store) as opened:
+    trials, damaged = sorted_out(opened.trials())
+    warn_of_damage(opened.name, damaged)
+    return FoundSearch(trials, damaged, opened.metrics())
 
 
 def read_metrics(search_dir: Path, store: str | None = None) -> dict[int, dict[str, float]]:
@@ -101,10 +181,12 @@ def found_trial(search_dir: Path, rank: int = 1, store: str | None = None) -> Tr
   Raises:
     UserError: there is no search, or no such rank.
   """
-  ranking = best_trials(read_trials(search_dir, store))
-  if not 1 <= rank <= len(ranking):
-    raise UserError(f"{search_dir}: there is no rank {rank}; {len(ranking)} trials have a reward.")
-  return ranking[rank - 1]
+  overview = read_overview(search_dir, max(rank, 1), store)
+  if not 1 <= rank <= len(overview.best):
+    raise UserError(
+      f"{search_dir}: there is no rank {rank}; {overview.trained} trials have a reward."
+    )
+  return overview.best[rank - 1]
 
 
 @contextlib.contextmanager

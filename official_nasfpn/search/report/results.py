@@ -18,7 +18,11 @@ from official_nasfpn.search.report.found import (
   nothing_learnt,
 )
 from official_nasfpn.search.report.reward_curve import draw_reward_curve
-from official_nasfpn.search.store.trial_store import DONE, FAILED, Trial
+from official_nasfpn.search.store.trial import DONE, FAILED, Overview, Trial
+from official_nasfpn.search.workers.launcher import hint_of
+
+# Of the overview, in `result.json`.
+_COUNTS = ("sampled", "unique", "trained", "failed", "worker_hours")
 
 
 def bests_so_far(trials: Sequence[Trial]) -> list[Trial]:
@@ -50,12 +54,13 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
   Raises:
     UserError: no trial gave a reward.
   """
-  ranking = best_trials(trials)
+  overview = overview_of(trials)
+  ranking = overview.best
   if not ranking:
     reasons = [trial.failure for trial in trials if trial.state == FAILED]
     raise UserError(
       f"None of the {len(trials)} trials in {search_dir} gave a reward. The first failed because: "
-      f"{reasons[0]}. Mend that, then search in a new --search_dir."
+      f"{reasons[0]}. {hint_of(reasons[0]) or 'Mend that, then search in a new --search_dir.'}"
     )
   best = ranking[0]
   spec = architecture.from_gin(best.architecture)
@@ -82,30 +87,41 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
     "reward": best.reward,
     "architecture_hash": best.architecture_hash,
     "nothing_learnt": nothing_learnt(trials),
-    **_counts(trials),
+    **{name: getattr(overview, name) for name in _COUNTS},
   }
   write_text(search_dir / "result.json", json.dumps(result, indent=2) + "\n")
 
 
 def _title(trials: Sequence[Trial], search: str) -> str:
-  if _counts(trials)["trained"] == len(trials) > 1:
+  if sum(trial.state == DONE for trial in trials) == len(trials) > 1:
     return f"Search {search}: {len(trials)} architectures, all different, all trained"
   return f"Search {search}: {len(trials)} trial{'' if len(trials) == 1 else 's'}"
 
 
-def results_table(trials: Sequence[Trial], search_dir: Path, num_rows: int = 3) -> str:
+def overview_of(trials: Sequence[Trial], num_best: int = 3) -> Overview:
+  """Returns what `TrialStore.overview` does, of trials that have been read."""
+  return Overview(
+    sampled=len(trials),
+    unique=len({trial.architecture_hash for trial in trials}),
+    trained=sum(trial.state == DONE for trial in trials),
+    failed=sum(trial.state == FAILED for trial in trials),
+    unfinished=sum(not trial.is_finished for trial in trials),
+    worker_hours=math.fsum(trial.seconds or 0.0 for trial in trials) / 3600,
+    best=tuple(best_trials(trials)[:num_best]),
+  )
+
+
+def results_table(overview: Overview, search_dir: Path) -> str:
   """Returns what a person wants to know of a search, finished or not, as text."""
-  counts = _counts(trials)
   lines = [
-    f"{counts['sampled']} architectures sampled, {counts['unique']} unique, {counts['trained']} "
-    f"trained, {counts['failed']} failed, {duration(3600 * counts['worker_hours'])} of worker time",
+    f"{overview.sampled} architectures sampled, {overview.unique} unique, {overview.trained} "
+    f"trained, {overview.failed} failed, {duration(3600 * overview.worker_hours)} of worker time",
   ]
-  unfinished = sum(not trial.is_finished for trial in trials)
-  is_ranking = not nothing_learnt(trials)
+  is_ranking = not nothing_learnt(overview.best)
   if not is_ranking:
-    lines.append(f"So far n{NOTHING_LEARNT[1:]}" if unfinished else NOTHING_LEARNT)
+    lines.append(f"So far n{NOTHING_LEARNT[1:]}" if overview.unfinished else NOTHING_LEARNT)
   lines.append(f"{'rank':>4}  {'reward':>8}  {'trial':>6}  {'seconds':>8}  architecture")
-  for rank, trial in enumerate(best_trials(trials)[:num_rows], start=1):
+  for rank, trial in enumerate(overview.best, start=1):
     path = storage.trial_dir(search_dir, trial.number) / "architecture.gin"
     shown_rank = rank if is_ranking else "-"
     lines.append(
@@ -114,16 +130,6 @@ def results_table(trials: Sequence[Trial], search_dir: Path, num_rows: int = 3) 
   for name in ("best_architecture.gin", "best_architecture.png", "reward_curve.png"):
     if (search_dir / name).is_file():
       lines.append(str(search_dir / name))
-  if unfinished:
-    lines.append(f"{unfinished} more are proposed and not finished.")
+  if overview.unfinished:
+    lines.append(f"{overview.unfinished} more are proposed and not finished.")
   return "\n".join(lines)
-
-
-def _counts(trials: Sequence[Trial]) -> dict[str, int | float]:
-  return {
-    "sampled": len(trials),
-    "unique": len({trial.architecture_hash for trial in trials}),
-    "trained": sum(trial.state == DONE for trial in trials),
-    "failed": sum(trial.state == FAILED for trial in trials),
-    "worker_hours": math.fsum(trial.seconds or 0.0 for trial in trials) / 3600,
-  }

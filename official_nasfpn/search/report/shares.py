@@ -67,7 +67,7 @@ def _choices(spec: PyramidSpec, space: SearchSpace) -> Iterator[tuple[str, float
   # Of two ops, one share says that of the other.
   ops = space.ops if len(space.ops) > 2 else space.ops[1:]
   for op in ops:
-    yield f"{op}, of all cells", np.mean([cell.op == op for cell in spec.cells])
+    yield f"{op}, of all cells", _share([cell.op == op for cell in spec.cells])
   for op in ops:
     for level, cell in sorted(outputs.items()):
       yield f"{op} in P{level}", float(cell.op == op)
@@ -75,4 +75,8 @@ def _choices(spec: PyramidSpec, space: SearchSpace) -> Iterator[tuple[str, float
   if intermediate and len(levels) > 1:
     for level in levels:
       what = f"level {level}, of intermediate cells"
-      yield what, np.mean([cell.level == level for cell in intermediate])
+      yield what, _share([cell.level == level for cell in intermediate])
+
+
+def _share(chosen: Sequence[bool]) -> float:
+  return sum(chosen) / len(chosen)

@@ -17,6 +17,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from tqdm import tqdm
 
+from official_nasfpn.disk import disk_problem
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.store import engines, sqlite_reader
 from official_nasfpn.search.store.address import parse_url, without_password
@@ -54,13 +55,18 @@ class Database:
     is_sqlite = self.url.get_backend_name() == "sqlite"
     self.name = str(self.url.database) if is_sqlite else without_password(self.url)
     self.is_shared = not is_sqlite
-    self._clock = time.time if is_sqlite and clock is None else clock
+    # Whoever may set the clock of this machine may set it at any time.
+    self.has_machine_clock = is_sqlite and clock is None
+    self._clock = time.time if self.has_machine_clock else clock
     self._outage_seconds = outage_seconds
     self._lock = threading.Lock()
     self._is_down = False
     self._back_at: float | None = None
     self._exclusive: ExclusiveLock | None = None
-    self._file = Path(self.name) if is_sqlite and reads_only else None
+    self._file = Path(self.name) if is_sqlite else None
+    self._reads_only = reads_only
+    # Device and inode of the file, once it was used.
+    self._identity: tuple[int, int] | None = None
     if is_sqlite:
       self._engine = engines.sqlite_engine(self.url)
     elif keeps_connection:
@@ -111,7 +117,7 @@ class Database:
 
   def read(self, operation: Callable[[sa.Connection], _T]) -> _T:
     """Like `write`, for operations that change nothing."""
-    if self._file is not None:
+    if self._file is not None and self._reads_only:
       return sqlite_reader.read(self._file, operation)
     return self._until_it_answers(self._reading_engine, operation)
 
@@ -144,10 +150,32 @@ class Database:
 
   def _until_it_answers(self, engine: sa.Engine, operation: Callable[[sa.Connection], _T]) -> _T:
     def transaction() -> _T:
+      self._check_file()
       with engine.begin() as connection:
-        return operation(connection)
+        result = operation(connection)
+      self._check_file(was_used=True)
+      return result
 
     return self._repeat(transaction)
+
+  def _check_file(self, was_used: bool = False) -> None:
+    """Raises a `UserError` if an SQLite file is not the one that this process has used before.
+
+    SQLite itself would go on in the deleted file, and all would be lost with the last process.
+    """
+    if self._file is None or (self._identity is None and not was_used):
+      return
+    try:
+      status = self._file.stat()
+      identity = (status.st_dev, status.st_ino)
+    except FileNotFoundError:
+      identity = None
+    self._identity = self._identity or identity
+    if identity is None or identity != self._identity:
+      raise UserError(
+        f"{self.name} was deleted or replaced while it was in use. What it held is lost with it: "
+        "put a copy of it back, or search in a new --search_dir."
+      )
 
   def _repeat(self, operation: Callable[[], _T]) -> _T:
     deadline = time.monotonic() + self._outage_seconds
@@ -156,20 +184,25 @@ class Database:
       try:
         result = operation()
       except (sa.exc.DBAPIError, OSError) as error:
-        if not self.is_shared:
+        if isinstance(error, sa.exc.IntegrityError) or (not self.is_shared and disk_problem(error)):
           raise
         reason = engines.reason(error)
-        if engines.is_refusal(error):
+        is_conflict = self.is_shared and engines.is_conflict(error)
+        if self.is_shared and engines.is_refusal(error):
           raise UserError(f"The trial store {self.name} cannot be opened: {reason}.") from error
-        if not engines.is_outage(error):
-          raise
+        if not is_conflict and not (self.is_shared and engines.is_outage(error)):
+          raise UserError(
+            f"The trial store {self.name} cannot be used: {reason}. If it was damaged or changed "
+            "by others, put a copy of it back, or search in a new place."
+          ) from error
         if time.monotonic() >= deadline:
           raise UserError(
             f"The trial store {self.name} has not answered for {self._outage_seconds:g} s "
             f"({reason}). Nothing that was recorded is lost: make sure that it runs, then start "
             "the same command again."
           ) from error
-        self._note_outage(reason)
+        if not is_conflict:
+          self._note_outage(reason)
         # Random pauses, so that a hundred workers do not come back at the same moment.
         time.sleep(min(pause * _jitter.uniform(0.5, 1.0), max(deadline - time.monotonic(), 0.0)))
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

@@ -15,10 +15,16 @@ _BUSY_SECONDS = 30
 _SILENCE_SECONDS = 60
 
 # SQLSTATEs of a server that will soon be back: class 08 means a lost connection, 57P0x a server
-# that stops, crashes or starts, 53300 too many connections.
-_OUTAGE_STATES = ("08", "57P01", "57P02", "57P03", "53300")
+# that stops, crashes or starts, or ends idle connections, class 53 too many connections or too
+# little memory or disk, 25006 one that only reads, as after a failover.
+_OUTAGE_STATES = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", "53", "25006")
+# SQLSTATEs of a statement that the server has given up, and the connection stays: cancelled,
+# perhaps by `statement_timeout`, or waiting for a lock for too long.
+_CANCELLED_STATES = ("57014", "55P03")
+# SQLSTATEs of transactions that must be repeated: class 40, as where all are serializable.
+_CONFLICT_STATES = ("40",)
 # SQLSTATEs that repeating does not help: wrong password, user or database, missing permissions.
-_REFUSAL_STATES = ("28", "3D000", "42501")
+_REFUSAL_STATES = ("28", "3D000", "42501", "57P04")
 # A search directory may come from a stranger, who must not decide where a password is sent.
 _NO_PASSWORD = (
   "the server asks for a password; set PGPASSWORD and give this address with --store, because no "
@@ -36,6 +42,8 @@ def sqlite_engine(url: sa.URL) -> sa.Engine:
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
     connection.execute("PRAGMA journal_mode = WAL")
+    # A damaged text must not keep the rows around it from being read.
+    connection.text_factory = decoded
     # A reported result survives a power cut.
     connection.execute("PRAGMA synchronous = FULL")
 
@@ -47,6 +55,11 @@ def sqlite_engine(url: sa.URL) -> sa.Engine:
     connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
   return engine
+
+
+def decoded(text: bytes) -> str:
+  """Returns a text of SQLite; what is no UTF-8 becomes U+FFFD."""
+  return text.decode("utf-8", "replace")
 
 
 def postgres_engine(url: sa.URL, **options: object) -> sa.Engine:
@@ -78,7 +91,14 @@ def postgres_engine(url: sa.URL, **options: object) -> sa.Engine:
 def is_outage(error: Exception) -> bool:
   """Returns whether an error that is no refusal means that the PostgreSQL server is down."""
   # pg8000 passes some errors of the socket through unchanged.
-  return isinstance(error, OSError) or error.connection_invalidated
+  if isinstance(error, OSError) or error.connection_invalidated:
+    return True
+  return _sqlstate(error.orig).startswith(_CANCELLED_STATES)
+
+
+def is_conflict(error: Exception) -> bool:
+  """Returns whether a transaction met another one, and need only be repeated."""
+  return _sqlstate(getattr(error, "orig", None) or error).startswith(_CONFLICT_STATES)
 
 
 def is_refusal(error: Exception) -> bool:

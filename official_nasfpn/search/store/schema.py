@@ -74,6 +74,10 @@ search = sa.Table(
 )
 
 
+class NoSearchYet(UserError):
+  """There is no search in a place, but one may begin there."""
+
+
 def create_or_migrate(connection: sa.Connection, store: str) -> None:
   """Creates the tables, or migrates those of an earlier version.
 
@@ -84,7 +88,7 @@ def create_or_migrate(connection: sa.Connection, store: str) -> None:
   Raises:
     UserError: the store was written by a later version of this program.
   """
-  version = _version(connection)
+  version = _version(connection, store)
   if version is None:
     metadata.create_all(connection)
     connection.execute(schema.insert().values(version=SCHEMA_VERSION))
@@ -95,10 +99,15 @@ def create_or_migrate(connection: sa.Connection, store: str) -> None:
 
 
 def check_version(connection: sa.Connection, store: str) -> None:
-  """Raises a `UserError` unless the store has this program's version."""
-  version = _version(connection)
+  """Checks the version of a store.
+
+  Raises:
+    NoSearchYet: it has no tables of ours.
+    UserError: it was written by another version of this program, or the tables are not ours.
+  """
+  version = _version(connection, store)
   if version is None:
-    raise UserError(f"{store} holds no search; start the search first.")
+    raise NoSearchYet(f"{store} holds no search; start the search first.")
   if version < SCHEMA_VERSION:
     raise UserError(
       f"{store} was written by an earlier version of this program (store version {version}; this "
@@ -112,10 +121,13 @@ def check_version(connection: sa.Connection, store: str) -> None:
     )
 
 
-def _version(connection: sa.Connection) -> int | None:
+def _version(connection: sa.Connection, store: str) -> int | None:
   if not sa.inspect(connection).has_table(schema.name):
     return None
-  return connection.scalar(sa.select(schema.c.version))
+  version = connection.scalar(sa.select(schema.c.version))
+  if version is not None and not isinstance(version, int):
+    raise UserError(f"{store} has a table `schema`, but it is no trial store.")
+  return version
 
 
 def _to_version_2(connection: sa.Connection) -> None:

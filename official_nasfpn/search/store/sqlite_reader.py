@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
+from official_nasfpn.search.store.engines import decoded
+
 _T = TypeVar("_T")
 
 _BUSY_SECONDS = 30
@@ -70,7 +72,9 @@ def _run(path: Path, options: str, operation: Callable[[sa.Connection], _T]) -> 
   def connect() -> sqlite3.Connection:
     # We begin transactions ourselves, below; Python's sqlite3 must not.
     uri = f"{path.absolute().as_uri()}?{options}"
-    return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+    connection.text_factory = decoded
+    return connection
 
   engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.NullPool)
   sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))

@@ -18,7 +18,7 @@ class NewTrial:
   architecture: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Trial:
   """The present state of a trial. A reused trial has the result of the trial that it repeats.
 
@@ -112,3 +112,28 @@ class Counts:
   running: int
   queued: int
   learnt: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Overview:
+  """What a person asks first about a search, without all of its trials.
+
+  Attributes:
+    sampled: all trials.
+    unique: different architectures.
+    trained: trials that gave a reward, without reused ones.
+    failed: trials that failed, without reused ones.
+    unfinished: trials without a result.
+    worker_hours: hours that workers spent on trials that ended.
+    best: the trials with the greatest rewards, best first.
+    damaged: trials that would be among the best, but their rows are damaged.
+  """
+
+  sampled: int
+  unique: int
+  trained: int
+  failed: int
+  unfinished: int
+  worker_hours: float
+  best: tuple[Trial, ...]
+  damaged: tuple[Trial, ...] = ()

@@ -7,8 +7,9 @@ A trial is `queued` until a worker claims it, `running` until the worker reports
 it evaluates. If the lease expires, or the worker is known to be dead, the trial is queued again and
 the next claim gets the next attempt number. A result is accepted from the latest attempt only: the
 late result of a lost attempt counts if no worker has claimed the trial since, and is rejected
-otherwise. A trial that repeats an earlier architecture is `reused` from the start and gets the
-result of that earlier trial, its original, as soon as there is one.
+otherwise. A worker that is stopped hands its trial back; only one that vanishes counts as dead. A
+trial that repeats an earlier architecture is `reused` from the start and gets the result of that
+earlier trial, its original, as soon as there is one.
 
 Every operation is one transaction and may be repeated. If its answer was lost, the second run
 changes nothing and gives the same answer. So an operation can wait until a database that is down is
@@ -26,6 +27,8 @@ import sqlalchemy as sa
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.store import schema
 from official_nasfpn.search.store.database import Database
+from official_nasfpn.search.store.lease_watch import LeaseWatch
+from official_nasfpn.search.store.rows import is_damaged, to_metrics, to_trial
 from official_nasfpn.search.store.schema import measurements as _measurements
 from official_nasfpn.search.store.schema import search as _search
 from official_nasfpn.search.store.schema import trials as _trials
@@ -38,6 +41,7 @@ from official_nasfpn.search.store.trial import (
   RUNNING,
   Counts,
   NewTrial,
+  Overview,
   TimelineRow,
   Trial,
 )
@@ -45,6 +49,8 @@ from official_nasfpn.search.store.trial import (
 # A reused trial shows these columns of its original, the trial that it repeats.
 _RESULT = ("attempt", "reward", "failure", "diverged", "finished_at", "metrics")
 _originals = _trials.alias("originals")
+# A worker's lease may be longer than that of who looks at it, but hardly by this factor.
+_LONGEST_LEASES = 10
 
 
 class TrialStore:
@@ -79,6 +85,7 @@ class TrialStore:
     self._max_attempts = max_attempts
     self._database = Database(url, outage_seconds, clock, keeps_connection, reads_only)
     self._joined: tuple[str, str, str] | None = None
+    self._watch = LeaseWatch(lease_seconds)
 
   @property
   def name(self) -> str:
@@ -142,6 +149,39 @@ class TrialStore:
       )
 
     self._database.write(transaction)
+
+  def retry_dead(self) -> int:
+    """Queues trials again that failed because their workers died, if they have attempts left.
+
+    So a raised `max_attempts` gives back the trials that preemptions or a lack of memory have cost.
+    The algorithm learns from them in a later update.
+
+    Returns:
+      The number of trials that are queued again.
+    """
+    dead = (
+      (_trials.c.state == FAILED)
+      & ~_trials.c.diverged
+      & (_trials.c.deaths > 0)
+      & (_trials.c.deaths < self._max_attempts)
+      # As `_requeue` writes it. No evaluation's reason begins so.
+      & (
+        _trials.c.failure.like("worker %, % attempt")
+        | _trials.c.failure.like("worker %, % attempts")
+      )
+    )
+
+    def transaction(connection: sa.Connection) -> int:
+      numbers = sa.select(_trials.c.number).where(dead)
+      connection.execute(
+        _trials.update().where(_trials.c.reused_from.in_(numbers)).values(learnt_in=None)
+      )
+      queued = {"state": QUEUED, "finished_at": None, "seconds": None, "learnt_in": None}
+      return connection.execute(
+        _trials.update().where(dead).values(progress=0.0, **queued)
+      ).rowcount
+
+    return self._database.write(transaction)
 
   def begun_recipe(self) -> str | None:
     """Returns the recipe that the last controller recorded; None before the first one."""
@@ -224,7 +264,7 @@ class TrialStore:
       .order_by(sa.func.coalesce(_originals.c.finished_at, _trials.c.finished_at), _trials.c.number)
       .limit(limit)
     )
-    return [_to_trial(row) for row in self._rows(query)]
+    return [to_trial(row) for row in self._rows(query)]
 
   def latest_update(self) -> int:
     """Returns the number of the last update that was proposed; 0 before the first."""
@@ -239,18 +279,27 @@ class TrialStore:
     return (rows[0].number, rows[0].snapshot) if rows else (0, None)
 
   def metrics(self) -> dict[int, dict[str, float]]:
-    """Returns the metrics of each learning step by the number of its update."""
+    """Returns the metrics of each learning step by the number of its update.
+
+    Damaged rows, and what is no finite number, are left out.
+    """
     query = sa.select(_updates.c.number, _updates.c.metrics).order_by(_updates.c.number)
-    return {row.number: json.loads(row.metrics) for row in self._rows(query)}
+    metrics = ((row.number, to_metrics(row.metrics)) for row in self._rows(query))
+    return {number: values for number, values in metrics if values is not None}
 
   # For readers.
 
-  def trials(self, update: int | None = None) -> list[Trial]:
-    """Returns the trials of one update, or all trials, by number."""
+  def trials(self, update: int | None = None, learnt_after: int | None = None) -> list[Trial]:
+    """Returns all trials, by number; of one update, or learnt from after one, where it is given.
+
+    One whose row is damaged is a failed trial, see `rows.is_damaged`.
+    """
     query = _with_originals(*_trials.c).order_by(_trials.c.number)
     if update is not None:
       query = query.where(_trials.c.update_number == update)
-    return [_to_trial(row) for row in self._rows(query)]
+    if learnt_after is not None:
+      query = query.where(_trials.c.learnt_in > learnt_after)
+    return [to_trial(row) for row in self._rows(query)]
 
   def counts(self) -> Counts:
     """Returns the numbers of trials by state."""
@@ -289,14 +338,44 @@ class TrialStore:
     return self._rows(sa.select(progress).where(_trials.c.state == RUNNING))[0].sum or 0.0
 
   def best(self, limit: int) -> list[Trial]:
-    """Returns the trials with the highest rewards, best first, without reused ones."""
+    """Returns the trials with the highest rewards, best first, without reused or damaged ones."""
+    return self._best(limit)[0]
+
+  def overview(self, num_best: int) -> Overview:
+    """Returns how the search stands, with its best trials; reads no others."""
+    counts = self.counts()
+    seconds = sa.select(sa.func.sum(_trials.c.seconds).label("sum"))
+    best, damaged = self._best(num_best)
+    return Overview(
+      sampled=counts.sampled,
+      unique=counts.unique,
+      trained=counts.done,
+      failed=counts.failed,
+      unfinished=counts.sampled - counts.finished,
+      worker_hours=(self._rows(seconds)[0].sum or 0.0) / 3600,
+      best=tuple(best),
+      damaged=tuple(damaged),
+    )
+
+  def _best(self, limit: int) -> tuple[list[Trial], list[Trial]]:
+    """Returns the trials with the highest rewards, and the damaged ones that come before them."""
     query = (
       _with_originals(*_trials.c)
       .where(_trials.c.state == DONE)
       .order_by(_trials.c.reward.desc(), _trials.c.number)
-      .limit(limit)
     )
-    return [_to_trial(row) for row in self._rows(query)]
+    best: list[Trial] = []
+    damaged: list[Trial] = []
+    # SQLite sorts what is no number above all numbers.
+    first = 0
+    while len(best) < limit:
+      rows = self._rows(query.limit(limit).offset(first))
+      for trial in map(to_trial, rows):
+        (damaged if is_damaged(trial) else best).append(trial)
+      if len(rows) < limit:
+        break
+      first += limit
+    return best[:limit], damaged
 
   def timeline(self) -> list[TimelineRow]:
     """Returns the part of each trial that curves need, by number."""
@@ -352,8 +431,12 @@ class TrialStore:
         connection, free, worker, attempt=_trials.c.attempt + 1, started_at=self._database.now()
       )
 
-    row = self._database.write(transaction)
-    return None if row is None else _to_trial(row)
+    while (row := self._database.write(transaction)) is not None:
+      trial = to_trial(row)
+      if not is_damaged(trial):
+        return trial
+      self.report_failure(row.number, row.attempt, str(trial.failure))
+    return None
 
   def renew(self, number: int, attempt: int, progress: float) -> bool:
     """Extends the lease of an attempt.
@@ -457,6 +540,29 @@ class TrialStore:
     reason = reason.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
     return self._finish(number, attempt, {"state": FAILED, "failure": reason, "diverged": diverged})
 
+  def hand_back(self, number: int, attempt: int, reason: str) -> bool:
+    """Queues the trial of a worker that is being stopped; it does not count as a death.
+
+    Args:
+      number: number of the trial.
+      attempt: the worker's attempt.
+      reason: why it does not go on, for people.
+
+    Returns:
+      Whether the trial is queued; False if the attempt had lost it or is done.
+    """
+
+    def transaction(connection: sa.Connection) -> bool:
+      this = (_trials.c.number == number, _trials.c.attempt == attempt)
+      connection.execute(
+        _trials.update()
+        .where(*this, _trials.c.state == RUNNING)
+        .values(state=QUEUED, lease_expires=None, failure=reason, progress=0.0)
+      )
+      return connection.scalar(sa.select(_trials.c.state).where(*this)) == QUEUED
+
+    return self._database.write(transaction)
+
   # For launchers.
 
   def release(self, worker: str, reason: str, is_death: bool = True) -> int:
@@ -478,6 +584,11 @@ class TrialStore:
     """Queues the trials whose lease has expired, and returns their number."""
     return self._database.write(self._requeue_expired)
 
+  def has_worked(self, worker: str) -> bool:
+    """Returns whether a worker of this name was the last to claim some trial."""
+    query = sa.select(_trials.c.number).where(_trials.c.worker == worker).limit(1)
+    return bool(self._rows(query))
+
   def running_workers(self) -> list[str]:
     """Returns the names of the workers that run a trial."""
     query = sa.select(_trials.c.worker).where(_trials.c.state == RUNNING).distinct()
@@ -492,7 +603,7 @@ class TrialStore:
     schema.check_version(connection, self.name)
     row = connection.execute(sa.select(_search)).first()
     if row is None:
-      raise UserError(f"{self.name} holds no search yet; start the search first.")
+      raise schema.NoSearchYet(f"{self.name} holds no search yet; start the search first.")
     return row
 
   def _check_joined(self, connection: sa.Connection, joined: tuple[str, str, str]) -> None:
@@ -548,10 +659,27 @@ class TrialStore:
     # A worker could not renew its lease while the database was down; it gets the time to do so now.
     if self._database.seconds_since_outage() < self.lease_seconds:
       return 0
-    now = self._database.now()
-    expired = _trials.c.lease_expires < now
-    if (server_started_at := self._database.server_started_at()) is not None:
-      expired &= server_started_at + self.lease_seconds < now
+    if self._database.has_machine_clock:
+      running = sa.select(_trials.c.number, _trials.c.attempt, _trials.c.lease_expires)
+      rows = connection.execute(running.where(_trials.c.state == RUNNING))
+      numbers = self._watch.expired((row.number, (row.attempt, row.lease_expires)) for row in rows)
+      if not numbers:
+        return 0
+      expired = _trials.c.number.in_(numbers)
+    else:
+      now = self._database.now()
+      expired = _trials.c.lease_expires < now
+      if (server_started_at := self._database.server_started_at()) is not None:
+        expired &= server_started_at + self.lease_seconds < now
+        if self._watch.has_jumped(connection.scalar(sa.select(now))):
+          return 0
+        # Left over from before the clock was set back.
+        far = now + _LONGEST_LEASES * self.lease_seconds
+        connection.execute(
+          _trials.update()
+          .where(_trials.c.state == RUNNING, _trials.c.lease_expires > far)
+          .values(lease_expires=now + self.lease_seconds)
+        )
     reason = f"worker sent no heartbeat for {self.lease_seconds:g} s"
     return self._requeue(connection, expired, reason, is_death=True, skip_locked=True)
 
@@ -583,7 +711,7 @@ class TrialStore:
           lease_expires=None,
           failure=f"{reason}, {attempts}",
           finished_at=now,
-          seconds=now - _trials.c.started_at,
+          seconds=_since_start(now),
         )
       )
     connection.execute(
@@ -619,7 +747,7 @@ class TrialStore:
         attempt,
         lease_expires=None,
         finished_at=now,
-        seconds=now - _trials.c.started_at,
+        seconds=_since_start(now),
         **result,
         **values,
       ):
@@ -634,6 +762,11 @@ class TrialStore:
       )
 
     return self._database.write(transaction)
+
+
+def _since_start(now: sa.ColumnElement | float) -> sa.ColumnElement:
+  """Returns the seconds since a trial was claimed; 0 if the clock was set back meanwhile."""
+  return sa.case((_trials.c.started_at < now, now - _trials.c.started_at), else_=0.0)
 
 
 def _unfinished(number: int, attempt: int) -> tuple[sa.ColumnElement, ...]:
@@ -663,12 +796,3 @@ def _with_originals(*columns: sa.ColumnElement) -> sa.Select:
   return sa.select(*shown).select_from(
     _trials.outerjoin(_originals, _trials.c.reused_from == _originals.c.number)
   )
-
-
-def _to_trial(row: sa.Row) -> Trial:
-  values = dict(row._mapping)
-  values["update"] = values.pop("update_number")
-  values["choices"] = tuple(json.loads(values["choices"]))
-  values["log_probs"] = tuple(json.loads(values["log_probs"]))
-  values["metrics"] = json.loads(values["metrics"])
-  return Trial(**values)

@@ -30,3 +30,18 @@ def worker_environment(num_threads: int) -> dict[str, str]:
     "MALLOC_ARENA_MAX": "2",
     "PYTHONUNBUFFERED": "1",
   }
+
+
+def hint_of(reason: str) -> str | None:
+  """Returns what may be behind the end of a worker, and what to do; None if nobody can tell.
+
+  Args:
+    reason: how it ended, or why its trial failed.
+  """
+  if "signal 9" not in reason:
+    return None
+  return (
+    "If nobody has killed it, the system has, for want of memory: lower Training.batch_size, "
+    "Training.evaluation_batch_size, Input.shuffle_buffer or --num_workers, or give workers more "
+    "memory."
+  )

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from official_nasfpn.disk import FileLock
 from official_nasfpn.errors import UserError
+from official_nasfpn.progress import say
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import TrialStore
-from official_nasfpn.search.workers.launcher import worker_environment
+from official_nasfpn.search.workers.launcher import hint_of, worker_environment
+from official_nasfpn.search.workers.stop_signals import EXIT_STOPPED
 from official_nasfpn.search.workers.trial_worker import (
   EXIT_LOST_TRIAL,
   EXIT_REPLACE_ME,
@@ -52,6 +54,7 @@ class LocalLauncher:
     self._store = store
     self._search_dir = search_dir
     self._command = list(command)
+    self._has_hinted = False
     threads = max(len(os.sched_getaffinity(0)) // num_workers, 1)
     self._environment = {**os.environ, **worker_environment(threads), **store.environment}
     self._slots = [_Slot(f"worker-{index}") for index in range(num_workers)]
@@ -115,7 +118,10 @@ class LocalLauncher:
     released = self._store.release(slot.worker, reason, is_death=code != EXIT_STORAGE)
     if code == EXIT_STORAGE:
       raise UserError(f"{slot.worker} cannot work. {self._log_end(slot.worker)}")
-    fruitless = not released and code not in (EXIT_REPLACE_ME, EXIT_LOST_TRIAL)
+    if released and not self._has_hinted and (hint := hint_of(reason)):
+      self._has_hinted = True
+      say(f"{slot.worker} died ({how}) and is replaced; its trial is tried again. {hint}")
+    fruitless = not released and code not in (EXIT_REPLACE_ME, EXIT_LOST_TRIAL, *EXIT_STOPPED)
     slot.fruitless_ends = slot.fruitless_ends + 1 if fruitless else 0
     if slot.fruitless_ends == _MAX_FRUITLESS_ENDS:
       raise UserError(

@@ -3,7 +3,8 @@
 The worker is a child process of the actor's process. So it is the same program as on one machine. A
 crash, or memory that TensorFlow does not free, ends with the worker while the actor keeps its place
 on the node. Environment variables are set before any library reads them. The worker exits when the
-actor's process is no longer its parent, so a killed actor leaves no training behind.
+actor's process is no longer its parent, so a killed actor leaves no training behind. An actor that
+gets SIGTERM, which Ray turns into `SystemExit`, stops its worker first.
 """
 
 import collections
@@ -54,7 +55,13 @@ class WorkerActor:
       text=True,
       errors="replace",
     ) as process:
-      for line in process.stdout:
-        print(line, end="", flush=True)
-        last_lines.append(line.rstrip())
+      try:
+        for line in process.stdout:
+          print(line, end="", flush=True)
+          last_lines.append(line.rstrip())
+      except BaseException:
+        # Ray ends this process politely, as when a node is drained: so must the worker end, which
+        # hands its trial back. It is waited for.
+        process.terminate()
+        raise
     return process.returncode, list(last_lines)

@@ -26,7 +26,8 @@ from official_nasfpn.installation import require
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers import ray_actor
-from official_nasfpn.search.workers.launcher import worker_environment
+from official_nasfpn.search.workers.launcher import hint_of, worker_environment
+from official_nasfpn.search.workers.stop_signals import EXIT_STOPPED
 from official_nasfpn.search.workers.trial_worker import (
   EXIT_LOST_TRIAL,
   EXIT_REPLACE_ME,
@@ -117,6 +118,7 @@ class RayLauncher:
     self._actors_made = 0
     self._look_at = 0.0
     self._has_room = True
+    self._has_hinted = False
     namespace = f"nasfpn {socket.gethostname()} {search_dir.resolve()}"
     self._ray = _connect(address, namespace)
     self._job = int.from_bytes(
@@ -202,9 +204,13 @@ class RayLauncher:
     # A worker that ends properly holds no trial. If it holds one, it died while it ran that trial.
     is_death = code != EXIT_STORAGE
     released = self._store.release(slot.worker, f"worker died ({how})", is_death)
-    if code not in (EXIT_REPLACE_ME, EXIT_LOST_TRIAL):
+    if released and not self._has_hinted and (hint := hint_of(how)):
+      self._has_hinted = True
+      self._say(f"{slot.worker} died ({how}) and is replaced; its trial is tried again. {hint}")
+    is_planned = code in (EXIT_REPLACE_ME, EXIT_LOST_TRIAL, *EXIT_STOPPED)
+    if not is_planned:
       self._write_last_lines(slot.worker, how, last_lines)
-    if code in (EXIT_REPLACE_ME, EXIT_LOST_TRIAL) or (released and is_death):
+    if is_planned or (released and is_death):
       slot.fruitless_ends = 0
       slot.end = slot.actor.run.remote()
     else:
@@ -219,7 +225,8 @@ class RayLauncher:
     )
     how = "lost its node" if lost_node else "died (its actor was killed)"
     released = self._store.release(slot.worker, f"worker {how}", is_death=not lost_node)
-    if released or lost_node:
+    # A worker whose actor was stopped politely has handed its trial back.
+    if released or lost_node or self._store.has_worked(slot.worker):
       self._discard(slot)
     else:
       self._on_fruitless_end(slot, "its actor died", str(error).splitlines()[-5:])

@@ -21,6 +21,7 @@ from official_nasfpn.search.fingerprint import code_fingerprint
 from official_nasfpn.search.store.trial import Trial
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.evaluation import Evaluate, TrialFailed
+from official_nasfpn.search.workers.stop_signals import StopSignals
 
 IsHopeless = Callable[[float, Sequence[float]], bool]
 
@@ -43,6 +44,7 @@ def run_worker(
   trials_per_worker: int = 0,
   parent_pid: int | None = None,
   is_hopeless: IsHopeless = lambda reward, others: False,
+  stop_signals: StopSignals | None = None,
 ) -> int:
   """Evaluates trials until it is stopped, or has done `trials_per_worker` of them.
 
@@ -56,6 +58,7 @@ def run_worker(
     parent_pid: process id of the parent. If the parent changes, the worker ends at once.
     is_hopeless: early stopping rule. It takes the reward that a trial would get now and the rewards
       of other trials at the same share of their training, and returns whether the trial stops.
+    stop_signals: hands the running trial back at SIGTERM and SIGINT, not counted against it.
 
   Returns:
     The exit code that tells a launcher why the worker ended.
@@ -71,13 +74,15 @@ def run_worker(
   if parent_pid is not None:
     threading.Thread(target=_end_with_parent, args=(parent_pid,), daemon=True).start()
   heartbeat = _Heartbeat(store)
+  if stop_signals is not None:
+    stop_signals.before_exit(lambda: heartbeat.hand_back("the worker was stopped"))
   try:
     store.join(worker_id, recipe_version, code_fingerprint())
     heartbeat.start()
     trials_done = 0
     idle_since = time.monotonic()
     while trials_per_worker == 0 or trials_done < trials_per_worker:
-      trial = store.claim(worker_id)
+      trial = heartbeat.claim(worker_id)
       if trial is None:
         time.sleep(pause_seconds(time.monotonic() - idle_since))
         continue
@@ -91,7 +96,8 @@ def run_worker(
     problem = disk_problem(error)
     if problem is None:
       raise
-    print(f"cannot go on: {problem}", flush=True)
+    handed_back = heartbeat.hand_back(f"the worker could not write: {problem}")
+    print(f"cannot go on: {problem}{f'; {handed_back}' if handed_back else ''}", flush=True)
     return EXIT_STORAGE
   finally:
     heartbeat.stop()
@@ -130,7 +136,6 @@ def _run_trial(
   name = f"trial {trial.number}, attempt {trial.attempt}"
   print(f"{name}: started", flush=True)
   directory.mkdir(parents=True, exist_ok=True)
-  heartbeat.begin(trial)
   try:
     spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
     evaluation = evaluate(spec, directory, progress)
@@ -139,15 +144,17 @@ def _run_trial(
   except Exception as error:
     if disk_problem(error):
       raise
-    heartbeat.end()
     write_text(directory / "failure.txt", traceback.format_exc())
     reason, diverged = _reason(error), getattr(error, "diverged", False)
-    accepted = store.report_failure(trial.number, trial.attempt, reason, diverged)
+    accepted = heartbeat.end(
+      lambda: store.report_failure(trial.number, trial.attempt, reason, diverged)
+    )
     outcome = f"failed: {reason}"
   else:
-    heartbeat.end()
     reward, metrics = float(evaluation.reward), evaluation.metrics
-    accepted = store.report_reward(trial.number, trial.attempt, reward, metrics)
+    accepted = heartbeat.end(
+      lambda: store.report_reward(trial.number, trial.attempt, reward, metrics)
+    )
     stopped = f", stopped at {metrics['stopped_at']:.0%}" if "stopped_at" in metrics else ""
     outcome = f"reward {reward:.6g}{stopped}"
   late = "" if accepted else " (too late: the trial was lost)"
@@ -181,11 +188,13 @@ class _Progress:
 
 
 class _Heartbeat(threading.Thread):
-  """Renews the lease of the running trial, and ends the process if the trial is lost."""
+  """Has the running trial: renews its lease, hands it back, ends the process if it is lost."""
 
   def __init__(self, store: TrialStore):
     super().__init__(daemon=True, name="heartbeat")
     self._store = store
+    # Held while the store is asked to give, renew or take back the trial: whoever has it knows
+    # which trial this worker has.
     self._lock = threading.Lock()
     self._trial: Trial | None = None
     self._progress = 0.0
@@ -193,16 +202,36 @@ class _Heartbeat(threading.Thread):
     self._renewed_progress = 0.0
     self._stopped = threading.Event()
 
-  def begin(self, trial: Trial) -> None:
+  def claim(self, worker: str) -> Trial | None:
+    """Returns a trial that `end` or `hand_back` must follow; None if there is none."""
     with self._lock:
-      self._trial = trial
+      self._trial = self._store.claim(worker)
       self._progress = self._renewed_progress = 0.0
       self._renewed_at = time.monotonic()
+      return self._trial
 
-  def end(self) -> None:
-    """Stops renewing the lease; must be called before the result is reported."""
+  def end(self, report: Callable[[], bool]) -> bool:
+    """Reports the result of the trial, and stops renewing its lease."""
     with self._lock:
+      accepted = report()
       self._trial = None
+      return accepted
+
+  def hand_back(self, reason: str) -> str | None:
+    """Gives the trial to another worker; this one can have none any more.
+
+    Args:
+      reason: for people.
+
+    Returns:
+      What happened, in words; None without a trial.
+    """
+    self._lock.acquire()  # For good.
+    if self._trial is None or not self._store.hand_back(
+      self._trial.number, self._trial.attempt, reason
+    ):
+      return None
+    return f"trial {self._trial.number} was handed back"
 
   def stop(self) -> None:
     self._stopped.set()

@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from official_nasfpn.errors import UserError
 from official_nasfpn.search.proxy import warm_state
 
 SHAPES = {"a kernel": (2, 3), "a bias": (3,)}
@@ -102,6 +103,28 @@ def test_damaged_ones_are_made_again(tmp_path, monkeypatch, damage):
   assert load(tmp_path / "warm", lambda: weights(2.0))["a bias"][0] == 2.0
   assert load(tmp_path / "warm")["a bias"][0] == 2.0
   assert not (tmp_path / "executed").exists()
+
+
+def test_no_damaged_byte_is_a_traceback_or_another_weight(tmp_path, capsys):
+  load(tmp_path, weights)
+  path = tmp_path / "weights.npz"
+  whole = path.read_bytes()
+  refused = 0
+  for place in range(0, len(whole), 3):
+    for bits in (0x01, 0x80, 0xFF):
+      path.write_bytes(whole[:place] + bytes([whole[place] ^ bits]) + whole[place + 1 :])
+      capsys.readouterr()
+      found = warm_state._read(path, "recipe", SHAPES)
+      if found is None:
+        refused += 1
+      else:
+        assert all((found[name] == value).all() for name, value in weights().items())
+  assert refused > 100
+
+
+def test_weights_that_cannot_be_read_back_are_not_made_for_ever(tmp_path):
+  with pytest.raises(UserError, match=r"weights\.npz cannot be read back"):
+    load(tmp_path, lambda: weights(float("nan")))
 
 
 def make_slowly(directory):

@@ -21,7 +21,7 @@ from official_nasfpn.search.report.found import (
   found_architecture,
   read_trials,
 )
-from official_nasfpn.search.report.results import results_table, write_results
+from official_nasfpn.search.report.results import overview_of, results_table, write_results
 from official_nasfpn.search.report.reward_curve import figure_of_rewards
 from official_nasfpn.search.store.trial_store import NewTrial, Trial, TrialStore
 
@@ -91,11 +91,17 @@ def test_a_curve_of_one_trial_has_axes(trials):
 
 
 def test_the_table_tells_what_happened(trials, tmp_path):
-  lines = results_table(trials, tmp_path).splitlines()
+  lines = results_table(overview_of(trials), tmp_path).splitlines()
   assert lines[0].startswith("5 architectures sampled, 3 unique, 2 trained, 1 failed")
   assert lines[2].split()[:3] == ["1", "0.5000", "2"]
   assert lines[3].split()[:3] == ["2", "0.2500", "1"]
   assert Path(lines[2].split()[-1]) == tmp_path / "trials" / "000002" / "architecture.gin"
+
+
+def test_the_store_counts_what_the_trials_say(trials, tmp_path):
+  with contextlib.closing(TrialStore(tmp_path / "search.db")) as store:
+    for num_best in (0, 1, 2, 3):
+      assert store.overview(num_best) == overview_of(trials, num_best)
 
 
 class TestNothingLearnt:
@@ -107,7 +113,7 @@ class TestNothingLearnt:
     ]
 
   def test_the_table_says_so_and_why_that_may_be(self, zeros, trials, tmp_path):
-    table = results_table(zeros, tmp_path)
+    table = results_table(overview_of(zeros), tmp_path)
     lines = table.splitlines()
     assert lines[1].startswith("Nothing was learnt: no trial found an object")
     for setting in ("Training.epochs", "Detector.anchor_size", "Detector.score_threshold"):
@@ -115,12 +121,12 @@ class TestNothingLearnt:
     rows = lines[lines.index(next(line for line in lines if "architecture" in line.split()[-1:])) :]
     assert [row.split()[0] for row in rows[1:]] == ["-", "-"]
     assert max(map(len, lines[:-3])) <= 100
-    assert "Nothing was learnt" not in results_table(trials, tmp_path)
+    assert "Nothing was learnt" not in results_table(overview_of(trials), tmp_path)
 
   def test_a_search_that_goes_on_has_learnt_nothing_so_far(self, zeros, tmp_path):
     queued = {"state": "queued", "reward": None, "finished_at": None}
     zeros.append(dataclasses.replace(zeros[0], number=6, **queued))
-    assert "\nSo far nothing was learnt: " in results_table(zeros, tmp_path)
+    assert "\nSo far nothing was learnt: " in results_table(overview_of(zeros), tmp_path)
 
   def test_none_is_called_the_best(self, zeros, tmp_path):
     write_results(zeros, tmp_path)
@@ -152,12 +158,12 @@ class TestNothingLearnt:
 
   def test_one_reward_above_0_is_something(self, zeros, tmp_path):
     zeros[0] = dataclasses.replace(zeros[0], reward=1e-6)
-    assert "Nothing was learnt" not in results_table(zeros, tmp_path)
+    assert "Nothing was learnt" not in results_table(overview_of(zeros), tmp_path)
     write_results(zeros, tmp_path)
     assert json.loads((tmp_path / "result.json").read_text())["nothing_learnt"] is False
 
   def test_failures_alone_are_another_matter(self, zeros, tmp_path):
-    assert "Nothing was learnt" not in results_table(zeros[4:], tmp_path)
+    assert "Nothing was learnt" not in results_table(overview_of(zeros[4:]), tmp_path)
 
 
 def test_a_search_without_any_reward_ends_with_the_reason(trials, tmp_path):
@@ -217,4 +223,4 @@ class TestWhatIsFound:
   def test_the_table_at_any_time(self, trials, tmp_path, run_program):
     process = run_program("search", "--search_dir", tmp_path, "--status", "--top_k", "1")
     assert process.returncode == 0, process.stderr
-    assert process.stdout == results_table(trials, tmp_path, 1) + "\n"
+    assert process.stdout == results_table(overview_of(trials, 1), tmp_path) + "\n"

@@ -104,7 +104,7 @@ class TestRestarts:
   def test_other_errors_are_no_outage(self, open_store, execute):
     store = open_store()
     execute("ALTER TABLE trials RENAME COLUMN worker TO somebody")
-    with pytest.raises(sa.exc.ProgrammingError, match="worker"):
+    with pytest.raises(UserError, match=r"cannot be used: column .*worker.* does not exist"):
       store.claim("a")
 
   def test_a_live_worker_keeps_its_trial_although_its_lease_ran_out_meanwhile(
@@ -214,6 +214,80 @@ class TestLostAnswers:
     assert {(t.attempt, t.deaths) for t in store.trials()} == {(1, 0)}
     assert store.latest_snapshot() == (update, b"state")
     gc.collect()
+
+
+class TestStatementsThatFail:
+  def test_serializable_transactions_are_repeated_until_each_has_succeeded(
+    self, open_store, url, execute, capsys
+  ):
+    execute(
+      f"ALTER DATABASE {parse_url(url).database} SET default_transaction_isolation = 'serializable'"
+    )
+    open_store().propose([new_trial(number) for number in range(1, 31)])
+    claimed, errors = [], []
+
+    def work(name: str) -> None:
+      try:
+        store = open_store()
+        while trial := store.claim(name):
+          claimed.append(trial.number)
+          store.report_reward(trial.number, trial.attempt, 0.5)
+      except Exception as error:
+        errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"worker {n}",)) for n in range(3)]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+    assert errors == []
+    assert sorted(claimed) == list(range(1, 31))
+    assert capsys.readouterr().err == ""
+
+  def test_a_server_that_only_reads_is_waited_for(self, open_store, url, execute, capsys):
+    """As after a failover, until the address names the new server."""
+    database = parse_url(url).database
+    store = open_store(keeps_connection=False)
+    store.propose([new_trial(1)])
+    execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+
+    def fail_over() -> None:
+      engine = sa.create_engine(parse_url(url))
+      with engine.begin() as connection:
+        connection.exec_driver_sql("SET TRANSACTION READ WRITE")
+        connection.exec_driver_sql(
+          f"ALTER DATABASE {database} SET default_transaction_read_only = off"
+        )
+      engine.dispose()
+
+    timer = threading.Timer(1.0, fail_over)
+    timer.start()
+    assert store.claim("a").number == 1
+    timer.join()
+    first, second = capsys.readouterr().err.splitlines()
+    assert "does not answer (cannot execute UPDATE in a read-only transaction)" in first
+    assert second.endswith("answers again.")
+
+  def test_a_cancelled_statement_is_tried_again(self, open_store, url, execute, capsys):
+    execute(f"ALTER DATABASE {parse_url(url).database} SET statement_timeout = '300ms'")
+    store = open_store(keeps_connection=False)
+    store.propose([new_trial(1)])
+    other = sa.create_engine(parse_url(url))
+    with other.connect() as connection:
+      connection.exec_driver_sql("SET statement_timeout = 0")
+      connection.exec_driver_sql("LOCK TABLE trials IN ACCESS EXCLUSIVE MODE")
+      timer = threading.Timer(1.0, connection.rollback)
+      timer.start()
+      assert store.claim("a").number == 1
+      timer.join()
+    other.dispose()
+    assert "(canceling statement due to statement timeout)" in capsys.readouterr().err
+
+  def test_what_never_succeeds_is_one_sentence(self, open_store, url, execute):
+    store = open_store(outage_seconds=1.0, keeps_connection=False)
+    execute(f"ALTER DATABASE {parse_url(url).database} SET default_transaction_read_only = on")
+    with pytest.raises(UserError, match=r"has not answered for 1 s \(cannot execute UPDATE in a"):
+      store.claim("a")
 
 
 class TestClocks:

@@ -19,6 +19,7 @@ from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.reward import RewardConfig
 from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.workers.launchers import LauncherConfig, launcher_maker
+from official_nasfpn.search.workers.stop_signals import exit_code, terminated_like_ctrl_c
 from official_nasfpn.training.experiment import load_experiment
 
 WORKER = Path(__file__).with_name("closed_form_worker.py")
@@ -36,6 +37,7 @@ def main() -> None:
   parser.add_argument("--ray_address")
   parser.add_argument("--worker_gpus", type=float)
   parser.add_argument("--lease_seconds", type=float, default=30.0)
+  parser.add_argument("--max_attempts", type=int, default=3)
   parser.add_argument("--store")
   parser.add_argument("--worker", default="", help="Further arguments of the worker.")
   arguments = parser.parse_args()
@@ -50,6 +52,7 @@ def main() -> None:
     trials_per_update=arguments.trials_per_update,
     trials_in_flight=arguments.trials_in_flight,
     lease_seconds=arguments.lease_seconds,
+    max_attempts=arguments.max_attempts,
   )
   space = SearchSpace(min_level=3, max_level=4, num_intermediate_cells=0)
   search_dir = arguments.search_dir
@@ -82,6 +85,9 @@ if __name__ == "__main__":
   # If the tests run as a background job of a shell, they ignore Ctrl-C, and so would this process.
   signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
-    main()
+    with terminated_like_ctrl_c():
+      main()
   except UserError as error:
     sys.exit(f"error: {error}")
+  except KeyboardInterrupt as stop:
+    sys.exit(exit_code(stop))

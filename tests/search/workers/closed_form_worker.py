@@ -7,6 +7,7 @@ Arguments beyond the launcher's:
 """
 
 import argparse
+import hashlib
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.evaluation import Evaluation, TrialFailed
+from official_nasfpn.search.workers.stop_signals import STOP_SECONDS, StopSignals
 from official_nasfpn.search.workers.trial_worker import run_worker
 
 
@@ -50,6 +52,8 @@ _FAULTS = {
   "exit": lambda: sys.exit(9),
   "exit-0": lambda: sys.exit(0),
   "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+  # Deep within C, as in TensorFlow: Python runs no handler of a signal.
+  "deaf": lambda: hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30),
   "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
 }
 
@@ -65,6 +69,7 @@ def main() -> None:
   parser.add_argument("--seconds", type=float, default=0.0)
   parser.add_argument("--until", type=Path)
   parser.add_argument("--faults", default="")
+  parser.add_argument("--stop_seconds", type=float, default=STOP_SECONDS)
   arguments = parser.parse_args()
   faults = dict(fault.split(":") for fault in arguments.faults.split(",") if fault)
 
@@ -94,17 +99,19 @@ def main() -> None:
     keeps_connection=False,
   )
   recipe = read_recipe([Stored(store.recipe(), "the store")])
-  sys.exit(
-    run_worker(
-      store,
-      arguments.search_dir,
-      evaluate,
-      arguments.worker_id,
-      recipe_version=recipe.version,
-      trials_per_worker=arguments.trials_per_worker,
-      parent_pid=arguments.parent_pid,
+  with StopSignals(arguments.stop_seconds) as stop_signals:
+    sys.exit(
+      run_worker(
+        store,
+        arguments.search_dir,
+        evaluate,
+        arguments.worker_id,
+        recipe_version=recipe.version,
+        trials_per_worker=arguments.trials_per_worker,
+        parent_pid=arguments.parent_pid,
+        stop_signals=stop_signals,
+      )
     )
-  )
 
 
 if __name__ == "__main__":

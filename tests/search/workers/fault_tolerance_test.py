@@ -232,13 +232,18 @@ def test_workers_stop_when_the_controller_is_killed_and_their_trials_are_free_at
   assert {t.deaths for t in read_trials(tmp_path)} == {0}
 
 
-def test_an_interrupted_search_leaves_no_worker_behind(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_search_leaves_no_worker_behind(tmp_path, number, code):
   controller = start_search(tmp_path, worker="--seconds=30")
   wait_for(lambda: len(evaluations(tmp_path)) == 2)
-  os.kill(controller.pid, signal.SIGINT)
-  assert "KeyboardInterrupt" in end_of(controller)[1]
+  os.kill(controller.pid, number)
+  printed = end_of(controller)
+  assert printed[0] == code, printed
+  assert "Traceback" not in printed[1]
   assert worker_pids(tmp_path) == []
-  assert {trial.state for trial in read_trials(tmp_path)} <= {"queued", "reused"}
+  trials = read_trials(tmp_path)
+  assert {trial.state for trial in trials} <= {"queued", "reused"}
+  assert {trial.deaths for trial in trials} == {0}
 
 
 def test_a_second_controller_is_refused(tmp_path):

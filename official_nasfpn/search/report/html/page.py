@@ -1,6 +1,5 @@
 """The whole report as one file."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from markupsafe import Markup
@@ -11,7 +10,7 @@ from official_nasfpn.reporting.code_version import code_version
 from official_nasfpn.reporting.templates import content_policy, style, templates
 from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
-from official_nasfpn.search.report.found import read_metrics, read_trials
+from official_nasfpn.search.report.found import FoundSearch, in_words, read_search
 from official_nasfpn.search.report.html import charts
 from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
 from official_nasfpn.search.report.html.table import (
@@ -19,6 +18,7 @@ from official_nasfpn.search.report.html.table import (
   PAGE_ROWS,
   costs_detector,
   millions,
+  packed,
   table_data,
   trial_rows,
 )
@@ -31,7 +31,6 @@ from official_nasfpn.search.report.shares import MIN_ARCHITECTURES, shares_of_th
 from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
 from official_nasfpn.search.report.verdict import next_steps, verdict
 from official_nasfpn.search.storage import stored_recipe
-from official_nasfpn.search.store.trial_store import Trial
 
 _HERE = Path(__file__).parent
 _NUM_DRAWINGS = 6
@@ -56,18 +55,17 @@ def write_report(
   Raises:
     UserError: there is no search, or no such check, or the file cannot be written.
   """
-  trials, metrics = read_trials(search_dir, store), read_metrics(search_dir, store)
   recipe = read_recipe([stored_recipe(search_dir)])
+  found = read_search(search_dir, store)
   noise = read_noise(check_dir, recipe.proxy.mode) if check_dir else None
-  report = render_report(search_dir, trials, metrics, recipe, noise, now)
+  report = render_report(search_dir, found, recipe, noise, now)
   with disk_errors(output, "The search is untouched: choose another --output."):
     write_text(output, report)
 
 
 def render_report(
   search_dir: Path,
-  trials: Sequence[Trial],
-  metrics: Mapping[int, Mapping[str, float]],
+  found: FoundSearch,
   recipe: SearchRecipe,
   noise: Noise | None,
   now: float,
@@ -76,12 +74,12 @@ def render_report(
 
   Args:
     search_dir: of the search, as commands are to name it.
-    trials: all of it.
-    metrics: what each update's learning measured, by update.
+    found: what its store holds.
     recipe: of the search.
     noise: of a reward; None where it is unknown.
     now: Unix time.
   """
+  trials, metrics = found.trials, found.metrics
   summary = summarize(trials, recipe.search.num_trials, now)
   rows = trial_rows(trials, recipe)
   drawn = {row.trial.number: row for row in rows if row.spec is not None}
@@ -97,12 +95,15 @@ def render_report(
   of_what = "the whole detector" if costs_detector(trials) else "one pyramid"
   search = search_dir.resolve().name
   script = (_HERE / "report.js").read_text(encoding="utf-8")
+  data = table_data(rows, search, recipe.search.algorithm_name)
+  packed_data = packed(data)
   return _TEMPLATES.get_template("page.html").render(
     # Nothing is loaded, and no script runs but ours.
     policy=content_policy(script),
     style=style(_HERE / "report.css"),
     script=Markup(script),
-    data=Markup(table_data(rows, search, recipe.search.algorithm_name)),
+    data=Markup(packed_data or data),
+    is_packed=packed_data is not None,
     search=search,
     summary=summary,
     reward=reward_in_words(recipe),
@@ -110,6 +111,7 @@ def render_report(
     recipe=recipe.to_gin(),
     now=now,
     version=code_version(),
+    damage=in_words(found.damaged) if found.damaged else None,
     verdict=verdict(trials, metrics, recipe, noise),
     next_steps=next_steps(summary, recipe, noise, search_dir),
     best=best,

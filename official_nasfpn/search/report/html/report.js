@@ -2,16 +2,27 @@
 // The table of all trials: order, filter, pages, drawings. What stands in the page without this
 // script is the same for the first rows, and is written by page.html and drawing.py beside it.
 
-(() => {
+(async () => {
   const PAGE_ROWS = 50; // As in table.py.
+  const MOST_ROWS = 1000; // At a time, so that the page stays quick.
   const NOTHING = "—";
   const SVG = "http://www.w3.org/2000/svg";
 
   // Where a row has what, and how each column of the table sorts and shows it.
   const [RANK, TRIAL, UPDATE, STATE, REWARD, MULTIPLY_ADDS, PARAMETERS, SECONDS, ATTEMPTS, WORKER,
-    HASH, REUSED_FROM, REASON, CELLS] = Array(14).keys();
+    REUSED_FROM, REASON, CELLS] = Array(13).keys();
 
-  const data = JSON.parse(document.getElementById("data").textContent);
+  // Those of a long search are packed; until they are unpacked, the page shows its first rows.
+  async function unpacked(text) {
+    const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Response(stream).text();
+  }
+
+  const source = document.getElementById("data");
+  const data = JSON.parse(
+    "packed" in source.dataset ? await unpacked(source.textContent) : source.textContent);
+  data.rows = data.columns[TRIAL].map((_, row) => data.columns.map((column) => column[row]));
   const [minLevel, maxLevel] = data.levels;
   const numInputs = maxLevel - minLevel + 1;
   const rowOf = new Map(data.rows.map((row) => [row[TRIAL], row]));
@@ -38,7 +49,9 @@
   const body = table.tBodies[0];
   const headers = [...table.tHead.rows[0].cells];
   const state = document.getElementById("state");
-  const view = { column: RANK, descending: false, page: 0, rows: data.rows };
+  const box = document.getElementById("trials-box");
+  // Shown are the rows from `first` to before `end`.
+  const view = { column: RANK, descending: false, first: 0, end: 0, rows: data.rows };
 
   // --- Elements ---
 
@@ -295,7 +308,7 @@
 
   function drawThumbnails() {
     const turn = ++showing;
-    const empty = [...body.querySelectorAll("button.thumbnail")];
+    const empty = [...body.querySelectorAll("button.thumbnail:empty")];
     const drawNext = () => {
       const button = empty.shift();
       if (!button || turn !== showing) return;
@@ -307,18 +320,31 @@
     drawNext();
   }
 
-  function show() {
-    const first = view.page * PAGE_ROWS;
-    const rows = view.rows.slice(first, first + PAGE_ROWS);
-    body.replaceChildren(...rows.map(tableRow));
+  function show(first) {
+    view.first = view.end = Math.max(first, 0);
+    body.replaceChildren();
+    box.scrollTop = 0;
+    showMore();
+  }
+
+  function showMore() {
+    const rows = view.rows.slice(view.end, view.end + PAGE_ROWS);
+    view.end += rows.length;
+    body.append(...rows.map(tableRow));
     drawThumbnails();
-    document.getElementById("range").textContent = rows.length
-      ? `${whole.format(first + 1)}–${whole.format(first + rows.length)} of ` +
+    document.getElementById("range").textContent = view.end > view.first
+      ? `${whole.format(view.first + 1)}–${whole.format(view.end)} of ` +
         whole.format(view.rows.length)
       : "none";
-    document.getElementById("previous").disabled = view.page === 0;
-    document.getElementById("next").disabled = first + PAGE_ROWS >= view.rows.length;
+    document.getElementById("previous").disabled = view.first === 0;
+    document.getElementById("next").disabled = view.end >= view.rows.length;
   }
+
+  // Further rows come as one scrolls to the end of those that are there.
+  box.addEventListener("scroll", () => {
+    const isAtEnd = box.scrollTop + 2 * box.clientHeight >= box.scrollHeight;
+    if (isAtEnd && view.end < view.rows.length && view.end - view.first < MOST_ROWS) showMore();
+  });
 
   function tableRow(row) {
     const cells = [];
@@ -356,24 +382,19 @@
     header.querySelector("button").addEventListener("click", () => {
       view.descending = column === view.column && !view.descending;
       view.column = column;
-      view.page = 0;
       arrange();
-      show();
+      show(0);
     });
   });
 
   state.addEventListener("change", () => {
-    view.page = 0;
     arrange();
-    show();
+    show(0);
   });
 
-  for (const [id, step] of [["previous", -1], ["next", 1]]) {
-    document.getElementById(id).addEventListener("click", () => {
-      view.page += step;
-      show();
-    });
-  }
+  document.getElementById("previous").addEventListener(
+    "click", () => show(view.first - PAGE_ROWS));
+  document.getElementById("next").addEventListener("click", () => show(view.end));
 
   // A link to a trial finds its row wherever it is.
   function reveal(number) {
@@ -383,8 +404,8 @@
       state.value = "";
       arrange();
     }
-    view.page = Math.floor(view.rows.indexOf(row) / PAGE_ROWS);
-    show();
+    const place = view.rows.indexOf(row);
+    show(place - (place % PAGE_ROWS));
     const shownRow = document.getElementById(`trial-${number}`);
     shownRow.classList.add("revealed");
     shownRow.tabIndex = -1;
@@ -441,5 +462,5 @@
   document.getElementById("controls").hidden = false;
   document.getElementById("controls").addEventListener("submit", (event) => event.preventDefault());
   arrange();
-  show();
+  show(0);
 })();

@@ -1,8 +1,10 @@
 """All trials: the texts of the first rows, and the data of which `report.js` makes any others."""
 
+import base64
 import dataclasses
 import json
 import math
+import zlib
 from collections.abc import Sequence
 
 from official_nasfpn import architecture
@@ -16,6 +18,9 @@ from official_nasfpn.search.store.trial_store import Trial
 
 # Rows at a time; `report.js` has the same number.
 PAGE_ROWS = 50
+
+# More than this is packed: some thousands of trials.
+_PACKED_BYTES = 500_000
 
 # What each column is called, and whether it holds numbers.
 COLUMNS = (
@@ -33,7 +38,7 @@ COLUMNS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class TrialRow:
   """A trial with what follows from it.
 
@@ -112,39 +117,40 @@ def costs_detector(trials: Sequence[Trial]) -> bool:
 
 
 def table_data(rows: Sequence[TrialRow], search: str, algorithm: str) -> str:
-  """Returns all rows as JSON, to stand within a script element.
+  """Returns all rows as JSON by columns, to stand within a script element; see `packed`.
 
   Args:
-    rows: in the order in which they are shown at first.
+    rows: in any order.
     search: its name.
     algorithm: that proposed the trials.
   """
   levels = next(((r.spec.min_level, r.spec.max_level) for r in rows if r.spec), (3, 7))
   workers, reasons, states = _Numbering(), _Numbering(), _Numbering()
+  table = [
+    (
+      row.rank,
+      row.trial.number,
+      row.trial.update,
+      states.number(row.state),
+      _rounded(row.trial.reward, 6),
+      row.multiply_adds,
+      row.parameters,
+      _rounded(row.trial.seconds, 1),
+      row.trial.attempt,
+      workers.number(row.trial.worker),
+      row.trial.reused_from,
+      reasons.number(row.trial.failure),
+      _cells(row.spec),
+    )
+    # Neighbours in time are alike, which packs well.
+    for row in sorted(rows, key=lambda row: row.trial.number)
+  ]
   data = {
     "search": search,
     "algorithm": algorithm,
     "levels": levels,
     "ops": [[name, op.short_name] for name, op in MERGE_OPS.items()],
-    "rows": [
-      [
-        row.rank,
-        row.trial.number,
-        row.trial.update,
-        states.number(row.state),
-        _rounded(row.trial.reward, 6),
-        row.multiply_adds,
-        row.parameters,
-        _rounded(row.trial.seconds, 1),
-        row.trial.attempt,
-        workers.number(row.trial.worker),
-        row.trial.architecture_hash,
-        row.trial.reused_from,
-        reasons.number(row.trial.failure),
-        _cells(row.spec),
-      ]
-      for row in rows
-    ],
+    "columns": [*map(list, zip(*table, strict=True))],
     "states": states.texts,
     "workers": workers.texts,
     "reasons": reasons.texts,
@@ -152,6 +158,19 @@ def table_data(rows: Sequence[TrialRow], search: str, algorithm: str) -> str:
   text = json.dumps(data, separators=(",", ":"), allow_nan=False)
   # Within a script element no text can be escaped as elsewhere, and `</script` would end it.
   return text.replace("<", "\\u003c")
+
+
+def packed(data: str) -> str | None:
+  """Returns the data of a long search in a sixth of its bytes; None of a short one.
+
+  `report.js` unpacks it. That takes a moment, in which the page shows its first rows.
+
+  Args:
+    data: of `table_data`.
+  """
+  if len(data) < _PACKED_BYTES:
+    return None
+  return base64.b64encode(zlib.compress(data.encode(), level=9)).decode()
 
 
 def millions(number: int) -> str:
