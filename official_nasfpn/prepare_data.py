@@ -1,21 +1,36 @@
-"""Turns COCO JSON and images, or the embedded shapes, into the TFRecords that training reads.
+"""Turns annotations and images, or the embedded shapes, into the TFRecords that training reads.
 
 nasfpn prepare --annotations my.json --images images/ --output_dir data/mine
+nasfpn prepare --annotations roboflow_export/ --output_dir data/mine
 nasfpn prepare --synthetic --output_dir data/shapes
+
+Annotations are COCO JSON, a folder of Pascal VOC or YOLO, a data.yaml, a CSV of boxes, CVAT's XML,
+Label Studio's JSON, or a folder with one of these, told apart by what is there, or by --format.
 """
 
 from absl import flags
 
 from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.data.formats.reading import FORMATS
 from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.report import parts_table, report_table
 from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 
-_ANNOTATIONS = flags.DEFINE_string("annotations", None, "COCO JSON of the (training) images.")
-_IMAGES = flags.DEFINE_string("images", None, "Folder of the images in --annotations.")
+_ANNOTATIONS = flags.DEFINE_string(
+  "annotations", None, "Annotations of the (training) images: a file or a folder, see above."
+)
+_IMAGES = flags.DEFINE_string(
+  "images", None, "Folder of the images in --annotations; not needed where they lie beside them."
+)
+_FORMAT = flags.DEFINE_enum(
+  "format", None, list(FORMATS), "Format of the annotations; default: told by what is there."
+)
 _VAL_ANNOTATIONS = flags.DEFINE_string(
-  "val_annotations", None, "COCO JSON of the validation images; without it a share is split off."
+  "val_annotations",
+  None,
+  "Annotations of the validation images; without them, or a split of that name in --annotations, a "
+  "share is split off.",
 )
 _VAL_IMAGES = flags.DEFINE_string(
   "val_images", None, "Folder of the images in --val_annotations; default: that of --images."
@@ -39,6 +54,11 @@ _HOLDOUT_FRACTION = flags.DEFINE_float(
 _NUM_HOLDOUT = flags.DEFINE_integer(
   "num_holdout", None, "Exactly so many images for rewards, instead of --holdout_fraction."
 )
+_STRATIFY = flags.DEFINE_bool(
+  "stratify",
+  True,
+  "Split the share for validation off with all classes in proportion; without it by seed alone.",
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the split, and of the embedded dataset.")
 _NUM_SHARDS = flags.DEFINE_integer("num_shards", None, "TFRecord files per part; default: by size.")
 _NUM_THREADS = flags.DEFINE_integer(
@@ -56,6 +76,7 @@ def main(argv: list[str]) -> None:
     _IMAGES.value,
     val_annotations=_VAL_ANNOTATIONS.value,
     val_images=_VAL_IMAGES.value,
+    format=_FORMAT.value,
     shapes=shapes,
     validation_fraction=_VALIDATION_FRACTION.value,
     holdout_fraction=_HOLDOUT_FRACTION.value,
@@ -63,11 +84,17 @@ def main(argv: list[str]) -> None:
     seed=_SEED.value,
     num_shards=_NUM_SHARDS.value,
     num_threads=_NUM_THREADS.value,
+    stratify=_STRATIFY.value,
   )
   if not prepared.is_new:
     print(f"{prepared.folder} is already prepared from the same input; nothing to do.")
+  info = DatasetInfo.load(prepared.folder)
+  for part in info.source.values():
+    if "annotations" in part:
+      title = FORMATS[part.get("format", "coco")].title
+      print(f"Read as {title}: {part['annotations']}, with images in {part['images_dir']}")
   print(report_table(prepared.report))
-  print(parts_table(DatasetInfo.load(prepared.folder)))
+  print(parts_table(info))
   print(f"\n{len(prepared.classes)} classes: {', '.join(prepared.classes)}")
   print(f"Prepared: {prepared.folder}")
 

@@ -29,12 +29,14 @@ class AnnotatedImage:
     file_name: path below the images directory.
     size: width and height that the JSON states; None if it states none.
     annotations: its COCO annotations, not yet checked.
+    text_id: what the dataset calls it where that is text, and the id a number given to it.
   """
 
   id: int
   file_name: str
   size: tuple[int, int] | None
   annotations: tuple[Mapping[str, Any], ...]
+  text_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,25 @@ def read_coco_json(path: str | Path, report: Report) -> CocoDataset:
   Raises:
     UserError: the file is missing, or is not COCO JSON.
   """
-  content = _parse(Path(path))
+  return coco_dataset(parse_coco_json(Path(path)), path, report)
+
+
+def coco_dataset(content: Mapping[str, Any], path: str | Path, report: Report) -> CocoDataset:
+  """Returns the images, annotations and categories of parsed COCO JSON.
+
+  Args:
+    content: as `parse_coco_json` and the readers of other formats return it.
+    path: where it comes from, for messages.
+    report: receives what is wrong but can be left out.
+
+  Raises:
+    UserError: entries lack what they must have.
+  """
   categories = []
   for row in content["categories"]:
     id_ = _whole_number(_field(row, "id", "categories", path), "a category's id", path)
-    categories.append(Category(id_, str(_field(row, "name", "categories", path))))
+    name = str(_field(row, "name", "categories", path))
+    categories.append(Category(id_, name, row.get("text_id")))
   if not categories:
     raise UserError(f"{path}: the list 'categories' is empty, so there is nothing to detect.")
   try:
@@ -105,7 +121,7 @@ def read_coco_json(path: str | Path, report: Report) -> CocoDataset:
     size = (row.get("width"), row.get("height"))
     known = all(isinstance(side, int) and side > 0 for side in size)
     images[id_] = AnnotatedImage(
-      id_, file_name, size if known else None, tuple(annotations.get(id_, ()))
+      id_, file_name, size if known else None, tuple(annotations.get(id_, ())), row.get("text_id")
     )
   if not images:
     raise UserError(f"{path}: the list 'images' is empty.")
@@ -218,11 +234,19 @@ def annotation_rows(
 
 def category_rows(label_map: LabelMap) -> list[dict[str, Any]]:
   """Returns COCO's categories of a dataset, in its own ids."""
-  return [{"id": category.id, "name": category.name} for category in label_map.categories]
+  return [
+    {"id": category.id, "name": category.name}
+    | ({"text_id": category.text_id} if category.text_id is not None else {})
+    for category in label_map.categories
+  ]
 
 
-def _parse(path: Path) -> dict[str, Any]:
-  """Returns the JSON object of a file, with its three COCO lists checked to be there."""
+def parse_coco_json(path: Path) -> dict[str, Any]:
+  """Returns the JSON object of a file, with its three COCO lists checked to be there.
+
+  Raises:
+    UserError: the file is missing, or is not COCO JSON.
+  """
   refuse_foreign_annotations(path)
   try:
     with path.open(encoding="utf-8-sig") as file:
