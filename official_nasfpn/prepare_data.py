@@ -3,6 +3,7 @@
 nasfpn prepare --annotations my.json --images images/ --output_dir data/mine
 nasfpn prepare --annotations roboflow_export/ --output_dir data/mine
 nasfpn prepare --synthetic --output_dir data/shapes
+nasfpn prepare --annotations my.json --images images/ --check_only --output check.html
 
 Annotations are COCO JSON, a folder of Pascal VOC or YOLO, a data.yaml, a CSV of boxes, CVAT's XML,
 Label Studio's JSON, or a folder with one of these, told apart by what is there, or by --format.
@@ -15,7 +16,9 @@ from official_nasfpn.data.formats.reading import FORMATS
 from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.report import parts_table, report_table
 from official_nasfpn.data.shapes import ShapesConfig
-from official_nasfpn.errors import refuse_positional_arguments, run_program
+from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+
+_DEFAULT_PAGE = "dataset_check.html"
 
 _ANNOTATIONS = flags.DEFINE_string(
   "annotations", None, "Annotations of the (training) images: a file or a folder, see above."
@@ -44,7 +47,13 @@ _IMAGE_SIZE = flags.DEFINE_integer(
   ShapesConfig.image_size,
   "Typical side of the drawn images in pixels, with --synthetic.",
 )
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write.", required=True)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write.")
+_CHECK_ONLY = flags.DEFINE_bool(
+  "check_only", False, "Prepare nothing: look at all images and boxes, and write a page on them."
+)
+_OUTPUT = flags.DEFINE_string(
+  "output", None, f"HTML file of --check_only; default: {_DEFAULT_PAGE}."
+)
 _VALIDATION_FRACTION = flags.DEFINE_float(
   "validation_fraction", 0.2, "Share of the images for validation, without --val_annotations."
 )
@@ -69,6 +78,13 @@ _NUM_THREADS = flags.DEFINE_integer(
 def main(argv: list[str]) -> None:
   """Prepares a dataset and prints what is in it and what was wrong with it."""
   refuse_positional_arguments(argv)
+  if _CHECK_ONLY.value:
+    _check()
+    return
+  if _OUTPUT.value:
+    raise UserError("--output is the page of --check_only; data is written to --output_dir.")
+  if not _OUTPUT_DIR.value:
+    raise UserError("Give --output_dir, the folder to write; or --check_only to look at the data.")
   shapes = ShapesConfig(_NUM_IMAGES.value, _IMAGE_SIZE.value) if _SYNTHETIC.value else None
   prepared = prepare_dataset(
     _OUTPUT_DIR.value,
@@ -97,6 +113,31 @@ def main(argv: list[str]) -> None:
   print(parts_table(info))
   print(f"\n{len(prepared.classes)} classes: {', '.join(prepared.classes)}")
   print(f"Prepared: {prepared.folder}")
+
+
+def _check() -> None:
+  """Prints what is wrong with the dataset, and writes the page on it."""
+  # Imported here: it brings what charts and pages need.
+  from official_nasfpn.data.doctor.check import check_dataset
+
+  if _SYNTHETIC.value or _OUTPUT_DIR.value:
+    raise UserError(
+      "--check_only prepares nothing: give it --annotations, and --output for its page, without "
+      "--output_dir or --synthetic."
+    )
+  if not _ANNOTATIONS.value:
+    raise UserError("--check_only needs --annotations.")
+  checked = check_dataset(
+    _ANNOTATIONS.value,
+    _IMAGES.value,
+    val_annotations=_VAL_ANNOTATIONS.value,
+    val_images=_VAL_IMAGES.value,
+    format=_FORMAT.value,
+    output=_OUTPUT.value or _DEFAULT_PAGE,
+    num_threads=_NUM_THREADS.value,
+  )
+  print(checked.table())
+  print(f"Page: {checked.page}")
 
 
 if __name__ == "__main__":

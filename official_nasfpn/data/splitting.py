@@ -32,7 +32,8 @@ def split_off(
   Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the class of which the fewest
   images are left is dealt out first, each image to the side that lacks it most. A class with two
   images or more is on both sides where that can be. The same file under two names, and Roboflow's
-  copies of one image, stay together. Background images are dealt out like a class.
+  copies of one image, stay together, unless that makes the share less than half or more than
+  twice what is wanted. Background images are dealt out like a class.
 
   Args:
     images: in the order in which they are dealt out.
@@ -45,15 +46,23 @@ def split_off(
   wanted = share_of(len(images), fraction)
   if not wanted:
     return [], list(images)
-  groups = _groups(images, files)
-  labels = _labels(images, groups)
-  sizes = np.array([len(group) for group in groups])
-  aside = _deal_out(labels, sizes, wanted)
-  chosen = {place for group in np.flatnonzero(aside) for place in groups[group]}
+  chosen = _choose(images, _groups(images, files), wanted)
+  if not wanted / 2 <= len(chosen) <= 2 * wanted or len(chosen) == len(images):
+    # Groups are too large to stay whole.
+    chosen = _choose(images, [[place] for place in range(len(images))], wanted)
   return (
     [image for place, image in enumerate(images) if place in chosen],
     [image for place, image in enumerate(images) if place not in chosen],
   )
+
+
+def _choose(
+  images: Sequence[AnnotatedImage], groups: Sequence[Sequence[int]], wanted: int
+) -> set[int]:
+  """Returns the places of the images that are put aside."""
+  sizes = np.array([len(group) for group in groups])
+  aside = _deal_out(_labels(images, groups), sizes, wanted)
+  return {place for group in np.flatnonzero(aside) for place in groups[group]}
 
 
 def _groups(images: Sequence[AnnotatedImage], files: Mapping[int, Path]) -> list[list[int]]:

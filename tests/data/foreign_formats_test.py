@@ -82,7 +82,11 @@ def refusal(path):
     ("r.json", [{**RESULT, "bbox": [1, 2, 3, 4]}], ["COCO results", "instances_*.json"]),
     ("r.json", [{**RESULT, "segmentation": {"size": [9, 9], "counts": "x"}}], ["COCO results"]),
     ("r.json", [{"image_id": 1, "caption": "A cell."}], ["COCO results"]),
-    ("ls.json", [{"id": 1, "data": {}, "annotations": []}], ["Label Studio", "nasfpn prepare --annotations"]),
+    (
+      "ls.json",
+      [{"id": 1, "data": {}, "annotations": []}],
+      ["Label Studio", "nasfpn prepare --annotations"],
+    ),
     ("d2.json", [{"file_name": "a.jpg", "annotations": []}], ["Detectron2"]),
     ("ml.json", [{"image": "a.jpg", "annotations": []}], ["CreateML"]),
     ("bdd.json", [{"name": "a.jpg", "labels": []}], ["BDD100K"]),

@@ -17,14 +17,14 @@ def size_charts(examination: Examination) -> list[Chart]:
     _histogram(
       examination,
       "Sizes of boxes",
-      "side of a square as large, pixels (log2)",
+      "side of a square as large, log2 of pixels (5 is 32, 6.6 is 96)",
       [np.log2(np.sqrt(sides[:, 0] * sides[:, 1])) for sides in _sides(examination)],
       0.5,
     ),
     _histogram(
       examination,
       "Shapes of boxes",
-      "width / height (log2: 0 is square, 1 twice as wide)",
+      "log2 of width / height (0 is square, 1 twice as wide)",
       [np.log2(sides[:, 0] / sides[:, 1]) for sides in _sides(examination)],
       0.25,
     ),
@@ -75,10 +75,9 @@ def _histogram(
   for split, of_split, (kind, color) in zip(examination.splits, values, _STYLES, strict=False):
     if len(of_split):
       shares = 100 * np.histogram(of_split, edges)[0] / len(of_split)
-      # Down to the axis on both sides.
-      x = np.concatenate([edges, [edges[-1]]])
-      y = np.concatenate([[0.0], shares, [0.0]])
-      series.append(Series(split, kind, color, np.concatenate([[edges[0]], x[1:]]), y))
+      # Up from the axis and down to it again.
+      x, y = np.concatenate([edges[:1], edges]), np.concatenate([[0.0], shares, [0.0]])
+      series.append(Series(split, kind, color, x, y))
   return make_chart(
     title, f"{title}, the share of each split", label, "% of the split", series,
     y_range=(0.0, 1.0),
