@@ -45,7 +45,10 @@ TITLES = [
     (["--images=tests"], "--images needs --annotations"),
     (["--annotations=missing.json", "--images=."], "there is no file"),
     (["--annotations=pyproject.toml", "--images=nowhere"], "there is no folder"),
-    (["--annotations=LICENSE", "--images=tests"], "annotations must be one of COCO JSON, Pascal VOC"),
+    (
+      ["--annotations=LICENSE", "--images=tests"],
+      "annotations must be one of COCO JSON, Pascal VOC",
+    ),
     (["surplus"], "Unexpected argument 'surplus'"),
   ],
 )

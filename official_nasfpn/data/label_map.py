@@ -1,7 +1,7 @@
 """Class indices of a detector and the category ids and names of the dataset behind them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from official_nasfpn.errors import UserError
@@ -19,7 +19,7 @@ class Category:
 
   id: int
   name: str
-  text_id: str | None = None
+  text_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

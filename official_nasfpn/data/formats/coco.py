@@ -7,6 +7,7 @@ from typing import Any
 from official_nasfpn.data.coco_json import parse_coco_json
 from official_nasfpn.data.foreign_formats import coco_files
 from official_nasfpn.data.formats.structure import Split, split_named, split_of_path
+from official_nasfpn.data.text_ids import with_number_ids
 from official_nasfpn.errors import UserError
 
 # So many file names are looked for in a folder before it is taken for that of the images.
@@ -37,7 +38,7 @@ def read_coco(path: Path, images: Path | None) -> list[Split]:
 
 
 def _read(name: str, file: Path, path: Path, images: Path | None, num_files: int) -> Split:
-  content = _numbered(parse_coco_json(file))
+  content = with_number_ids(parse_coco_json(file))
   names = [str(row["file_name"]) for row in _rows(content["images"]) if row.get("file_name")]
   if images is None or num_files > 1:
     root = images or (path if path.is_dir() else file.parent)
@@ -49,7 +50,8 @@ def _read(name: str, file: Path, path: Path, images: Path | None, num_files: int
       )
     images = found or images
   assert images is not None
-  return Split(name, content, images, file, (file,), "coco")
+  has_text_ids = any("text_id" in row for row in _rows(content["categories"]))
+  return Split(name, content, images, file, (file,), "coco", has_text_ids)
 
 
 def _images_dir(split: str, file: Path, root: Path, names: Sequence[str]) -> Path | None:
@@ -76,55 +78,6 @@ def _images_dir(split: str, file: Path, root: Path, names: Sequence[str]) -> Pat
     if count > most:
       best, most = place, count
   return best
-
-
-def _numbered(content: dict[str, Any]) -> dict[str, Any]:
-  """Returns COCO JSON in which ids that are text are numbers; rows keep the text as `text_id`.
-
-  Ids are numbered in the order of their rows. Where all ids of a list are numbers, however they are
-  spelt, nothing is changed.
-  """
-  images, image_number = _number_ids(content["images"])
-  categories, category_number = _number_ids(content["categories"])
-  if not image_number and not category_number:
-    return content
-  annotations = []
-  for row in content["annotations"]:
-    if isinstance(row, dict):
-      row = dict(row)
-      for key, number in (("image_id", image_number), ("category_id", category_number)):
-        if number and row.get(key) in number:
-          row[key] = number[row[key]]
-        elif number and key == "image_id":
-          # An image that is not in the list: kept for the report of such boxes.
-          row[key] = -1
-    annotations.append(row)
-  return {**content, "images": images, "categories": categories, "annotations": annotations}
-
-
-def _number_ids(rows: Sequence[Any]) -> tuple[Sequence[Any], dict[Any, int]]:
-  """Returns rows with numbers as ids, and the number of each; no numbers if none is needed."""
-  ids = [row.get("id") for row in _rows(rows)]
-  if not any(isinstance(id_, str) and not _is_spelt_number(id_) for id_ in ids):
-    return rows, {}
-  numbers: dict[Any, int] = {}
-  for id_ in ids:
-    if isinstance(id_, str | int):
-      numbers.setdefault(id_, len(numbers) + 1)
-  numbered = [
-    {**row, "id": numbers[row["id"]], "text_id": str(row["id"])}
-    if isinstance(row, dict) and row.get("id") in numbers
-    else row
-    for row in rows
-  ]
-  return numbered, numbers
-
-
-def _is_spelt_number(text: str) -> bool:
-  try:
-    return float(text).is_integer()
-  except (ValueError, OverflowError):
-    return False
 
 
 def _rows(rows: Iterable[Any]) -> list[dict[str, Any]]:

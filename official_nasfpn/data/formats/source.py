@@ -106,9 +106,9 @@ def _with_same_ids(train: Split, val: Split) -> tuple[Split, Split]:
   if not (train.ids_are_ours and val.ids_are_ours):
     return train, val
   lists = [split.content["categories"] for split in (train, val)]
-  names = sorted({row["name"] for rows in lists for row in rows})
-  id_of = {name: id_ for id_, name in enumerate(names, start=1)}
-  categories = [{"id": id_, "name": name} for name, id_ in id_of.items()]
+  by_name = {row["name"]: row for rows in lists for row in rows}
+  id_of = {name: id_ for id_, name in enumerate(sorted(by_name), start=1)}
+  categories = [{**by_name[name], "id": id_} for name, id_ in id_of.items()]
 
   def renumbered(split: Split) -> Split:
     new = {row["id"]: id_of[row["name"]] for row in split.content["categories"]}
