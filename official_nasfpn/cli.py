@@ -32,7 +32,7 @@ class Program:
 PROGRAMS = (
   Program("quickstart", "all of the steps below on drawn images or on yours", "quickstart"),
   Program(
-    "prepare", "COCO JSON and images to the data of a training", "prepare_data", ("prepare_data",)
+    "prepare", "annotations and images to the data of a training", "prepare_data", ("prepare_data",)
   ),
   Program("anchors", "what of your data a detector's anchors reach, and better ones", "anchors"),
   Program("search", "search a feature pyramid for your data", "search.__main__"),

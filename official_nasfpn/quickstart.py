@@ -1,6 +1,6 @@
 """The main job in one command: prepare, search, train, evaluate, export, detect.
 
-    nasfpn quickstart [--output_dir DIR] [--annotations JSON --images DIR] [--backbone_weights FILE]
+    nasfpn quickstart [--output_dir DIR] [--annotations FILE_OR_FOLDER] [--images DIR]
 
 Every step is what one of the project's programs does, and leaves a file that shows it is done: the
 same command resumes what was interrupted and repeats nothing. All but the search's workers run in
@@ -17,8 +17,9 @@ from pathlib import Path
 from absl import flags
 
 from official_nasfpn import folders
-from official_nasfpn.data.coco_json import read_coco_json
-from official_nasfpn.data.foreign_formats import refuse_foreign_annotations, refuse_foreign_images
+from official_nasfpn.data.foreign_formats import refuse_foreign_images
+from official_nasfpn.data.formats.reading import FORMATS, recognize
+from official_nasfpn.data.formats.source import read_source
 from official_nasfpn.data.report import Report
 from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.disk import FileLock, write_text
@@ -33,8 +34,18 @@ from official_nasfpn.training.experiment import Experiment, load_experiment, set
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("output_dir", "runs/quickstart", "Where everything is written.")
-flags.DEFINE_string("annotations", None, "COCO JSON of your own images; default: drawn shapes.")
-flags.DEFINE_string("images", None, "Folder with the images of --annotations.")
+flags.DEFINE_string(
+  "annotations",
+  None,
+  "Annotations of your own images, a file or a folder in any format that `nasfpn prepare` takes; "
+  "default: drawn shapes.",
+)
+flags.DEFINE_string(
+  "images", None, "Folder with the images of --annotations, where they do not lie beside them."
+)
+flags.DEFINE_enum(
+  "format", None, list(FORMATS), "Format of --annotations; default: told by what is there."
+)
 flags.DEFINE_string(
   "backbone_weights",
   None,
@@ -96,6 +107,7 @@ class Request:
   seed: int
   gin_param: list[str]
   backbone_weights: str | None = None
+  format: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +131,7 @@ def main(argv: list[str]) -> None:
     _check_weights(recipe.experiment)
   if request.annotations and not (paths.data / "dataset.json").is_file():
     # Refused here, because a folder that is claimed belongs to one request for good.
-    read_coco_json(request.annotations, Report())
+    read_source(request.annotations, request.images, None, None, request.format, Report())
   with _claimed(paths.output_dir, request):
     for number, step in enumerate(steps, start=1):
       _run(step, f"[{number}/{len(steps) + 1}]")
@@ -135,18 +147,24 @@ def main(argv: list[str]) -> None:
 
 def _request() -> Request:
   """Reads the flags, and refuses what cannot work before anything is started."""
-  if bool(FLAGS.annotations) != bool(FLAGS.images):
-    raise UserError("--annotations and --images belong together: give both, or none.")
+  for flag in ("images", "format"):
+    if FLAGS[flag].value and not FLAGS.annotations:
+      raise UserError(f"--{flag} needs --annotations.")
   weights = FLAGS.backbone_weights and whole_path(FLAGS.backbone_weights)
   others = FLAGS.seed, list(FLAGS.gin_param), weights
   if not FLAGS.annotations:
     return Request(None, None, *others)
-  annotations, images = Path(FLAGS.annotations).resolve(), Path(FLAGS.images).resolve()
+  annotations = Path(FLAGS.annotations).resolve()
+  images = str(Path(FLAGS.images).resolve()) if FLAGS.images else None
   if "://" not in FLAGS.annotations and not annotations.exists():
     raise UserError(f"--annotations: there is no file {annotations}.")
-  refuse_foreign_images("images", FLAGS.images)
-  refuse_foreign_annotations(FLAGS.annotations)
-  return Request(str(annotations), str(images), *others)
+  if FLAGS.images:
+    refuse_foreign_images("images", FLAGS.images)
+  if "://" in FLAGS.annotations:
+    raise UserError(f"{FLAGS.annotations} is an address; download it and give the file.")
+  if not FLAGS.format:
+    recognize(annotations)
+  return Request(str(annotations), images, *others, FLAGS.format)
 
 
 def _check_weights(experiment: Experiment) -> None:
@@ -195,6 +213,7 @@ def _prepare(request: Request, paths: Paths) -> None:
     paths.data,
     request.annotations,
     request.images,
+    format=request.format,
     shapes=None if request.annotations else ShapesConfig(),
     seed=request.seed,
   )
@@ -226,15 +245,16 @@ def _export(paths: Paths) -> None:
 
 
 def _detect(request: Request, paths: Paths) -> None:
+  from official_nasfpn.data.dataset_info import DatasetInfo
   from official_nasfpn.serving.detect.detection_folder import DetectionRequest
   from official_nasfpn.serving.detect.detection_run import run_detection
   from official_nasfpn.serving.detect.image_files import find_files
 
-  images = request.images or str(paths.data / "images")
+  images = DatasetInfo.load(paths.data).images_dir("val")
   summary = run_detection(
     DetectionRequest(
       export_dir=paths.saved_model,
-      images=tuple(find_files([images], excluding=paths.detections)),
+      images=tuple(find_files([str(images)], excluding=paths.detections)),
       score_threshold=_SCORE_THRESHOLD,
       annotations=paths.data / "val.json",
       compare=True,

@@ -42,10 +42,13 @@ TITLES = [
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (["--annotations=a.json"], "--annotations and --images belong together"),
+    (["--images=tests"], "--images needs --annotations"),
     (["--annotations=missing.json", "--images=."], "there is no file"),
     (["--annotations=pyproject.toml", "--images=nowhere"], "there is no folder"),
-    (["--annotations=LICENSE", "--images=tests"], "annotations must be COCO JSON"),
+    (
+      ["--annotations=LICENSE", "--images=tests"],
+      "annotations must be one of COCO JSON, Pascal VOC",
+    ),
     (["surplus"], "Unexpected argument 'surplus'"),
   ],
 )

@@ -45,6 +45,8 @@ UPSTREAM = {
 }
 # Only these know how detectors are trained; the loop is given a function that evaluates a trial.
 EXCEPTIONS = {
+  # The page of its check.
+  "data/doctor": {"reporting"},
   "search/proxy": {"architecture", "modeling", "data", "training"},
   "search/proxy_check": {"architecture", "data", "training"},
   # A recipe of a search holds that of a training.

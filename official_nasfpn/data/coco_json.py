@@ -34,12 +34,14 @@ class AnnotatedImage:
     file_name: path below the images directory.
     size: width and height that the JSON states; None if it states none.
     annotations: its COCO annotations, not yet checked.
+    text_id: what the dataset calls it where that is text, and the id a number given to it.
   """
 
   id: int
   file_name: str
   size: tuple[int, int] | None
   annotations: tuple[Mapping[str, Any], ...]
+  text_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,20 @@ def read_coco_json(path: str | Path, report: Report) -> CocoDataset:
   Raises:
     UserError: the file is missing, or is not COCO JSON.
   """
-  content = _parse(Path(path))
+  return coco_dataset(parse_coco_json(Path(path)), path, report)
+
+
+def coco_dataset(content: Mapping[str, Any], path: str | Path, report: Report) -> CocoDataset:
+  """Returns the images, annotations and categories of parsed COCO JSON.
+
+  Args:
+    content: as `parse_coco_json` and the readers of other formats return it.
+    path: where it comes from, for messages.
+    report: receives what is wrong but can be left out.
+
+  Raises:
+    UserError: entries lack what they must have.
+  """
   label_map = _label_map(content["categories"], path, report)
   annotations = defaultdict(list)
   for row in content["annotations"]:
@@ -102,7 +117,9 @@ def read_coco_json(path: str | Path, report: Report) -> CocoDataset:
     if known := images.get(id_):
       # Of two sizes neither is believed.
       size, file_name = (known.size if known.size == size else None), known.file_name
-    images[id_] = AnnotatedImage(id_, file_name, size, tuple(annotations.get(id_, ())))
+    images[id_] = AnnotatedImage(
+      id_, file_name, size, tuple(annotations.get(id_, ())), row.get("text_id")
+    )
   if not images:
     raise UserError(f"{path}: the list 'images' is empty.")
   # Nobody knows which of the files the boxes of such an id are on.
@@ -233,11 +250,19 @@ def annotation_rows(
 
 def category_rows(label_map: LabelMap) -> list[dict[str, Any]]:
   """Returns COCO's categories of a dataset, in its own ids."""
-  return [{"id": category.id, "name": category.name} for category in label_map.categories]
+  return [
+    {"id": category.id, "name": category.name}
+    | ({"text_id": category.text_id} if category.text_id is not None else {})
+    for category in label_map.categories
+  ]
 
 
-def _parse(path: Path) -> dict[str, Any]:
-  """Returns the JSON object of a file, with its three COCO lists checked to be there."""
+def parse_coco_json(path: Path) -> dict[str, Any]:
+  """Returns the JSON object of a file, with its three COCO lists checked to be there.
+
+  Raises:
+    UserError: the file is missing, or is not COCO JSON.
+  """
   refuse_foreign_annotations(path)
   try:
     with path.open(encoding="utf-8-sig") as file:
@@ -278,6 +303,7 @@ def _with_box_for_outline(value: dict[str, Any]) -> dict[str, Any]:
 def _label_map(rows: Sequence[Any], path: str | Path, report: Report) -> LabelMap:
   """Returns the categories in the order of their ids, their names cleaned and told apart."""
   names = {}
+  text_ids = {}
   for row in rows:
     id_ = _whole_number(_field(row, "id", "categories", path), "a category's id", path)
     name = _text(_field(row, "name", "categories", path), "a category's name", path)
@@ -287,6 +313,7 @@ def _label_map(rows: Sequence[Any], path: str | Path, report: Report) -> LabelMa
     if id_ in names:
       raise UserError(f"{path}: category id {id_} stands for more than one category.")
     names[id_] = clean
+    text_ids[id_] = row.get("text_id")
   if not names:
     raise UserError(f"{path}: the list 'categories' is empty, so there is nothing to detect.")
   counts = Counter(names.values())
@@ -294,7 +321,7 @@ def _label_map(rows: Sequence[Any], path: str | Path, report: Report) -> LabelMa
     if counts[name] > 1:
       names[id_] = f"{name} ({id_})"
       report.note("categories_same_name", f"{name!r} is {names[id_]!r}")
-  return LabelMap(tuple(Category(id_, names[id_]) for id_ in sorted(names)))
+  return LabelMap(tuple(Category(id_, names[id_], text_ids[id_]) for id_ in sorted(names)))
 
 
 def _size(row: Mapping[str, Any], file_name: str, report: Report) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
-"""Recognises what was given instead of COCO JSON or a folder of images, and says how to convert it.
+"""Recognises annotations by their content, and says what to do with those that cannot be read.
 
-Formats are recognised by content: the first bytes of a file, or a few files of a folder.
+By the first bytes of a file, or a few files of a folder. `formats/reading.py` reads some of them;
+where COCO JSON alone will do, and of all others, a sentence says what converts them.
 """
 
 import json
@@ -20,8 +21,10 @@ _HEAD_BYTES = 1 << 16
 # At most so many files of a folder are looked at; folders of annotations have fewer.
 _MOST_FILES = 20_000
 _SAMPLES = 5
+# Of so many JSON files in a folder it is looked whether they are COCO's.
+_MOST_JSON = 200
 _COCO_LISTS = (b'"images"', b'"annotations"', b'"categories"')
-_IMAGE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
   (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif", ".heic")
 )
 # First bytes of binary files.
@@ -50,15 +53,17 @@ _MAGIC = {
 
 @dataclass(frozen=True)
 class Seen:
-  """A recognised format that cannot be used as it is.
+  """A recognised format that is not COCO JSON.
 
   Attributes:
     what: what the file or folder is; completes the sentence "PATH is ...".
     remedy: what to do, in one or two sentences.
+    format: its key in the table of converters; empty if it is none of these.
   """
 
   what: str
   remedy: str
+  format: str = ""
 
 
 def _datumaro(folder: str) -> str:
@@ -72,21 +77,25 @@ _EXPORT_AGAIN = "Export it again as COCO JSON from the program that it was annot
 JSON_LINES = Seen("JSON Lines, an object on each line", _EXPORT_AGAIN)
 _INSTANCES = "Give the file with boxes of the same images, which COCO calls instances_*.json."
 
-# How to convert each format to COCO JSON; {folder} is the folder that the converter reads.
+# Of what `prepare` reads.
+_PREPARE = (
+  "`nasfpn prepare --annotations {folder} --output_dir DATA` reads it, and writes COCO JSON of "
+  "each part: DATA/train.json, DATA/val.json."
+)
+# How to get to COCO JSON from each format; {folder} is the folder that is read.
 _CONVERTERS = {
-  "Pascal VOC (XML)": _datumaro("{folder}"),
-  "YOLO (text)": _datumaro("{folder}"),
+  "Pascal VOC (XML)": _PREPARE,
+  "YOLO (text)": _PREPARE,
   "KITTI (text)": _datumaro("{folder}"),
-  "CVAT (XML)": f"CVAT exports COCO 1.0 itself; or else: {_datumaro('{folder}')}",
+  "CVAT (XML)": _PREPARE,
   "TFRecord": "Give the COCO JSON that it was made from. If there is none, and it is of "
   f"TensorFlow's Object Detection API: {_datumaro('{folder}')}",
   "LabelMe (JSON, a file for each image)": "labelme2coco converts it: `pip install labelme2coco`, "
   "then `labelme2coco {folder}`.",
   "VIA (VGG Image Annotator)": "VIA exports COCO itself: open it there and take Annotation, Export "
   "Annotations (COCO format).",
-  "CSV": "Export it as COCO JSON from the program that made it; FiftyOne and Roboflow read tables "
-  "of boxes and write COCO JSON.",
-  "Label Studio": "Label Studio exports COCO itself: Export, COCO.",
+  "CSV": _PREPARE,
+  "Label Studio": _PREPARE,
   "Labelbox": _EXPORT_AGAIN,
   "CreateML": "Roboflow and Datumaro read it and write COCO JSON.",
   "Supervisely": "Supervisely exports COCO itself, by its app Export to COCO.",
@@ -108,7 +117,7 @@ def refuse_foreign_annotations(path: str | Path) -> None:
     raise UserError(f"{path} is an address; download it and give the file.")
   path = Path(path)
   if path.is_dir():
-    raise not_coco(path, _recognize_folder(path))
+    raise not_coco(path, recognize_folder(path))
   if path.is_file() and (seen := recognize_file(path)):
     raise not_coco(path, seen)
 
@@ -222,7 +231,7 @@ def is_json_lines(path: Path) -> bool:
 def _format(name: str, folder: str | Path, is_folder: bool = False) -> Seen:
   place = "a folder in" if is_folder else "in"
   remedy = _CONVERTERS[name].replace("{folder}", shlex.quote(str(folder)))
-  return Seen(f"{place} the format {name}", remedy)
+  return Seen(f"{place} the format {name}", remedy, name)
 
 
 def _recognize_list(content: Sequence[Any], folder: str | Path) -> Seen | None:
@@ -239,6 +248,7 @@ def _recognize_list(content: Sequence[Any], folder: str | Path) -> Seen | None:
     ("CreateML", {"image", "annotations"}),
     ("Label Studio", {"data", "annotations"}),
     ("Label Studio", {"data", "completions"}),
+    ("Label Studio", {"image", "annotation_id"}),
     ("Labelbox", {"Labeled Data"}),
     ("Labelbox", {"data_row"}),
     ("BDD100K", {"name", "labels"}),
@@ -305,7 +315,7 @@ def _recognize_lines(path: Path, lines: Sequence[str]) -> Seen:
     return _format("KITTI (text)", _above(path.parent, "label_2"))
   if path.suffix.lower() in (".csv", ".tsv") or _is_table(lines):
     return _format("CSV", path.parent)
-  if all(Path(line.split()[0]).suffix.lower() in _IMAGE_SUFFIXES for line in lines[:_SAMPLES]):
+  if all(Path(line.split()[0]).suffix.lower() in IMAGE_SUFFIXES for line in lines[:_SAMPLES]):
     return Seen("a list of image files", "Give the annotations of these images.")
   if lines[0].startswith("item") and "{" in "".join(lines[:2]):
     return Seen("a label map of TensorFlow's Object Detection API", _EXPORT_AGAIN)
@@ -382,11 +392,24 @@ def _unpack(path: Path) -> str:
   return f"7z x {quoted}" if path.suffix.lower() in (".7z", ".rar") else f"unzip {quoted}"
 
 
-def _recognize_folder(folder: Path) -> Seen:
+def coco_files(folder: Path) -> list[Path]:
+  """Returns the files of COCO JSON with boxes below a folder; of prepared data none."""
+  if _is_prepared(folder):
+    return []
+  files = [file for file in _files_below(folder) if file.suffix.lower() == ".json"]
+  return [file for file in files[:_MOST_JSON] if _looks_like_coco(file)]
+
+
+def _is_prepared(folder: Path) -> bool:
+  return (folder / "dataset.json").is_file() and (folder / "label_map.json").is_file()
+
+
+def recognize_folder(folder: Path) -> Seen:
+  """Returns what a folder holds; one with COCO JSON is a folder in which to choose a file."""
   files = _files_below(folder)
   if not files:
     return Seen("an empty folder", "Give the file with the boxes of all images.")
-  if (folder / "dataset.json").is_file() and (folder / "label_map.json").is_file():
+  if _is_prepared(folder):
     return Seen(
       "a dataset that is prepared already",
       f"Train with it: `nasfpn train --data_dir {folder} ...`.",
@@ -394,7 +417,7 @@ def _recognize_folder(folder: Path) -> Seen:
   by_suffix: dict[str, list[Path]] = {}
   for file in files:
     by_suffix.setdefault(file.suffix.lower(), []).append(file)
-  coco = [file for file in by_suffix.get(".json", [])[:200] if _looks_like_coco(file)]
+  coco = [file for file in by_suffix.get(".json", [])[:_MOST_JSON] if _looks_like_coco(file)]
   if len(coco) == 1:
     return Seen("a folder", f"The one in it is {coco[0]}: give that file.")
   if coco:
@@ -403,7 +426,7 @@ def _recognize_folder(folder: Path) -> Seen:
   seen = _recognize_samples(folder, by_suffix)
   if seen:
     return seen
-  images = sum(len(by_suffix.get(suffix, ())) for suffix in _IMAGE_SUFFIXES)
+  images = sum(len(by_suffix.get(suffix, ())) for suffix in IMAGE_SUFFIXES)
   if images:
     return Seen(
       f"a folder of {images} images without boxes",
@@ -416,13 +439,13 @@ def _recognize_folder(folder: Path) -> Seen:
 def _recognize_samples(folder: Path, by_suffix: Mapping[str, Sequence[Path]]) -> Seen | None:
   """Returns the format of the files in a folder, by a few of each kind."""
   for suffix, files in sorted(by_suffix.items(), key=lambda item: item[0] == ".txt"):
-    if suffix in _IMAGE_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES:
       continue
-    for file in files[:_SAMPLES]:
+    # An empty file of labels says nothing of its format.
+    for file in [file for file in files if file.stat().st_size][:_SAMPLES]:
       seen = _recognize_json_file(file) if suffix == ".json" else recognize_file(file)
-      name = seen.what.removeprefix("in the format ") if seen else None
-      if name in _CONVERTERS:
-        return _format(name, folder, is_folder=True)
+      if seen and seen.format:
+        return _format(seen.format, folder, is_folder=True)
       if seen and seen.what.endswith("archive"):
         return Seen("a folder without a COCO JSON in it", _remedy_of_binary(file, seen.what))
   return None

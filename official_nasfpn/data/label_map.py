@@ -1,7 +1,7 @@
 """Class indices of a detector and the category ids and names of the dataset behind them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from official_nasfpn.errors import UserError
@@ -14,10 +14,12 @@ class Category:
   Attributes:
     id: the dataset's own number for the class; ids may have gaps and start anywhere.
     name: what a person calls it.
+    text_id: the dataset's id where that is text, and `id` a number given to it.
   """
 
   id: int
   name: str
+  text_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class LabelMap:
     """Returns the text that `load` reads; `label` is what TFRecords hold."""
     rows = [
       {"label": index + 1, "id": category.id, "name": category.name}
+      | ({"text_id": category.text_id} if category.text_id is not None else {})
       for index, category in enumerate(self.categories)
     ]
     return json.dumps({"categories": rows}, indent=2, ensure_ascii=False) + "\n"
@@ -84,7 +87,9 @@ class LabelMap:
     try:
       rows = json.loads(Path(path).read_text(encoding="utf-8"))["categories"]
       labels = [row["label"] for row in rows]
-      categories = tuple(Category(int(row["id"]), str(row["name"])) for row in rows)
+      categories = tuple(
+        Category(int(row["id"]), str(row["name"]), row.get("text_id")) for row in rows
+      )
       if labels != list(range(1, len(rows) + 1)):
         raise ValueError(f"labels {labels} are not 1, 2, 3, ...")
       return cls(categories)

@@ -1,4 +1,4 @@
-"""From COCO JSON and images, or from drawn shapes, to a prepared data directory, whole or none."""
+"""From annotations and images, or from drawn shapes, to a prepared folder, whole or none."""
 
 import dataclasses
 import hashlib
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from official_nasfpn import folders
-from official_nasfpn.data.coco_json import AnnotatedImage, CocoDataset, read_coco_json
+from official_nasfpn.data.coco_json import AnnotatedImage, CocoDataset, coco_dataset
 from official_nasfpn.data.dataset_info import DatasetInfo, Part, identity_of
-from official_nasfpn.data.foreign_formats import refuse_foreign_annotations, refuse_foreign_images
+from official_nasfpn.data.formats.coco import read_coco
+from official_nasfpn.data.formats.source import Source, read_source
 from official_nasfpn.data.image_files import (
   FoundImage,
   file_key,
@@ -24,6 +25,7 @@ from official_nasfpn.data.image_files import (
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
+from official_nasfpn.data.splitting import share_of, shuffled, split_off
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
 
@@ -57,16 +59,6 @@ class PreparedDataset:
 
 
 @dataclass(frozen=True)
-class _Source:
-  """COCO JSON of the training images and the folder of these images; the same for validation."""
-
-  annotations: Path
-  images_dir: Path
-  val_annotations: Path | None = None
-  val_images_dir: Path | None = None
-
-
-@dataclass(frozen=True)
 class _Settings:
   """How a dataset is split and written, as `dataset.json` holds it."""
 
@@ -76,6 +68,14 @@ class _Settings:
   num_shards: int | None
   num_holdout: int | None = None
   max_image_pixels: int | None = None
+  stratify: bool = True
+
+  def to_json(self, has_val: bool) -> dict[str, Any]:
+    """Returns what tells one preparation from another; a given val part is not drawn at all."""
+    content = dataclasses.asdict(self)
+    if has_val or not self.stratify:
+      del content["stratify"]
+    return content
 
   def __post_init__(self) -> None:
     for name in ("validation_fraction", "holdout_fraction"):
@@ -101,6 +101,7 @@ def prepare_dataset(
   *,
   val_annotations: str | Path | None = None,
   val_images: str | Path | None = None,
+  format: str | None = None,
   shapes: ShapesConfig | None = None,
   validation_fraction: float = 0.2,
   holdout_fraction: float = 0.2,
@@ -109,8 +110,9 @@ def prepare_dataset(
   num_shards: int | None = None,
   num_threads: int | None = None,
   max_image_pixels: int | None = None,
+  stratify: bool = True,
 ) -> PreparedDataset:
-  """Turns COCO JSON and images, or drawn shapes, into the TFRecords that training reads.
+  """Turns annotations and images, or drawn shapes, into the TFRecords that training reads.
 
   `output_dir` appears when all of it is written. A progress bar is shown on standard error. Who is
   interrupted, or killed, calls it again with the same arguments: shards of a COCO dataset that were
@@ -118,11 +120,15 @@ def prepare_dataset(
 
   Args:
     output_dir: the folder to make. If it holds the same dataset already, nothing is done.
-    annotations: COCO JSON of the training images, or of all images.
-    images: the folder that the file names in `annotations` are relative to.
-    val_annotations: COCO JSON of the validation images; without it a share of the images is split
-      off.
+    annotations: COCO JSON, a folder of Pascal VOC or YOLO, a data.yaml, a CSV of boxes, CVAT's XML,
+      or Label Studio's JSON, of the training images or of all. A folder with splits (train, valid,
+      test) brings its own.
+    images: the folder that the file names in `annotations` are relative to; None where the images
+      lie beside the annotations.
+    val_annotations: likewise of the validation images; without them, or a split of that name, a
+      share of the images is split off.
     val_images: the folder of the images in `val_annotations`; default: `images`.
+    format: of the annotations, a key of `formats.reading.FORMATS`; None to tell by what is there.
     shapes: draws the embedded dataset instead of reading annotations and images.
     validation_fraction: share of the images for validation, without `val_annotations`.
     holdout_fraction: share of the training images that a search measures rewards on.
@@ -132,6 +138,8 @@ def prepare_dataset(
     num_threads: images processed at the same time; default: one per processor.
     max_image_pixels: an image that declares more is left out before it is decoded, which takes
       three bytes a pixel; default: 536,870,911, what TensorFlow decodes at most.
+    stratify: whether the share that is split off has all classes in proportion. Without it images
+      are drawn by seed alone, as in earlier versions.
 
   Raises:
     UserError: an argument is missing or out of range, the input cannot be used, `output_dir` holds
@@ -139,16 +147,26 @@ def prepare_dataset(
       `nasfpn prepare`.
   """
   settings = _Settings(
-    validation_fraction, holdout_fraction, seed, num_shards, num_holdout, max_image_pixels
+    validation_fraction,
+    holdout_fraction,
+    seed,
+    num_shards,
+    num_holdout,
+    max_image_pixels,
+    stratify,
   )
   num_threads = num_threads or os.cpu_count() or 1
   if num_threads < 1:
     raise UserError(f"num_threads must be at least 1, not {num_threads}.")
-  if shapes is not None and (annotations or images or val_annotations or val_images):
+  if shapes is not None and (annotations or images or val_annotations or val_images or format):
     raise UserError("--synthetic draws its own images; give it no annotations or images.")
-  source = shapes or _coco_source(annotations, images, val_annotations, val_images)
+  report = Report()
+  if shapes is not None:
+    # Classes are drawn evenly.
+    settings = dataclasses.replace(settings, stratify=False)
+  source = shapes or read_source(annotations, images, val_annotations, val_images, format, report)
   output_dir = Path(os.path.abspath(output_dir))
-  is_new = _prepare(source, output_dir, settings, num_threads)
+  is_new = _prepare(source, output_dir, settings, num_threads, report)
   info = DatasetInfo.load(output_dir)
   return PreparedDataset(
     output_dir,
@@ -159,113 +177,84 @@ def prepare_dataset(
   )
 
 
-def _coco_source(
-  annotations: str | Path | None,
-  images: str | Path | None,
-  val_annotations: str | Path | None,
-  val_images: str | Path | None,
-) -> _Source:
-  """Refuses what is clearly not COCO JSON or a folder of images, without reading it all."""
-  if not annotations or not images:
-    raise UserError("Give --annotations and --images, or --synthetic for the embedded dataset.")
-  if val_images and not val_annotations:
-    raise UserError("--val_images needs --val_annotations.")
-  refuse_foreign_images("images", images)
-  if val_images:
-    refuse_foreign_images("val_images", val_images)
-  refuse_foreign_annotations(annotations)
-  if val_annotations:
-    refuse_foreign_annotations(val_annotations)
-  return _Source(
-    Path(annotations),
-    Path(images),
-    Path(val_annotations) if val_annotations else None,
-    Path(val_images) if val_images else None,
-  )
-
-
 def _prepare(
-  source: _Source | ShapesConfig, output_dir: Path, settings: _Settings, num_threads: int
+  source: Source | ShapesConfig,
+  output_dir: Path,
+  settings: _Settings,
+  num_threads: int,
+  report: Report,
 ) -> bool:
   """Writes the data directory; returns False if it is there already."""
-  report = Report()
-  if isinstance(source, _Source):
-    datasets = _read_source(source, report)
+  if isinstance(source, Source):
+    datasets = _read_datasets(source, report)
     description = _describe(source, datasets)
   else:
     description = {"shapes": dataclasses.asdict(source)}
 
-  if _is_done(output_dir, description, settings):
+  stored = settings.to_json("val" in description)
+  if _is_done(output_dir, description, stored):
     return False
   # Drawings are made anew: what was drawn of them is no shorter way to the rest.
-  resume_key = _resume_key(description, settings) if isinstance(source, _Source) else None
+  resume_key = _resume_key(description, stored) if isinstance(source, Source) else None
   try:
     with folders.whole_folder(output_dir, "--output_dir", resume_key=resume_key) as directory:
       if isinstance(source, ShapesConfig):
         write_shapes_dataset(directory, source, settings.seed)
-        source = _Source(directory / "annotations.json", directory / "images")
-        datasets = _read_source(source, report)
+        source = Source(read_coco(directory / "annotations.json", directory / "images")[0])
+        datasets = _read_datasets(source, report)
       parts = _split(source, datasets, settings, report)
       label_map = datasets[0].label_map
       written = _write_parts(parts, label_map, directory, settings, num_threads, report)
-      DatasetInfo(
-        directory, label_map, description, dataclasses.asdict(settings), written, report.to_json()
-      ).save()
+      DatasetInfo(directory, label_map, description, stored, written, report.to_json()).save()
   except UserError:
     # Another process may have prepared the same dataset meanwhile.
-    if not _is_done(output_dir, description, settings):
+    if not _is_done(output_dir, description, stored):
       raise
   return True
 
 
-def _read_source(source: _Source, report: Report) -> list[CocoDataset]:
+def _read_datasets(source: Source, report: Report) -> list[CocoDataset]:
   """Returns the training dataset and, where the source has one, the validation dataset."""
-  datasets = [read_coco_json(source.annotations, report)]
-  if source.val_annotations is not None:
-    datasets.append(read_coco_json(source.val_annotations, report))
+  splits = source.splits
+  datasets = [coco_dataset(split.content, split.origin, report) for split in splits]
+  if len(datasets) == 2:
     names = {category.id: category.name for category in datasets[0].label_map.categories}
     for category in datasets[1].label_map.categories:
       if names.setdefault(category.id, category.name) != category.name:
         raise UserError(
-          f"Category {category.id} is {names[category.id]!r} in {source.annotations} and "
-          f"{category.name!r} in {source.val_annotations}; give both the same categories."
+          f"Category {category.id} is {names[category.id]!r} in {splits[0].origin} and "
+          f"{category.name!r} in {splits[1].origin}; give both the same categories."
         )
   return datasets
 
 
-def _images_dirs(source: _Source) -> list[Path]:
-  dirs = [source.images_dir, source.val_images_dir or source.images_dir]
-  return dirs if source.val_annotations is not None else dirs[:1]
-
-
-def _describe(source: _Source, datasets: Sequence[CocoDataset]) -> dict[str, Any]:
+def _describe(source: Source, datasets: Sequence[CocoDataset]) -> dict[str, Any]:
   """Returns what tells one source from another; images by name and length, to be quick."""
   description = {}
-  files = [file for file in (source.annotations, source.val_annotations) if file is not None]
-  for name, file, dataset, images_dir in zip(
-    ("train", "val"), files, datasets, _images_dirs(source), strict=False
-  ):
+  for name, split, dataset in zip(("train", "val"), source.splits, datasets, strict=False):
     hasher = hashlib.sha256()
     for image in dataset.images:
-      found = find_image_file(images_dir, image.file_name)
+      found = find_image_file(split.images_dir, image.file_name)
       size = found.num_bytes if found else "missing"
       hasher.update(f"{image.file_name}\t{size}\n".encode(errors="surrogatepass"))
     description[name] = {
-      "annotations": os.path.abspath(file),
-      "annotations_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest(),
-      "images_dir": os.path.abspath(images_dir),
+      "annotations": os.path.abspath(split.origin),
+      "annotations_sha256": split.fingerprint(),
+      "images_dir": os.path.abspath(split.images_dir),
       "images_sha256": hasher.hexdigest(),
     }
+    if split.format != "coco":
+      description[name]["format"] = split.format
   return description
 
 
-def _resume_key(description: Mapping[str, Any], settings: _Settings) -> str:
+def _resume_key(description: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
   """Returns what a half-written folder is found by again: equal for equal datasets."""
-  identity = identity_of(description, dataclasses.asdict(settings))
+  identity = identity_of(description, settings)
   return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _is_done(output_dir: Path, description: Mapping[str, Any], settings: _Settings) -> bool:
+def _is_done(output_dir: Path, description: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
   """Returns whether the directory holds exactly this dataset already.
 
   Raises:
@@ -274,7 +263,7 @@ def _is_done(output_dir: Path, description: Mapping[str, Any], settings: _Settin
   if not folders.is_claimed(output_dir, "dataset.json", "prepared dataset", "--output_dir"):
     return False
   info = DatasetInfo.load(output_dir)
-  wanted = identity_of(description, dataclasses.asdict(settings))
+  wanted = identity_of(description, settings)
   present = info.identity
   differences = [key for key in wanted | present if wanted.get(key) != present.get(key)]
   if differences:
@@ -287,52 +276,56 @@ def _is_done(output_dir: Path, description: Mapping[str, Any], settings: _Settin
 
 
 def _split(
-  source: _Source, datasets: Sequence[CocoDataset], settings: _Settings, report: Report
+  source: Source, datasets: Sequence[CocoDataset], settings: _Settings, report: Report
 ) -> dict[str, _SourcePart]:
   """Deals the images out to the parts; those that share a file go to the same one."""
-  dirs = _images_dirs(source)
   found: list[list[FoundImage]] = [
     [
-      (image, find_image_file(images_dir, image.file_name))
-      for image in _shuffled(dataset.images, settings.seed)
+      (image, find_image_file(split.images_dir, image.file_name))
+      for image in shuffled(dataset.images, settings.seed)
     ]
-    for dataset, images_dir in zip(datasets, dirs, strict=True)
+    for dataset, split in zip(datasets, source.splits, strict=True)
   ]
   items, *validation = without_ambiguous(found, report)
-  if validation:
-    val = _SourcePart(validation[0], dirs[1])
+  images_dir = source.train.images_dir
+  if source.val is not None:
+    val = _SourcePart(validation[0], source.val.images_dir)
   else:
-    num_val = _share(len(items), settings.validation_fraction)
-    val_items, items = take_groups(items, [file_key(item) for item in items], num_val)
-    val = _SourcePart(val_items, dirs[0])
+    val_items, items = _split_off_validation(items, settings)
+    val = _SourcePart(val_items, images_dir)
   num_holdout = _num_holdout(len(items), settings)
   holdout, train = take_groups(items, [file_key(item) for item in items], num_holdout)
   return {
-    "train": _SourcePart(train, dirs[0]),
-    "holdout": _SourcePart(holdout, dirs[0]),
+    "train": _SourcePart(train, images_dir),
+    "holdout": _SourcePart(holdout, images_dir),
     "val": val,
   }
 
 
-def _shuffled(images: Sequence[AnnotatedImage], seed: int) -> list[AnnotatedImage]:
-  # By a hash of the id, so that an image's position does not depend on the other images.
-  return sorted(images, key=lambda image: hashlib.sha256(f"{seed}/{image.id}".encode()).digest())
+def _split_off_validation(
+  items: Sequence[FoundImage], settings: _Settings
+) -> tuple[Sequence[FoundImage], Sequence[FoundImage]]:
+  if not settings.stratify:
+    count = share_of(len(items), settings.validation_fraction)
+    return take_groups(items, [file_key(item) for item in items], count)
+  files = {image.id: file.path for image, file in items if file}
+  aside, _ = split_off([image for image, _ in items], files, settings.validation_fraction)
+  ids = {image.id for image in aside}
+  return (
+    [item for item in items if item[0].id in ids],
+    [item for item in items if item[0].id not in ids],
+  )
 
 
 def _num_holdout(num_images: int, settings: _Settings) -> int:
   if settings.num_holdout is None:
-    return _share(num_images, settings.holdout_fraction)
+    return share_of(num_images, settings.holdout_fraction)
   if settings.num_holdout >= num_images:
     raise UserError(
       f"--num_holdout={settings.num_holdout} leaves none of the {num_images} training images to "
       "train on; give a smaller one."
     )
   return settings.num_holdout
-
-
-def _share(count: int, fraction: float) -> int:
-  """Returns the number of images that make up a fraction; never none, never all."""
-  return min(max(round(count * fraction), 1), count - 1) if fraction > 0 and count > 0 else 0
 
 
 def _write_parts(

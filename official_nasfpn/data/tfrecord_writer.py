@@ -164,6 +164,7 @@ def _write_shard(
           "width": encoded.width,
           "height": encoded.height,
         }
+        | ({"text_id": image.text_id} if image.text_id is not None else {})
       )
       boxes_by_image.append([dataclasses.astuple(box) for box in boxes])
   content = {

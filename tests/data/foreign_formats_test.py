@@ -54,12 +54,12 @@ def refusal(path):
 @pytest.mark.parametrize(
   ("name", "content", "expected"),
   [
-    ("a.xml", VOC, ["Pascal VOC", "datum convert -i"]),
+    ("a.xml", VOC, ["Pascal VOC", "nasfpn prepare --annotations"]),
     ("a.xml", "\ufeff<?xml version='1.0'?>\n" + VOC, ["Pascal VOC"]),
     ("annotations.xml", "<annotations><version>1.1</version></annotations>", ["CVAT"]),
     ("feed.xml", "<rss></rss>", ["is XML"]),
     ("a.json", "<!DOCTYPE html>\n<html>Sign in</html>", ["a web page", "download it again"]),
-    ("a.txt", YOLO, ["YOLO", "datum convert"]),
+    ("a.txt", YOLO, ["YOLO", "nasfpn prepare --annotations"]),
     ("a.txt", "3 0.1 0.1 0.2 0.1 0.2 0.3 0.1 0.3\n", ["YOLO"]),
     ("data.yaml", DATA_YAML, ["YOLO"]),
     ("data.yaml", "names:\n  0: cell\npath: ../cells\n", ["YOLO"]),
@@ -82,7 +82,11 @@ def refusal(path):
     ("r.json", [{**RESULT, "bbox": [1, 2, 3, 4]}], ["COCO results", "instances_*.json"]),
     ("r.json", [{**RESULT, "segmentation": {"size": [9, 9], "counts": "x"}}], ["COCO results"]),
     ("r.json", [{"image_id": 1, "caption": "A cell."}], ["COCO results"]),
-    ("ls.json", [{"id": 1, "data": {}, "annotations": []}], ["Label Studio exports COCO"]),
+    (
+      "ls.json",
+      [{"id": 1, "data": {}, "annotations": []}],
+      ["Label Studio", "nasfpn prepare --annotations"],
+    ),
     ("d2.json", [{"file_name": "a.jpg", "annotations": []}], ["Detectron2"]),
     ("ml.json", [{"image": "a.jpg", "annotations": []}], ["CreateML"]),
     ("bdd.json", [{"name": "a.jpg", "labels": []}], ["BDD100K"]),
@@ -161,8 +165,8 @@ def test_a_folder_is_told_by_what_lies_in_it(tmp_path, files, expected):
     write(folder / name, content)
   message = refusal(folder)
   assert expected in message
-  if "datum convert" in message:
-    assert f"-i '{folder}' " in message
+  if "nasfpn prepare" in message:
+    assert f"--annotations '{folder}' " in message
 
 
 def test_the_one_coco_json_in_a_folder_is_named(tmp_path):

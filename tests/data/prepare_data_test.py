@@ -36,8 +36,9 @@ def test_real_dataset_with_a_part_of_its_own_for_validation(real_data, tmp_path,
 
 # Options of `nasfpn prepare` by their names in Python, and what they are refused with.
 MISTAKES = [
-  ({}, "Give --annotations and --images, or --synthetic"),
-  ({"annotations": "a.json"}, "Give --annotations and --images"),
+  ({}, "Give --annotations, and --images where the images are elsewhere; or --synthetic"),
+  ({"annotations": "a.json"}, "Cannot read the annotations 'a.json'"),
+  ({"annotations": "LICENSE", "format": "csv"}, "LICENSE: its columns are not known"),
   ({"shapes": True, "images": "."}, "--synthetic draws its own images"),
   ({"shapes": True, "holdout_fraction": 2.0}, "holdout_fraction must be at least 0 and below 1"),
   (
@@ -50,7 +51,7 @@ MISTAKES = [
   ),
   (
     {"annotations": "tests", "images": "tests"},
-    "tests is a folder without a COCO JSON in it; ",
+    "tests is a folder without a COCO JSON in it; annotations must be one of COCO JSON, Pascal",
   ),
   (
     {"annotations": "a.json", "images": "LICENSE"},
@@ -62,7 +63,7 @@ MISTAKES = [
   ),
   (
     {"annotations": "/nowhere.json", "images": ".", "val_annotations": "LICENSE"},
-    "LICENSE is a text file; annotations must be COCO JSON.",
+    "Cannot read the annotations '/nowhere.json'",
   ),
 ]
 

@@ -10,6 +10,7 @@ from PIL import Image
 from official_nasfpn.data.detections import split_batch
 from official_nasfpn.data.drawing import MIN_SIDE, draw_boxes, draw_detections, side_by_side
 from official_nasfpn.data.image_encoding import open_image
+from official_nasfpn.data.text_ids import with_text_ids
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
@@ -97,7 +98,8 @@ def run_detection(
     if truth:
       evaluation = truth.evaluate(results, sizes, detector.label_map)
       write_text(output_dir / "evaluation.json", evaluation.to_json())
-    write_json(output_dir / "detections.json", results)
+    texts = truth.text_ids if truth else {}
+    write_json(output_dir / "detections.json", with_text_ids(results, texts, detector.label_map))
   return read_summary(output_dir, request.score_threshold, is_new=True)
 
 

@@ -9,10 +9,12 @@ from official_nasfpn.data.coco_json import (
   AnnotatedImage,
   clean_boxes,
   coco_content,
-  read_coco_json,
+  coco_dataset,
+  parse_coco_json,
 )
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
+from official_nasfpn.data.text_ids import with_number_ids
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detect.detection import InputImage
 from official_nasfpn.training.coco_evaluation import EvaluationResult, evaluate_coco_results
@@ -35,8 +37,14 @@ class GroundTruth:
       UserError: it is missing or is not COCO JSON.
     """
     self.path = Path(path)
-    self._dataset = read_coco_json(path, Report())
+    content = with_number_ids(parse_coco_json(self.path))
+    self._dataset = coco_dataset(content, path, Report())
     self._by_name = {image.file_name: image for image in self._dataset.images}
+
+  @property
+  def text_ids(self) -> Mapping[int, str]:
+    """What the dataset calls images whose id is text, by the number given to them."""
+    return {image.id: image.text_id for image in self._dataset.images if image.text_id}
 
   def find_images(self, paths: Sequence[Path]) -> list[InputImage]:
     """Returns those of some image files that are annotated, with their ids and sizes.

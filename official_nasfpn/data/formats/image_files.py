@@ -1,0 +1,84 @@
+"""Image files of a folder, found by what annotations call them, and their sizes."""
+
+import os
+from collections import defaultdict
+from pathlib import Path
+
+from PIL import ExifTags, Image
+
+from official_nasfpn.data.foreign_formats import IMAGE_SUFFIXES
+
+
+class ImageFiles:
+  """The images below some folders.
+
+  Attributes:
+    root: the folder.
+    files: all images, in order.
+  """
+
+  def __init__(self, root: Path) -> None:
+    self.root = root
+    self.files = files_below(root, IMAGE_SUFFIXES)
+    self._present = set(self.files)
+    self._by_name: dict[str, list[Path]] = defaultdict(list)
+    self._by_stem: dict[str, list[Path]] = defaultdict(list)
+    for file in self.files:
+      self._by_name[file.name].append(file)
+      self._by_stem[file.stem].append(file)
+
+  def find(self, name: str, beside: Path | None = None) -> Path | None:
+    """Returns the file of an image.
+
+    By its path below the folder; else by its name alone, since annotations keep paths of other
+    machines; else by the name without an ending, as in tables that leave it out.
+
+    Args:
+      name: what annotations call it.
+      beside: a folder to prefer where several files have the name.
+    """
+    name = name.replace("\\", "/")
+    for folder in (self.root, beside):
+      if folder and (folder / name) in self._present:
+        return folder / name
+    base = name.rsplit("/", 1)[-1]
+    found = self._by_name.get(base) or self._by_stem.get(base) or []
+    if len(found) > 1:
+      tail = [file for file in found if file.as_posix().endswith("/" + name)]
+      near = [file for file in tail or found if beside and file.is_relative_to(beside)]
+      found = near or tail
+    return found[0] if len(found) == 1 else None
+
+  def with_stem(self, stem: str, beside: Path) -> Path | None:
+    """Returns the one image with a name, whatever its ending."""
+    found = self._by_stem.get(stem, [])
+    near = [file for file in found if file.is_relative_to(beside)]
+    found = near if len(found) > 1 else found
+    return found[0] if len(found) == 1 else None
+
+
+def files_below(root: Path, suffixes: frozenset[str]) -> list[Path]:
+  """Returns the files with some endings below a folder, in order; hidden ones are left out."""
+  found = []
+  for folder, folders, names in os.walk(root, followlinks=True):
+    folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+    found += [
+      Path(folder, name)
+      for name in sorted(names)
+      if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
+    ]
+  return found
+
+
+def upright_size(file: Path) -> tuple[int, int] | None:
+  """Returns width and height of an image as it is shown, EXIF's orientation applied.
+
+  Only the header is read. None where it cannot be.
+  """
+  try:
+    with Image.open(file) as image:
+      turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+      return (image.height, image.width) if turned else (image.width, image.height)
+  # Pillow's parsers raise whatever they stumble over in a damaged file.
+  except Exception:
+    return None
