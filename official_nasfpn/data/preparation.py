@@ -304,7 +304,7 @@ def _split(
 
 def _split_off_validation(
   items: Sequence[FoundImage], settings: _Settings
-) -> tuple[Sequence[FoundImage], Sequence[FoundImage]]:
+) -> tuple[list[FoundImage], list[FoundImage]]:
   if not settings.stratify:
     count = share_of(len(items), settings.validation_fraction)
     return take_groups(items, [file_key(item) for item in items], count)
