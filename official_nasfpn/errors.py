@@ -7,6 +7,8 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from official_nasfpn.printable import printable, printable_output
+
 
 class UserError(Exception):
   """Something the user can mend. The message says what is wrong, where, and what to do."""
@@ -38,7 +40,8 @@ def run_program(main: Callable[[list[str]], object]) -> None:
       logging.set_verbosity(logging.WARNING)
     try:
       check_tensorflow()
-      main(argv)
+      with printable_output():
+        main(argv)
     except UserError as error:
       exit_with(error)
     except ModuleNotFoundError as error:
@@ -51,7 +54,7 @@ def run_program(main: Callable[[list[str]], object]) -> None:
 
 def exit_with(error: UserError) -> NoReturn:
   """Prints an error in one line, and ends the process with exit code 1."""
-  print(f"error: {error}", file=sys.stderr)
+  print(f"error: {printable(str(error))}", file=sys.stderr)
   sys.exit(1)
 
 

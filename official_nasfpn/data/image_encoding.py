@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from official_nasfpn.data.pixels import BrokenImageError as BrokenImageError
+from official_nasfpn.data.pixels import to_rgb
 
 # What TensorFlow decodes at most, so that nothing larger can be trained with.
 MAX_TRAINING_PIXELS = (1 << 29) - 1
@@ -20,10 +22,6 @@ MAX_TRAINING_PIXELS = (1 << 29) - 1
 MAX_DETECTION_PIXELS = 1 << 28
 
 _PILLOW_LIMIT = threading.Lock()
-
-
-class BrokenImageError(Exception):
-  """Neither TensorFlow nor Pillow can decode the image, or it has too many pixels."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def encode_image(
   turned = _must_turn(orientation, image.size, annotated_size)
   if turned:
     image = ImageOps.exif_transpose(image)
-  pixels = _rgb(image)
+  pixels = to_rgb(image)
   # A photograph stays a JPEG: as PNG it would take ten times the space.
   format_ = "jpeg" if size is not None and _format(data) == "jpeg" else "png"
   options = {"quality": 95, "subsampling": 0} if format_ == "jpeg" else {}
@@ -130,6 +128,17 @@ def declared_size(data: bytes) -> tuple[int, int] | None:
   # Pillow's parsers raise whatever they stumble over in a damaged file.
   except Exception:
     return None
+
+
+def decoded_picture(data: bytes) -> Image.Image:
+  """Returns the pixels that training and detection see of an encoded image.
+
+  Pillow would show some files otherwise, such as those of 16 bits, and would not show them all.
+
+  Args:
+    data: as in `EncodedImage`.
+  """
+  return Image.fromarray(tf.io.decode_image(data, channels=3, expand_animations=False).numpy())
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -197,14 +206,3 @@ def _decode(data: bytes) -> Image.Image:
   except Exception as error:
     raise BrokenImageError(str(error)) from error
   return image
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-  """Returns 8-bit RGB pixels; of 16 bits the upper 8, as TensorFlow does."""
-  if image.mode.startswith("I;16"):
-    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-  if image.mode in ("I", "F"):
-    raise BrokenImageError("pixels of 32 bits have no agreed reading as 8 bits")
-  if "transparency" in image.info:
-    image = image.convert("RGBA")
-  return image.convert("RGB")

@@ -14,6 +14,8 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from official_nasfpn.data.detections import BATCH_ARRAYS
 from official_nasfpn.data.image_encoding import MAX_DETECTION_PIXELS, declared_size
 from official_nasfpn.errors import UserError
+from official_nasfpn.gpus import warn_of_an_unused_gpu
+from official_nasfpn.serving.checksums import check_files
 from official_nasfpn.serving.detectors.detector import Detector
 from official_nasfpn.serving.export_folder import ExportFolder, damaged
 from official_nasfpn.serving.server.rest_json import CODES, InputSpec, ModelError
@@ -37,12 +39,15 @@ class ServedModel:
       name: to serve it under.
 
     Raises:
-      UserError: it is damaged, or its runtime is not installed.
+      UserError: it is damaged or differs from its sums, or its runtime is not installed.
     """
     self.name = name
     self.version = export.version
     self.state = "AVAILABLE"
     is_saved_model = export.format.name == "saved_model"
+    if is_saved_model:  # A `Detector` does the same by itself.
+      check_files(export.path)
+      warn_of_an_unused_gpu()
     self._model = _SavedModelSession(export.path) if is_saved_model else _FileModel(export.path)
     self.signatures: Mapping[str, SignatureDef] = self._model.signatures
     # One request at a time keeps within the memory and the processors of one.
