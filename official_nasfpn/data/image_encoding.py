@@ -141,6 +141,18 @@ def decoded_picture(data: bytes) -> Image.Image:
   return Image.fromarray(tf.io.decode_image(data, channels=3, expand_animations=False).numpy())
 
 
+def is_misread(data: bytes) -> bool:
+  """Returns whether TensorFlow takes the palette of a BMP for colours, without an error."""
+  if not data.startswith(b"BM"):
+    return False
+  try:
+    with open_image(data) as image:
+      return image.mode == "P"
+  # Of a damaged file TensorFlow says what is wrong.
+  except Exception:
+    return False
+
+
 def open_image(data: bytes) -> Image.Image:
   """Opens an image of any size; check `declared_size` before decoding what others have sent.
 

@@ -7,6 +7,7 @@ import ssl
 
 import sqlalchemy as sa
 
+from official_nasfpn.printable import printable
 from official_nasfpn.search.store import address
 
 # How long SQLite's writers wait for one another; each holds the file for a few milliseconds.
@@ -108,7 +109,8 @@ def reason(error: Exception) -> str:
   if isinstance(cause := original.__cause__, OSError):
     return cause.strerror or str(cause)
   details = original.args[0] if original.args else ""
-  return str(details.get("M", details)) if isinstance(details, dict) else str(original)
+  # A server may say anything.
+  return printable(str(details.get("M", details)) if isinstance(details, dict) else str(original))
 
 
 def _connect(

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
 from official_nasfpn.data.detections import BATCH_ARRAYS
-from official_nasfpn.data.image_encoding import MAX_DETECTION_PIXELS, declared_size
+from official_nasfpn.data.image_encoding import MAX_DETECTION_PIXELS, declared_size, is_misread
 from official_nasfpn.errors import UserError
 from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.serving.checksums import check_files
@@ -152,7 +152,11 @@ class _FileModel:
 
 
 def _check_pixels(images: np.ndarray) -> None:
-  """Refuses images that would fill the memory once they are decoded, by what their headers say."""
+  """Refuses images that would fill the memory or be read wrong, by what their headers say."""
+  for position, encoded in enumerate(images.flat):
+    if is_misread(encoded):
+      text = f"image_bytes has a BMP with a palette at position {position}: send it as a PNG"
+      raise ModelError("INVALID_ARGUMENT", text)
   # Of an image whose size cannot be told the model itself says what is wrong.
   sizes = [declared_size(encoded) or (0, 0) for encoded in images.flat]
   if sum(width * height for width, height in sizes) > MAX_DETECTION_PIXELS:
