@@ -7,6 +7,8 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from official_nasfpn.printable import printable, printable_output
+
 # Characters of a message: more is the middle of what it quotes.
 _LONGEST_MESSAGE = 4000
 
@@ -46,7 +48,8 @@ def run_program(main: Callable[[list[str]], object]) -> None:
       logging.set_verbosity(logging.WARNING)
     try:
       check_tensorflow()
-      main(argv)
+      with printable_output():
+        main(argv)
     except UserError as error:
       exit_with(error)
     except ModuleNotFoundError as error:
@@ -59,7 +62,7 @@ def run_program(main: Callable[[list[str]], object]) -> None:
 
 def exit_with(error: UserError) -> NoReturn:
   """Prints an error in one line, and ends the process with exit code 1."""
-  print(f"error: {error}", file=sys.stderr)
+  print(f"error: {printable(str(error))}", file=sys.stderr)
   sys.exit(1)
 
 

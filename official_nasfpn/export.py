@@ -19,7 +19,7 @@ from absl import flags
 
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.installation import install_command
-from official_nasfpn.serving.formats import FORMATS, PRECISIONS
+from official_nasfpn.serving.formats import CALIBRATION_IMAGES, FORMATS, PRECISIONS
 
 FLAGS = flags.FLAGS
 
@@ -43,7 +43,14 @@ flags.DEFINE_integer(
 flags.DEFINE_bool(
   "check",
   False,
-  "Evaluate the export on the run's evaluation images; fail if its AP is not the run's.",
+  "Evaluate the export on the run's evaluation images; fail if its AP is not the run's, or in int8 "
+  "less by more than is allowed, which is printed.",
+)
+flags.DEFINE_integer(
+  "calibration_images",
+  None,
+  f"For int8: training images to calibrate with, at most; {CALIBRATION_IMAGES} if not given.",
+  lower_bound=1,
 )
 flags.DEFINE_bool(
   "last", False, "Export the newest checkpoint, and not that of the best evaluation."
@@ -66,6 +73,7 @@ def main(argv: list[str]) -> None:
     FLAGS.exit,
     FLAGS.check,
     FLAGS.last,
+    FLAGS.calibration_images,
   )
   if not export.is_new:
     print(f"{export.path} is the export of this checkpoint already; nothing to do.")
@@ -73,6 +81,7 @@ def main(argv: list[str]) -> None:
     taken_s = time.monotonic() - start
     print(f"Exported {FLAGS.model_dir} to {export.path} in {taken_s:.1f} s.")
     print(f"  {export.format} in {export.precision}, {export.num_bytes / 1e6:.1f} MB")
+    print(f"  SHA-256 of its SHA256SUMS: {export.sums_sha256}")
     stated = RunFolder(Path(FLAGS.model_dir)).load()[0].training.compute_dtype
     if export.format == "saved_model" and stated == "auto":
       print(f"  It {number_format(stated)}.")

@@ -4,6 +4,8 @@ import sys
 
 from tqdm import tqdm
 
+from official_nasfpn.printable import printable
+
 
 def progress_bar(
   total: int | None, description: str, unit: str, initial: int = 0, unit_scale: bool = False
@@ -47,4 +49,4 @@ def duration(seconds: float) -> str:
 
 def say(line: str) -> None:
   """Writes a line to standard error, above a progress bar if there is one."""
-  tqdm.write(line, file=sys.stderr)
+  tqdm.write(printable(line), file=sys.stderr)

@@ -29,6 +29,7 @@ FOUNDATION = {
   "folders",
   "gpus",
   "installation",
+  "printable",
   "progress",
   "recipes",
 }

@@ -129,18 +129,21 @@ class Detections:
     """
     # Imported here: a client over REST needs neither fonts nor TensorFlow.
     from official_nasfpn.data.drawing import draw_detections
+    from official_nasfpn.data.pixels import BrokenImageError
 
-    if isinstance(image, np.ndarray):
-      image = Image.fromarray(image)
-    elif not isinstance(image, Image.Image):
-      from official_nasfpn.data.image_encoding import BrokenImageError, open_image, read_image
+    try:
+      if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+      elif not isinstance(image, Image.Image):
+        from official_nasfpn.data.image_encoding import decoded_picture, read_image
 
-      try:
-        image = open_image(read_image(image).data)
-      except BrokenImageError as error:
-        name = "The image" if isinstance(image, bytes) else f"The image {image}"
-        raise UserError(f"{name} cannot be drawn on: {error}.") from error
-    return draw_detections(image, self, min_score)
+        image = decoded_picture(read_image(image).data)
+      return draw_detections(image, self, min_score)
+    except BrokenImageError as error:
+      name = (
+        f"The image {os.fspath(image)}" if isinstance(image, str | os.PathLike) else "The image"
+      )
+      raise UserError(f"{name} cannot be drawn on: {error}.") from error
 
 
 def split_batch(arrays: Mapping[str, np.ndarray]) -> list[Detections]:

@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from official_nasfpn.data.detections import Detections
+from official_nasfpn.data.pixels import to_rgb
+from official_nasfpn.printable import one_line
 
 # Far apart in hue and lightness, so that neighbours in the label map differ at a glance.
 PALETTE = (
@@ -64,12 +66,13 @@ def draw_boxes(
   """
   factor = max(1, round(min_side / max(image.size)))
   size = (image.width * factor, image.height * factor)
-  picture = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+  picture = to_rgb(image).resize(size, Image.Resampling.BICUBIC)
   draw = ImageDraw.Draw(picture)
   unit = max(picture.size)
   line_width = max(2, round(unit / 280))
   font = _font(max(11, round(unit / 48)))
 
+  texts = [one_line(text) for text in texts]
   drawable = [_drawable(box, picture.size) for box in np.asarray(boxes, np.float64) * factor]
   colors = [PALETTE[index % len(PALETTE)] for index in classes]
   # Places for all labels first, the best choosing first.
@@ -130,7 +133,7 @@ def side_by_side(panels: Sequence[tuple[str, Image.Image]], gap: int = 12) -> Im
   draw = ImageDraw.Draw(sheet)
   for index, (title, picture) in enumerate(panels):
     left = gap + index * (width + gap)
-    draw.text((left, gap / 2), title, fill="black", font=font)
+    draw.text((left, gap / 2), one_line(title), fill="black", font=font)
     sheet.paste(picture, (left, title_height))
   return sheet
 
@@ -155,7 +158,7 @@ def titled_rows(
   draw = ImageDraw.Draw(sheet)
   for row, (title, pictures) in enumerate(rows):
     top = gap + row * row_height
-    draw.text((gap, top), title, fill="black", font=font)
+    draw.text((gap, top), one_line(title), fill="black", font=font)
     for column, (caption, picture) in enumerate(pictures):
       left = gap + column * (width + gap)
       sheet.paste(picture, (left, top + title_height + gap // 2))
@@ -170,7 +173,7 @@ def _lines(
 ) -> list[str]:
   """Returns a text in lines that are not wider; what a caption has no lines for is left out."""
   lines: list[str] = []
-  for word in text.split():
+  for word in one_line(text).split():
     if lines and draw.textlength(f"{lines[-1]} {word}", font=font) <= width:
       lines[-1] += f" {word}"
     else:

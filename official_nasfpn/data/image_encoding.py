@@ -13,6 +13,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from official_nasfpn.data.pixels import BrokenImageError as BrokenImageError
+from official_nasfpn.data.pixels import to_rgb
+
 # What deflate, with which PNG is compressed, shrinks at most.
 _DEFLATE_RATIO = 1032
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -23,10 +26,6 @@ MAX_TRAINING_PIXELS = (1 << 29) - 1
 MAX_DETECTION_PIXELS = 1 << 28
 
 _PILLOW_LIMIT = threading.Lock()
-
-
-class BrokenImageError(Exception):
-  """Neither TensorFlow nor Pillow can decode the image, or it has too many pixels."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def encode_image(
   turned = _must_turn(orientation, image.size, annotated_size)
   if turned:
     image = ImageOps.exif_transpose(image)
-  pixels = _rgb(image)
+  pixels = to_rgb(image)
   look(np.asarray(pixels))
   # A photograph stays a JPEG: as PNG it would take ten times the space.
   format_ = "jpeg" if size is not None and _format(data) == "jpeg" else "png"
@@ -141,6 +140,29 @@ def declared_size(data: bytes) -> tuple[int, int] | None:
   # Pillow's parsers raise whatever they stumble over in a damaged file.
   except Exception:
     return None
+
+
+def decoded_picture(data: bytes) -> Image.Image:
+  """Returns the pixels that training and detection see of an encoded image.
+
+  Pillow would show some files otherwise, such as those of 16 bits, and would not show them all.
+
+  Args:
+    data: as in `EncodedImage`.
+  """
+  return Image.fromarray(tf.io.decode_image(data, channels=3, expand_animations=False).numpy())
+
+
+def is_misread(data: bytes) -> bool:
+  """Returns whether TensorFlow takes the palette of a BMP for colours, without an error."""
+  if not data.startswith(b"BM"):
+    return False
+  try:
+    with open_image(data) as image:
+      return image.mode == "P"
+  # Of a damaged file TensorFlow says what is wrong.
+  except Exception:
+    return False
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -218,14 +240,3 @@ def _decode(data: bytes) -> Image.Image:
   except Exception as error:
     raise BrokenImageError(str(error)) from error
   return image
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-  """Returns 8-bit RGB pixels; of 16 bits the upper 8, as TensorFlow does."""
-  if image.mode.startswith("I;16"):
-    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-  if image.mode in ("I", "F"):
-    raise BrokenImageError("pixels of 32 bits have no agreed reading as 8 bits")
-  if "transparency" in image.info:
-    image = image.convert("RGBA")
-  return image.convert("RGB")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from official_nasfpn.data.dataset_info import PARTS, DatasetInfo
-from official_nasfpn.data.foreign_text import one_line
+from official_nasfpn.printable import one_line
 
 # Every problem, in the order in which it is reported, and what was done about it.
 PROBLEMS = {
@@ -55,6 +55,7 @@ PROBLEMS = {
   "categories_same_name": "categories with the name of another one: renamed",
 }
 _NUM_EXAMPLES = 3
+_LONGEST_EXAMPLE = 200
 
 _PURPOSES = {
   "train": "training: in the trials of a search, and of the final detector",
@@ -76,7 +77,8 @@ class Report:
     self._counts[problem] += 1
     examples = self._examples.setdefault(problem, [])
     if len(examples) < _NUM_EXAMPLES:
-      examples.append(one_line(example))
+      is_longer = len(example) > _LONGEST_EXAMPLE
+      examples.append(one_line(f"{example[:_LONGEST_EXAMPLE]}..." if is_longer else example))
 
   def count(self, problem: str) -> int:
     """Returns how often a problem occurred."""

@@ -3,12 +3,12 @@
 import base64
 import datetime
 import hashlib
-import unicodedata
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
+from official_nasfpn.printable import printable
 from official_nasfpn.progress import duration
 from official_nasfpn.reporting.chart import HEIGHT, WIDTH
 
@@ -58,25 +58,6 @@ def content_policy(script: str | None = None, images: bool = False) -> str:
     digest = hashlib.sha256(script.encode()).digest()
     parts.append(f"script-src 'sha256-{base64.b64encode(digest).decode()}'")
   return "; ".join(parts)
-
-
-def printable(text: str) -> str:
-  """Returns a text in which what cannot be shown, or turns the text around, is shown as �.
-
-  Lines and tabs stay.
-  """
-  if text.isprintable():
-    return text
-  return "".join(
-    "\N{REPLACEMENT CHARACTER}"
-    if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn") and letter not in _KEPT
-    else letter
-    for letter in text
-  )
-
-
-# Lines, tabs, and what joins letters and pictures in many scripts.
-_KEPT = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 
 def _finalize(value: object) -> object:

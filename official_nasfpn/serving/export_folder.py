@@ -8,6 +8,8 @@ label_map.json           the classes, and the dataset's own category ids
 config.gin               every setting of the run, resolved
 export.json              the record: which checkpoint of which run this is, the precision and the
                          exit, and the time that each exit took when it was exported
+
+SHA256SUMS               beside the model: `checksums.py`
 """
 
 import hashlib

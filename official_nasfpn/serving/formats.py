@@ -12,6 +12,8 @@ from typing import Any
 from official_nasfpn.errors import UserError, nearest_name
 from official_nasfpn.installation import require
 
+# TensorFlow's guide asks for a hundred to some hundreds.
+CALIBRATION_IMAGES = 200
 _EXPORT = "official_nasfpn.serving.export"
 _DETECTORS = "official_nasfpn.serving.detectors"
 
@@ -26,8 +28,8 @@ class ExportFormat:
     runtime: a class; it takes an `ExportFolder`, and is then called as `detectors.detector.Runtime`
       is.
     conversions: by precision, a function from a detector, its experiment and the number of an exit
-      to the bytes of `model_file`. Empty for the SavedModel, which holds every exit and has the
-      number format of its run.
+      to the bytes of `model_file`; in int8 also from `calibration_images`, their number. Empty for
+      the SavedModel, which holds every exit and has the number format of its run.
     conversion_packages: modules that the conversions import beyond the core's.
     runtime_packages: modules that the runtime imports beyond the core's.
   """

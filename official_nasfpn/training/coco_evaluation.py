@@ -16,6 +16,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.printable import one_line
 from official_nasfpn.training.analysis.curves import COCO_DETECTIONS
 from official_nasfpn.training.config import Metric
 
@@ -82,9 +83,13 @@ class EvaluationResult:
       figures = "  ".join(f"{name} {_figure(self.uncut_metrics[name])}" for name in METRICS[:3])
       recall = _figure(self.uncut_metrics["AR100"])
       lines.append(f"with all detections counted:  {figures}  AR {recall}")
-    width = max((len(name) for name in self.class_ap), default=0)
+    names = [one_line(name) for name in self.class_ap]
+    width = max(map(len, names), default=0)
     lines.append("AP by class:")
-    lines += [f"  {name:<{width}}  {_figure(ap)}" for name, ap in self.class_ap.items()]
+    lines += [
+      f"  {name:<{width}}  {_figure(ap)}"
+      for name, ap in zip(names, self.class_ap.values(), strict=True)
+    ]
     if self.analysis and (best := self.analysis["best_threshold"]):
       lines.append(
         f"best score threshold {best['threshold']:.3f}: {best['recall']:.1%} of the boxes are "
@@ -99,7 +104,10 @@ class EvaluationResult:
 
   def scalars(self) -> dict[str, float]:
     """Returns all figures by one name each, as for curves; undefined ones are left out."""
-    figures = {**self.metrics, **{f"class_AP/{name}": ap for name, ap in self.class_ap.items()}}
+    figures = {
+      **self.metrics,
+      **{f"class_AP/{one_line(name)}": ap for name, ap in self.class_ap.items()},
+    }
     for number, metrics in enumerate(self.exit_metrics[:-1], start=1):
       figures |= {f"exit_{number}/{name}": value for name, value in metrics.items()}
     return {name: value for name, value in figures.items() if value is not None}
@@ -294,7 +302,7 @@ def _notes(
     for name, value in metrics.items():
       if value is None:
         notes.append(f"{name} is undefined: no annotated box is {_AREA_OF_METRIC[name[-1]]}")
-    missing = [name for name, ap in class_ap.items() if ap is None]
+    missing = [one_line(name) for name, ap in class_ap.items() if ap is None]
     if missing:
       shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
       notes.append(f"AP is undefined for {shown}: no annotated box of that class here")

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.printable import printable
 from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.training.compilation import Compilation
 from official_nasfpn.training.experiment import Experiment, model_name
@@ -113,7 +114,7 @@ class Narration:
   def say(self, line: str) -> None:
     """Writes a message to standard output, which is the log, and to standard error."""
     if self._speaks:
-      print(line, flush=True)
+      print(printable(line), flush=True)
       say(line)
 
   def close(self) -> None:

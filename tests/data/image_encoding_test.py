@@ -2,7 +2,9 @@
 
 import io
 import random
+import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
 from PIL import Image
 
+from official_nasfpn.data.drawing import draw_boxes
 from official_nasfpn.data.image_encoding import (
   MAX_DETECTION_PIXELS,
   BrokenImageError,
   declared_size,
+  decoded_picture,
   encode_image,
   open_image,
   read_image,
@@ -101,6 +105,80 @@ def test_other_formats_are_stored_as_png(data, expected):
   encoded = encode_image(data, None)
   assert (encoded.format, encoded.reencoded) == ("png", True)
   np.testing.assert_allclose(_quarters(_decoded(encoded)), _quarters(expected), atol=10)
+
+
+def _deep_png(pixels):
+  """Returns a PNG of uint16 [height, width, 3 or 4], which Pillow cannot write."""
+
+  def chunk(kind, data):
+    checksum = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + checksum
+
+  height, width, channels = pixels.shape
+  header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+  rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+  return (
+    b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", header)
+    + chunk(b"IDAT", zlib.compress(rows))
+    + chunk(b"IEND", b"")
+  )
+
+
+DEEP = PICTURE.astype(np.uint16) * 257
+DEEP_GREY = np.asarray(GREY).astype(np.uint16) * 257
+BLACK_AND_WHITE = np.asarray(GREY.convert("1").convert("RGB"))
+PGM = b"P5\n96 64\n65535\n" + DEEP_GREY.astype(">u2").tobytes()
+
+
+@pytest.mark.parametrize(
+  ("data", "expected"),
+  [
+    pytest.param(_file(SIXTEEN_BITS, "PNG"), AS_GREY, id="16-bit grey png"),
+    pytest.param(_file(SIXTEEN_BITS, "TIFF"), AS_GREY, id="16-bit grey tiff"),
+    pytest.param(
+      _file(Image.frombytes("I;16B", GREY.size, DEEP_GREY.astype(">u2").tobytes()), "TIFF"),
+      AS_GREY,
+      id="16-bit grey tiff of the other byte order",
+    ),
+    pytest.param(PGM, AS_GREY, id="16-bit pgm"),
+    pytest.param(_deep_png(DEEP), PICTURE, id="16-bit png"),
+    pytest.param(_deep_png(np.dstack([DEEP, DEEP[..., 0]])), PICTURE, id="16-bit png with alpha"),
+    pytest.param(_file(GREY.convert("1"), "PNG"), BLACK_AND_WHITE, id="1-bit png"),
+    pytest.param(_file(GREY.convert("1"), "TIFF"), BLACK_AND_WHITE, id="1-bit tiff"),
+    pytest.param(
+      _file(RGB.quantize(8), "PNG", transparency=bytes([9, 99])), PICTURE, id="palette with alpha"
+    ),
+    pytest.param(_file(RGB.convert("CMYK"), "JPEG"), PICTURE, id="cmyk jpeg"),
+    pytest.param(_file(RGB.convert("CMYK"), "TIFF"), PICTURE, id="cmyk tiff"),
+    pytest.param(_file(RGB.convert("YCbCr"), "TIFF"), PICTURE, id="ycbcr tiff"),
+    pytest.param(_file(RGB.convert("LAB"), "TIFF"), PICTURE, id="lab tiff"),
+  ],
+)
+def test_what_is_drawn_on_is_what_training_sees(data, expected):
+  seen = _decoded(read_image(data))
+  np.testing.assert_array_equal(decoded_picture(read_image(data).data), seen)
+  is_dithered = expected is BLACK_AND_WHITE
+  if is_dithered:
+    np.testing.assert_array_equal(seen, expected)
+  else:
+    np.testing.assert_allclose(_quarters(seen), _quarters(expected), atol=10)
+  # A picture that a person has opened.
+  boxes = np.zeros([0, 4]), np.zeros([0], int), []
+  own = np.asarray(draw_boxes(Image.open(io.BytesIO(data)), *boxes, min_side=1))
+  np.testing.assert_allclose(_quarters(own), _quarters(seen), atol=10)
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_pixels_without_a_known_range_are_refused_everywhere(mode):
+  picture = Image.new(mode, (8, 8))
+  data = _file(picture, "TIFF")
+  message = "pixels of 32 bits have no agreed reading as 8 bits; save it with 8 or 16 bits"
+  for read in (lambda: encode_image(data, None), lambda: read_image(data)):
+    with pytest.raises(BrokenImageError, match=message):
+      read()
+  with pytest.raises(BrokenImageError, match=message):
+    draw_boxes(picture, np.zeros([0, 4]), np.zeros([0], int), [])
 
 
 def _with_orientation(image, orientation, format_="JPEG"):

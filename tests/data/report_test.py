@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from official_nasfpn import configuration
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import PARTS, DatasetInfo, Part
@@ -21,6 +23,23 @@ def test_reports_add_up_and_keep_three_examples():
     "images_missing": {"count": 5, "examples": ["a", "b", "c"]},
     "boxes_clipped": {"count": 1, "examples": ["f"]},
   }
+
+
+@pytest.mark.parametrize(
+  ("text", "line"),
+  [
+    ("a.jpg", "a.jpg"),
+    ("猫 👩‍🚀", "猫 👩‍🚀"),
+    ("a\nb\x1b[2J", "a\\nb\\x1b[2J"),
+    ("\ud83d", "\\ud83d"),
+    ("x" * 300, "x" * 200 + "..."),
+  ],
+)
+def test_examples_are_short_and_in_one_line(text, line):
+  report = Report()
+  report.note("images_missing", text)
+  assert report.to_json()["images_missing"]["examples"] == [line]
+  assert line.encode()
 
 
 def test_table_says_what_was_done_about_each_problem():

@@ -1,7 +1,9 @@
 """Addresses of trial store databases: parsing, TLS options, hidden passwords."""
 
+import ipaddress
 import os
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -9,10 +11,20 @@ import sqlalchemy as sa
 from official_nasfpn.errors import UserError
 from official_nasfpn.installation import require
 
-# libpq's modes, except `allow`. The default, `prefer`, encrypts if the server can, and verifies
-# nothing.
+# libpq's modes, except `allow`. `prefer` encrypts if the server can, and verifies nothing.
 _TLS_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 _OPTIONS = ("sslmode", "sslrootcert")
+
+
+@dataclass(frozen=True)
+class IfOffered:
+  """TLS if the server offers it, and then only with a certificate that proves its name.
+
+  Attributes:
+    context: checks certificates.
+  """
+
+  context: ssl.SSLContext
 
 
 def parse_url(url: str | Path | sa.URL) -> sa.URL:
@@ -21,8 +33,9 @@ def parse_url(url: str | Path | sa.URL) -> sa.URL:
   Args:
     url: path of an SQLite file, or a URL: `sqlite:///search.db` or
       `postgresql://user@host/database`. A PostgreSQL URL may have libpq's options `sslmode` and
-      `sslrootcert`. If it is text, given by a person, and has no password, the environment variable
-      PGPASSWORD provides one. An `sa.URL` is returned unchanged.
+      `sslrootcert`; without, TLS that a server on another machine offers is verified. If it is
+      text, given by a person, and has no password, the environment variable PGPASSWORD provides
+      one. An `sa.URL` is returned unchanged.
 
   Raises:
     UserError: this is no address of an SQLite or PostgreSQL database, or the driver is missing.
@@ -112,19 +125,23 @@ def without_options(url: sa.URL) -> sa.URL:
   return url.difference_update_query(_OPTIONS)
 
 
-def tls_argument(url: sa.URL) -> ssl.SSLContext | bool | None:
-  """Returns pg8000's argument `ssl_context` for a server.
+def tls_argument(url: sa.URL) -> ssl.SSLContext | IfOffered | bool | None:
+  """Returns pg8000's argument `ssl_context` for a server, or `IfOffered`.
 
   Args:
     url: a PostgreSQL URL, from `parse_url`.
 
   Returns:
-    False for no TLS, None for TLS if the server offers it, or a context that demands TLS.
+    False for no TLS, None for TLS that is not verified, if the server offers it, or a context that
+    demands TLS. `IfOffered` where the URL says nothing, and the server is on another machine.
 
   Raises:
     UserError: the file of root certificates cannot be read.
   """
   mode = _tls_mode(url)
+  if mode is None:
+    # Nobody listens on the way to this machine, and its certificate is mostly its own.
+    return None if _is_here(url.host) else IfOffered(ssl.create_default_context())
   if mode == "disable":
     return False
   if mode == "prefer":
@@ -143,10 +160,20 @@ def tls_argument(url: sa.URL) -> ssl.SSLContext | bool | None:
   return context
 
 
-def _tls_mode(url: sa.URL) -> str:
+def _is_here(host: str | None) -> bool:
+  """Returns whether a host is this machine, as far as its name tells."""
+  if not host or host.lower() == "localhost":
+    return True
+  try:
+    return ipaddress.ip_address(host).is_loopback
+  except ValueError:
+    return False
+
+
+def _tls_mode(url: sa.URL) -> str | None:
   """Returns the TLS mode of a URL. Naming root certificates asks for verification."""
   has_root = "sslrootcert" in url.query
-  mode = url.query.get("sslmode", "verify-ca" if has_root else "prefer")
+  mode = url.query.get("sslmode", "verify-ca" if has_root else None)
   # As in libpq.
   return "verify-ca" if mode == "require" and has_root else mode
 
@@ -157,5 +184,5 @@ def _check_options(url: sa.URL) -> None:
       raise UserError(f"--store: unknown option {name}; the options are {', '.join(_OPTIONS)}.")
     if not isinstance(value, str):
       raise UserError(f"--store: {name} is given twice.")
-  if (mode := _tls_mode(url)) not in _TLS_MODES:
+  if (mode := _tls_mode(url)) not in (None, *_TLS_MODES):
     raise UserError(f"--store: sslmode must be one of {', '.join(_TLS_MODES)}, not {mode}.")

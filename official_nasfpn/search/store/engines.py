@@ -7,6 +7,7 @@ import ssl
 
 import sqlalchemy as sa
 
+from official_nasfpn.printable import printable
 from official_nasfpn.search.store import address
 
 # How long SQLite's writers wait for one another; each holds the file for a few milliseconds.
@@ -25,6 +26,12 @@ _CANCELLED_STATES = ("57014", "55P03")
 _CONFLICT_STATES = ("40",)
 # SQLSTATEs that repeating does not help: wrong password, user or database, missing permissions.
 _REFUSAL_STATES = ("28", "3D000", "42501", "57P04")
+# pg8000's words for a server without TLS.
+_NO_TLS = "refuses SSL"
+_UNKNOWN_CERTIFICATE = (
+  "If its authority is your own, name that one's certificate in the address, ?sslrootcert=FILE; "
+  "?sslmode=require encrypts without knowing who answers"
+)
 # A search directory may come from a stranger, who must not decide where a password is sent.
 _NO_PASSWORD = (
   "the server asks for a password; set PGPASSWORD and give this address with --store, because no "
@@ -109,7 +116,7 @@ def is_refusal(error: Exception) -> bool:
     or isinstance(original.__cause__, ssl.SSLCertVerificationError)
     or _sqlstate(original).startswith(_REFUSAL_STATES)
     # pg8000 gives no SQLSTATE for a server without TLS.
-    or "refuses SSL" in str(original)
+    or _NO_TLS in str(original)
     or _NO_PASSWORD in str(original)
   )
 
@@ -117,15 +124,31 @@ def is_refusal(error: Exception) -> bool:
 def reason(error: Exception) -> str:
   """Returns the reason of an error for people, without the statement, which may be long."""
   original = getattr(error, "orig", None) or error
+  if isinstance(cause := original.__cause__ or original, ssl.SSLCertVerificationError):
+    return f"{cause.strerror or cause}. {_UNKNOWN_CERTIFICATE}"
   if isinstance(cause := original.__cause__, OSError):
     return cause.strerror or str(cause)
   details = original.args[0] if original.args else ""
-  return str(details.get("M", details)) if isinstance(details, dict) else str(original)
+  # A server may say anything.
+  return printable(str(details.get("M", details)) if isinstance(details, dict) else str(original))
 
 
 def _connect(
   dialect: sa.Dialect, record: object, arguments: list[object], parameters: dict[str, object]
 ) -> object:
+  """Connects as pg8000 does; see `address.IfOffered`, too."""
+  tls = parameters["ssl_context"]
+  if not isinstance(tls, address.IfOffered):
+    return _open(dialect, arguments, parameters)
+  try:
+    return _open(dialect, arguments, {**parameters, "ssl_context": tls.context})
+  except dialect.loaded_dbapi.InterfaceError as error:
+    if _NO_TLS not in str(error):
+      raise
+  return _open(dialect, arguments, {**parameters, "ssl_context": False})
+
+
+def _open(dialect: sa.Dialect, arguments: list[object], parameters: dict[str, object]) -> object:
   """Connects as pg8000 does, but closes the socket if the server goes away meanwhile."""
   server = (parameters.get("host", "localhost"), parameters.get("port", 5432))
   try:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 import official_nasfpn
 from official_nasfpn.errors import UserError
 from official_nasfpn.installation import require
+from official_nasfpn.printable import printable
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers import ray_actor
@@ -283,7 +284,7 @@ class RayLauncher:
 
   def _say(self, line: str) -> None:
     # Through tqdm, so that the line does not run into the progress bar.
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(printable(line), file=sys.stderr)
 
 
 def require_ray() -> None:

@@ -2,8 +2,10 @@
 
 import dataclasses
 import itertools
+import os
 import random
 import re
+import ssl
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +13,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from official_nasfpn.data.detections import BATCH_ARRAYS, Detections, split_batch
+from official_nasfpn.data.detections import Detections, split_batch
 from official_nasfpn.errors import UserError
 from official_nasfpn.installation import require
-from official_nasfpn.serving.client.transport import TEMPORARY, Failure, FailureKind, Transport
+from official_nasfpn.serving.client.answers import checked
+from official_nasfpn.serving.client.transport import (
+  TEMPORARY,
+  Failure,
+  FailureKind,
+  Transport,
+  one_line,
+)
 
 _URL_FORMS = "http://host:8501/v1/models/NAME for REST or grpc://host:8500/NAME for gRPC"
 _REST_PATH = re.compile(r"(?P<prefix>.*)/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d+))?/?")
@@ -46,22 +55,32 @@ class Refusal:
 class DetectionClient:
   """A connection to a model on a server. Usable in a `with` statement."""
 
-  def __init__(self, url: str, timeout_s: float = 60.0, attempts: int = 4, backoff_s: float = 0.5):
+  def __init__(
+    self,
+    url: str,
+    timeout_s: float = 60.0,
+    attempts: int = 4,
+    backoff_s: float = 0.5,
+    ca_file: str | os.PathLike[str] | None = None,
+  ):
     """Connects on first use.
 
     Args:
-      url: `http(s)://host:8501/v1/models/NAME[/versions/V]` for REST, `grpc://host:8500/NAME[/V]`
-        for gRPC; without V the newest version.
-      timeout_s: timeout of each attempt in seconds; over REST the longest silence.
+      url: `http(s)://host:8501/v1/models/NAME[/versions/V]` for REST, `grpc(s)://host:8500/NAME[/V]`
+        for gRPC; without V the newest version. With the `s` the connection is encrypted, and the
+        server must prove by a certificate that it is the host.
+      timeout_s: timeout of each attempt in seconds, from connecting to the last byte.
       attempts: number of attempts, as long as another one may help.
       backoff_s: pause in seconds before the second attempt, doubled before each further one, and
         shortened by up to a half at random lest many clients come back at once.
+      ca_file: PEM file of the authorities whose certificates are believed; None for those that
+        `requests` and gRPC bring along.
 
     Raises:
-      UserError: `url` is neither, or a package is missing.
+      UserError: `url` is neither, `ca_file` cannot be used, or a package is missing.
     """
     self.url = url
-    self._transport = _connect(url)
+    self._transport = _connect(url, _authorities(url, ca_file))
     self._timeout_s = timeout_s
     self._attempts = attempts
     self._backoff_s = backoff_s
@@ -143,7 +162,7 @@ class DetectionClient:
         *self._detect(encoded[:half], first, signature, budget_per_image_ms, is_part=True),
         *self._detect(encoded[half:], first + half, signature, budget_per_image_ms, is_part=True),
       ]
-    return _detections(outputs, len(encoded))
+    return split_batch(checked(outputs, len(encoded)))
 
   def _retry(self, ask: Callable[[], _Result]) -> _Result:
     """Repeats a request until there is an answer, or no further attempt can help."""
@@ -187,12 +206,12 @@ class DetectionClient:
         return
       raise ServingError(f"There is no {name} at {self.url}: {refusal.reason}") from refusal
     if signature not in signatures:
-      has = ", ".join(sorted(signatures))
+      has = one_line(", ".join(sorted(signatures)))
       raise ServingError(
         f"There is no {name}: the model at {self.url} has the signatures {has}."
       ) from refusal
     if signatures[signature] != inputs:
-      takes = ", ".join(sorted(signatures[signature]))
+      takes = one_line(", ".join(sorted(signatures[signature])))
       raise ServingError(
         f"The {name} of the model at {self.url} takes {takes}, not "
         f"{', '.join(sorted(inputs))}: it is no export of ours."
@@ -218,31 +237,50 @@ class DetectionClient:
         versions = ", ".join(f"{v} ({s.lower()})" for v, s in sorted(self._versions().items()))
         if not versions:
           return f"There is no model {self._transport.model} at {url}: check MODEL_NAME."
+        versions = one_line(versions)
         return f"The model at {url} is not available; the server has its versions {versions}."
+      case FailureKind.UNTRUSTED:
+        return (
+          f"{url} does not prove that it is the server of that name: {reason}. If its certificate "
+          "is signed by an authority of your own, give the client that one's as ca_file."
+        )
       case FailureKind.FOREIGN:
         return f"{url} does not answer as TensorFlow Serving does: {reason}. Is it {hint}?"
     return f"The server at {url} failed: {reason}. Its log says more."
 
 
-def _detections(outputs: Mapping[str, np.ndarray], num_images: int) -> list[Detections]:
-  if (
-    not set(BATCH_ARRAYS) <= set(outputs)
-    or any(values.shape[:1] != (num_images,) for values in outputs.values())
-    or any(outputs[name].ndim != len(spec.shape) for name, spec in BATCH_ARRAYS.items())
-  ):
-    raise Failure(FailureKind.FOREIGN, "its outputs are not those of an export")
-  return split_batch(outputs)
+def _authorities(url: str, ca_file: str | os.PathLike[str] | None) -> str | None:
+  """Returns `ca_file` as text, once it was read.
+
+  Raises:
+    UserError: it is no file of certificates, or nothing is encrypted.
+  """
+  if ca_file is None:
+    return None
+  if not url.startswith(("https:", "grpcs:")):
+    raise UserError(f"ca_file is for https:// and grpcs://; nothing proves who answers at {url!r}.")
+  try:
+    ssl.create_default_context(cafile=ca_file)
+  except (OSError, ValueError) as error:  # ssl.SSLError is an OSError.
+    reason = getattr(error, "strerror", None) or error
+    raise UserError(f"ca_file {os.fspath(ca_file)!r} has no certificates: {reason}.") from error
+  return os.fspath(ca_file)
 
 
-def _connect(url: str) -> Transport:
+def _connect(url: str, ca_file: str | None) -> Transport:
   try:
     parts = urllib.parse.urlsplit(url)
     has_host = bool(parts.hostname) and parts.port != 0  # The port is checked when it is read.
   except ValueError:
     parts, has_host = urllib.parse.urlsplit(""), False
-  is_grpc = parts.scheme == "grpc"
+  is_grpc = parts.scheme in ("grpc", "grpcs")
   path = (_GRPC_PATH if is_grpc else _REST_PATH).fullmatch(parts.path)
-  if not has_host or parts.scheme not in ("grpc", "http", "https") or not path or parts.query:
+  if (
+    not has_host
+    or parts.scheme not in ("grpc", "grpcs", "http", "https")
+    or not path
+    or parts.query
+  ):
     raise UserError(f"{url!r} is not the address of a model: that is {_URL_FORMS}.")
   version = int(path["version"]) if path["version"] else None
   if not is_grpc:
@@ -250,7 +288,7 @@ def _connect(url: str) -> Transport:
     from official_nasfpn.serving.client.rest_transport import RestTransport
 
     server = f"{parts.scheme}://{parts.netloc}{path['prefix']}"
-    return RestTransport(server, path["name"], version)
+    return RestTransport(server, path["name"], version, ca_file)
   require(
     "A client over gRPC",
     "grpc",
@@ -260,4 +298,5 @@ def _connect(url: str) -> Transport:
   from official_nasfpn.serving.client.grpc_transport import GrpcTransport
 
   server = parts.netloc if parts.port else f"{parts.netloc}:8500"
-  return GrpcTransport(server, urllib.parse.unquote(path["name"]), version)
+  name, is_encrypted = urllib.parse.unquote(path["name"]), parts.scheme == "grpcs"
+  return GrpcTransport(server, name, version, is_encrypted, ca_file)

@@ -5,11 +5,13 @@ Needs TensorFlow and `tensorflow-serving-api`.
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import (
   get_model_metadata_pb2,
   get_model_status_pb2,
@@ -18,11 +20,15 @@ from tensorflow_serving.apis import (
   prediction_service_pb2_grpc,
 )
 
+from official_nasfpn.serving.client.answers import ARRAYS, check_shape
 from official_nasfpn.serving.client.transport import Failure, FailureKind
 
 _OPTIONS = (
   # Four megabytes otherwise; what is sent has no limit.
-  ("grpc.max_receive_message_length", -1),
+  ("grpc.max_receive_message_length", 256 << 20),
+  # What is not compressed cannot grow when it is read.
+  ("grpc.compression_enabled_algorithms_bitset", 1),
+  ("grpc.per_message_decompression", 0),
   # The client counts attempts: gRPC shall make none of its own, nor refuse one without trying.
   ("grpc.enable_retries", 0),
   ("grpc.initial_reconnect_backoff_ms", 100),
@@ -41,6 +47,7 @@ _KINDS = {
   grpc.StatusCode.FAILED_PRECONDITION: FailureKind.INVALID,
   grpc.StatusCode.OUT_OF_RANGE: FailureKind.INVALID,
 }
+_UNTRUSTED = re.compile(r"(CERTIFICATE_VERIFY_FAILED|[Hh]ostname|[Pp]eer name).*", re.DOTALL)
 _NOT_HTTP2 = re.compile(r"http1\.x|Failed parsing HTTP/2")
 
 
@@ -49,17 +56,31 @@ class GrpcTransport:
 
   port_hint = "the port for gRPC, by default 8500"
 
-  def __init__(self, server: str, model: str, version: int | None):
+  def __init__(
+    self,
+    server: str,
+    model: str,
+    version: int | None,
+    is_encrypted: bool = False,
+    ca_file: str | None = None,
+  ):
     """Connects on first use.
 
     Args:
       server: `host:port`.
       model: its name.
       version: None for the newest.
+      is_encrypted: whether the connection is, and the server's certificate is checked.
+      ca_file: PEM file of the authorities that it is checked against; None for those of gRPC.
     """
     self.model = model
     self.version = version
-    self._channel = grpc.insecure_channel(server, options=_OPTIONS)
+    if is_encrypted:
+      authorities = Path(ca_file).read_bytes() if ca_file else None
+      credentials = grpc.ssl_channel_credentials(authorities)
+      self._channel = grpc.secure_channel(server, credentials, options=_OPTIONS)
+    else:
+      self._channel = grpc.insecure_channel(server, options=_OPTIONS)
     self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
     self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -72,7 +93,8 @@ class GrpcTransport:
     for name, values in inputs.items():
       request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
     outputs = _ask(self._predictions.Predict, request, timeout_s).outputs
-    return {name: _as_str(tf.make_ndarray(proto)) for name, proto in outputs.items()}
+    num_images = max(map(len, inputs.values()))
+    return {name: _array(name, outputs[name], num_images) for name in ARRAYS if name in outputs}
 
   def signatures(self, timeout_s: float) -> dict[str, set[str]]:
     """Returns the names of the inputs of every signature."""
@@ -107,13 +129,31 @@ def _ask(method: Callable, request: Any, timeout_s: float) -> Any:
   except grpc.RpcError as error:
     kind = _KINDS.get(error.code(), FailureKind.FAILED)
     reason = (error.details() or error.code().name).rsplit("last error: ", 1)[-1]
+    if kind is FailureKind.UNREACHABLE and (untrusted := _UNTRUSTED.search(reason)):
+      raise Failure(FailureKind.UNTRUSTED, untrusted[0]) from error
     if kind is FailureKind.UNREACHABLE and _NOT_HTTP2.search(reason):
       raise Failure(FailureKind.FOREIGN, "its answer is not HTTP/2") from error
     raise Failure(kind, reason) from error
 
 
-def _as_str(values: np.ndarray) -> np.ndarray:
-  if values.dtype != object:
+def _array(name: str, proto: TensorProto, num_images: int) -> np.ndarray:
+  """Returns one of `ARRAYS`, strings as objects.
+
+  Its shape is checked before: a tensor of any size takes a few bytes if its values are all equal.
+  """
+  wanted = ARRAYS[name].dtype
+  is_text = issubclass(wanted, np.str_)
+  if proto.dtype != (tf.string if is_text else tf.as_dtype(wanted)).as_datatype_enum:
+    said = f"its outputs are not those of an export: {name} is no {wanted.__name__}"
+    raise Failure(FailureKind.FOREIGN, said)
+  check_shape(name, tuple(axis.size for axis in proto.tensor_shape.dim), num_images, None)
+  try:
+    values = tf.make_ndarray(proto)
+  except (ValueError, TypeError) as error:
+    said = f"its outputs are not those of an export: {name} cannot be read"
+    raise Failure(FailureKind.FOREIGN, said) from error
+  if not is_text:
     return values
-  texts = [text.decode(errors="replace") for text in values.flat]
-  return np.array(texts, np.str_).reshape(values.shape)
+  texts = np.empty(values.size, object)
+  texts[:] = [text.decode(errors="replace") for text in values.flat]
+  return texts.reshape(values.shape)

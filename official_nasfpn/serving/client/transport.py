@@ -7,7 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
+from official_nasfpn.printable import printable
+
 _LONGEST_REASON = 200
+# What of a reason is looked at: some of the patterns below take the square of that in steps.
+_LONGEST_READ = 4000
 # Names of graph nodes, which TensorFlow writes around a reason.
 _NODES = re.compile(r"\{\{(?:function_)?node [^}]*\}\}|\[\[[^\]]*\]\]|\(\d+\) [A-Z_]+:")
 # What `signatures.py` asserts; the position is that in a part of the batch.
@@ -24,6 +28,7 @@ class FailureKind(enum.Enum):
   LOADING = "the model is not loaded yet"
   INVALID = "the server understood the request, but not what is in it"
   NOT_FOUND = "the server has no such model, or no such version"
+  UNTRUSTED = "the server does not prove by a certificate that it is the one asked for"
   FOREIGN = "something answers that is not TensorFlow Serving"
   FAILED = "anything else: the same request would fail again"
 
@@ -62,7 +67,7 @@ class Transport(Protocol):
   def predict(
     self, signature: str, inputs: Mapping[str, np.ndarray], timeout_s: float
   ) -> dict[str, np.ndarray]:
-    """Returns the outputs of a signature; strings come as NumPy's `str`."""
+    """Returns those outputs of a signature that an export gives; strings as objects, `str`."""
 
   def signatures(self, timeout_s: float) -> dict[str, set[str]]:
     """Returns the names of the inputs of every signature."""
@@ -76,8 +81,8 @@ class Transport(Protocol):
 
 def one_line(message: str) -> str:
   """Returns a server's reason without names of graph nodes, in one line of bounded length."""
-  text = _ROOTS.sub("", message.strip())
+  text = _ROOTS.sub("", message[:_LONGEST_READ].strip())
   # Of several roots the first will do, and it ends where its node is named.
   text = next(filter(None, (part.strip() for part in _NODES.split(text))), "no reason given")
-  text = _ASSERTION.sub(r"\1", " ".join(text.split()))
+  text = printable(_ASSERTION.sub(r"\1", " ".join(text.split())))
   return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} ..."

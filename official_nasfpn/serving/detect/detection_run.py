@@ -9,7 +9,7 @@ from PIL import Image
 
 from official_nasfpn.data.detections import split_batch
 from official_nasfpn.data.drawing import MIN_SIDE, draw_boxes, draw_detections, side_by_side
-from official_nasfpn.data.image_encoding import open_image
+from official_nasfpn.data.image_encoding import decoded_picture
 from official_nasfpn.data.text_ids import with_text_ids
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
@@ -207,21 +207,21 @@ def _draw(
   """Returns the picture of an image that the request asks for."""
   size = found.encoded.width, found.encoded.height
   panels: list[tuple[str, Image.Image]] = []
-  with open_image(found.encoded.data) as image:
-    if request.compare:
-      boxes, classes = truth.boxes(found.source.id, size, detector.label_map)
-      names = [detector.label_map.name(index) for index in classes]
-      panels.append(("annotated", draw_boxes(image, boxes, classes, names, min_side)))
-    detections = {"detected": found.detections}
-    if request.all_exits:
-      detections = {
-        f"exit {latency.exit}, {latency.median_ms:.0f} ms": split_batch(
-          detector([found.encoded.data], latency.exit)
-        )[0]
-        for latency in detector.exit_latency
-      }
-    panels += [
-      (title, draw_detections(image, of_exit, request.score_threshold, min_side))
-      for title, of_exit in detections.items()
-    ]
+  image = decoded_picture(found.encoded.data)
+  if request.compare:
+    boxes, classes = truth.boxes(found.source.id, size, detector.label_map)
+    names = [detector.label_map.name(index) for index in classes]
+    panels.append(("annotated", draw_boxes(image, boxes, classes, names, min_side)))
+  detections = {"detected": found.detections}
+  if request.all_exits:
+    detections = {
+      f"exit {latency.exit}, {latency.median_ms:.0f} ms": split_batch(
+        detector([found.encoded.data], latency.exit)
+      )[0]
+      for latency in detector.exit_latency
+    }
+  panels += [
+    (title, draw_detections(image, of_exit, request.score_threshold, min_side))
+    for title, of_exit in detections.items()
+  ]
   return panels[0][1] if len(panels) == 1 else side_by_side(panels)

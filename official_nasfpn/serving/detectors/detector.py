@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from official_nasfpn.data.detections import Detections, split_batch
-from official_nasfpn.data.image_encoding import BrokenImageError, read_image
+from official_nasfpn.data.image_encoding import BrokenImageError, is_misread, read_image
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
+from official_nasfpn.serving.checksums import check_files
 from official_nasfpn.serving.export_folder import find_export
 
 # uint8 [height, width, 3] in RGB, a file, or the bytes of a file.
@@ -54,10 +55,12 @@ class Detector:
       path: folder that `nasfpn export` wrote, in any format, or one of the numbered in it.
 
     Raises:
-      UserError: it is no such folder, it is damaged, or its runtime is not installed.
+      UserError: it is no such folder, it is damaged or differs from its sums, or its runtime is not
+        installed.
     """
     export = find_export(Path(path))
     export.format.require_runtime(f"The export {path}")
+    check_files(export.path)
     self.path = export.path
     self.format = export.format.name
     self.label_map = LabelMap.load(export.label_map_file)
@@ -143,6 +146,12 @@ class Detector:
       UserError: there is no such exit, or an image cannot be decoded; its position is named.
     """
     self.check_choice(exit_number, budget_ms)
+    for index, image in enumerate(encoded):
+      if is_misread(image):
+        raise UserError(
+          f"Image {index} of {len(encoded)}, counted from 0, is a BMP with a palette, whose "
+          "colours TensorFlow does not read: send it as a PNG, or use `detect`."
+        )
     return self._runtime(encoded, exit_number, budget_ms)
 
   def check_choice(self, exit_number: int | None, budget_ms: float | None) -> None:

@@ -9,8 +9,9 @@ from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.report import note_on_no_evaluation
 from official_nasfpn.errors import UserError, nearest_name
 from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.serving.checksums import SUMS_FILE, check_files, sha256_of
 from official_nasfpn.serving.export_folder import ExitLatency, find_export
-from official_nasfpn.serving.formats import FORMATS, ExportFormat, find_format
+from official_nasfpn.serving.formats import CALIBRATION_IMAGES, FORMATS, ExportFormat, find_format
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.run_folder import RunFolder
 
@@ -32,6 +33,8 @@ class Export:
     exit_latency: the time of every exit of an anytime detector's SavedModel; empty for others.
     has_warm_up: whether it holds requests for TensorFlow Serving to warm up with.
     check: its AP beside that of the training, if `check` was asked for.
+    sums_sha256: the SHA-256 of its file of sums, which stands for all of its files; None for an
+      export of a version that wrote none.
   """
 
   path: Path
@@ -43,6 +46,7 @@ class Export:
   exit_latency: tuple[ExitLatency, ...]
   has_warm_up: bool
   check: "Check | None"
+  sums_sha256: str | None = None
 
 
 def export_detector(
@@ -53,6 +57,7 @@ def export_detector(
   exit_number: int | None = None,
   check: bool = False,
   last: bool = False,
+  calibration_images: int | None = None,
 ) -> Export:
   """Exports a run. What is wrong is said before the checkpoint is read.
 
@@ -67,9 +72,11 @@ def export_detector(
     exit_number: the exit of an anytime detector to put into a file; None takes the last. A
       SavedModel has them all.
     check: whether the export is then evaluated on the run's evaluation images; its AP must be the
-      run's.
+      run's, and in int8 not much less: `Check.allowed_loss`.
     last: export the newest checkpoint, and not that of the best evaluation by
       `Training.best_metric`.
+    calibration_images: for int8, the number of training images to calibrate with, at most; None
+      for 200.
 
   Raises:
     UserError: there is no such format, precision or exit, a package is missing, the folder is no
@@ -78,6 +85,8 @@ def export_detector(
   """
   format_, run, output_dir = find_format(format), RunFolder(Path(run_dir)), Path(output_dir)
   _check_choice(format_, precision, exit_number)
+  if calibration_images is not None and precision != "int8":
+    raise UserError("--calibration_images is for --precision int8.")
   format_.require_conversion()
   if check:
     format_.require_runtime(f"--check of --format {format}")
@@ -100,11 +109,22 @@ def export_detector(
   if format_.conversions:
     path = output_dir
     exit_number = exit_number or config.num_repeats
-    is_new = export_file(run, checkpoint, output_dir, format_, precision, exit_number)
+    is_new = export_file(
+      run,
+      checkpoint,
+      output_dir,
+      format_,
+      precision,
+      exit_number,
+      calibration_images or CALIBRATION_IMAGES,
+    )
   else:
     path, is_new = export_saved_model(run, checkpoint, output_dir)
+  if not is_new:
+    check_files(path)
   folder = find_export(path)
   record = folder.record()
+  sums = path / SUMS_FILE
   compute_dtype = record.get("compute_dtype") or run.load()[0].training.compute_dtype
   return Export(
     path=path,
@@ -116,6 +136,7 @@ def export_detector(
     exit_latency=folder.exit_latency(),
     has_warm_up=(path / WARM_UP_FILE).is_file(),
     check=check_export(path, run) if check else None,
+    sums_sha256=sha256_of(sums) if sums.is_file() else None,
   )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.serving.formats import CALIBRATION_IMAGES
 from official_nasfpn.training.run_folder import RunFolder
 
 Record = Mapping[str, object]
@@ -44,6 +45,9 @@ def is_exported(export: Path, record_file: Path, record: Record) -> bool:
     stored = json.loads(record_file.read_text(encoding="utf-8"))
   except (OSError, ValueError):
     stored = {}
+  if stored.get("precision") == "int8":
+    # Before it could be chosen.
+    stored.setdefault("calibration_images", CALIBRATION_IMAGES)
   same = {name for name, value in record.items() if stored.get(name) == value}
   if not same >= {"config_sha256", "label_map_sha256"}:
     raise UserError(f"{export} is an export of another run. Give --output_dir a new folder.")

@@ -3,6 +3,7 @@
 EXPORT/1/saved_model.pb, EXPORT/1/variables/   the model
 EXPORT/1/assets/                               see `serving/export_folder.py`
 EXPORT/1/assets.extra/tf_serving_warmup_requests
+EXPORT/1/SHA256SUMS                            see `serving/checksums.py`
 
 A later checkpoint of the same run becomes EXPORT/2, which a server of EXPORT takes over by itself.
 
@@ -36,6 +37,7 @@ from official_nasfpn import folders
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.detector import Detector
+from official_nasfpn.serving.checksums import write_checksums
 from official_nasfpn.serving.export.exit_latency import measure_exits, sample_images
 from official_nasfpn.serving.export.record import Record, export_record, is_exported
 from official_nasfpn.serving.export.signatures import detection_signatures
@@ -135,6 +137,7 @@ def _save(
   record_file.unlink()
   warm_up = {name: _example_inputs(function, images) for name, function in signatures.items()}
   write_warm_up_requests(path, warm_up)
+  write_checksums(path)
 
 
 def _example_inputs(function: tf.function, images: list[bytes]) -> dict[str, tf.Tensor]:

@@ -12,10 +12,8 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.detector import Detector
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.serving.export.portable import detect_in_network_input, raw_outputs
+from official_nasfpn.serving.formats import CALIBRATION_IMAGES
 from official_nasfpn.training.experiment import Experiment
-
-# TensorFlow's guide asks for a hundred to some hundreds.
-_NUM_CALIBRATION_IMAGES = 200
 
 
 def to_tflite_float32(detector: Detector, experiment: Experiment, exit_number: int) -> bytes:
@@ -45,7 +43,12 @@ def to_tflite_float16(detector: Detector, experiment: Experiment, exit_number: i
   return converter.convert()
 
 
-def to_tflite_int8(detector: Detector, experiment: Experiment, exit_number: int) -> bytes:
+def to_tflite_int8(
+  detector: Detector,
+  experiment: Experiment,
+  exit_number: int,
+  calibration_images: int = CALIBRATION_IMAGES,
+) -> bytes:
   """Converts the network into one that computes in integers alone, as accelerators of phones do.
 
   The ranges of all activations are taken from what the network makes of training images.
@@ -54,6 +57,7 @@ def to_tflite_int8(detector: Detector, experiment: Experiment, exit_number: int)
     detector: computing in float32, with the weights to export.
     experiment: the settings that it was built from, and where its data is.
     exit_number: one of `detector.exits`.
+    calibration_images: the number of training images to take the ranges from, at most.
 
   Returns:
     The file: uint8 images to the int8 outputs of `portable.raw_outputs`, each with a scale and a
@@ -66,7 +70,7 @@ def to_tflite_int8(detector: Detector, experiment: Experiment, exit_number: int)
   converter = _converter(detector, raw_outputs(detector, experiment.detector, exit_number))
   converter.optimizations = [tf.lite.Optimize.DEFAULT]
   converter.representative_dataset = lambda: (
-    [image[np.newaxis]] for image in _calibration_images(experiment, dataset)
+    [image[np.newaxis]] for image in _calibration_images(experiment, dataset, calibration_images)
   )
   # Without this the converter would leave in floats what it cannot turn into integers.
   converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -87,10 +91,12 @@ def calibration_data(experiment: Experiment) -> DatasetInfo:
     raise UserError(f"int8 is calibrated with images of the run's own data: {error}") from error
 
 
-def _calibration_images(experiment: Experiment, dataset: DatasetInfo) -> Iterator[np.ndarray]:
+def _calibration_images(
+  experiment: Experiment, dataset: DatasetInfo, most: int
+) -> Iterator[np.ndarray]:
   """Yields training images, float32 [H, W, 3] of 0 to 255, as `fit_pixels` makes them."""
   parts = experiment.input.train_parts
-  count = min(_NUM_CALIBRATION_IMAGES, dataset.num_images(parts))
+  count = min(most, dataset.num_images(parts))
   with progress_bar(count, "calibrate", "image") as bar:
     for _, (_, encoded) in zip(range(count), stored_images(dataset, parts), strict=False):
       image = tf.io.decode_image(encoded, channels=3, expand_animations=False)

@@ -12,8 +12,10 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
 from official_nasfpn.data.detections import BATCH_ARRAYS
-from official_nasfpn.data.image_encoding import MAX_DETECTION_PIXELS, declared_size
+from official_nasfpn.data.image_encoding import MAX_DETECTION_PIXELS, declared_size, is_misread
 from official_nasfpn.errors import UserError
+from official_nasfpn.gpus import warn_of_an_unused_gpu
+from official_nasfpn.serving.checksums import check_files
 from official_nasfpn.serving.detectors.detector import Detector
 from official_nasfpn.serving.export_folder import ExportFolder, damaged
 from official_nasfpn.serving.server.rest_json import CODES, InputSpec, ModelError
@@ -37,12 +39,15 @@ class ServedModel:
       name: to serve it under.
 
     Raises:
-      UserError: it is damaged, or its runtime is not installed.
+      UserError: it is damaged or differs from its sums, or its runtime is not installed.
     """
     self.name = name
     self.version = export.version
     self.state = "AVAILABLE"
     is_saved_model = export.format.name == "saved_model"
+    if is_saved_model:  # A `Detector` does the same by itself.
+      check_files(export.path)
+      warn_of_an_unused_gpu()
     self._model = _SavedModelSession(export.path) if is_saved_model else _FileModel(export.path)
     self.signatures: Mapping[str, SignatureDef] = self._model.signatures
     # One request at a time keeps within the memory and the processors of one.
@@ -147,7 +152,11 @@ class _FileModel:
 
 
 def _check_pixels(images: np.ndarray) -> None:
-  """Refuses images that would fill the memory once they are decoded, by what their headers say."""
+  """Refuses images that would fill the memory or be read wrong, by what their headers say."""
+  for position, encoded in enumerate(images.flat):
+    if is_misread(encoded):
+      text = f"image_bytes has a BMP with a palette at position {position}: send it as a PNG"
+      raise ModelError("INVALID_ARGUMENT", text)
   # Of an image whose size cannot be told the model itself says what is wrong.
   sizes = [declared_size(encoded) or (0, 0) for encoded in images.flat]
   if sum(width * height for width, height in sizes) > MAX_DETECTION_PIXELS:

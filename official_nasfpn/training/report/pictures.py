@@ -10,8 +10,8 @@ from PIL import Image
 
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.drawing import draw_boxes
+from official_nasfpn.printable import one_line
 from official_nasfpn.progress import progress_bar
-from official_nasfpn.reporting.templates import printable
 from official_nasfpn.training.analysis.boxes import EvaluatedBoxes, Ints
 from official_nasfpn.training.analysis.errors import (
   BOX_KINDS,
@@ -167,9 +167,9 @@ def _read_images(dataset: DatasetInfo, part: str, wanted: Iterable[int]) -> dict
 
 
 def _draw(data: bytes, boxes: EvaluatedBoxes, errors: Errors, image: int) -> tuple[str, str]:
-  from official_nasfpn.data.image_encoding import open_image
+  from official_nasfpn.data.image_encoding import decoded_picture
 
-  picture = open_image(data).convert("RGB")
+  picture = decoded_picture(data)
   factor = _SIDE / max(picture.size)
   size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
   scale = np.tile([size[1] / picture.height, size[0] / picture.width], 2)
@@ -177,7 +177,7 @@ def _draw(data: bytes, boxes: EvaluatedBoxes, errors: Errors, image: int) -> tup
 
   def name(index: int) -> str:
     # Fonts take one line, and what they have a picture of.
-    text = " ".join(printable(boxes.label_map.name(index)).split())
+    text = " ".join(one_line(boxes.label_map.name(index)).split())
     return text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…"
 
   (true,) = np.nonzero(boxes.true_images == image)

@@ -74,7 +74,7 @@ def test_what_the_store_says_is_shown_and_not_run(page, eventful):
   assert page.evaluate("document.querySelectorAll('img, b, i:not([class])').length") == 0
   page.click("#trial-5 button.thumbnail")
   facts = page.evaluate("document.getElementById('large-facts').textContent")
-  assert "<script>alert(1)</script> NaN at step 7" in facts
+  assert r"<script>alert(1)</script> NaN\x1b[31m at step 7" in facts
 
 
 def test_all_drawings_and_charts_can_be_seen(page, eventful):

@@ -91,6 +91,9 @@ def test_texts_of_the_store_are_never_markup(search_dir):
   write_report(search_dir, report, now=0)
   content = parsed(report)
   assert WORKER in content.texts
+  # Control characters are shown in the page and in the rows of its script.
+  assert not any(hidden in report.read_text() for hidden in ("\x1b", r"\u001b"))
+  assert r"NaN\\x1b[31m at step 7" in report.read_text()
   assert [tag for tag, _ in content.tags].count("script") == 2
   assert all(tag not in ("img", "b") for tag, _ in content.tags)
   assert not any(name.startswith("on") for _, attributes in content.tags for name in attributes)
@@ -99,12 +102,12 @@ def test_texts_of_the_store_are_never_markup(search_dir):
 def test_failures_are_grouped_by_reason(search_dir):
   groups = group_failures(read_trials(search_dir))
   assert [(group.reason, group.alike, group.trials) for group in groups] == [
-    ("<script>alert(1)</script> NaN at step 7", True, (5, 6)),
+    ("<script>alert(1)</script> NaN\x1b[31m at step 7", True, (5, 6)),
     ("out of memory", False, (7,)),
   ]
   write_report(search_dir, search_dir / "report.html", now=0)
   texts = parsed(search_dir / "report.html").texts
-  at = texts.index("<script>alert(1)</script> NaN at step 7")
+  at = texts.index(r"<script>alert(1)</script> NaN\x1b[31m at step 7")
   assert texts[at + 1 : at + 6] == ["and alike", "2", "5", ",", "6"]
 
 

@@ -12,7 +12,7 @@ from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 
 # What a report must show as it is, and never take for markup.
 WORKER = '<img src=x onerror="alert(1)">&amp;'
-REASON = "<script>alert(1)</script> NaN at step {}"
+REASON = "<script>alert(1)</script> NaN\x1b[31m at step {}"
 
 _RECIPE = """
 Search.algorithm = @PPO()

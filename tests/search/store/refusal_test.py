@@ -97,6 +97,21 @@ class TestTls:
     with pytest.raises(UserError, match=r"cannot be opened: .*certificate verify failed"):
       is_encrypted(server, f"?sslmode=verify-full&{options}", host="127.0.0.1")
 
+  def test_tls_of_another_machine_is_verified_unless_the_address_says_otherwise(self, encrypted):
+    # Not seen to be this machine, which it is.
+    elsewhere = "2130706433"
+    with pytest.raises(
+      UserError, match=r"cannot be opened: .*certificate verify failed.*\?sslrootcert=FILE"
+    ):
+      is_encrypted(encrypted[0], "", host=elsewhere)
+    assert is_encrypted(encrypted[0], "?sslmode=require", host=elsewhere)
+    assert is_encrypted(encrypted[0], f"?sslrootcert={encrypted[1]}", host=elsewhere)
+
+  def test_a_server_of_another_machine_may_have_no_tls(self, postgres):
+    assert not is_encrypted(postgres, "", host="2130706433")
+    with pytest.raises(UserError, match="cannot be opened: Server refuses SSL"):
+      is_encrypted(postgres, "?sslmode=verify-full", host="2130706433")
+
   def test_an_unknown_issuer_is_refused(self, encrypted):
     with pytest.raises(UserError, match=r"cannot be opened: .*certificate verify failed"):
       is_encrypted(encrypted[0], "?sslmode=verify-ca")

@@ -106,6 +106,19 @@ def test_a_broken_image_does_not_change_its_batch(saved_detector, images):
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_an_image_of_16_bits_is_drawn_as_it_was_detected_in(export_dir, photo, tmp_path):
+  grey = photo(200, 100).convert("L")
+  grey.save(tmp_path / "of_8_bits.png")
+  deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+  deep.save(tmp_path / "of_16_bits.png")
+  files = tuple(tmp_path / f"of_{bits}_bits.png" for bits in (8, 16))
+  run_detection(DetectionRequest(export_dir, files, THRESHOLD), tmp_path / "out")
+  of_8, of_16 = (Image.open(tmp_path / "out" / file.name) for file in files)
+  np.testing.assert_array_equal(of_16, of_8)
+  # Not the white picture that both would be without a scale.
+  assert np.asarray(of_16).mean() < 200
+
+
 def test_a_decompression_bomb_is_skipped_in_one_sentence(export_dir, images, tmp_path):
   (images / "bomb.png").write_bytes(decompression_bomb(60_000, 60_000))
   request = DetectionRequest(export_dir, (images / "bomb.png", images / "a.jpg"))

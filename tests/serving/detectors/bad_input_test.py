@@ -101,6 +101,14 @@ class TestUnusualImages:
     found = detector([cmyk, encode(Image.fromarray(rgb), "PNG")])
     np.testing.assert_allclose(found["scores"][0], found["scores"][1], atol=1e-6)
 
+  def test_a_bmp_whose_palette_would_be_taken_for_colours_is_refused(self, detector, photo):
+    good, grey = encode(photo(90, 60), "BMP"), encode(photo(90, 60).convert("L"), "BMP")
+    with pytest.raises(UserError, match=r"^Image 1 of 2, counted from 0, is a BMP with a palette"):
+      detector([good, encode(photo(90, 60).quantize(8), "BMP")])
+    as_rgb = encode(photo(90, 60).convert("L").convert("RGB"), "PNG")
+    found = detector([grey, as_rgb])
+    np.testing.assert_array_equal(found["scores"][0], found["scores"][1])
+
   def test_an_exif_orientation_is_not_followed(self, detector, photo):
     # As documented: boxes are in pixels of the encoded image. `detect` rotates images first.
     exif = Image.Exif()

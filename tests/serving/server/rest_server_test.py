@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import requests
 import tensorflow as tf
+from PIL import Image
 
 import official_nasfpn
 from official_nasfpn.errors import UserError
@@ -186,6 +187,16 @@ def test_images_that_would_fill_the_memory_are_refused(export):
     model.predict("serving_default", {"image_bytes": bomb})
   few = np.array([png_of(8_000, 8_000), b"no image"], object)
   assert len(model.predict("serving_default", {"image_bytes": few})["lengths"]) == 2
+
+
+def test_an_image_that_would_be_read_wrong_is_refused(export):
+  model = ServedModel(find_export(export), "cells")
+  picture, file = Image.new("P", (4, 4)), io.BytesIO()
+  picture.putpalette([200, 0, 0, 0, 200, 0])
+  picture.save(file, "BMP")
+  images = np.array([png_of(8, 8), file.getvalue()], object)
+  with pytest.raises(ModelError, match="a BMP with a palette at position 1: send it as a PNG"):
+    model.predict("serving_default", {"image_bytes": images})
 
 
 @pytest.mark.parametrize("format_", ["onnx", "tflite"])

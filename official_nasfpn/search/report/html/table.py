@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from official_nasfpn import architecture
 from official_nasfpn.architecture import MERGE_OPS, PyramidSpec
 from official_nasfpn.errors import UserError
+from official_nasfpn.printable import printable
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.report.found import best_trials
@@ -152,8 +153,8 @@ def table_data(rows: Sequence[TrialRow], search: str, algorithm: str) -> str:
     "ops": [[name, op.short_name] for name, op in MERGE_OPS.items()],
     "columns": [*map(list, zip(*table, strict=True))],
     "states": states.texts,
-    "workers": workers.texts,
-    "reasons": reasons.texts,
+    "workers": [printable(text) for text in workers.texts],
+    "reasons": [printable(text) for text in reasons.texts],
   }
   text = json.dumps(data, separators=(",", ":"), allow_nan=False)
   # Within a script element no text can be escaped as elsewhere, and `</script` would end it.

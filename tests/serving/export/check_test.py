@@ -1,0 +1,102 @@
+"""The check of an export: what int8 may lose, and what is said of it."""
+
+import json
+import shutil
+
+import pytest
+import tensorflow as tf
+from official.vision.modeling.layers import nn_blocks
+
+from official_nasfpn.errors import UserError
+from official_nasfpn.serving.export import check as check_module
+from official_nasfpn.serving.export.check import Check, check_export
+from official_nasfpn.serving.export.export_detector import export_detector
+from official_nasfpn.training.coco_evaluation import METRICS, EvaluationResult
+from official_nasfpn.training.restore import restore_detector
+from official_nasfpn.training.run_folder import RunFolder
+
+
+def evaluation(ap, **class_ap):
+  return EvaluationResult(dict.fromkeys(METRICS, ap), class_ap, (), 5, 10)
+
+
+def int8_check(ours, theirs, allowed=0.02):
+  return Check(ours, {None: theirs.metrics}, theirs.class_ap, allowed)
+
+
+class TestALoss:
+  def test_what_is_allowed_passes_and_is_stated(self):
+    check = int8_check(evaluation(0.31, ant=0.3, bee=0.32), evaluation(0.32, ant=0.33, bee=0.31))
+    check_module._refuse_a_loss(check, "lite")
+    assert "  ant  0.3000  0.3300\n" in check.table()
+    assert check.table().endswith("An export in int8 may lose 0.020 of AP on these images.")
+
+  def test_more_is_refused_with_classes_and_advice(self):
+    check = int8_check(evaluation(0.03, ant=0.06, bee=None), evaluation(0.33, ant=0.3, bee=0.36))
+    with pytest.raises(UserError) as caught:
+      check_module._refuse_a_loss(check, "lite")
+    assert str(caught.value) == (
+      "The AP of lite is 0.030 in int8 and 0.330 in floats: a loss of 0.300, and 0.020 is allowed. "
+      "By class, in floats and in int8: bee 0.360 and 0.000, ant 0.300 and 0.060. Export with "
+      "--precision float16, or calibrate int8 with more images, --calibration_images."
+    )
+
+  def test_of_many_classes_the_worst_are_named(self):
+    theirs = {f"class {index}\x1b": 0.5 for index in range(12)}
+    ours = {name: 0.1 if index == 7 else 0.4 for index, name in enumerate(theirs)}
+    check = int8_check(evaluation(0.37, **ours), evaluation(0.5, **theirs))
+    with pytest.raises(UserError, match=r"int8: class 7\\x1b 0\.500 and 0\.100, .* and 2 more\."):
+      check_module._refuse_a_loss(check, "lite")
+
+  def test_a_gain_is_no_loss(self):
+    check_module._refuse_a_loss(int8_check(evaluation(0.5), evaluation(0.1)), "lite")
+
+  def test_nothing_to_compare_with_is_said(self):
+    assert "note: the run has no evaluation of these weights" in Check(evaluation(0.5), {}).table()
+
+
+def collapse(source: RunFolder, path) -> RunFolder:
+  """Copies a run; a channel in each residual block becomes 1000 times as large, and again as small.
+
+  In floats the detector stays the same; integers have one range for all channels of a layer.
+  """
+  run = RunFolder(shutil.copytree(source.path, path))
+  experiment, label_map = run.load()
+  checkpoint = run.latest_checkpoint()
+  detector = restore_detector(experiment, label_map, checkpoint)
+  blocks = [layer for layer in detector.submodules if isinstance(layer, nn_blocks.ResidualBlock)]
+  assert blocks
+  for block in blocks:
+    scale = tf.one_hot(0, block._norm1.gamma.shape[0], 1000.0, 1.0)
+    block._norm1.gamma.assign(block._norm1.gamma * scale)
+    block._norm1.beta.assign(block._norm1.beta * scale)
+    kernel = block._conv2.kernel
+    kernel.assign(kernel / scale[:, tf.newaxis])
+  shutil.rmtree(run.checkpoints)
+  step = int(checkpoint.rsplit("-", 1)[1])
+  saved = tf.train.Checkpoint(model=detector)
+  tf.train.CheckpointManager(saved, str(run.checkpoints), 1).save(checkpoint_number=step)
+  return run
+
+
+@pytest.mark.slow
+def test_a_network_that_integers_do_not_suit_fails_the_check(trained_detector, tmp_path):
+  folder, dataset, trained = trained_detector("R-10")
+  run = collapse(folder, tmp_path / "run")
+  lite = tmp_path / "lite"
+  name = dataset.label_map.categories[0].name
+  message = rf"in int8 and 0\.\d+ in floats: .* is allowed\. By class.*{name} .*--precision float16"
+  with pytest.raises(UserError, match=message):
+    export_detector(run.path, lite, "tflite", "int8", check=True)
+  # The run says nothing of these weights: the same export in floats does.
+  stored = json.loads(run.evaluation_file.read_text())
+  run.evaluation_file.write_text(json.dumps({**stored, "step": 1}))
+  with pytest.raises(UserError, match=message):
+    check_export(lite, run)
+  in_floats = export_detector(run.path, tmp_path / "floats", "tflite", check=True).check.result
+  assert in_floats.metrics["AP"] == pytest.approx(trained.metrics["AP"], abs=1e-3)
+
+
+def test_calibration_images_are_for_int8(untrained_run, tmp_path):
+  with pytest.raises(UserError, match="--calibration_images is for --precision int8"):
+    export_detector(untrained_run.path, tmp_path / "a", "tflite", calibration_images=3)
