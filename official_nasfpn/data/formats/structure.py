@@ -123,16 +123,17 @@ def _split(
   images: Sequence[LabelledImage],
   categories: Mapping[int, str],
   origin: Path,
-  files: tuple[Path, ...],
+  annotation_files: tuple[Path, ...],
   format_name: str,
   ids_are_ours: bool,
 ) -> Split:
   id_of = {label: id_ for id_, label in reversed(list(categories.items()))}
-  folder = Path(os.path.commonpath([image.file.parent for image in images]))
+  files = [Path(os.path.abspath(image.file)) for image in images]
+  folder = Path(os.path.commonpath([file.parent for file in files]))
   rows: list[dict[str, Any]] = []
   annotations: list[dict[str, Any]] = []
-  for id_, image in enumerate(images, start=1):
-    row = {"id": id_, "file_name": image.file.relative_to(folder).as_posix()}
+  for id_, (image, file) in enumerate(zip(images, files, strict=True), start=1):
+    row = {"id": id_, "file_name": file.relative_to(folder).as_posix()}
     if image.size:
       row |= {"width": image.size[0], "height": image.size[1]}
     rows.append(row)
@@ -151,7 +152,7 @@ def _split(
     "annotations": annotations,
     "categories": [{"id": id_, "name": label} for id_, label in categories.items()],
   }
-  return Split(name, content, folder, origin, files, format_name, ids_are_ours)
+  return Split(name, content, folder, origin, annotation_files, format_name, ids_are_ours)
 
 
 _SPLIT_WORDS = {

@@ -136,6 +136,9 @@ def _names(
 ) -> tuple[dict[int, str], Path | None]:
   """Returns the name of each class index, and the list of names where they come from one."""
   given = settings.get("names")
+  names = given.values() if isinstance(given, dict) else given if isinstance(given, list) else ()
+  if any(isinstance(name, list | dict) for name in names):
+    raise UserError(f"{settings_file}: 'names' must be a list of names, without lists in it.")
   if isinstance(given, list):
     return {index: str(name) for index, name in enumerate(given)}, None
   if isinstance(given, dict):
