@@ -63,7 +63,7 @@ def _choose(
   """Returns the places of the images that are put aside."""
   sizes = np.array([len(group) for group in groups])
   aside = _deal_out(_labels(images, groups), sizes, wanted)
-  return {place for group in np.flatnonzero(aside) for place in groups[group]}
+  return {place for group in np.flatnonzero(aside).tolist() for place in groups[group]}
 
 
 def _groups(images: Sequence[AnnotatedImage], files: Mapping[int, Path]) -> list[list[int]]:

@@ -82,12 +82,12 @@ def read_yolo(path: Path, images: Path | None, report: Report) -> LabelledDatase
   lines_of: dict[Path, list[_Line]] = {}
   used = []
   for image in found:
-    file = _label_file(image, label_files, by_stem)
-    if file is None:
+    labels = _label_file(image, label_files, by_stem)
+    if labels is None:
       report.note("images_without_labels", image.name)
       continue
-    used.append(file)
-    lines_of[image] = list(_read_lines(file, has_points, report))
+    used.append(labels)
+    lines_of[image] = list(_read_lines(labels, has_points, report))
   for file in sorted(label_files - set(used)):
     report.note("labels_without_image", str(file.relative_to(root)))
   lines = [line for of_image in lines_of.values() for line in of_image]
