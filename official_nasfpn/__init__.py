@@ -26,6 +26,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _MODULES = {
   "prepare_dataset": "official_nasfpn.data.preparation",
   "PreparedDataset": "official_nasfpn.data.preparation",
+  "check_dataset": "official_nasfpn.data.doctor.check",
+  "DatasetCheck": "official_nasfpn.data.doctor.check",
   "ShapesConfig": "official_nasfpn.data.shapes",
   "read_recipe": "official_nasfpn.search.recipe",
   "SearchRecipe": "official_nasfpn.search.recipe",
@@ -49,6 +51,7 @@ _MODULES = {
 }
 __all__ = [
   "AnchorReport",
+  "DatasetCheck",
   "Detection",
   "DetectionClient",
   "Detections",
@@ -62,6 +65,7 @@ __all__ = [
   "SearchRecipe",
   "ShapesConfig",
   "UserError",
+  "check_dataset",
   "evaluate_detector",
   "export_detector",
   "load_experiment",
@@ -76,6 +80,7 @@ __all__ = [
 TYPE_CHECKING = False
 if TYPE_CHECKING:
   from official_nasfpn.data.detections import Detection, Detections
+  from official_nasfpn.data.doctor.check import DatasetCheck, check_dataset
   from official_nasfpn.data.preparation import PreparedDataset, prepare_dataset
   from official_nasfpn.data.shapes import ShapesConfig
   from official_nasfpn.errors import UserError

@@ -12,6 +12,7 @@ from official_nasfpn.data.coco_json import AnnotatedImage
 
 # Roboflow's copies of one image: NAME_jpg.rf.HASH.jpg, in some exports NAME_jpg.rf.HASH-1.jpg.
 _COPY = re.compile(r"\.rf\.[0-9A-Za-z]{8,}(?:-\d+)?(?=\.[A-Za-z]+$)")
+_END_BYTES = 256
 
 
 def shuffled(images: Sequence[AnnotatedImage], seed: int) -> list[AnnotatedImage]:
@@ -62,22 +63,12 @@ def _choose(
   """Returns the places of the images that are put aside."""
   sizes = np.array([len(group) for group in groups])
   aside = _deal_out(_labels(images, groups), sizes, wanted)
-  return {place for group in np.flatnonzero(aside) for place in groups[group]}
+  return {place for group in np.flatnonzero(aside).tolist() for place in groups[group]}
 
 
 def _groups(images: Sequence[AnnotatedImage], files: Mapping[int, Path]) -> list[list[int]]:
   """Returns places of images that belong together, in the order of their first."""
-  by_length = defaultdict(list)
-  for image in images:
-    if file := files.get(image.id):
-      by_length[file.stat().st_size].append((image.id, file))
-  # Only files of one length can be equal, so that few are read.
-  content = {
-    id_: hashlib.sha256(file.read_bytes()).hexdigest()
-    for several in by_length.values()
-    if len(several) > 1
-    for id_, file in several
-  }
+  content = _contents({image.id: files[image.id] for image in images if image.id in files})
   keys_of = [
     (f"file {_COPY.sub('', image.file_name)}", f"content {content.get(image.id, image.id)}")
     for image in images
@@ -94,6 +85,23 @@ def _groups(images: Sequence[AnnotatedImage], files: Mapping[int, Path]) -> list
     group_of |= dict.fromkeys(keys, group)
   unique = {id(group): sorted(group) for group in group_of.values()}
   return sorted(unique.values())
+
+
+def _contents(files: Mapping[int, Path]) -> dict[int, str]:
+  """Returns a hash of each file that may equal another one, by id; so that few are read."""
+  ends = defaultdict(list)
+  for id_, file in files.items():
+    # Lengths agree by chance among many photographs, their last bytes do not.
+    length = file.stat().st_size
+    with file.open("rb") as stream:
+      stream.seek(max(0, length - _END_BYTES))
+      ends[length, stream.read()].append(id_)
+  return {
+    id_: hashlib.sha256(files[id_].read_bytes()).hexdigest()
+    for ids in ends.values()
+    if len(ids) > 1
+    for id_ in ids
+  }
 
 
 def _labels(images: Sequence[AnnotatedImage], groups: Sequence[Sequence[int]]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What all tests of this folder share: how much is tried, and what must never happen.
 
     scripts/test.sh tests/fuzz                         # a minute, the same inputs each time
-    FUZZ_EXAMPLES=100000 scripts/test.sh tests/fuzz \
+    NASFPN_FUZZ_EXAMPLES=100000 scripts/test.sh tests/fuzz \
         --hypothesis-show-statistics                   # for hours, others each time
 
 The rule: whatever comes in, a sentence or a right result goes out. No traceback, no file written,
@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, Phase, settings
 
 from official_nasfpn.errors import UserError
 
-_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+_EXAMPLES = int(os.environ.get("NASFPN_FUZZ_EXAMPLES", "0"))
 # A message may quote what is wrong, in part.
 _LONGEST_SENTENCE = 4100
 
 
 def examples(count: int) -> settings:
-  """Returns settings of a test that tries so many inputs, or FUZZ_EXAMPLES, if that is given.
+  """Returns settings of a test that tries so many inputs, or NASFPN_FUZZ_EXAMPLES if given.
 
   In the suite they are the same ones each time.
   """

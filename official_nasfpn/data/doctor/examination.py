@@ -156,8 +156,9 @@ def open_upright(path: Path, annotated_size: tuple[int, int] | None) -> Image.Im
     orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
     sides_tell = orientation in (5, 6, 7, 8) and picture.width != picture.height
     if orientation != 1 and not (sides_tell and annotated_size == picture.size):
-      picture = ImageOps.exif_transpose(picture)
-    return picture.convert("RGB")
+      ImageOps.exif_transpose(picture, in_place=True)
+    upright: Image.Image = picture.convert("RGB")
+  return upright
 
 
 def _looks(picture: Image.Image) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from official_nasfpn.data.coco_json import Box
-from official_nasfpn.data.doctor.examination import Examination, open_upright
+from official_nasfpn.data.doctor.examination import Examination, ExaminedImage, open_upright
 from official_nasfpn.data.doctor.findings import Finding
 from official_nasfpn.data.drawing import draw_boxes
 from official_nasfpn.reporting.templates import printable
@@ -83,12 +83,15 @@ def _draw(examination: Examination, finding: Finding, place: int) -> Picture | N
   return Picture(f"{image.name} ({image.split})", url)
 
 
-def _given(image, finding: Finding) -> Sequence[Box]:
+def _given(image: ExaminedImage, finding: Finding) -> Sequence[Box]:
   """Returns the boxes as they were given where cleaning has changed what is to be seen."""
   if not finding.key.startswith("boxes_"):
     return image.boxes
   known = [row["bbox"] for row in image.rows if _is_box(row.get("bbox"))]
-  return [Box(*map(float, box), class_index=-1, area=1.0, is_crowd=False) for box in known]
+  return [
+    Box(float(x), float(y), float(w), float(h), class_index=-1, area=1.0, is_crowd=False)
+    for x, y, w, h in known
+  ]
 
 
 def _is_box(box: object) -> bool:

@@ -25,7 +25,9 @@ from official_nasfpn.data.formats.structure import (
   outline_box,
   split_named,
   split_of_path,
+  stated_size,
 )
+from official_nasfpn.data.json_numbers import number
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
 
@@ -212,7 +214,7 @@ def _fits(row: Sequence[str], columns: Sequence[str]) -> bool:
   cells = dict(zip(columns, row, strict=True))
   is_split = "split" not in cells or bool(split_named(cells["split"])) or not cells["split"]
   numbers = [cells[name] for name in (*_CORNERS, "x", "y", "w", "h") if name in cells]
-  return is_split and (not any(numbers) or all(_number(cell) is not None for cell in numbers))
+  return is_split and (not any(numbers) or all(number(cell) is not None for cell in numbers))
 
 
 def _raw_boxes(
@@ -258,9 +260,9 @@ def _box(cells: Mapping[str, str]) -> tuple[float, float, float, float] | None:
     return (numbers[0], numbers[1], numbers[2], numbers[3]) if len(numbers) == 4 else None
   if "shape" in cells:
     return _via_box(cells["shape"])
-  starts = [_number(cells.get(name) or cells.get(f"{name}min", "")) for name in ("x", "y")]
-  sides = [_number(cells.get(name, "")) for name in ("w", "h")]
-  ends = [_number(cells.get(name, "")) for name in ("xmax", "ymax")]
+  starts = [number(cells.get(name) or cells.get(f"{name}min", "")) for name in ("x", "y")]
+  sides = [number(cells.get(name, "")) for name in ("w", "h")]
+  ends = [number(cells.get(name, "")) for name in ("xmax", "ymax")]
   x, y = starts
   if x is None or y is None:
     return None
@@ -284,12 +286,4 @@ def _via_box(text: str) -> tuple[float, float, float, float] | None:
 
 
 def _size(rows: Sequence[_Row]) -> tuple[int, int] | None:
-  width, height = (_number(rows[0].cells.get(name, "")) for name in ("width", "height"))
-  return (int(width), int(height)) if width and height and width > 0 and height > 0 else None
-
-
-def _number(text: str) -> float | None:
-  try:
-    return float(text)
-  except ValueError:
-    return None
+  return stated_size(rows[0].cells.get("width"), rows[0].cells.get("height"))

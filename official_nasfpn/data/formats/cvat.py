@@ -11,6 +11,7 @@ from official_nasfpn.data.formats.structure import (
   LabelledImage,
   outline_box,
   split_named,
+  stated_size,
 )
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
@@ -39,11 +40,10 @@ def read_cvat(path: Path, images: Path | None, report: Report) -> LabelledDatase
     name = item.get("name", "")
     image = image_files.find(name, file.parent) or image_files.root / name
     boxes = [box for shape in item if (box := _box(shape, name, report)) is not None]
-    size = tuple(int(item.get(side, 0)) for side in ("width", "height"))
     found.append(
       LabelledImage(
         image,
-        (size[0], size[1]) if min(size) > 0 else None,
+        stated_size(item.get("width"), item.get("height")),
         boxes,
         split_named(item.get("subset", "")),
       )

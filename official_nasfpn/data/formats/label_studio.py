@@ -18,6 +18,7 @@ from official_nasfpn.data.formats.structure import (
   LabelledImage,
   box_of_shares,
   outline_box,
+  stated_size,
 )
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
@@ -96,8 +97,7 @@ def _results(task: Mapping[str, Any], name: str, report: Report) -> list[Mapping
 
 
 def _size(row: Mapping[str, Any]) -> tuple[int, int] | None:
-  width, height = row.get("original_width"), row.get("original_height")
-  return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+  return stated_size(row.get("original_width"), row.get("original_height"))
 
 
 def _box(

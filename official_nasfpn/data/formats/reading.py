@@ -79,6 +79,8 @@ def read_annotations(
     dataset = reader(path, images, report)
   except OSError as error:
     raise UserError(f"Cannot read {error.filename or path}: {error.strerror}.") from error
+  if not dataset.images:
+    raise UserError(f"{path}: none of its images is in a split that is read.")
   return as_splits(dataset, path, name)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+from official_nasfpn.data.json_numbers import number
 from official_nasfpn.errors import UserError
 
 _CHUNK = 1 << 16
@@ -43,10 +44,6 @@ def parse_xml(path: Path) -> ElementTree.Element:
     raise UserError(f"{path} is not XML: {error}.") from error
 
 
-def number(element: ElementTree.Element | None, tag: str) -> float | None:
-  """Returns the number in a child element; None if there is none."""
-  text = element.findtext(tag) if element is not None else None
-  try:
-    return float(text) if text is not None else None
-  except ValueError:
-    return None
+def number_in(element: ElementTree.Element | None, tag: str) -> float | None:
+  """Returns the finite number in a child element; None if there is none."""
+  return number(element.findtext(tag)) if element is not None else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from official_nasfpn.data.json_numbers import whole_number
 from official_nasfpn.data.report import Report
 
 SPLITS = ("train", "val", "test")
@@ -123,16 +124,17 @@ def _split(
   images: Sequence[LabelledImage],
   categories: Mapping[int, str],
   origin: Path,
-  files: tuple[Path, ...],
+  annotation_files: tuple[Path, ...],
   format_name: str,
   ids_are_ours: bool,
 ) -> Split:
   id_of = {label: id_ for id_, label in reversed(list(categories.items()))}
-  folder = Path(os.path.commonpath([image.file.parent for image in images]))
+  files = [Path(os.path.abspath(image.file)) for image in images]
+  folder = Path(os.path.commonpath([file.parent for file in files]))
   rows: list[dict[str, Any]] = []
   annotations: list[dict[str, Any]] = []
-  for id_, image in enumerate(images, start=1):
-    row = {"id": id_, "file_name": image.file.relative_to(folder).as_posix()}
+  for id_, (image, file) in enumerate(zip(images, files, strict=True), start=1):
+    row = {"id": id_, "file_name": file.relative_to(folder).as_posix()}
     if image.size:
       row |= {"width": image.size[0], "height": image.size[1]}
     rows.append(row)
@@ -151,7 +153,7 @@ def _split(
     "annotations": annotations,
     "categories": [{"id": id_, "name": label} for id_, label in categories.items()],
   }
-  return Split(name, content, folder, origin, files, format_name, ids_are_ours)
+  return Split(name, content, folder, origin, annotation_files, format_name, ids_are_ours)
 
 
 _SPLIT_WORDS = {
@@ -202,3 +204,9 @@ def box_of_shares(
         edges[place] = border
   x, y = edges[0] * size[0], edges[1] * size[1]
   return x, y, edges[2] * size[0] - x, edges[3] * size[1] - y
+
+
+def stated_size(width: Any, height: Any) -> tuple[int, int] | None:
+  """Returns an image's width and height as annotations spell them; None if they are no sizes."""
+  columns, rows = whole_number(width), whole_number(height)
+  return (columns, rows) if columns and rows and columns > 0 and rows > 0 else None

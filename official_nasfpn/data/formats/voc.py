@@ -13,12 +13,13 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from official_nasfpn.data.formats.image_files import ImageFiles, files_below
-from official_nasfpn.data.formats.safe_xml import number, parse_xml
+from official_nasfpn.data.formats.safe_xml import number_in, parse_xml
 from official_nasfpn.data.formats.structure import (
   LabelledBox,
   LabelledDataset,
   LabelledImage,
   split_of_path,
+  stated_size,
 )
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
@@ -66,7 +67,7 @@ def _offset(parsed: list[tuple[Path, ElementTree.Element]], report: Report) -> f
   for file, root in parsed:
     for item in root.iter("bndbox"):
       number_of_boxes += 1
-      low = [number(item, tag) for tag in _EDGES[:2]]
+      low = [number_in(item, tag) for tag in _EDGES[:2]]
       if not has_zero and any(value is not None and 0 <= value < 1 for value in low):
         has_zero, example = True, file.name
   problem = "boxes_voc_from_0" if has_zero else "boxes_voc_from_1"
@@ -84,7 +85,7 @@ def _box(
       f"{file} has rotated boxes (<robndbox>), and boxes here are upright. Export it with "
       "<bndbox>, or as COCO JSON with outlines, of which the upright box is taken."
     )
-  edges = [number(item.find("bndbox"), tag) for tag in _EDGES]
+  edges = [number_in(item.find("bndbox"), tag) for tag in _EDGES]
   if not label or any(edge is None for edge in edges):
     report.note("boxes_unreadable", f"{label or 'an object without a name'} in {file.name}")
     return None
@@ -97,8 +98,7 @@ def _box(
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:
-  width, height = (number(root.find("size"), tag) for tag in ("width", "height"))
-  return (int(width), int(height)) if width and height and width > 0 and height > 0 else None
+  return stated_size(root.findtext("size/width"), root.findtext("size/height"))
 
 
 def _image_sets(path: Path) -> dict[str, str]:

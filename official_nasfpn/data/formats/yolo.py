@@ -82,12 +82,12 @@ def read_yolo(path: Path, images: Path | None, report: Report) -> LabelledDatase
   lines_of: dict[Path, list[_Line]] = {}
   used = []
   for image in found:
-    file = _label_file(image, label_files, by_stem)
-    if file is None:
+    labels = _label_file(image, label_files, by_stem)
+    if labels is None:
       report.note("images_without_labels", image.name)
       continue
-    used.append(file)
-    lines_of[image] = list(_read_lines(file, has_points, report))
+    used.append(labels)
+    lines_of[image] = list(_read_lines(labels, has_points, report))
   for file in sorted(label_files - set(used)):
     report.note("labels_without_image", str(file.relative_to(root)))
   lines = [line for of_image in lines_of.values() for line in of_image]
@@ -136,6 +136,9 @@ def _names(
 ) -> tuple[dict[int, str], Path | None]:
   """Returns the name of each class index, and the list of names where they come from one."""
   given = settings.get("names")
+  names = given.values() if isinstance(given, dict) else given if isinstance(given, list) else ()
+  if any(isinstance(name, list | dict) for name in names):
+    raise UserError(f"{settings_file}: 'names' must be a list of names, without lists in it.")
   if isinstance(given, list):
     return {index: str(name) for index, name in enumerate(given)}, None
   if isinstance(given, dict):
