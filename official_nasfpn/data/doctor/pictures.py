@@ -12,7 +12,7 @@ from official_nasfpn.data.coco_json import Box
 from official_nasfpn.data.doctor.examination import Examination, ExaminedImage, open_upright
 from official_nasfpn.data.doctor.findings import Finding
 from official_nasfpn.data.drawing import draw_boxes
-from official_nasfpn.reporting.templates import printable
+from official_nasfpn.printable import printable
 
 # Bytes of all pictures together in the page.
 _BUDGET = 5_000_000

@@ -148,7 +148,7 @@ def _rows(table: Path, root: Path) -> Iterator[_Row]:
   except csv.Error as error:
     raise UserError(f"{table} is not CSV: {error}.") from error
   columns, has_header = _columns(content[0][1], table)
-  for number, cells in content[1 if has_header else 0 :]:
+  for line_number, cells in content[1 if has_header else 0 :]:
     by_column = {
       column: cell.strip() for column, cell in zip(columns, cells, strict=False) if column
     }
@@ -159,7 +159,7 @@ def _rows(table: Path, root: Path) -> Iterator[_Row]:
         for column, cell in by_column.items()
       }
     own = split_named(by_column.get("split", "")) if "split" in columns else split
-    yield _Row(by_column, f"{table.name}, line {number}", own)
+    yield _Row(by_column, f"{table.name}, line {line_number}", own)
 
 
 def _text(table: Path) -> str:

@@ -175,7 +175,7 @@ def test_classes_that_a_split_lacks_and_names_that_are_nearly_the_same(folder):
   found = _found(folder)
   assert found["classes_alike"].examples == ("'cell' / 'Cell'",)
   assert found["classes_empty"].examples == ("fibre",)
-  assert found["classes_unmeasured"].examples == ("dust", "Cell ")
+  assert found["classes_unmeasured"].examples == ("dust", "Cell")
   assert found["classes_unmeasured"].title.endswith("val")
 
 
