@@ -152,7 +152,6 @@ PGM = b"P5\n96 64\n65535\n" + DEEP_GREY.astype(">u2").tobytes()
     pytest.param(_file(RGB.convert("CMYK"), "JPEG"), PICTURE, id="cmyk jpeg"),
     pytest.param(_file(RGB.convert("CMYK"), "TIFF"), PICTURE, id="cmyk tiff"),
     pytest.param(_file(RGB.convert("YCbCr"), "TIFF"), PICTURE, id="ycbcr tiff"),
-    pytest.param(_file(RGB.convert("LAB"), "TIFF"), PICTURE, id="lab tiff"),
   ],
 )
 def test_what_is_drawn_on_is_what_training_sees(data, expected):
