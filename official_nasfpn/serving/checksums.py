@@ -71,9 +71,7 @@ def _difference(folder: Path) -> str | None:
     if sha256_of(folder / name) != row["sum"]:
       return f"{name} is not what was exported, by the sums in {SUMS_FILE}"
   added = sorted(name for name in _names(folder) - listed if _LOADED.match(name))
-  if not listed or added:
-    return f"{added[0] if added else 'every file'} is not listed in {SUMS_FILE}"
-  return None
+  return f"{added[0]} is not listed in {SUMS_FILE}" if added else None
 
 
 def _names(folder: Path) -> set[str]:

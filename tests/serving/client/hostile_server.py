@@ -29,8 +29,10 @@ def raw_server(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[in
 
   class Handler(socketserver.BaseRequestHandler):
     def handle(self):
-      with contextlib.suppress(OSError):
-        connection = tls.wrap_socket(self.request, server_side=True) if tls else self.request
+      with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        connection = self.request
+        if tls:
+          connection = stack.enter_context(tls.wrap_socket(connection, server_side=True))
         received = b""
         while b"\r\n\r\n" not in received:
           received += connection.recv(65536) or b"\r\n\r\n"

@@ -103,7 +103,7 @@ def test_an_early_exit(anytime_run, anytime_detector, photo, tmp_path):
 
 
 def test_beside_the_file_lies_what_explains_it(onnx_dir, untrained_run):
-  names = {"model.onnx", "label_map.json", "config.gin", "export.json"}
+  names = {"model.onnx", "label_map.json", "config.gin", "export.json", "SHA256SUMS"}
   assert {path.name for path in onnx_dir.iterdir()} == names
   assert [path.name for path in onnx_dir.parent.iterdir()] == [onnx_dir.name]
   assert onnx_dir.stat().st_mode & 0o055 == 0o055
@@ -158,6 +158,10 @@ def test_a_damaged_file_is_named(exported_file, tmp_path, format_):
   shutil.copytree(exported_file(format_), tmp_path / "model")
   (file,) = (tmp_path / "model").glob("model.*")
   file.write_bytes(file.read_bytes()[:1000])
+  with pytest.raises(UserError, match=rf"is damaged: {file.name} is not what was exported"):
+    Detector(tmp_path / "model")
+  # Without sums, as of an earlier version.
+  (tmp_path / "model" / "SHA256SUMS").unlink()
   with pytest.raises(UserError, match=r"is damaged: .* Export it again\."):
     Detector(tmp_path / "model")
 
