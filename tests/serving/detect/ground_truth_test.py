@@ -20,7 +20,7 @@ def annotations(folder, *names):
 @pytest.mark.parametrize("name", ["a.jpg", "deep/a.jpg", "deep\\a.jpg"])
 def test_folders_in_names_may_be_written_in_any_way(tmp_path, name):
   (image,) = annotations(tmp_path, name, "b.jpg").find_images([Path("/my/deep/a.jpg")])
-  assert image.image_id == 1
+  assert image.id == 1
 
 
 def test_an_image_of_several_ids_is_refused(tmp_path):
