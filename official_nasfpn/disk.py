@@ -55,12 +55,18 @@ def disk_problem(error: BaseException) -> str | None:
 def disk_errors(place: Path, advice: str) -> Iterator[None]:
   """Turns what a full, unwritable or missing disk raises within the block into a `UserError`.
 
+  Text that no file can hold is one, too.
+
   Args:
     place: what is being written.
     advice: one sentence: what became of the work so far, and what to do.
   """
   try:
     yield
+  except UnicodeEncodeError as error:
+    # Half of a surrogate pair, which is also how Python gives bytes of a name that are not UTF-8.
+    text = f"{error.object[:100]!r} is no text that {error.encoding} has"
+    raise UserError(f"{str(place)!r} cannot be written: {text}. Mend the name.") from error
   except Exception as error:
     problem = disk_problem(error)
     if problem is None and not isinstance(error, OSError):

@@ -47,6 +47,7 @@ def run_program(main: Callable[[list[str]], object]) -> None:
       # Libraries log every loop at level INFO, through the middle of the progress bars.
       logging.set_verbosity(logging.WARNING)
     try:
+      _refuse_what_is_no_text(sys.argv[1:])
       check_tensorflow()
       with printable_output():
         main(argv)
@@ -58,6 +59,18 @@ def run_program(main: Callable[[list[str]], object]) -> None:
       raise
 
   app.run(guarded)
+
+
+def _refuse_what_is_no_text(arguments: Iterable[str]) -> None:
+  """Refuses arguments that cannot be written into a file, before anything is done with them."""
+  for argument in arguments:
+    try:
+      argument.encode()
+    except UnicodeEncodeError as error:
+      raise UserError(
+        f"{argument!r} is not UTF-8 text, as everything that is written down must be. Rename the "
+        "file or folder, or correct the text."
+      ) from error
 
 
 def exit_with(error: UserError) -> NoReturn:

@@ -82,3 +82,9 @@ def test_text_that_was_to_be_stored_is_not_taken_for_the_disk_s():
   assert "No space left" in str(caught.value)
   assert disk_problem(caught.value) is None
   engine.dispose()
+
+
+def test_text_that_no_file_holds_is_one_sentence(tmp_path):
+  message = r"cannot be written: .*udcff.* is no text that utf-8 has\. Mend the name\."
+  with pytest.raises(UserError, match=message), disk_errors(tmp_path, "Make room."):
+    write_text(tmp_path / "a.txt", "a folder \udcff")

@@ -1,17 +1,14 @@
 """Boxes drawn on images, annotated or detected, to be looked at."""
 
-import functools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from official_nasfpn.data.detections import Detections
+from official_nasfpn.data.fonts import drawable, font_for
 from official_nasfpn.data.pixels import to_rgb
-from official_nasfpn.printable import one_line
 
 # Far apart in hue and lightness, so that neighbours in the label map differ at a glance.
 PALETTE = (
@@ -70,18 +67,18 @@ def draw_boxes(
   draw = ImageDraw.Draw(picture)
   unit = max(picture.size)
   line_width = max(2, round(unit / 280))
-  font = _font(max(11, round(unit / 48)))
+  font = font_for(texts, max(11, round(unit / 48)))
+  texts = [drawable(text, font) for text in texts]
 
-  texts = [one_line(text) for text in texts]
-  drawable = [_drawable(box, picture.size) for box in np.asarray(boxes, np.float64) * factor]
+  places = [_on_picture(box, picture.size) for box in np.asarray(boxes, np.float64) * factor]
   colors = [PALETTE[index % len(PALETTE)] for index in classes]
   # Places for all labels first, the best choosing first.
   patches: list[Patch] = []
-  for index, (box, text) in enumerate(zip(drawable, texts, strict=True)):
-    others = drawable[:index] + drawable[index + 1 :]
+  for index, (box, text) in enumerate(zip(places, texts, strict=True)):
+    others = places[:index] + places[index + 1 :]
     patches.append(_place_label(_label_size(draw, text, font), box, patches, others, picture.size))
   # A label hides no box, and a box no text; what is better stands on top.
-  best_last = list(reversed(list(zip(texts, patches, drawable, colors, strict=True))))
+  best_last = list(reversed(list(zip(texts, patches, places, colors, strict=True))))
   for _, patch, _, color in best_last:
     draw.rectangle(patch, fill=color)
   for _, _, box, color in best_last:
@@ -126,14 +123,14 @@ def side_by_side(panels: Sequence[tuple[str, Image.Image]], gap: int = 12) -> Im
     gap: pixels between and around them.
   """
   width, height = panels[0][1].size
-  font = _font(max(14, round(max(width, height) / 36)))
+  font = font_for([title for title, _ in panels], max(14, round(max(width, height) / 36)))
   title_height = sum(font.getmetrics()) + gap
   size = (gap + len(panels) * (width + gap), title_height + height + gap)
   sheet = Image.new("RGB", size, "white")
   draw = ImageDraw.Draw(sheet)
   for index, (title, picture) in enumerate(panels):
     left = gap + index * (width + gap)
-    draw.text((left, gap / 2), one_line(title), fill="black", font=font)
+    draw.text((left, gap / 2), drawable(title, font), fill="black", font=font)
     sheet.paste(picture, (left, title_height))
   return sheet
 
@@ -148,7 +145,8 @@ def titled_rows(
     gap: pixels between and around them.
   """
   width, height = rows[0][1][0][1].size
-  font, small = _font(20), _font(13)
+  captions = [caption for _, pictures in rows for caption, _ in pictures]
+  font, small = font_for([title for title, _ in rows], 20), font_for(captions, 13)
   title_height, line_height = sum(font.getmetrics()), sum(small.getmetrics())
   caption_height = _CAPTION_LINES * line_height
   row_height = title_height + height + caption_height + 2 * gap
@@ -158,12 +156,12 @@ def titled_rows(
   draw = ImageDraw.Draw(sheet)
   for row, (title, pictures) in enumerate(rows):
     top = gap + row * row_height
-    draw.text((gap, top), one_line(title), fill="black", font=font)
+    draw.text((gap, top), drawable(title, font), fill="black", font=font)
     for column, (caption, picture) in enumerate(pictures):
       left = gap + column * (width + gap)
       sheet.paste(picture, (left, top + title_height + gap // 2))
       bottom = top + title_height + gap // 2 + height
-      for line, text in enumerate(_lines(draw, caption, small, width)):
+      for line, text in enumerate(_lines(draw, drawable(caption, small), small, width)):
         draw.text((left, bottom + line * line_height), text, fill="#444444", font=small)
   return sheet
 
@@ -173,7 +171,7 @@ def _lines(
 ) -> list[str]:
   """Returns a text in lines that are not wider; what a caption has no lines for is left out."""
   lines: list[str] = []
-  for word in one_line(text).split():
+  for word in text.split():
     if lines and draw.textlength(f"{lines[-1]} {word}", font=font) <= width:
       lines[-1] += f" {word}"
     else:
@@ -181,7 +179,7 @@ def _lines(
   return lines[:_CAPTION_LINES]
 
 
-def _drawable(box: np.ndarray, size: tuple[int, int]) -> Patch:
+def _on_picture(box: np.ndarray, size: tuple[int, int]) -> Patch:
   """Returns whole pixels inside the picture; Pillow draws the last row and column too."""
   width, height = size
   ymin, xmin = max(0, round(box[0])), max(0, round(box[1]))
@@ -258,10 +256,3 @@ def _ink(color: str) -> str:
   """Returns black or white, whichever is easier to read on a colour."""
   red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
   return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"
-
-
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-  # It comes with matplotlib and knows Greek, Cyrillic and Arabic letters; Pillow's own does not.
-  folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
-  return ImageFont.truetype(folder / "DejaVuSans-Bold.ttf", size)

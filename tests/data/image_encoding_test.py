@@ -284,6 +284,26 @@ class TestDecompressionBombs:
     with pytest.raises(Image.DecompressionBombError):
       Image.open(io.BytesIO(data))
 
+  def test_the_limit_can_be_set(self):
+    with pytest.raises(BrokenImageError, match="it declares 96 x 64 pixels, and at most 6,143"):
+      encode_image(PNG, None, max_pixels=6143)
+    assert encode_image(PNG, None, max_pixels=6144).data == PNG
+
+  @pytest.mark.parametrize(("depth", "kind"), [(1, 0), (8, 2), (16, 6), (8, 3)])
+  def test_a_png_without_the_bytes_that_it_declares_is_not_decoded(self, depth, kind):
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, depth, kind, 0, 0, 0)
+    chunks = b"\0\0\0\x0d" + header + struct.pack(">I", zlib.crc32(header))
+    end = b"\0\0\0\0IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
+    start = time.monotonic()
+    with pytest.raises(BrokenImageError, match=r"it has \d+ bytes, and the 20000 x 20000 pixels"):
+      encode_image(b"\x89PNG\r\n\x1a\n" + chunks + bytes(50) + end, None)
+    assert time.monotonic() - start < 5
+
+  def test_the_smallest_whole_png_has_bytes_enough(self):
+    for width, height in ((1, 1), (9_000, 4_000), (7, 30_000)):
+      data = decompression_bomb(width, height)
+      assert (encode_image(data, None).width, len(data) < 10_000) == (width, True)
+
   def test_the_users_own_large_images_are_read(self):
     # More than Pillow's guard lets through.
     data = decompression_bomb(10_000, 9_000)

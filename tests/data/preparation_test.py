@@ -247,6 +247,14 @@ def test_no_image_that_can_be_decoded_is_an_error(tmp_path, plain):
     _prepare(plain, tmp_path / "out", **ALL_TRAIN)
 
 
+def test_images_of_more_pixels_than_are_wanted_are_left_out(tmp_path, plain):
+  _picture(plain.images_dir / "3.png", 61, 40)
+  info, _ = _prepare(plain, tmp_path / "out", max_image_pixels=2400, **ALL_TRAIN)
+  assert info.num_images(("train",)) == 9
+  (example,) = info.report["images_broken"]["examples"]
+  assert example == "3.png: it declares 61 x 40 pixels, and at most 2,400 are decoded"
+
+
 def _snapshot(folder):
   return {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
 
@@ -454,6 +462,7 @@ def test_two_runs_at_once_end_with_one_dataset(tmp_path):
     {"validation_fraction": 1.0},
     {"holdout_fraction": -0.1},
     {"num_shards": 0},
+    {"max_image_pixels": 0},
     {"num_threads": -1},
   ],
 )

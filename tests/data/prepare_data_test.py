@@ -83,6 +83,8 @@ def _check_refusal(tmp_path, run_program, flags, message):
   [
     (["--synthetic", "--num_images=0"], "num_images must be at least 1"),
     (["--synthetic", "extra"], "Unexpected argument 'extra'"),
+    (["--annotations=\udcff.json", "--images=."], r"'--annotations=\udcff.json' is not UTF-8 text"),
+    (["--synthetic", "--max_image_pixels=-1"], "max_image_pixels must be at least 1"),
   ],
 )
 def test_mistakes_end_in_one_clear_line(tmp_path, flags, message, run_program):

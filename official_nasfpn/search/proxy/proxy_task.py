@@ -234,6 +234,12 @@ def open_on_holdout(experiment: Experiment, begins: bool = True) -> tuple[Experi
   Raises:
     UserError: the data is missing, damaged or without a holdout part.
   """
+  if not experiment.input.data_dir:
+    raise UserError(
+      'No data: bind Input.data_dir, in the recipe or with --gin_param "Input.data_dir = '
+      "'DATA'\", to a folder that `nasfpn prepare --annotations FILE.json --images FOLDER "
+      "--output_dir DATA` has made."
+    )
   parts = dataclasses.replace(experiment.input, train_parts=("train",), evaluation_part="holdout")
   experiment, dataset = open_dataset(dataclasses.replace(experiment, input=parts), begins)
   if not dataset.num_images(("holdout",)):

@@ -1,5 +1,6 @@
 """The annotations of the images that `detect` is given: their ids, their boxes, and the AP."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -39,7 +40,10 @@ class GroundTruth:
     self.path = Path(path)
     content = with_number_ids(parse_coco_json(self.path))
     self._dataset = coco_dataset(content, path, Report())
-    self._by_name = {image.file_name: image for image in self._dataset.images}
+    self._by_name: dict[str, list[AnnotatedImage]] = defaultdict(list)
+    for image in self._dataset.images:
+      for name in {image.file_name, image.file_name.replace("\\", "/")}:
+        self._by_name[name].append(image)
 
   @property
   def text_ids(self) -> Mapping[int, str]:
@@ -54,7 +58,8 @@ class GroundTruth:
         that is a `file_name` counts.
 
     Raises:
-      UserError: none of the files is annotated, or two are the same annotated image.
+      UserError: none of the files is annotated, two are the same annotated image, or one has
+        several ids.
     """
     path_of_id: dict[int, Path] = {}
     images: list[InputImage] = []
@@ -142,6 +147,12 @@ class GroundTruth:
   def _find(self, path: Path) -> AnnotatedImage | None:
     parts = path.absolute().parts
     for start in range(1, len(parts)):
-      if image := self._by_name.get("/".join(parts[start:])):
-        return image
+      if images := self._by_name.get("/".join(parts[start:])):
+        if len(images) > 1:
+          ids = " and ".join(str(image.id) for image in images[:2])
+          raise UserError(
+            f"{path} is the image of {len(images)} ids in {self.path}, {ids}. Give all boxes of an "
+            "image the same image_id."
+          )
+        return images[0]
     return None

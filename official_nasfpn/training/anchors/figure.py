@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from official_nasfpn.data.annotated_boxes import AnnotatedBoxes
+from official_nasfpn.data.fonts import drawable
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.anchor_reach import LevelAnchors, best_matches, level_anchors
 from official_nasfpn.training.anchors.fit import PARTS, Setting, boxes_of
@@ -77,11 +78,18 @@ def _groups(boxes: AnnotatedBoxes) -> list[tuple[str, str, list[int]]]:
   present = [index for index in by_number if boxes.class_counts[index]]
   named = present if len(present) <= len(_COLORS) else present[: len(_COLORS) - 1]
   groups = [
-    (boxes.class_names[index], color, [index]) for index, color in zip(named, _COLORS, strict=False)
+    (_label(boxes.class_names[index]), color, [index])
+    for index, color in zip(named, _COLORS, strict=False)
   ]
   if others := present[len(named) :]:
     groups.append((f"{len(others)} other classes", _OTHERS, others))
   return groups
+
+
+def _label(name: str) -> str:
+  """Returns a name as matplotlib shows it: `$` begins formulas, and `_` hides a label."""
+  text = drawable(name).replace("$", r"\$")
+  return f" {text}" if text.startswith("_") else text
 
 
 def _scatter(
