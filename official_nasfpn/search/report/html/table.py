@@ -170,7 +170,7 @@ def packed(data: str) -> str | None:
   """
   if len(data) < _PACKED_BYTES:
     return None
-  return base64.b64encode(zlib.compress(data.encode(), level=9)).decode()
+  return base64.b64encode(zlib.compress(data.encode(), level=6)).decode()
 
 
 def millions(number: int) -> str:
