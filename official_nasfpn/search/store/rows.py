@@ -94,7 +94,10 @@ def _shown(row: sa.Row, name: str) -> str:
 
 
 def _is_number(value: object) -> bool:
-  return type(value) in (int, float) and math.isfinite(value)
+  # Whole numbers of JSON may be too large for a float.
+  return (type(value) is float and math.isfinite(value)) or (
+    type(value) is int and -(2**63) <= value < 2**63
+  )
 
 
 def _is_count(value: object) -> bool:
