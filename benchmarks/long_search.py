@@ -70,19 +70,23 @@ def main(_: list[str]) -> None:
     "report": [*program, "official_nasfpn.report", search_dir, "--output", report],
     "controller start": [sys.executable, "-c", _CONTROLLER, search_dir],
   }.items():
-    seconds, megabytes = measured(list(map(str, command)))
-    print(f"{name:18} {seconds:6.1f} s  {megabytes:6.0f} MB of memory", flush=True)
+    seconds, processor_seconds, megabytes = measured(list(map(str, command)))
+    print(
+      f"{name:18} {seconds:6.1f} s, {processor_seconds:5.1f} s of processors, {megabytes:5.0f} MB",
+      flush=True,
+    )
   print(f"report.html        {report.stat().st_size / 1e6:6.2f} MB")
 
 
-def measured(command: list[str]) -> tuple[float, float]:
-  """Returns the seconds that a process takes, and the most memory that it has, in MB."""
+def measured(command: list[str]) -> tuple[float, float, float]:
+  """Returns the seconds that a process takes, those of processors, and its most memory in MB."""
   begin = time.perf_counter()
   process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
   _, status, usage = os.wait4(process.pid, 0)
   if status:
     raise RuntimeError(f"{command} has failed.")
-  return time.perf_counter() - begin, usage.ru_maxrss / 1e3
+  seconds = time.perf_counter() - begin
+  return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e3
 
 
 def make(search_dir: Path, num_trials: int) -> None:

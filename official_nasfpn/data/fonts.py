@@ -13,8 +13,9 @@ from PIL import ImageFont
 from official_nasfpn.printable import one_line
 from official_nasfpn.progress import say
 
-# It comes with matplotlib and knows Greek, Cyrillic and Arabic letters; Pillow's own does not.
+# Characters of a text that are drawn.
 _LONGEST = 200
+# It comes with matplotlib and knows Greek, Cyrillic and Arabic letters; Pillow's own does not.
 _USUAL = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf")
 
 

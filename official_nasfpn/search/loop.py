@@ -7,6 +7,7 @@ update, so the search ends as if it had not been interrupted.
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -170,7 +171,8 @@ class SearchLoop:
   def write_missing_files(self) -> None:
     """Writes the architectures of trials whose folder is missing in the search directory."""
     folder = storage.trial_dir(self._search_dir, 1).parent
-    present = {path.parent.name for path in folder.glob("*/architecture.gin")}
+    names = os.listdir(folder) if folder.is_dir() else ()
+    present = {name for name in names if os.path.isfile(f"{folder}/{name}/architecture.gin")}
     if len(present) < self._store.counts().sampled:
       for trial in self._store.trials():
         if storage.trial_dir(self._search_dir, trial.number).name not in present:

@@ -24,7 +24,6 @@ from official_nasfpn.search.report.found import (
   sorted_out,
   warn_of_damage,
 )
-from official_nasfpn.search.report.html.page import write_report
 from official_nasfpn.search.report.results import results_table, write_results
 from official_nasfpn.search.store.address import parse_server, without_password
 from official_nasfpn.search.store.trial import Trial
@@ -188,6 +187,9 @@ class Search:
     Raises:
       UserError: there is no search, no such check, or the file cannot be written.
     """
+    # SciPy's statistics take longer to import than the status of a search takes to print.
+    from official_nasfpn.search.report.html.page import write_report
+
     path = Path(output) if output else self.search_dir / "report.html"
     check_dir = Path(proxy_check) if proxy_check else None
     write_report(self.search_dir, path, now=time.time(), store=self._store, check_dir=check_dir)

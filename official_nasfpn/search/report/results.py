@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from official_nasfpn import architecture
-from official_nasfpn.architecture.diagram import draw_pyramid
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import duration
@@ -17,7 +16,6 @@ from official_nasfpn.search.report.found import (
   best_trials,
   nothing_learnt,
 )
-from official_nasfpn.search.report.reward_curve import draw_reward_curve
 from official_nasfpn.search.store.trial import DONE, FAILED, Overview, Trial
 from official_nasfpn.search.workers.launcher import hint_of
 
@@ -54,6 +52,10 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
   Raises:
     UserError: no trial gave a reward.
   """
+  # Whoever prints a table needs no Matplotlib, whose import takes longer.
+  from official_nasfpn.architecture.diagram import draw_pyramid
+  from official_nasfpn.search.report.reward_curve import draw_reward_curve
+
   overview = overview_of(trials)
   ranking = overview.best
   if not ranking:

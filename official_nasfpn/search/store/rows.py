@@ -6,7 +6,7 @@ says so, so that it costs its search that one trial, and its report no more.
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -94,15 +94,33 @@ def _shown(row: sa.Row, name: str) -> str:
 
 
 def _is_number(value: object) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+  # Whole numbers of JSON may be too large for a float.
+  return (type(value) is float and math.isfinite(value)) or (
+    type(value) is int and -(2**63) <= value < 2**63
+  )
 
 
 def _is_count(value: object) -> bool:
-  return isinstance(value, int) and 0 <= value < 2**63
+  return type(value) is int and 0 <= value < 2**63
 
 
 def _is_time(value: object) -> bool:
   return value is None or (_is_number(value) and 0 <= value <= _LAST_TIME)
+
+
+def _are_counts(values: Sequence[object]) -> bool:
+  # Sums are fast, and what is no number has none.
+  try:
+    return not values or (type(sum(values)) is int and min(values) >= 0)
+  except TypeError:
+    return False
+
+
+def _are_numbers(values: Sequence[object]) -> bool:
+  try:
+    return math.isfinite(math.fsum(values))
+  except (TypeError, ValueError, OverflowError):
+    return False
 
 
 def _or_none(check: Callable[[object], bool]) -> Callable[[object], bool]:
@@ -116,8 +134,8 @@ def _is_text(value: object) -> bool:
 _LISTS = ("choices", "log_probs")
 _CHECKS: Mapping[str, Callable[[object], bool]] = {
   "update": _is_count,
-  "choices": lambda value: isinstance(value, list) and all(map(_is_count, value)),
-  "log_probs": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+  "choices": lambda value: isinstance(value, list) and _are_counts(value),
+  "log_probs": lambda value: isinstance(value, list) and _are_numbers(value),
   "architecture_hash": _is_text,
   "architecture": _is_text,
   "state": lambda value: value in _STATES,

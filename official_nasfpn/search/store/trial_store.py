@@ -243,7 +243,8 @@ class TrialStore:
       row = connection.execute(sa.select(_updates).where(_updates.c.number == update)).first()
       if row is not None and (row.snapshot, row.metrics) == (snapshot, text):
         return
-      connection.execute(_updates.update().values(snapshot=None))
+      older = _updates.update().where(_updates.c.snapshot.is_not(None))
+      connection.execute(older.values(snapshot=None))
       connection.execute(
         _updates.insert().values(
           number=update, metrics=text, learnt_at=self._database.now(), snapshot=snapshot
@@ -299,7 +300,8 @@ class TrialStore:
       query = query.where(_trials.c.update_number == update)
     if learnt_after is not None:
       query = query.where(_trials.c.learnt_in > learnt_after)
-    return [to_trial(row) for row in self._rows(query)]
+    # Rows are larger than trials, and those of a long search would not be small together.
+    return self._database.read(lambda connection: [*map(to_trial, connection.execute(query))])
 
   def counts(self) -> Counts:
     """Returns the numbers of trials by state."""

@@ -7,6 +7,7 @@ import pytest
 
 from official_nasfpn.architecture import CATALOG, SearchSpace, from_gin, to_gin
 from official_nasfpn.search.report.found import best_trials, read_trials
+from official_nasfpn.search.report.html import table
 from official_nasfpn.search.report.html.page import write_report
 from tests.reporting.browser import chromium, open_browser
 from tests.search.report.searches import WORKER, eventful_search, rewarded_search
@@ -242,6 +243,32 @@ class TestTheTable:
     assert page.evaluate("document.getElementById('next').disabled")
     page.click("#previous")
     assert column(page, TRIAL) == seen[50:100]
+
+  def test_further_rows_come_as_one_scrolls(self, page, many):
+    page.open(many)
+    scroll = "(() => { const b = document.getElementById('trials-box'); b.scrollTop = 1e9; })()"
+    for shown in (100, 130):
+      page.evaluate(scroll)
+      page.wait_for(f"document.querySelectorAll('#trials tbody tr').length === {shown}")
+      assert page.evaluate("document.getElementById('range').textContent") == f"1–{shown} of 130"  # noqa: RUF001
+    assert len(set(column(page, TRIAL))) == 130
+    page.wait_for(DRAWN)
+    assert page.evaluate("document.querySelectorAll('button.thumbnail svg').length") == 130
+    page.click(header(REWARD))
+    assert len(column(page, TRIAL)) == 50
+
+  def test_packed_data_makes_the_same_table(self, page, many, tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "_PACKED_BYTES", 0)
+    write_report(many.parent, tmp_path / "report.html", now=0)
+    assert "data-packed" in (tmp_path / "report.html").read_text()
+    page.open(tmp_path / "report.html")
+    page.wait_for("document.getElementById('range').textContent === '1–50 of 130'")  # noqa: RUF001
+    page.wait_for(DRAWN)
+    by_packed = page.evaluate(ROWS)
+    assert page.problems == []
+    page.open(many)
+    page.wait_for(DRAWN)
+    assert page.evaluate(ROWS) == by_packed
 
   def test_a_point_of_the_chart_leads_to_its_row(self, page, many):
     page.open(many)

@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import json
-import math
 import zlib
 from collections.abc import Sequence
 
@@ -171,7 +170,7 @@ def packed(data: str) -> str | None:
   """
   if len(data) < _PACKED_BYTES:
     return None
-  return base64.b64encode(zlib.compress(data.encode(), level=9)).decode()
+  return base64.b64encode(zlib.compress(data.encode(), level=6)).decode()
 
 
 def millions(number: int) -> str:
@@ -195,7 +194,7 @@ class _Numbering:
 
 def _multiply_adds(trial: Trial) -> int | None:
   value = trial.metrics.get("multiply_adds")
-  return round(value) if isinstance(value, int | float) and math.isfinite(value) else None
+  return round(value) if isinstance(value, int | float) and 0 <= value < 2**63 else None
 
 
 def _spec(trial: Trial) -> PyramidSpec | None:
