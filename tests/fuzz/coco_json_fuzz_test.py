@@ -1,20 +1,14 @@
-"""COCO JSON of any shape gives a right dataset or one sentence, and nothing else.
-
-The suite looks at a few examples. For more, and other ones every time:
-
-    NASFPN_FUZZ_EXAMPLES=20000 python -m pytest -p no:xdist -q tests/fuzz/coco_json_fuzz_test.py
-"""
+"""COCO JSON of any shape gives a right dataset or one sentence, and nothing else."""
 
 import copy
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -23,17 +17,8 @@ from official_nasfpn.data.dataset_info import PARTS, DatasetInfo
 from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.report import PROBLEMS, Report, report_table
 from official_nasfpn.errors import UserError
+from tests.fuzz.fuzzing import check_sentence, examples
 
-_EXAMPLES = os.environ.get("NASFPN_FUZZ_EXAMPLES")
-# Reading takes milliseconds, preparing a hundred times as long.
-READING = settings(
-  max_examples=int(_EXAMPLES or 150),
-  derandomize=not _EXAMPLES,
-  database=None,
-  deadline=None,
-  suppress_health_check=list(HealthCheck),
-)
-PREPARING = settings(READING, max_examples=max(READING.max_examples // 25, 6))
 SIZE = (60, 40)
 NAMES = ("a.png", "b.png", "deep/c.png")
 
@@ -128,10 +113,8 @@ def write(folder, content, encoding):
 
 
 def check_refusal(error):
-  message = str(error)
-  assert message.strip()
-  assert len(message.splitlines()) == 1, message
-  assert len(message) < 1500
+  check_sentence(error)
+  assert len(str(error).splitlines()) == 1, error
 
 
 def check_report(report):
@@ -141,7 +124,7 @@ def check_report(report):
   assert len(table.splitlines()) == max(len(report), 1)
 
 
-@READING
+@examples(150)
 @given(content=st.one_of(CONTENTS, changed(), VALUES), encoding=ENCODINGS)
 def test_reading_gives_sound_boxes_or_one_sentence(content, encoding):
   with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +164,8 @@ def images(tmp_path_factory):
   return folder
 
 
-@PREPARING
+# Preparing takes a hundred times as long as reading.
+@examples(6, cost=25)
 @given(content=st.one_of(changed(), CONTENTS), encoding=ENCODINGS, val=st.booleans())
 def test_preparing_gives_a_whole_folder_or_one_sentence(images, content, encoding, val):
   with tempfile.TemporaryDirectory() as folder:

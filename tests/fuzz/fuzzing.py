@@ -22,13 +22,17 @@ _EXAMPLES = int(os.environ.get("NASFPN_FUZZ_EXAMPLES", "0"))
 _LONGEST_SENTENCE = 4100
 
 
-def examples(count: int) -> settings:
+def examples(count: int, cost: int = 1) -> settings:
   """Returns settings of a test that tries so many inputs, or NASFPN_FUZZ_EXAMPLES if given.
 
   In the suite they are the same ones each time.
+
+  Args:
+    count: inputs in the suite.
+    cost: of NASFPN_FUZZ_EXAMPLES one in so many is tried.
   """
   return settings(
-    max_examples=_EXAMPLES or count,
+    max_examples=max(_EXAMPLES // cost, 1) if _EXAMPLES else count,
     derandomize=not _EXAMPLES,
     deadline=None,
     database=None,
