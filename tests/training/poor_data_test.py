@@ -160,5 +160,7 @@ def test_a_shard_that_is_deleted_in_mid_training_is_one_line(tmp_path, experimen
 
 
 def test_a_search_without_data_names_what_it_has(experiment_on):
-  with pytest.raises(UserError, match="^No data: bind Input.data_dir, in the recipe or with --gin"):
+  with pytest.raises(
+    UserError, match=r"^No data: bind Input\.data_dir, in the recipe or with --gin"
+  ):
     open_on_holdout(experiment_on(""))
