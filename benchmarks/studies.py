@@ -1,10 +1,13 @@
-"""Trains detectors on BCCD blood cells with several seeds, for small studies: stacking, DropBlock,
-light detectors, anytime detectors, export formats.
+r"""Trains detectors on a small dataset with several seeds: stacking, DropBlock, light detectors,
+anytime detectors, export formats, pretrained weights.
 
-    python -m benchmarks.bccd_studies --study stacking --data_dir DATA --output_dir RUNS
+    python -m benchmarks.studies --study stacking --data_dir DATA --output_dir RUNS
+    python -m benchmarks.studies --study weights --backbone_weights FILE --data_dir DATA \
+        --output_dir RUNS --figure curves.png
 
 Finished runs are not repeated, and an interrupted one continues. Each run has the folder
-RUNS/STUDY/NAME/seed_S. A table of the finished runs is printed at the end.
+RUNS/STUDY/NAME/seed_S. A table of the finished runs is printed at the end, and --figure draws their
+AP over training. Studies of pretrained weights need --backbone_weights, MobileNetV2's.
 """
 
 import dataclasses

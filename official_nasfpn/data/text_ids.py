@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from official_nasfpn.data.json_numbers import whole_number
 from official_nasfpn.data.label_map import LabelMap
 
 
@@ -23,8 +24,8 @@ def with_number_ids(content: dict[str, Any]) -> dict[str, Any]:
       if image_number:
         # Of an image that is not in the list: kept, for the report of such boxes.
         row["image_id"] = image_number.get(str(row.get("image_id")), -1)
-      if category_number:
-        row["category_id"] = category_number.get(str(row.get("category_id")), row["category_id"])
+      if category_number and "category_id" in row:
+        row["category_id"] = category_number.get(str(row["category_id"]), row["category_id"])
     annotations.append(row)
   return {**content, "images": images, "categories": categories, "annotations": annotations}
 
@@ -53,7 +54,7 @@ def with_text_ids(
 def _number(rows: Sequence[Any]) -> tuple[Sequence[Any], dict[str, int]]:
   """Returns rows with numbers as ids, and the number of each text; none if none is needed."""
   ids = [row["id"] for row in rows if isinstance(row, dict) and "id" in row]
-  if not any(isinstance(id_, str) and not _is_spelt_number(id_) for id_ in ids):
+  if not any(isinstance(id_, str) and whole_number(id_) is None for id_ in ids):
     return rows, {}
   texts = sorted({str(id_) for id_ in ids if isinstance(id_, str | int)})
   numbers = {text: number for number, text in enumerate(texts, start=1)}
@@ -64,10 +65,3 @@ def _number(rows: Sequence[Any]) -> tuple[Sequence[Any], dict[str, int]]:
     for row in rows
   ]
   return numbered, numbers
-
-
-def _is_spelt_number(text: str) -> bool:
-  try:
-    return float(text).is_integer()
-  except (ValueError, OverflowError):
-    return False

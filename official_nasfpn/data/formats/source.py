@@ -1,8 +1,9 @@
 """What a dataset is prepared from: a training split, and one for validation where there is one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from official_nasfpn.data.foreign_formats import refuse_foreign_images
 from official_nasfpn.data.formats.reading import read_annotations
@@ -106,6 +107,8 @@ def _with_same_ids(train: Split, val: Split) -> tuple[Split, Split]:
   if not (train.ids_are_ours and val.ids_are_ours):
     return train, val
   lists = [split.content["categories"] for split in (train, val)]
+  if not all(_is_category(row) for rows in lists for row in rows):
+    return train, val  # What is wrong is said when they are checked.
   by_name = {row["name"]: row for rows in lists for row in rows}
   id_of = {name: id_ for id_, name in enumerate(sorted(by_name), start=1)}
   categories = [{**by_name[name], "id": id_} for name, id_ in id_of.items()]
@@ -113,10 +116,22 @@ def _with_same_ids(train: Split, val: Split) -> tuple[Split, Split]:
   def renumbered(split: Split) -> Split:
     new = {row["id"]: id_of[row["name"]] for row in split.content["categories"]}
     annotations = [
-      {**row, "category_id": new.get(row["category_id"], row["category_id"])}
+      {**row, "category_id": new[row["category_id"]]}
+      if isinstance(row, dict) and _is_known(row.get("category_id"), new)
+      else row
       for row in split.content["annotations"]
     ]
     content = {**split.content, "annotations": annotations, "categories": categories}
     return replace(split, content=content)
 
   return renumbered(train), renumbered(val)
+
+
+def _is_category(row: Any) -> bool:
+  return (
+    isinstance(row, dict) and isinstance(row.get("id"), int) and isinstance(row.get("name"), str)
+  )
+
+
+def _is_known(category_id: Any, known: Mapping[int, int]) -> bool:
+  return isinstance(category_id, int) and category_id in known
