@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,19 +89,23 @@ def _groups(images: Sequence[AnnotatedImage], files: Mapping[int, Path]) -> list
 
 def _contents(files: Mapping[int, Path]) -> dict[int, str]:
   """Returns a hash of each file that may equal another one, by id; so that few are read."""
-  ends = defaultdict(list)
-  for id_, file in files.items():
-    # Lengths agree by chance among many photographs, their last bytes do not.
-    length = file.stat().st_size
-    with file.open("rb") as stream:
-      stream.seek(max(0, length - _END_BYTES))
-      ends[length, stream.read()].append(id_)
-  return {
-    id_: hashlib.sha256(files[id_].read_bytes()).hexdigest()
-    for ids in ends.values()
-    if len(ids) > 1
-    for id_ in ids
-  }
+  several = _alike(files, lambda file: file.stat().st_size)
+  # Lengths agree by chance among many photographs, their last bytes do not.
+  several = _alike(several, lambda file: (file.stat().st_size, _end_of(file)))
+  return {id_: hashlib.sha256(file.read_bytes()).hexdigest() for id_, file in several.items()}
+
+
+def _alike(files: Mapping[int, Path], key: Callable[[Path], Hashable]) -> dict[int, Path]:
+  """Returns those of some files whose key another one has, too."""
+  keys = {id_: key(file) for id_, file in files.items()}
+  counts = Counter(keys.values())
+  return {id_: file for id_, file in files.items() if counts[keys[id_]] > 1}
+
+
+def _end_of(file: Path) -> bytes:
+  with file.open("rb") as stream:
+    stream.seek(max(0, file.stat().st_size - _END_BYTES))
+    return stream.read()
 
 
 def _labels(images: Sequence[AnnotatedImage], groups: Sequence[Sequence[int]]) -> np.ndarray:
