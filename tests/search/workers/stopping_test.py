@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -212,7 +213,7 @@ def _commands() -> dict[str, list[str]]:
 def test_a_signal_to_the_example_reaches_its_worker(tmp_path, which):
   python = tmp_path / ".venv" / "bin" / "python"
   python.parent.mkdir(parents=True)
-  python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{_WORKER}' said\n")
+  python.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c '{_WORKER}' said\n")
   python.chmod(0o755)
   environment = {**os.environ, "STORE_URL": "x", "NASFPN_DIR": str(tmp_path)}
   with subprocess.Popen(
