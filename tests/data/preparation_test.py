@@ -374,8 +374,16 @@ def test_killed_run_leaves_no_dataset_and_the_next_run_cleans_up(tmp_path):
   assert list(tmp_path.iterdir()) == [output_dir]
 
 
+# Where the tests run in the background of a shell, they ignore Ctrl-C, and so would the program.
+_INTERRUPTIBLE = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("official_nasfpn.prepare_data", run_name="__main__")
+"""
+
+
 def _start_coco(source, output_dir):
-  command = [sys.executable, "-m", "official_nasfpn.prepare_data", f"--output_dir={output_dir}"]
+  command = [sys.executable, "-c", _INTERRUPTIBLE, f"--output_dir={output_dir}"]
   command += [f"--annotations={source.annotations}", f"--images={source.images_dir}"]
   command += ["--num_shards=8", "--num_threads=1"]
   return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
