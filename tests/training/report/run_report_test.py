@@ -138,7 +138,7 @@ def test_names_are_never_markup_and_what_cannot_be_shown_is_not(hostile):
   report = report_of(hostile)
   assert SCRIPT in report.texts
   assert QUOTED in report.texts
-  assert "line\\x00\\x1b[31m" in " ".join(report.texts)
+  assert "line\\x07\\x1b[31m" in " ".join(report.texts)
   assert any(text.endswith(FILE) for text in report.texts)
   assert hostile.path.name in report.texts
   assert {tag for tag, _ in report.tags} & {"script", "b"} == set()
