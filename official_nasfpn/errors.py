@@ -16,10 +16,10 @@ _LONGEST_MESSAGE = 4000
 class UserError(Exception):
   """Something the user can mend. The message says what is wrong, where, and what to do."""
 
-  def __init__(self, message: str):
-    half = _LONGEST_MESSAGE // 2
-    is_longer = len(message) > _LONGEST_MESSAGE
-    super().__init__(f"{message[:half]} ... {message[-half:]}" if is_longer else message)
+  # Not in a constructor of its own: AutoGraph would raise another exception in place of this one.
+  def __str__(self) -> str:
+    message, half = super().__str__(), _LONGEST_MESSAGE // 2
+    return message if len(message) <= 2 * half else f"{message[:half]} ... {message[-half:]}"
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

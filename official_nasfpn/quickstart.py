@@ -44,7 +44,12 @@ flags.DEFINE_string(
   "images", None, "Folder with the images of --annotations, where they do not lie beside them."
 )
 flags.DEFINE_enum(
-  "format", None, list(FORMATS), "Format of --annotations; default: told by what is there."
+  "format",
+  None,
+  list(FORMATS),
+  "Format of --annotations; default: told by what is there.",
+  # Whoever imports several programs, as the tests do, has a flag of this name already.
+  allow_override=True,
 )
 flags.DEFINE_string(
   "backbone_weights",
