@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from official_nasfpn.data.pixels import BrokenImageError as BrokenImageError
-from official_nasfpn.data.pixels import to_rgb
+from official_nasfpn.data.pixels import must_turn, orientation_of, to_rgb
 
 # What deflate, with which PNG is compressed, shrinks at most.
 _DEFLATE_RATIO = 1032
@@ -109,11 +109,11 @@ def encode_image(
   in_tensorflow = _in_tensorflow(data)
   size = None if in_tensorflow is None else in_tensorflow.shape[1::-1]
   orientation = _exif_orientation(data)
-  if size is not None and not _must_turn(orientation, size, annotated_size):
+  if size is not None and not must_turn(orientation, size, annotated_size):
     look(in_tensorflow)
     return EncodedImage(data, _format(data), *size)
   image = _decode(data)
-  turned = _must_turn(orientation, image.size, annotated_size)
+  turned = must_turn(orientation, image.size, annotated_size)
   if turned:
     image = ImageOps.exif_transpose(image)
   pixels = to_rgb(image)
@@ -216,18 +216,10 @@ def _exif_orientation(data: bytes) -> int:
   """Returns 1 (upright) to 8; 5 to 8 exchange width and height."""
   try:
     with open_image(data) as image:
-      orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+      return orientation_of(image)
   # Pillow's parsers raise whatever they stumble over in a damaged file.
   except Exception:
     return 1
-  return orientation if orientation in range(1, 9) else 1
-
-
-def _must_turn(
-  orientation: int, size: tuple[int, int], annotated_size: tuple[int, int] | None
-) -> bool:
-  sides_tell = orientation >= 5 and size[0] != size[1]
-  return orientation != 1 and not (sides_tell and annotated_size == size)
 
 
 def _decode(data: bytes) -> Image.Image:

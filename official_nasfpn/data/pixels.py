@@ -1,7 +1,7 @@
 """Pictures of any depth and mode as 8-bit RGB, in one way for training, detection and drawing."""
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 
 class BrokenImageError(Exception):
@@ -26,3 +26,25 @@ def to_rgb(image: Image.Image) -> Image.Image:
   if "transparency" in image.info:
     image = image.convert("RGBA")
   return image.convert("RGB")
+
+
+def orientation_of(image: Image.Image) -> int:
+  """Returns what EXIF says: 1 (upright) to 8; 5 to 8 exchange width and height."""
+  orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+  return orientation if orientation in range(1, 9) else 1
+
+
+def must_turn(
+  orientation: int, size: tuple[int, int], annotated_size: tuple[int, int] | None
+) -> bool:
+  """Returns whether an image is turned as EXIF says.
+
+  It is not where the annotations show that boxes were drawn on the pixels as they lie in the file.
+
+  Args:
+    orientation: of EXIF, 1 to 8.
+    size: width and height in the file.
+    annotated_size: those by the annotations, if they tell.
+  """
+  sides_tell = orientation >= 5 and size[0] != size[1]
+  return orientation != 1 and not (sides_tell and annotated_size == size)

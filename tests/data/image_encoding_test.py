@@ -12,6 +12,7 @@ import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
 from PIL import Image
 
+from official_nasfpn.data.doctor.examination import open_upright
 from official_nasfpn.data.drawing import draw_boxes
 from official_nasfpn.data.image_encoding import (
   MAX_DETECTION_PIXELS,
@@ -160,7 +161,7 @@ PGM = b"P5\n96 64\n65535\n" + DEEP_GREY.astype(">u2").tobytes()
     ),
   ],
 )
-def test_what_is_drawn_on_is_what_training_sees(data, expected):
+def test_what_is_drawn_on_and_checked_is_what_training_sees(data, expected, tmp_path):
   seen = _decoded(read_image(data))
   np.testing.assert_array_equal(decoded_picture(read_image(data).data), seen)
   is_dithered = expected is BLACK_AND_WHITE
@@ -168,6 +169,9 @@ def test_what_is_drawn_on_is_what_training_sees(data, expected):
     np.testing.assert_array_equal(seen, expected)
   else:
     np.testing.assert_allclose(_quarters(seen), _quarters(expected), atol=10)
+  (tmp_path / "picture").write_bytes(data)
+  checked = np.asarray(open_upright(tmp_path / "picture", None))
+  np.testing.assert_allclose(_quarters(checked), _quarters(seen), atol=10)
   # A picture that a person has opened.
   boxes = np.zeros([0, 4]), np.zeros([0], int), []
   own = np.asarray(draw_boxes(Image.open(io.BytesIO(data)), *boxes, min_side=1))

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from official_nasfpn.data.coco_json import AnnotatedImage, Box, clean_boxes, coco_dataset
 from official_nasfpn.data.formats.source import Source
 from official_nasfpn.data.formats.structure import Split
 from official_nasfpn.data.image_files import find_image_file
 from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.data.pixels import must_turn, orientation_of, to_rgb
 from official_nasfpn.data.report import Report
 from official_nasfpn.progress import progress_bar
 
@@ -153,12 +154,9 @@ def open_upright(path: Path, annotated_size: tuple[int, int] | None) -> Image.Im
   """
   with Image.open(path) as picture:
     picture.load()
-    orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    sides_tell = orientation in (5, 6, 7, 8) and picture.width != picture.height
-    if orientation != 1 and not (sides_tell and annotated_size == picture.size):
+    if must_turn(orientation_of(picture), picture.size, annotated_size):
       ImageOps.exif_transpose(picture, in_place=True)
-    upright: Image.Image = picture.convert("RGB")
-  return upright
+    return to_rgb(picture)
 
 
 def _looks(picture: Image.Image) -> np.ndarray:

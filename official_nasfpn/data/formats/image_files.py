@@ -4,9 +4,10 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from official_nasfpn.data.foreign_formats import IMAGE_SUFFIXES
+from official_nasfpn.data.pixels import orientation_of
 
 
 class ImageFiles:
@@ -77,7 +78,7 @@ def upright_size(file: Path) -> tuple[int, int] | None:
   """
   try:
     with Image.open(file) as image:
-      turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+      turned = orientation_of(image) >= 5
       return (image.height, image.width) if turned else (image.width, image.height)
   # Pillow's parsers raise whatever they stumble over in a damaged file.
   except Exception:

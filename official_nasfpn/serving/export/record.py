@@ -1,11 +1,11 @@
 """The record of an export: what tells it from another one, kept beside the model."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.serving.checksums import sha256_of
 from official_nasfpn.serving.formats import CALIBRATION_IMAGES
 from official_nasfpn.training.run_folder import RunFolder
 
@@ -23,9 +23,9 @@ def export_record(folder: RunFolder, checkpoint: str, **choices: object) -> dict
   return {
     "checkpoint_step": int(checkpoint.rsplit("-", 1)[1]),
     # The index holds a checksum of every tensor, so it stands for the weights.
-    "checkpoint_sha256": _sha256(Path(f"{checkpoint}.index")),
-    "config_sha256": _sha256(folder.config_file),
-    "label_map_sha256": _sha256(folder.label_map_file),
+    "checkpoint_sha256": sha256_of(Path(f"{checkpoint}.index")),
+    "config_sha256": sha256_of(folder.config_file),
+    "label_map_sha256": sha256_of(folder.label_map_file),
     **choices,
   }
 
@@ -63,7 +63,3 @@ def is_exported(export: Path, record_file: Path, record: Record) -> bool:
       f"this is step {record['checkpoint_step']}. Give --output_dir a new folder."
     )
   return same == set(record)
-
-
-def _sha256(path: Path) -> str:
-  return hashlib.sha256(path.read_bytes()).hexdigest()
