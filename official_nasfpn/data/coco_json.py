@@ -75,19 +75,6 @@ class CocoDataset:
   label_map: LabelMap
 
 
-def read_coco_json(path: str | Path, report: Report) -> CocoDataset:
-  """Reads the images, annotations and categories of a COCO JSON file.
-
-  Args:
-    path: the file.
-    report: receives what is wrong but can be left out.
-
-  Raises:
-    UserError: the file is missing, or is not COCO JSON.
-  """
-  return coco_dataset(parse_coco_json(Path(path)), path, report)
-
-
 def coco_dataset(content: Mapping[str, Any], path: str | Path, report: Report) -> CocoDataset:
   """Returns the images, annotations and categories of parsed COCO JSON.
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from official_nasfpn.data.coco_json import Box, clean_boxes, read_coco_json
+from official_nasfpn.data.coco_json import Box, clean_boxes, coco_dataset, parse_coco_json
 from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
@@ -28,7 +28,7 @@ def _read(tmp_path, content):
   path = tmp_path / "my.json"
   path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
   report = Report()
-  return read_coco_json(path, report), report
+  return coco_dataset(parse_coco_json(path), path, report), report
 
 
 def _with(path, value):
@@ -204,7 +204,7 @@ def test_categories_of_one_name_are_told_apart(tmp_path):
 
 def test_missing_file_is_named(tmp_path):
   with pytest.raises(UserError, match=r"nothing\.json"):
-    read_coco_json(tmp_path / "nothing.json", Report())
+    parse_coco_json(tmp_path / "nothing.json")
 
 
 def _clean(*rows):

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from official_nasfpn.data.coco_json import read_coco_json
+from official_nasfpn.data.coco_json import coco_dataset, parse_coco_json
 from official_nasfpn.data.foreign_formats import refuse_foreign_annotations, refuse_foreign_images
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
@@ -43,7 +43,7 @@ def write(path, content):
 
 def refusal(path):
   with pytest.raises(UserError) as error:
-    read_coco_json(path, Report())
+    coco_dataset(parse_coco_json(path), path, Report())
   message = str(error.value)
   assert message.startswith(f"{path} is ")
   assert "annotations must be COCO JSON. " in message
@@ -131,13 +131,14 @@ def test_annotations_of_coco_that_are_no_boxes(tmp_path, content, expected):
 
 def test_keypoints_with_boxes_are_boxes(tmp_path):
   content = coco_with(category_id=1, bbox=[1, 2, 3, 4], keypoints=[1, 1, 2], num_keypoints=1)
-  dataset = read_coco_json(write(tmp_path / "a.json", content), Report())
+  path = write(tmp_path / "a.json", content)
+  dataset = coco_dataset(parse_coco_json(path), path, Report())
   assert len(dataset.images[0].annotations) == 1
 
 
 def test_a_json_that_is_deeper_than_any_dataset_is_refused(tmp_path):
   with pytest.raises(UserError, match="is not JSON"):
-    read_coco_json(write(tmp_path / "deep.json", "[" * 100_000), Report())
+    parse_coco_json(write(tmp_path / "deep.json", "[" * 100_000))
 
 
 @pytest.mark.parametrize(

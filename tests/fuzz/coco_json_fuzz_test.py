@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from official_nasfpn.data.coco_json import clean_boxes, coco_content, read_coco_json
+from official_nasfpn.data.coco_json import clean_boxes, coco_content, coco_dataset, parse_coco_json
 from official_nasfpn.data.dataset_info import PARTS, DatasetInfo
 from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.report import PROBLEMS, Report, report_table
@@ -131,7 +131,7 @@ def test_reading_gives_sound_boxes_or_one_sentence(content, encoding):
     path = write(Path(folder), content, encoding)
     report = Report()
     try:
-      dataset = read_coco_json(path, report)
+      dataset = coco_dataset(parse_coco_json(path), path, report)
     except UserError as error:
       check_refusal(error)
       return

@@ -109,20 +109,6 @@ def read_search(search_dir: Path, store: str | None = None) -> FoundSearch:
     return FoundSearch(trials, damaged, opened.metrics())
 
 
-def read_metrics(search_dir: Path, store: str | None = None) -> dict[int, dict[str, float]]:
-  """Returns what each update's learning measured, by update number.
-
-  Args:
-    search_dir: of a search, running or not; nothing is written there.
-    store: the `confirmed` address of `storage.store_place`.
-
-  Raises:
-    UserError: there is no search, or one of another version of this program.
-  """
-  with _opened(search_dir, store) as opened:
-    return opened.metrics()
-
-
 def best_trials(trials: Sequence[Trial]) -> list[Trial]:
   """Returns the trials that gave a reward, the best first; reused ones are left out."""
   done = [trial for trial in trials if trial.state == DONE]

@@ -7,7 +7,7 @@ import pytest
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
-from official_nasfpn.search.report.found import best_trials, read_metrics, read_trials
+from official_nasfpn.search.report.found import best_trials, read_search, read_trials
 from official_nasfpn.search.report.html.table import costs_detector
 from official_nasfpn.search.search import Search
 from tests.search.report.searches import eventful_search
@@ -87,8 +87,8 @@ def test_damaged_metrics_are_left_out(search_dir, value):
     update(search_dir, "UPDATE updates SET metrics = X'ff' WHERE number = 1")
   else:
     update(search_dir, "UPDATE updates SET metrics = ? WHERE number = 1", value)
-  assert "entropy" not in read_metrics(search_dir).get(1, {})
-  assert read_metrics(search_dir)[2]["entropy"] == 1.5
+  assert "entropy" not in read_search(search_dir).metrics.get(1, {})
+  assert read_search(search_dir).metrics[2]["entropy"] == 1.5
 
 
 @pytest.mark.parametrize("value", ["1e999", "NaN", "-1", '"many"', "9" * 400, "[1]"])

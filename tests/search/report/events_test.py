@@ -18,7 +18,7 @@ from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.reward import RewardConfig
 from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.report.events import EventLog, read_events
-from official_nasfpn.search.report.found import read_metrics, read_trials
+from official_nasfpn.search.report.found import read_search, read_trials
 from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 from official_nasfpn.search.workers.local_launcher import LocalLauncher
 from official_nasfpn.training.experiment import load_experiment
@@ -90,7 +90,7 @@ def test_one_point_an_update_also_when_it_is_continued(algorithm, tmp_path, monk
   assert found["trials/reused_share"][-1][1] == pytest.approx(reused / 16)
   assert found["trials/unique_share"][-1][1] == pytest.approx(1 - reused / 16)
   if algorithm == "ppo":
-    measured = read_metrics(tmp_path)
+    measured = read_search(tmp_path).metrics
     assert found["controller/entropy"] == [
       (update, pytest.approx(measured[update]["entropy"])) for update in (1, 2, 3, 4)
     ]
@@ -151,9 +151,9 @@ def test_the_curves_need_no_tensorflow(store, tmp_path):
 import sys
 from pathlib import Path
 from official_nasfpn.search.report.events import EventLog
-from official_nasfpn.search.report.found import read_metrics, read_trials
+from official_nasfpn.search.report.found import read_search, read_trials
 where = Path({str(tmp_path)!r})
-EventLog(where / "events").write(read_trials(where), read_metrics(where))
+EventLog(where / "events").write(read_trials(where), read_search(where).metrics)
 sys.exit("tensorflow" in sys.modules)
 """
   subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -10,7 +10,7 @@ import pytest
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
-from official_nasfpn.search.report.found import found_architecture, read_metrics, read_trials
+from official_nasfpn.search.report.found import found_architecture, read_search, read_trials
 from official_nasfpn.search.report.html.page import write_report
 from official_nasfpn.search.store.address import parse_url, without_password
 from official_nasfpn.search.store.trial_store import TrialStore
@@ -75,7 +75,7 @@ def search_dir(tmp_path, stranger):
 
 READERS = {
   "trials": read_trials,
-  "metrics": read_metrics,
+  "search": read_search,
   "architecture": lambda search_dir, store=None: found_architecture(str(search_dir), store),
   "report": lambda search_dir, store=None: write_report(
     search_dir, search_dir / "report.html", 0.0, store
