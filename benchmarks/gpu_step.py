@@ -30,7 +30,10 @@ from official_nasfpn.training.experiment import Experiment, load_experiment, ope
 _GIN_FILE = flags.DEFINE_multi_string("gin_file", None, "The recipe.", required=True)
 _GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "A single binding.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Made by prepare_data. Default: drawn images.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", 20, "Timed steps of each kind.", lower_bound=1)
+_KINDS = flags.DEFINE_multi_enum("kind", ["plain", "xla"], ["plain", "xla"], "What to measure.")
+_NUM_STEPS = flags.DEFINE_integer(
+  "num_steps", 20, "Timed steps of each kind; 0 leaves the steps alone out.", lower_bound=0
+)
 _TRAIN_STEPS = flags.DEFINE_integer(
   "train_steps", 200, "Steps of each training; 0 leaves the trainings out.", lower_bound=0
 )
@@ -49,12 +52,13 @@ def main(argv: list[str]) -> None:
     for gpu in tf.config.list_physical_devices("GPU"):
       tf.config.experimental.set_memory_growth(gpu, True)
     figures = _machine(experiment)
-    for jit_compile in (False, True):
-      name = "xla" if jit_compile else "plain"
+    for name in _KINDS.value:
+      jit_compile = name == "xla"
       training = dataclasses.replace(experiment.training, jit_compile=jit_compile)
       experiment = dataclasses.replace(experiment, training=training)
-      with _measured(figures, f"step_{name}") as measured:
-        measured |= _time_steps(experiment, jit_compile)
+      if _NUM_STEPS.value:
+        with _measured(figures, f"step_{name}") as measured:
+          measured |= _time_steps(experiment, jit_compile)
       if _TRAIN_STEPS.value:
         with _measured(figures, f"train_{name}") as measured:
           measured |= _time_training(experiment, Path(folder) / name)
