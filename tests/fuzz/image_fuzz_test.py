@@ -1,12 +1,16 @@
 """Image files of strangers: small ones of every kind, damaged."""
 
+import contextlib
 import io
+import math
+from collections.abc import Iterator
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
 from hypothesis import event, given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from official_nasfpn.data import image_encoding
 from official_nasfpn.data.image_encoding import BrokenImageError, encode_image
@@ -67,17 +71,48 @@ PIECES = [
 ]
 
 
+@contextlib.contextmanager
+def decoded_pixels() -> Iterator[list[int]]:
+  """Yields a list that gets the pixels of all that is decoded in the block.
+
+  Of Pillow they are counted before it decodes, so that what fails half-way counts, too.
+  """
+  counts: list[int] = []
+  load, decode = ImageFile.ImageFile.load, tf.io.decode_image
+
+  def counted_load(image):
+    counts.append(math.prod(image.size))
+    return load(image)
+
+  def counted_decode(*arguments, **options):
+    pixels = decode(*arguments, **options)
+    counts.append(math.prod(pixels.shape[:-1]))
+    return pixels
+
+  with (
+    mock.patch.object(ImageFile.ImageFile, "load", counted_load),
+    mock.patch.object(tf.io, "decode_image", counted_decode),
+  ):
+    yield counts
+
+
 @examples(400)
 @given(st.one_of(mutated(FILES, PIECES), st.binary(max_size=64)))
 def test_an_image_is_read_whole_or_refused(data):
   declared = image_encoding.declared_size(data)
-  try:
-    image = encode_image(data, None, MOST_PIXELS)
-  except BrokenImageError as error:
-    check_sentence(error)
-    event("refused")
-    if declared and declared[0] * declared[1] > MOST_PIXELS:
-      event("refused for its size")
+  is_large = declared is not None and math.prod(declared) > MOST_PIXELS
+  image = None
+  with decoded_pixels() as counts:
+    try:
+      image = encode_image(data, None, MOST_PIXELS)
+    except BrokenImageError as error:
+      check_sentence(error)
+  assert not (is_large and counts)
+  assert all(count <= MOST_PIXELS for count in counts)
+  # Once to read it, once to prove what is stored, each perhaps by both libraries.
+  assert len(counts) <= 4
+  if image is None:
+    event("refused for its size" if is_large else "refused")
     return
   event(f"read as {image.format}")
   pixels = tf.io.decode_image(image.data, channels=3, expand_animations=False)

@@ -204,7 +204,8 @@ class DetectionClient:
       # A proxy may let nothing through but predictions.
       if not _NO_SIGNATURE.search(refusal.reason):
         return
-      raise ServingError(f"There is no {name} at {self.url}: {refusal.reason}") from refusal
+      reason = refusal.reason.rstrip(".")
+      raise ServingError(f"There is no {name} at {self.url}: {reason}.") from refusal
     if signature not in signatures:
       has = one_line(", ".join(sorted(signatures)))
       raise ServingError(

@@ -4,21 +4,16 @@ Needs TensorFlow and `tensorflow-serving-api`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import google.protobuf.message
 import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
-from tensorflow_serving.apis import (
-  get_model_metadata_pb2,
-  get_model_status_pb2,
-  model_service_pb2_grpc,
-  predict_pb2,
-  prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
 from official_nasfpn.serving.client.answers import ARRAYS, check_shape
 from official_nasfpn.serving.client.transport import Failure, FailureKind
@@ -35,6 +30,10 @@ _OPTIONS = (
   ("grpc.min_reconnect_backoff_ms", 100),
   ("grpc.max_reconnect_backoff_ms", 500),
 )
+
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
+_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 _KINDS = {
   grpc.StatusCode.UNAVAILABLE: FailureKind.UNREACHABLE,
@@ -81,8 +80,6 @@ class GrpcTransport:
       self._channel = grpc.secure_channel(server, credentials, options=_OPTIONS)
     else:
       self._channel = grpc.insecure_channel(server, options=_OPTIONS)
-    self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-    self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
   def predict(
     self, signature: str, inputs: Mapping[str, np.ndarray], timeout_s: float
@@ -92,7 +89,8 @@ class GrpcTransport:
     request.model_spec.signature_name = signature
     for name, values in inputs.items():
       request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
-    outputs = _ask(self._predictions.Predict, request, timeout_s).outputs
+    answer = self._ask(_PREDICT, request, predict_pb2.PredictResponse(), timeout_s)
+    outputs = answer.outputs
     num_images = max(map(len, inputs.values()))
     return {name: _array(name, outputs[name], num_images) for name in ARRAYS if name in outputs}
 
@@ -100,21 +98,41 @@ class GrpcTransport:
     """Returns the names of the inputs of every signature."""
     request = self._of_model(get_model_metadata_pb2.GetModelMetadataRequest())
     request.metadata_field.append("signature_def")
-    answer = _ask(self._predictions.GetModelMetadata, request, timeout_s)
+    answer = get_model_metadata_pb2.GetModelMetadataResponse()
+    self._ask(_METADATA, request, answer, timeout_s)
     definitions = get_model_metadata_pb2.SignatureDefMap()
-    answer.metadata["signature_def"].Unpack(definitions)
+    _read(definitions, answer.metadata["signature_def"].value)
     return {name: set(found.inputs) for name, found in definitions.signature_def.items()}
 
   def versions(self, timeout_s: float) -> dict[int, str]:
     """Returns the state of every version of the model."""
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = self.model
-    rows = _ask(self._models.GetModelStatus, request, timeout_s).model_version_status
-    return {row.version: row.State.Name(row.state) for row in rows}
+    answer = get_model_status_pb2.GetModelStatusResponse()
+    rows = self._ask(_STATUS, request, answer, timeout_s).model_version_status
+    names = get_model_status_pb2.ModelVersionStatus.State.DESCRIPTOR.values_by_number
+    return {row.version: names[row.state].name for row in rows if row.state in names}
 
   def close(self) -> None:
     """Ends the connection."""
     self._channel.close()
+
+  def _ask(self, method: str, request: Any, answer: Any, timeout_s: float) -> Any:
+    """Reads the answer of a method into the message `answer`, and returns it."""
+    # Read here: gRPC logs a traceback for what it cannot read.
+    call = self._channel.unary_unary(method, type(request).SerializeToString)
+    try:
+      content = call(request, timeout=timeout_s)
+    except grpc.RpcError as error:
+      kind = _KINDS.get(error.code(), FailureKind.FAILED)
+      reason = (error.details() or error.code().name).rsplit("last error: ", 1)[-1]
+      if kind is FailureKind.UNREACHABLE and (untrusted := _UNTRUSTED.search(reason)):
+        raise Failure(FailureKind.UNTRUSTED, untrusted[0]) from error
+      if kind is FailureKind.UNREACHABLE and _NOT_HTTP2.search(reason):
+        raise Failure(FailureKind.FOREIGN, "its answer is not HTTP/2") from error
+      raise Failure(kind, reason) from error
+    _read(answer, content)
+    return answer
 
   def _of_model(self, request: Any) -> Any:
     request.model_spec.name = self.model
@@ -123,17 +141,13 @@ class GrpcTransport:
     return request
 
 
-def _ask(method: Callable, request: Any, timeout_s: float) -> Any:
+def _read(message: Any, content: bytes) -> None:
+  """Reads what a server has sent into a message."""
   try:
-    return method(request, timeout=timeout_s)
-  except grpc.RpcError as error:
-    kind = _KINDS.get(error.code(), FailureKind.FAILED)
-    reason = (error.details() or error.code().name).rsplit("last error: ", 1)[-1]
-    if kind is FailureKind.UNREACHABLE and (untrusted := _UNTRUSTED.search(reason)):
-      raise Failure(FailureKind.UNTRUSTED, untrusted[0]) from error
-    if kind is FailureKind.UNREACHABLE and _NOT_HTTP2.search(reason):
-      raise Failure(FailureKind.FOREIGN, "its answer is not HTTP/2") from error
-    raise Failure(kind, reason) from error
+    message.ParseFromString(content)
+  except google.protobuf.message.DecodeError as error:
+    said = f"its answer is no {type(message).__name__}"
+    raise Failure(FailureKind.FOREIGN, said) from error
 
 
 def _array(name: str, proto: TensorProto, num_images: int) -> np.ndarray:

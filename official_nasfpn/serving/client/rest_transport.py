@@ -6,6 +6,7 @@ https://www.tensorflow.org/tfx/serving/api_rest
 import base64
 import http.client
 import json
+import logging
 import re
 import ssl
 from collections.abc import Callable, Mapping
@@ -40,6 +41,14 @@ _KINDS = {
 _ERROR = re.compile(rb'\s*\{\s*"error"\s*:\s*"((?:[^"\\]|\\.|"(?!\s*\}\s*\Z))*)', re.DOTALL)
 
 _Read = TypeVar("_Read")
+
+
+def _is_readable(record: logging.LogRecord) -> bool:
+  """Keeps back the traceback that urllib3 logs for headers of which it can read only a part."""
+  return not record.exc_info
+
+
+logging.getLogger("urllib3.connection").addFilter(_is_readable)
 
 
 class RestTransport:

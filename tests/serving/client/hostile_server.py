@@ -12,7 +12,6 @@ from concurrent import futures
 from pathlib import Path
 
 import grpc
-from tensorflow_serving.apis import predict_pb2
 
 # Takes the connection, whose request has been read up to the end of its headers.
 Answer = Callable[[socket.socket], object]
@@ -86,21 +85,20 @@ def endless(start: bytes, piece: bytes) -> Answer:
 
 @contextlib.contextmanager
 def grpc_server(
-  response: predict_pb2.PredictResponse,
+  answer: Callable[[], bytes],
   compression: grpc.Compression | None = None,
   credentials: grpc.ServerCredentials | None = None,
 ) -> Iterator[int]:
-  """Serves one answer to every prediction over gRPC; yields the port."""
-  method = grpc.unary_unary_rpc_method_handler(
-    lambda request, context: response,
-    request_deserializer=predict_pb2.PredictRequest.FromString,
-    response_serializer=predict_pb2.PredictResponse.SerializeToString,
-  )
-  service = "tensorflow.serving.PredictionService"
-  handler = grpc.method_handlers_generic_handler(service, {"Predict": method})
+  """Serves whatever `answer` returns to every request over gRPC; yields the port."""
+  handler = grpc.unary_unary_rpc_method_handler(lambda request, context: answer())
+
+  class AnyMethod(grpc.GenericRpcHandler):
+    def service(self, handler_call_details):
+      return handler
+
   options = [("grpc.max_send_message_length", -1)]
   with futures.ThreadPoolExecutor(2) as pool:
-    server = grpc.server(pool, [handler], options=options, compression=compression)
+    server = grpc.server(pool, [AnyMethod()], options=options, compression=compression)
     address = "127.0.0.1:0"
     port = (
       server.add_secure_port(address, credentials)

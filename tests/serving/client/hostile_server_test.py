@@ -65,7 +65,7 @@ def ask_rest(answer, timeout_s=5.0, budget_ms=None, tls=None, host="127.0.0.1", 
 
 def ask_grpc(response, budget_ms=None, scheme="grpc", host="127.0.0.1", ca_file=None, **server):
   with (
-    grpc_server(response, **server) as port,
+    grpc_server(response.SerializeToString, **server) as port,
     DetectionClient(f"{scheme}://{host}:{port}/m", 20.0, attempts=1, ca_file=ca_file) as client,
   ):
     return client.detect([IMAGE], budget_ms=budget_ms)
