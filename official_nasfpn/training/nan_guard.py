@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from official_nasfpn.errors import UserError
@@ -74,11 +75,27 @@ class NanGuard:
     self._step.assign(tf.where(first, tf.cast(step, tf.int64), self._step.read_value()))
 
   def check(self, strategy: tf.distribute.Strategy) -> None:
-    """Raises `TrainingDiverged` with the earliest noted step of this host's replicas."""
-    steps = [int(value.numpy()) for value in strategy.experimental_local_results(self._step)]
-    terms = strategy.experimental_local_results(self._terms)
-    noted = [(step, replica) for replica, step in enumerate(steps) if step != _NEVER]
-    if noted:
-      step, replica = min(noted)
-      values = terms[replica].numpy().tolist()
-      raise TrainingDiverged(step, dict(zip(self._names, values, strict=True)))
+    """Raises `TrainingDiverged` with the earliest step that any replica has noted.
+
+    All hosts must call it: one that went on alone would save weights that the gradients of another
+    have spoilt.
+    """
+    rows = self._noted(strategy)
+    rows = rows[rows[:, 0] != _NEVER]
+    if len(rows):
+      step, *terms = rows[rows[:, 0].argmin()].tolist()
+      raise TrainingDiverged(int(step), dict(zip(self._names, terms, strict=True)))
+
+  def _noted(self, strategy: tf.distribute.Strategy) -> np.ndarray:
+    """Returns the step and the terms that each replica has noted, [replicas, 1 + terms]."""
+
+    def row(step: tf.Tensor, terms: tf.Tensor) -> tf.Tensor:
+      return tf.concat([tf.cast(step, tf.float64)[None], tf.cast(terms, tf.float64)], 0)[None]
+
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+      noted = strategy.run(lambda: row(self._step.read_value(), self._terms.read_value()))
+      return strategy.gather(noted, axis=0).numpy()
+    local = strategy.experimental_local_results
+    return np.concatenate(
+      [row(*pair) for pair in zip(local(self._step), local(self._terms), strict=True)]
+    )

@@ -33,9 +33,9 @@ Training.evaluation_batch_size = 4
 """
 
 
-def _start(folder, name, *arguments, **environment):
+def _start(folder, name, *arguments, program="official_nasfpn.train", **environment):
   return ProgramProcess(
-    "official_nasfpn.train",
+    program,
     [
       f"--gin_file={folder / 'recipe.gin'}",
       f"--data_dir={folder / 'data'}",
@@ -60,7 +60,7 @@ def _free_ports(number):
   return ports
 
 
-def _start_two(folder, name, *arguments):
+def _start_two(folder, name, *arguments, **settings):
   workers = [f"localhost:{port}" for port in _free_ports(2)]
   return [
     _start(
@@ -71,6 +71,7 @@ def _start_two(folder, name, *arguments):
       TF_CONFIG=json.dumps(
         {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
       ),
+      **settings,
     )
     for index in range(2)
   ]
@@ -132,3 +133,20 @@ def test_when_a_worker_is_killed_the_same_commands_go_on_from_the_checkpoint(tmp
     assert f"| {step}/{num_steps} [" in bar
     assert f"| 0/{num_steps} [" not in bar
   assert folder.latest_checkpoint().endswith(f"ckpt-{num_steps}")
+
+
+@pytest.mark.slow
+def test_nan_on_one_worker_stops_all_before_anything_is_saved(tmp_path):
+  # The fourth step is the last of a loop, after which a checkpoint would be saved.
+  recipe = f"{RECIPE}\nTraining.epochs = 3.0\nTraining.checkpoint_epochs = 0.5\n"
+  (tmp_path / "recipe.gin").write_text(f"{recipe}\nDetector.sync_batch_norm = False\n")
+  prepare_dataset(tmp_path / "data", shapes=ShapesConfig(num_images=45), num_threads=2)
+  both = _start_two(
+    tmp_path, "run", "--mode=train", program="tests.training.train_with_nan", NASFPN_TEST_NAN="1:4"
+  )
+  assert [process.wait(PATIENCE_SECONDS) for process in both] == [1, 1]
+  for process in both:
+    assert "The loss became NaN or infinite at train step 4 (" in process.stderr
+    assert "class_loss nan" in process.stderr
+  # Of the first step, which stands alone.
+  assert RunFolder(tmp_path / "run").latest_checkpoint().endswith("ckpt-1")

@@ -1,7 +1,7 @@
 """The database of a trial store: SQLite in a file, or PostgreSQL for many machines.
 
-Each operation is one transaction. If the connection is lost or the server is down, the operation is
-repeated until the database answers. It may then have run twice, and the store makes sure that this
+Each operation is one transaction. It is repeated while the server is down, the connection is lost
+or another process holds the file. It may then have run twice, and the store makes sure that this
 does no harm.
 """
 
@@ -190,7 +190,8 @@ class Database:
         is_conflict = self.is_shared and engines.is_conflict(error)
         if self.is_shared and engines.is_refusal(error):
           raise UserError(f"The trial store {self.name} cannot be opened: {reason}.") from error
-        if not is_conflict and not (self.is_shared and engines.is_outage(error)):
+        is_outage = engines.is_outage(error) if self.is_shared else engines.is_busy(error)
+        if not is_conflict and not is_outage:
           raise UserError(
             f"The trial store {self.name} cannot be used: {reason}. If it was damaged or changed "
             "by others, put a copy of it back, or search in a new place."

@@ -12,6 +12,8 @@ from official_nasfpn.search.store import address
 
 # How long SQLite's writers wait for one another; each holds the file for a few milliseconds.
 _BUSY_SECONDS = 30
+# SQLite's words for a file that another process holds. Python 3.10 has no codes of SQLite's errors.
+_BUSY = ("database is locked", "database table is locked", "locking protocol")
 # No statement of a store takes nearly this long: a server that is silent for longer is down.
 _SILENCE_SECONDS = 60
 
@@ -101,6 +103,14 @@ def is_outage(error: Exception) -> bool:
   if isinstance(error, OSError) or error.connection_invalidated:
     return True
   return _sqlstate(error.orig).startswith(_CANCELLED_STATES)
+
+
+def is_busy(error: Exception) -> bool:
+  """Returns whether another process has held an SQLite file for longer than one waits for it.
+
+  It may have been suspended, or the network file system under it stalls.
+  """
+  return str(getattr(error, "orig", None)) in _BUSY
 
 
 def is_conflict(error: Exception) -> bool:
