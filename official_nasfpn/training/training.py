@@ -84,7 +84,7 @@ def train_detector(
       there or of another network, the folder belongs to something else, the disk is full, a machine
       of the cluster was lost, `Training.jit_compile` is True and the devices cannot.
       `TrainingDiverged` where the loss became NaN or infinite; `OutOfMemory` where a batch does not
-      fit.
+      fit; `GpuLost` where a GPU failed.
   """
   start = time.monotonic()
   folder = RunFolder(Path(model_dir))
@@ -125,13 +125,15 @@ def train_detector(
 
   from official_nasfpn.data.damaged_data import damage_named
   from official_nasfpn.training import runner
+  from official_nasfpn.training.lost_gpu import gpu_errors
 
   strategy = strategy or build_strategy(distribution_strategy, tpu)
   advice = "The checkpoints written before are whole: make room, and the same command goes on."
   try:
     with _keras_policy_kept():
       damaged = "The checkpoints written before are whole: the same command then goes on."
-      with disk_errors(folder.path, advice), damage_named(dataset, damaged):
+      lost = "The checkpoints written before are whole: the same command goes on from the newest."
+      with disk_errors(folder.path, advice), damage_named(dataset, damaged), gpu_errors(lost):
         evaluation, steps = runner.train(experiment, dataset, folder, strategy, evaluate)
       if evaluate and evaluation is None:  # All steps were taken before.
         with damage_named(dataset):

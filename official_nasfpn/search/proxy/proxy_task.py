@@ -26,6 +26,7 @@ from official_nasfpn.search.workers.evaluation import (
   Evaluation,
   TrialFailed,
   TrialProgress,
+  WorkerBroken,
 )
 from official_nasfpn.training.anchors.fit import note_on_anchors
 from official_nasfpn.training.coco_evaluation import EvaluationResult
@@ -128,6 +129,7 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
 
   def evaluate(spec: PyramidSpec, trial_dir: Path, progress: TrialProgress) -> Evaluation:
     from official_nasfpn.data.damaged_data import damage_named
+    from official_nasfpn.training.lost_gpu import GpuLost, gpu_errors
     from official_nasfpn.training.memory import OutOfMemory
     from official_nasfpn.training.nan_guard import TrainingDiverged
 
@@ -138,8 +140,10 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
       return progress.is_hopeless(share, reward_of(result.metrics["AP"] or 0.0, costs, reward))
 
     try:
-      with damage_named(dataset):
+      with damage_named(dataset), gpu_errors("This worker ends, and its trial is tried again."):
         result, share = train(spec, trial_dir, progress, should_stop)
+    except GpuLost as error:
+      raise WorkerBroken(str(error)) from error
     except TrainingDiverged as error:
       raise TrialFailed(str(error), diverged=True) from error
     except OutOfMemory as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ class NullProgress:
 
 
 # Takes an architecture, the trial's directory and the progress. Raises `TrialFailed` if it cannot
-# give a reward.
+# give a reward, `WorkerBroken` if no trial could in this process.
 Evaluate = Callable[[PyramidSpec, Path, TrialProgress], Evaluation]
 
 
@@ -68,3 +69,10 @@ class TrialFailed(Exception):
     super().__init__(reason)
     self.reason = reason
     self.diverged = diverged
+
+
+class WorkerBroken(UserError):
+  """Raised by an evaluation whose process can evaluate nothing more, as where its GPU failed.
+
+  The worker ends, as if it had died. Were it to go on, it would fail all trials that are left.
+  """

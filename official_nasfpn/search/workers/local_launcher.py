@@ -21,8 +21,9 @@ from official_nasfpn.search.workers.trial_worker import (
   EXIT_STORAGE,
 )
 
-# If a worker exits this many times in a row without a trial, the search stops.
-_MAX_FRUITLESS_ENDS = 3
+# If a worker exits this many times in a row without a trial, the search stops. More often than a
+# trial is tried by default: one that breaks every worker fails, and costs no more than itself.
+_MAX_FRUITLESS_ENDS = 4
 # How long the workers of an earlier controller may take to notice that it is gone.
 _STOP_SECONDS = 10.0
 
@@ -125,7 +126,7 @@ class LocalLauncher:
     slot.fruitless_ends = slot.fruitless_ends + 1 if fruitless else 0
     if slot.fruitless_ends == _MAX_FRUITLESS_ENDS:
       raise UserError(
-        f"{slot.worker} ended {_MAX_FRUITLESS_ENDS} times ({how}) without taking a trial. "
+        f"{slot.worker} ended {_MAX_FRUITLESS_ENDS} times ({how}) without finishing a trial. "
         f"{self._log_end(slot.worker)}"
       )
 

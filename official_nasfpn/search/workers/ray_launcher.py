@@ -240,7 +240,7 @@ class RayLauncher:
     """
     slot.fruitless_ends += 1
     output = "\n".join(f"  {line}" for line in last_lines)
-    end = f"{slot.worker} on {self._host(slot)} ended without taking a trial ({how}):\n{output}"
+    end = f"{slot.worker} on {self._host(slot)} ended without finishing a trial ({how}):\n{output}"
     self._discard(slot)
     tried = [slot for slot in self._slots if slot.fruitless_ends or self._has_place(slot)]
     if all(slot.fruitless_ends >= _MAX_FRUITLESS_ENDS for slot in tried):

@@ -20,7 +20,7 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.fingerprint import code_fingerprint
 from official_nasfpn.search.store.trial import Trial
 from official_nasfpn.search.store.trial_store import TrialStore
-from official_nasfpn.search.workers.evaluation import Evaluate, TrialFailed
+from official_nasfpn.search.workers.evaluation import Evaluate, TrialFailed, WorkerBroken
 from official_nasfpn.search.workers.stop_signals import StopSignals
 
 IsHopeless = Callable[[float, Sequence[float]], bool]
@@ -92,6 +92,9 @@ def run_worker(
       trials_done += 1
       idle_since = time.monotonic()
     return EXIT_REPLACE_ME
+  except WorkerBroken as error:
+    heartbeat.give_up(str(error).rstrip("."))
+    raise
   except Exception as error:
     problem = disk_problem(error)
     if problem is None:
@@ -141,6 +144,8 @@ def _run_trial(
     evaluation = evaluate(spec, directory, progress)
     if not math.isfinite(evaluation.reward):
       raise TrialFailed(f"its reward is {evaluation.reward}")
+  except WorkerBroken:
+    raise
   except Exception as error:
     if disk_problem(error):
       raise
@@ -232,6 +237,12 @@ class _Heartbeat(threading.Thread):
     ):
       return None
     return f"trial {self._trial.number} was handed back"
+
+  def give_up(self, reason: str) -> None:
+    """Gives the trial to another worker, and counts as dead; this one can have none any more."""
+    self._lock.acquire()  # For good.
+    if self._trial is not None and self._trial.worker is not None:
+      self._store.release(self._trial.worker, reason)
 
   def stop(self) -> None:
     self._stopped.set()

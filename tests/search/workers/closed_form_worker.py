@@ -16,10 +16,11 @@ from pathlib import Path
 
 from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.configuration import Stored
+from official_nasfpn.errors import exit_with
 from official_nasfpn.search import storage
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.store.trial_store import TrialStore
-from official_nasfpn.search.workers.evaluation import Evaluation, TrialFailed
+from official_nasfpn.search.workers.evaluation import Evaluation, TrialFailed, WorkerBroken
 from official_nasfpn.search.workers.stop_signals import STOP_SECONDS, StopSignals
 from official_nasfpn.search.workers.trial_worker import run_worker
 
@@ -39,6 +40,10 @@ def _crash():
   raise RuntimeError("the graph is too large\nfurther lines")
 
 
+def _break():
+  raise WorkerBroken("The GPU failed while it computed.")
+
+
 def _fill_the_disk():
   with open("/dev/full", "w") as file:
     file.write("x")
@@ -49,6 +54,7 @@ _FAULTS = {
   "exception": _crash,
   "memory": lambda: bytearray(1 << 62),
   "disk": _fill_the_disk,
+  "broken": _break,
   "exit": lambda: sys.exit(9),
   "exit-0": lambda: sys.exit(0),
   "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
@@ -100,8 +106,8 @@ def main() -> None:
   )
   recipe = read_recipe([Stored(store.recipe(), "the store")])
   with StopSignals(arguments.stop_seconds) as stop_signals:
-    sys.exit(
-      run_worker(
+    try:
+      code = run_worker(
         store,
         arguments.search_dir,
         evaluate,
@@ -111,7 +117,9 @@ def main() -> None:
         parent_pid=arguments.parent_pid,
         stop_signals=stop_signals,
       )
-    )
+    except WorkerBroken as error:
+      exit_with(error)
+  sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -323,8 +323,30 @@ def test_workers_that_cannot_start_end_the_search_with_their_words(tmp_path):
   search = start_search(tmp_path, worker="--no_such_option")
   code, printed = end_of(search)
   assert code == 1
-  assert "ended 3 times (exit code 2) without taking a trial" in printed
+  assert "ended 4 times (exit code 2) without finishing a trial" in printed
   assert "unrecognized arguments: --no_such_option" in printed
+
+
+def test_a_worker_that_is_broken_ends_and_fails_no_other_trial(tmp_path):
+  run_search(tmp_path, "--num_trials=6", "--num_workers=1", worker="--faults=2:broken")
+  trials = read_trials(tmp_path)
+  # Three workers have tried it, and others have done the rest.
+  assert (trials[1].state, trials[1].deaths) == ("failed", 3)
+  assert trials[1].failure == "The GPU failed while it computed, 3 attempts"
+  assert [trial.state for trial in trials].count("failed") == 1
+  log = storage.worker_log(tmp_path, "worker-0").read_text()
+  assert "Traceback" not in log
+
+
+def test_a_machine_on_which_every_worker_breaks_ends_the_search(tmp_path):
+  faults = ",".join(f"{number}:broken" for number in range(1, 7))
+  search = start_search(tmp_path, "--num_trials=6", "--num_workers=1", worker=f"--faults={faults}")
+  code, printed = end_of(search)
+  assert code == 1
+  assert "ended 4 times (exit code 1) without finishing a trial" in printed
+  assert "The GPU failed while it computed." in printed
+  # Nothing is lost: all but the first trial are still to be tried.
+  assert [trial.deaths for trial in read_trials(tmp_path)[:3]] == [3, 1, 0]
 
 
 def test_a_full_disk_during_an_evaluation_is_not_held_against_the_trial(tmp_path):
