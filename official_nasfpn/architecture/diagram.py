@@ -18,12 +18,12 @@ from official_nasfpn.architecture.layout import (
   Arrow,
   Points,
   arrow_points,
+  legend_entries,
   node_centers,
   place_arrows,
 )
 from official_nasfpn.architecture.merge_ops import MERGE_OPS
 from official_nasfpn.architecture.spec import PyramidSpec
-from official_nasfpn.architecture.wiring import unconsumed_inputs
 
 # Lengths are in units of the distance between two rows.
 _INCHES_PER_UNIT = 0.8
@@ -77,28 +77,6 @@ def draw_pyramids(
   figure = _figure_of(panels, num_columns)
   with matplotlib.rc_context({"svg.hashsalt": "pyramid"}):
     figure.savefig(path, metadata=_METADATA.get(Path(path).suffix.lower()))
-
-
-def legend_entries(specs: Sequence[PyramidSpec]) -> list[tuple[str, str]]:
-  """Returns what a legend of some pyramids explains: nothing that none of them has.
-
-  Returns:
-    Kind and text: `input`, `intermediate` and `output` are nodes, `added` is an arrow, and an
-    `op` is explained by its text alone.
-  """
-  if not specs:
-    return []
-  entries = [("input", "input")]
-  if any(spec.num_cells > spec.num_inputs for spec in specs):
-    entries.append(("intermediate", "intermediate cell"))
-  entries.append(("output", "output cell"))
-  if any(any(unconsumed_inputs(spec)) for spec in specs):
-    entries.append(("added", "read by no cell, added to the output of its level"))
-  there = {cell.op for spec in specs for cell in spec.cells}
-  for name, op in MERGE_OPS.items():
-    if name in there and (op.meaning or op.short_name != name):
-      entries.append(("op", f"{op.short_name}: {op.meaning or name}"))
-  return entries
 
 
 def _figure_of(panels: Sequence[tuple[str | None, PyramidSpec]], num_columns: int) -> Figure:

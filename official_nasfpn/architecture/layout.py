@@ -1,4 +1,4 @@
-"""Where a drawing of a pyramid has its nodes, and how its arrows run.
+"""Where a drawing of a pyramid has its nodes, how its arrows run, and what its legend says.
 
 Lengths are in units of the distance between two rows, and y grows upwards. The report of a search
 draws in the browser, with the same layout in `search/report/html/report.js`.
@@ -6,10 +6,12 @@ draws in the browser, with the same layout in `search/report/html/report.js`.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from official_nasfpn.architecture.merge_ops import MERGE_OPS
 from official_nasfpn.architecture.spec import PyramidSpec
 from official_nasfpn.architecture.wiring import unconsumed_inputs
 
@@ -63,14 +65,19 @@ def place_arrows(spec: PyramidSpec, centers: Points) -> list[Arrow]:
   # The shortest come first, because they have the least room to give way.
   for source, target, added in sorted(connections, key=length):
     nodes = np.delete(centers, (source, target), axis=0)
+    ends = centers[[source, target]]
+    straight, aside = _line(*ends)
     least = math.inf
     for offset in _BENDS:
       if abs(offset) >= least:
         break  # A larger offset cannot be better: it is clutter itself.
       bend = 2 * offset / length((source, target, added))
-      points = arrow_points(centers[source], centers[target], bend)
-      clutter = _through(points, nodes) + _along(points, covered) + _off(points, centers)
-      clutter = round(clutter + abs(offset), _DIGITS)
+      points = _between(ends, straight + bend * aside)
+      clutter = _through(points, nodes) + abs(offset)
+      # The more costly terms only where they can decide.
+      if clutter < least:
+        clutter += _along(points, covered) + _off(points, centers)
+      clutter = round(clutter, _DIGITS)
       if clutter < least:
         least, best, way = clutter, bend, points
     arrows.append(Arrow(source, target, added, best))
@@ -80,13 +87,43 @@ def place_arrows(spec: PyramidSpec, centers: Points) -> list[Arrow]:
 
 def arrow_points(start: Points, end: Points, bend: float) -> Points:
   """Returns points on the part of an `arc3` between two nodes, [points, 2]."""
+  straight, aside = _line(start, end)
+  return _between(np.stack([start, end]), straight + bend * aside)
+
+
+def _line(start: Points, end: Points) -> tuple[Points, Points]:
+  """Returns points on the straight line, and how far a bend of 1 moves each aside, [points, 2]."""
   dx, dy = end - start
-  control = (start + end) / 2 + bend * np.array([dy, -dx])
   num_points = round(math.hypot(dx, dy) / 0.06)
   t = np.linspace(0, 1, num_points)[:, np.newaxis]
-  curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
-  ends = np.stack([start, end])
+  return start + t * (end - start), 2 * t * (1 - t) * np.array([dy, -dx])
+
+
+def _between(ends: Points, curve: Points) -> Points:
+  """Returns the points of a curve outside of the nodes at its ends."""
   return curve[(distances(curve, ends) > RADIUS).all(axis=1)]
+
+
+def legend_entries(specs: Sequence[PyramidSpec]) -> list[tuple[str, str]]:
+  """Returns what a legend of some pyramids explains: nothing that none of them has.
+
+  Returns:
+    Kind and text: `input`, `intermediate` and `output` are nodes, `added` is an arrow, and an
+    `op` is explained by its text alone.
+  """
+  if not specs:
+    return []
+  entries = [("input", "input")]
+  if any(spec.num_cells > spec.num_inputs for spec in specs):
+    entries.append(("intermediate", "intermediate cell"))
+  entries.append(("output", "output cell"))
+  if any(any(unconsumed_inputs(spec)) for spec in specs):
+    entries.append(("added", "read by no cell, added to the output of its level"))
+  there = {cell.op for spec in specs for cell in spec.cells}
+  for name, op in MERGE_OPS.items():
+    if name in there and (op.meaning or op.short_name != name):
+      entries.append(("op", f"{op.short_name}: {op.meaning or name}"))
+  return entries
 
 
 def _through(curve: Points, nodes: Points) -> float:

@@ -65,7 +65,7 @@ def test_a_figure_has_a_node_a_candidate_and_an_arrow_a_connection():
 
 class TestTheLegend:
   def test_it_explains_what_is_there(self):
-    assert dict(diagram.legend_entries([CATALOG["nas_fpn"]])) == {
+    assert dict(layout.legend_entries([CATALOG["nas_fpn"]])) == {
       "input": "input",
       "intermediate": "intermediate cell",
       "output": "output cell",
@@ -77,7 +77,7 @@ class TestTheLegend:
     # One level reads the other: no intermediate cell, nothing unread, no global pooling.
     spec = PyramidSpec(3, 4, (((0, 1), 4, "sum"), ((0, 2), 3, "sum")))
     assert not any(unconsumed_inputs(spec))
-    assert diagram.legend_entries([spec]) == [("input", "input"), ("output", "output cell")]
+    assert layout.legend_entries([spec]) == [("input", "input"), ("output", "output cell")]
 
   def test_there_is_one_for_many_drawings(self, tmp_path, monkeypatch):
     monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")
@@ -87,7 +87,7 @@ class TestTheLegend:
     diagram.draw_pyramids(panels, tmp_path / "drawing.svg")
     svg = (tmp_path / "drawing.svg").read_text()
     texts = ["first", "second", "third"]
-    texts += [text for _, text in diagram.legend_entries([spec for _, spec in panels])]
+    texts += [text for _, text in layout.legend_entries([spec for _, spec in panels])]
     for text in texts:
       assert svg.count(f">{text}</text>") == 1, text
     assert svg.count(">C3</text>") == 3

@@ -20,7 +20,7 @@ _STATES = (QUEUED, RUNNING, DONE, FAILED, REUSED)
 
 def to_trial(row: sa.Row) -> Trial:
   """Returns the trial of a row; a failed one with the reason if the row is damaged."""
-  values = dict(row._mapping)
+  values = dict(zip(row._fields, row, strict=True))
   values["update"] = values.pop("update_number")
   for name in _LISTS:
     values[name] = _parsed(values[name])

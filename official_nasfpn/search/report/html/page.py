@@ -4,7 +4,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from official_nasfpn.architecture.diagram import legend_entries
+from official_nasfpn.architecture.layout import legend_entries
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.reporting.code_version import code_version
 from official_nasfpn.reporting.templates import content_policy, style, templates
