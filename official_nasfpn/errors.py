@@ -31,8 +31,8 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
 def run_program(main: Callable[[list[str]], object]) -> None:
   """Runs an absl program.
 
-  A `UserError`, a missing dependency or a wrong version of TensorFlow ends it with one line and
-  exit code 1.
+  A `UserError`, a missing dependency, a wrong version of TensorFlow or want of memory ends it with
+  one line and exit code 1.
 
   Args:
     main: takes the arguments that are not flags. A program without positional arguments refuses
@@ -53,6 +53,13 @@ def run_program(main: Callable[[list[str]], object]) -> None:
         main(argv)
     except UserError as error:
       exit_with(error)
+    except MemoryError as error:
+      exit_with(
+        UserError(
+          f"This machine has not enough memory left{f' ({error})' if str(error) else ''}. What was "
+          "saved is whole: end other programs or ask for less, then start the same command again."
+        )
+      )
     except ModuleNotFoundError as error:
       if missing := missing_dependency(error):
         exit_with(missing)
