@@ -14,6 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
+from official_nasfpn.disk import disk_errors
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
 
@@ -48,10 +49,11 @@ def main(argv: list[str]) -> None:
     raise UserError(f"--output {output}: an image ends in {', '.join(_SUFFIXES)}.")
   if not output.parent.is_dir():
     raise UserError(f"--output {output}: there is no folder {output.parent}.")
-  if _FIGURE.value == "search":
-    _draw_search(output)
-  else:
-    _draw_models(output)
+  with disk_errors(output, "Choose another --output."):
+    if _FIGURE.value == "search":
+      _draw_search(output)
+    else:
+      _draw_models(output)
   print(output)
 
 

@@ -3,6 +3,7 @@
 import collections
 import gc
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,14 @@ def _two_devices():
     tf.config.set_logical_device_configuration(
       cpu, [tf.config.LogicalDeviceConfiguration(), tf.config.LogicalDeviceConfiguration()]
     )
+
+
+@pytest.fixture
+def no_file_above():
+  """Makes every write beyond so many bytes fail, as a full disk does."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+  resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def pytest_terminal_summary(terminalreporter):

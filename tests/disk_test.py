@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,6 @@ import tensorflow as tf
 
 from official_nasfpn.disk import disk_errors, disk_problem, write_text
 from official_nasfpn.errors import UserError
-
-
-@pytest.fixture
-def no_file_above():
-  """Makes every write beyond so many bytes fail, as a full disk does."""
-  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-  yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-  resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_file_that_could_not_be_written_leaves_the_old_one(tmp_path, no_file_above):

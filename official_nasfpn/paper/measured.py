@@ -18,8 +18,8 @@ from official_nasfpn.training.run_folder import RunFolder
 # Images that latency is measured on; the same for every detector.
 _NUM_LATENCY_IMAGES = 10
 
-# Run folders that differ only in the seed, by their detector and training settings.
-RunsByModel = dict[tuple[DetectorConfig, TrainingConfig], list[Path]]
+# Detector, training settings, and the run folders that have both and differ only in the seed.
+RunGroup = tuple[DetectorConfig, TrainingConfig, list[Path]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +128,7 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 
 
 def read_models(
-  groups: RunsByModel, with_latency: bool, on_model: Callable[[], None] = lambda: None
+  groups: Sequence[RunGroup], with_latency: bool, on_model: Callable[[], None] = lambda: None
 ) -> list[MeasuredModel]:
   """Reads the measurements of runs, and computes the size of their detectors.
 
@@ -139,7 +139,7 @@ def read_models(
     on_model: called after each detector.
   """
   models = []
-  for (config, training), folders in groups.items():
+  for config, training, folders in groups:
     evaluations = [_evaluation(folder) for folder in folders]
     evaluations = [found for found in evaluations if found["metrics"]["AP"] is not None]
     if evaluations:
@@ -151,13 +151,18 @@ def read_models(
   return models
 
 
-def group_runs(runs: Sequence[Path]) -> RunsByModel:
+def group_runs(runs: Sequence[Path]) -> list[RunGroup]:
   """Groups run folders: those of one group differ only in their seed."""
-  groups: RunsByModel = {}
+  groups: list[RunGroup] = []
   for run in runs:
     experiment, _ = RunFolder(run).load()
-    key = experiment.detector, dataclasses.replace(experiment.training, seed=0)
-    groups.setdefault(key, []).append(run)
+    model = experiment.detector, dataclasses.replace(experiment.training, seed=0)
+    # Compared one by one: settings that hold a dict have no hash.
+    same = next((folders for *other, folders in groups if tuple(other) == model), None)
+    if same is None:
+      groups.append((*model, [run]))
+    else:
+      same.append(run)
   return groups
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from official_nasfpn.disk import disk_errors
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.training.experiment import Experiment, open_dataset
@@ -63,7 +64,8 @@ class LearningRateRange:
     axes.set_ylabel("total loss, smoothed")
     axes.legend(title="suggestion")
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    with disk_errors(path, "Choose another --figure."):
+      figure.savefig(path, dpi=120)
 
 
 def find_learning_rate(experiment: Experiment, num_steps: int = 100) -> LearningRateRange:

@@ -134,6 +134,17 @@ def test_what_all_have_in_common_is_said_once(models):
   assert legend_of(figures.capacity_figure(models).axes[1]) == ["ours"]
 
 
+def test_runs_that_differ_in_their_seed_are_one_group(tmp_path):
+  factors = ({"backbone": 0.1}, {"backbone": 0.1}, {"backbone": 0.2}, None)
+  for seed, learning_rate_factors in enumerate(factors):
+    training = TrainingConfig(seed=seed, learning_rate_factors=learning_rate_factors)
+    folder = RunFolder(tmp_path / str(seed))
+    folder.claim(Experiment(CONFIG, InputConfig(), training), LABEL_MAP)
+  groups = measured.group_runs([tmp_path / str(seed) for seed in range(4)])
+  assert [[run.name for run in runs] for _, _, runs in groups] == [["0", "1"], ["2"], ["3"]]
+  assert groups[1][1].learning_rate_factors == {"backbone": 0.2}
+
+
 def test_exits_are_drawn_one_point_each(tmp_path):
   detector = dataclasses.replace(CONFIG, num_repeats=3, exit_heads="shared")
   for seed, aps in enumerate([(0.1, 0.2, 0.3), (0.3, 0.4, 0.5)]):

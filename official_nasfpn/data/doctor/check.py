@@ -12,7 +12,7 @@ from official_nasfpn.data.doctor.page import class_rows, render_page, split_rows
 from official_nasfpn.data.formats.reading import FORMATS
 from official_nasfpn.data.formats.source import read_source
 from official_nasfpn.data.report import Report
-from official_nasfpn.disk import write_text
+from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
 
 _MARK = "official_nasfpn dataset check"
@@ -93,7 +93,9 @@ def check_dataset(
   read_as = list(dict.fromkeys(read_as))
   if output is not None:
     title = Path(os.path.abspath(annotations)).name
-    write_text(Path(output), render_page(title, read_as, examination, findings, time.time()))
+    page = render_page(title, read_as, examination, findings, time.time())
+    with disk_errors(Path(output), "The dataset is untouched: choose another --output."):
+      write_text(Path(output), page)
   return DatasetCheck(
     Path(output) if output is not None else None,
     read_as,

@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter
 
 from official_nasfpn.data.annotated_boxes import AnnotatedBoxes
 from official_nasfpn.data.fonts import drawable
+from official_nasfpn.disk import disk_errors
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.anchor_reach import LevelAnchors, best_matches, level_anchors
 from official_nasfpn.training.anchors.fit import PARTS, Setting, boxes_of
@@ -31,13 +32,16 @@ def draw_anchors(experiment: Experiment, path: str | Path) -> None:
     path: the image file to write; its suffix selects the format.
 
   Raises:
-    UserError: the data is missing, damaged, of other classes, or has no boxes.
+    UserError: the data is missing, damaged, of other classes, or has no boxes; the file cannot be
+      written.
   """
   experiment, dataset = open_dataset(experiment)
   boxes = boxes_of(dataset)
   if not len(boxes.boxes):
     raise UserError(f"{' and '.join(PARTS)} of {dataset.data_dir} have no boxes to draw.")
-  anchors_figure(experiment.anchor_setting, boxes).savefig(path, dpi=110)
+  figure = anchors_figure(experiment.anchor_setting, boxes)
+  with disk_errors(Path(path), "Choose another --figure."):
+    figure.savefig(path, dpi=110)
 
 
 def anchors_figure(setting: Setting, boxes: AnnotatedBoxes) -> Figure:
