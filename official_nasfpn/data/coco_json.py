@@ -324,7 +324,7 @@ def _size(row: Mapping[str, Any], file_name: str, report: Report) -> tuple[int, 
 
 def _field(row: Any, key: str, list_name: str, path: str | Path) -> Any:
   if not isinstance(row, dict) or key not in row:
-    raise UserError(f"{path}: an entry of {list_name!r} has no {key!r}: {str(row)[:100]}.")
+    raise UserError(f"{path}: an entry of {list_name!r} has no {key!r}: {repr(row)[:100]}.")
   return row[key]
 
 

@@ -112,6 +112,7 @@ def test_ids_written_as_digits_or_with_a_decimal_point_are_numbers(tmp_path):
     (_with(("images", 0, "file_name"), ["a.jpg"]), r"file_name is \['a.jpg'\]; it must be text"),
     (_with(("categories", 0, "name"), {"en": "cat"}), "name is {'en': 'cat'}; it must be text"),
     (_with(("images", 0), 3), "an entry of 'images' has no 'id': 3"),
+    (_with(("categories", 0), "cat\n"), r"an entry of 'categories' has no '\w+': 'cat\\n'\."),
   ],
 )
 def test_what_is_not_coco_is_refused_and_told_why(tmp_path, content, message):

@@ -147,6 +147,8 @@ def _rows(table: Path, root: Path) -> Iterator[_Row]:
     content = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
   except csv.Error as error:
     raise UserError(f"{table} is not CSV: {error}.") from error
+  if not content:
+    raise UserError(f"{table} has separators and nothing between them.")
   columns, has_header = _columns(content[0][1], table)
   for line_number, cells in content[1 if has_header else 0 :]:
     by_column = {

@@ -189,3 +189,9 @@ def test_two_folders_of_voc_get_the_same_ids_for_the_same_names(tmp_path):
   assert source.val.content["categories"] == source.train.content["categories"]
   labels = [names[row["category_id"]] for row in source.val.content["annotations"]]
   assert labels == ["dust"]
+
+
+@pytest.mark.parametrize("text", [";", ",,,\n,,\n", " ; \n"])
+def test_a_table_of_separators_alone(folder, text):
+  write(folder / "a.csv", text)
+  assert "has separators and nothing between them" in refusal(folder / "a.csv", "csv")
