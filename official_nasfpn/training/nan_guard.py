@@ -77,8 +77,7 @@ class NanGuard:
   def check(self, strategy: tf.distribute.Strategy) -> None:
     """Raises `TrainingDiverged` with the earliest step that any replica has noted.
 
-    All hosts must call it: one that went on alone would save weights that the gradients of another
-    have spoilt.
+    All hosts must call it: one that went on alone would only learn that another is gone.
     """
     rows = self._noted(strategy)
     rows = rows[rows[:, 0] != _NEVER]

@@ -136,7 +136,7 @@ def test_when_a_worker_is_killed_the_same_commands_go_on_from_the_checkpoint(tmp
 
 
 @pytest.mark.slow
-def test_nan_on_one_worker_stops_all_before_anything_is_saved(tmp_path):
+def test_nan_on_one_worker_stops_all_and_is_their_reason(tmp_path):
   # The fourth step is the last of a loop, after which a checkpoint would be saved.
   recipe = f"{RECIPE}\nTraining.epochs = 3.0\nTraining.checkpoint_epochs = 0.5\n"
   (tmp_path / "recipe.gin").write_text(f"{recipe}\nDetector.sync_batch_norm = False\n")
