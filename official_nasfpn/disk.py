@@ -9,6 +9,7 @@ from pathlib import Path
 
 from official_nasfpn.errors import UserError
 
+_LOG_LINES = 5
 _ERRNOS = (
   errno.ENOSPC,
   errno.EDQUOT,
@@ -49,6 +50,17 @@ def disk_problem(error: BaseException) -> str | None:
   # SQLAlchemy's own text quotes the statement, and with it any text that was to be stored.
   message = str(getattr(error, "orig", error))
   return next((text for text in _MESSAGES if text in message), None)
+
+
+def end_of_log(path: Path) -> str:
+  """Returns the last lines that a process has written to its log, for a message.
+
+  Of a process that found no room for a word there are none.
+  """
+  lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+  if not lines:
+    return f"{path} is empty; if the disk is full, make room, and the same command goes on."
+  return f"The end of {path}:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 @contextlib.contextmanager

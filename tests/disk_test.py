@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 import tensorflow as tf
 
-from official_nasfpn.disk import disk_errors, disk_problem, write_text
+from official_nasfpn.disk import disk_errors, disk_problem, end_of_log, write_text
 from official_nasfpn.errors import UserError
 
 
@@ -79,3 +79,14 @@ def test_text_that_no_file_holds_is_one_sentence(tmp_path):
   message = r"cannot be written: .*udcff.* is no text that utf-8 has\. Mend the name\."
   with pytest.raises(UserError, match=message), disk_errors(tmp_path, "Make room."):
     write_text(tmp_path / "a.txt", "a folder \udcff")
+
+
+def test_the_end_of_a_log_says_if_nothing_could_be_written(tmp_path):
+  log = tmp_path / "worker.log"
+  log.write_text("".join(f"line {number}\n" for number in range(9)))
+  assert end_of_log(log).splitlines() == [
+    f"The end of {log}:",
+    *(f"  line {number}" for number in range(4, 9)),
+  ]
+  log.write_bytes(b"")
+  assert end_of_log(log).startswith(f"{log} is empty; if the disk is full, make room")

@@ -9,6 +9,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from official_nasfpn.architecture import canonical_hash
+from official_nasfpn.disk import end_of_log
 from official_nasfpn.errors import UserError
 from official_nasfpn.installation import use_onednn
 from official_nasfpn.progress import progress_bar
@@ -143,9 +144,7 @@ def _end_with_parent() -> None:
 
 def _failure(code: int, log: Path) -> str:
   how = f"signal {-code}" if code < 0 else f"exit code {code}"
-  lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
-  shown = "\n".join(f"  {line}" for line in lines)
   return (
     f"A training ended early ({how}). Finished trainings are kept; the same command continues the "
-    f"check. The end of {log}:\n{shown}"
+    f"check. {end_of_log(log)}"
   )

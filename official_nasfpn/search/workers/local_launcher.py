@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from official_nasfpn.disk import FileLock
+from official_nasfpn.disk import FileLock, end_of_log
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import say
 from official_nasfpn.search import storage
@@ -131,9 +131,7 @@ class LocalLauncher:
       )
 
   def _log_end(self, worker: str) -> str:
-    path = storage.worker_log(self._search_dir, worker)
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
-    return f"The end of {path}:\n" + "\n".join(f"  {line}" for line in lines)
+    return end_of_log(storage.worker_log(self._search_dir, worker))
 
   def _wait_until_gone(self, worker: str) -> None:
     """Waits until a worker of an earlier search has noticed that its controller is gone."""
