@@ -25,6 +25,7 @@ from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.disk import FileLock, write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.installation import use_onednn
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.progress import duration, progress_bar
 from official_nasfpn.recipes import recipes_folder
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
@@ -404,7 +405,7 @@ def _claimed(output_dir: Path, request: Request):
 
 
 def _read_json(path: Path):
-  return json.loads(path.read_text(encoding="utf-8"))
+  return parse_json(path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ FOUNDATION = {
   "folders",
   "gpus",
   "installation",
+  "json_text",
   "printable",
   "progress",
   "recipes",

@@ -19,6 +19,7 @@ from official_nasfpn.architecture.baselines import BASELINES
 from official_nasfpn.architecture.catalog import CATALOG, Architecture, architecture_by_name
 from official_nasfpn.architecture.spec import MergingCell, PyramidSpec
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 
 # Names of the files that a search writes, in a folder where others may write, too.
 SEARCHED_FILES = ("architecture.gin", "best_architecture.gin")
@@ -58,11 +59,9 @@ def from_json(text: str, where: str = "architecture") -> PyramidSpec:
     UserError: the text does not describe a valid pyramid.
   """
   try:
-    fields = json.loads(text)
+    fields = parse_json(text)
   except ValueError as error:
     raise UserError(f"{where} is not JSON: {error}.") from error
-  except RecursionError as error:
-    raise UserError(f"{where} is nested too deeply.") from error
   if not isinstance(fields, dict):
     raise UserError(f"{where}: expected a JSON object with {', '.join(_FIELDS)}.")
   version = fields.pop("version", None)

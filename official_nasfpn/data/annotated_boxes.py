@@ -5,7 +5,6 @@ neither images nor TensorFlow.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from official_nasfpn.data.config import MIN_BOX_SIDE
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.report import PROBLEMS
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,7 @@ def read_boxes(info: DatasetInfo, parts: Sequence[str]) -> AnnotatedBoxes:
   for part in parts:
     path = info.annotation_file(part)
     try:
-      content = json.loads(path.read_text(encoding="utf-8"))
+      content = parse_json(path.read_text(encoding="utf-8"))
       row_of_image = {}
       for image in content["images"]:
         row_of_image[image["id"]] = len(names)

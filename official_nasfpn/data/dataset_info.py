@@ -14,6 +14,7 @@ from typing import Any
 
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 
 FORMAT_VERSION = 1
 PARTS = ("train", "holdout", "val")
@@ -163,7 +164,7 @@ class DatasetInfo:
         f"{shlex.quote(str(data_dir))}`."
       )
     try:
-      content = json.loads(path.read_text(encoding="utf-8"))
+      content = parse_json(path.read_text(encoding="utf-8"))
       if content["format_version"] != FORMAT_VERSION:
         raise UserError(
           f"{path} has format version {content['format_version']}; this program reads version "

@@ -4,7 +4,6 @@ By the first bytes of a file, or a few files of a folder. `formats/reading.py` r
 where COCO JSON alone will do, and of all others, a sentence says what converts them.
 """
 
-import json
 import os
 import shlex
 import struct
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 
 _HEAD_BYTES = 1 << 16
 # At most so many files of a folder are looked at; folders of annotations have fewer.
@@ -223,7 +223,7 @@ def is_json_lines(path: Path) -> bool:
   try:
     with path.open(encoding="utf-8-sig") as file:
       lines = [line for line in islice(file, 4) if line.strip()]
-      return len(lines) > 1 and all(isinstance(json.loads(line), dict) for line in lines[:2])
+      return len(lines) > 1 and all(isinstance(parse_json(line), dict) for line in lines[:2])
   except (OSError, ValueError):
     return False
 
@@ -453,8 +453,8 @@ def _recognize_samples(folder: Path, by_suffix: Mapping[str, Sequence[Path]]) ->
 
 def _recognize_json_file(path: Path) -> Seen | None:
   try:
-    return recognize_json(json.loads(path.read_text(encoding="utf-8-sig")), path.parent)
-  except (OSError, ValueError, RecursionError):
+    return recognize_json(parse_json(path.read_text(encoding="utf-8-sig")), path.parent)
+  except (OSError, ValueError):
     return None
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class LabelMap:
       UserError: the file is missing or is not a label map.
     """
     try:
-      rows = json.loads(Path(path).read_text(encoding="utf-8"))["categories"]
+      rows = parse_json(Path(path).read_text(encoding="utf-8"))["categories"]
       labels = [row["label"] for row in rows]
       categories = tuple(
         Category(int(row["id"]), str(row["name"]), row.get("text_id")) for row in rows

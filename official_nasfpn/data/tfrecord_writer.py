@@ -36,6 +36,7 @@ from official_nasfpn.data.image_encoding import (
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.disk import write_text
+from official_nasfpn.json_text import parse_json
 
 _MANY_BOXES = 100
 
@@ -275,7 +276,7 @@ def _write_annotations(
 
 
 def _read_note(shard: Path) -> dict[str, Any]:
-  return json.loads(_note(shard).read_text(encoding="utf-8"))
+  return parse_json(_note(shard).read_text(encoding="utf-8"))
 
 
 def _write_list(file: IO[str], rows: Iterable[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from official_nasfpn.architecture import PyramidSpec, to_json
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.modeling.config import DetectorConfig
 
 # These may differ between training and later use without changing what the weights mean.
@@ -45,7 +46,7 @@ class StoredSettings(tf.train.experimental.PythonState):
       UserError: they differ. Settings that only one of them has come from another version, and are
         ignored.
     """
-    for name, stored in json.loads(string_value).items():
+    for name, stored in parse_json(string_value).items():
       ours = self._settings.get(name, stored)
       if ours != stored:
         raise mismatch(

@@ -1,7 +1,6 @@
 """Reads trained and evaluated detectors from their run folders."""
 
 import dataclasses
-import json
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from official_nasfpn.architecture import pyramid_name
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.modeling import DetectorConfig
 from official_nasfpn.modeling.closed_form import total_size
 from official_nasfpn.training.config import TrainingConfig
@@ -172,7 +172,7 @@ def _size(config: DetectorConfig) -> tuple[float, float]:
 
 
 def _evaluation(run: Path) -> dict:
-  return json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+  return parse_json((run / "evaluation.json").read_text(encoding="utf-8"))
 
 
 def _exits(
@@ -198,7 +198,7 @@ def _latency(run: Path) -> dict[int, float]:
       return {latency.exit: latency.median_ms for latency in export.exit_latency}
     part = experiment.input.evaluation_part
     dataset = DatasetInfo.load(experiment.input.data_dir)
-    content = json.loads(dataset.annotation_file(part).read_text(encoding="utf-8"))
+    content = parse_json(dataset.annotation_file(part).read_text(encoding="utf-8"))
     images = [
       dataset.images_dir(part) / image["file_name"]
       for image in content["images"][:_NUM_LATENCY_IMAGES]

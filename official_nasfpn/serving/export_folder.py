@@ -13,12 +13,12 @@ SHA256SUMS               beside the model: `checksums.py`
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.serving.formats import FORMATS, ExportFormat
 
 RECORD_FILE = "export.json"
@@ -73,7 +73,7 @@ class ExportFolder:
       UserError: it cannot be read.
     """
     try:
-      return json.loads((self.assets / RECORD_FILE).read_text(encoding="utf-8"))
+      return parse_json((self.assets / RECORD_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
       raise damaged(self.path, error) from error
 

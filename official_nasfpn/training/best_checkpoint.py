@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras
 
 from official_nasfpn.disk import write_text
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.run_folder import RunFolder
@@ -93,7 +94,7 @@ def read_history(folder: RunFolder, last_step: int) -> list[dict[str, Any]]:
   file = folder.evaluations_file
   if not file.is_file():
     return []
-  rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+  rows = [parse_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
   return [row for row in rows if row["step"] <= last_step]
 
 

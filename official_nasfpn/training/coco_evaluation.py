@@ -16,6 +16,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.printable import one_line
 from official_nasfpn.training.analysis.curves import COCO_DETECTIONS
 from official_nasfpn.training.config import Metric
@@ -64,7 +65,7 @@ class EvaluationResult:
   @classmethod
   def from_json(cls, text: str) -> "EvaluationResult":
     """Reads what `to_json` has written."""
-    values = json.loads(text)
+    values = parse_json(text)
     for name in ("notes", "exit_metrics"):
       values[name] = tuple(values[name])
     return cls(**values)

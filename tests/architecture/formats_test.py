@@ -115,7 +115,7 @@ def test_reading_gin_neither_imports_nor_binds(tmp_path, monkeypatch):
   [
     ("{", "some.json is not JSON"),
     ("[]", "expected a JSON object"),
-    ("[" * 60_000, "is nested too deeply"),
+    ("[" * 60_000, "is not JSON: lists or objects are nested too deeply"),
     ('{"version": ' + "1" * 5000 + "}", "is not JSON: Exceeds the limit|has version"),
     ('{"min_level": 3}', "has version None; this program reads 1"),
     ('{"version": 2}', "has version 2"),

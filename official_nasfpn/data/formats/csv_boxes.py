@@ -10,7 +10,6 @@ corners as shares). Corners are edges: a box over a whole image of width W is xm
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from official_nasfpn.data.formats.structure import (
 from official_nasfpn.data.json_numbers import number
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 
 _SEPARATORS = (",", ";", "\t", "|")
 # Names of columns, in small letters and without anything between the words.
@@ -248,7 +248,7 @@ def _label(cells: Mapping[str, str]) -> str:
     # A table of one class may leave it out.
     return cells.get("label", "object")
   try:
-    attributes = json.loads(cells["attributes"])
+    attributes = parse_json(cells["attributes"])
   except ValueError:
     return ""
   names = [value for value in attributes.values() if isinstance(value, str) and value]
@@ -275,7 +275,7 @@ def _box(cells: Mapping[str, str]) -> tuple[float, float, float, float] | None:
 
 def _via_box(text: str) -> tuple[float, float, float, float] | None:
   try:
-    shape = json.loads(text)
+    shape = parse_json(text)
     if shape["name"] == "rect":
       return (float(shape["x"]), float(shape["y"]), float(shape["width"]), float(shape["height"]))
     if shape["name"] in ("circle", "ellipse"):

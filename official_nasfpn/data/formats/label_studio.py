@@ -3,7 +3,6 @@
 The long form, JSON, has `annotations` with results; the short one, JSON-MIN, has them in the task.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from official_nasfpn.data.formats.structure import (
 )
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 
 _LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 
@@ -34,8 +34,8 @@ def read_label_studio(path: Path, images: Path | None, report: Report) -> Labell
   """
   file = path if path.is_file() else _only_json(path)
   try:
-    tasks = json.loads(file.read_text(encoding="utf-8-sig"))
-  except (OSError, ValueError, RecursionError) as error:
+    tasks = parse_json(file.read_text(encoding="utf-8-sig"))
+  except (OSError, ValueError) as error:
     raise UserError(f"{file} is not JSON: {error}.") from error
   if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
     raise UserError(f"{file} is no export of Label Studio, which is a list of tasks.")

@@ -1,6 +1,5 @@
 """Which format annotations have, and reading them whatever it is."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from official_nasfpn.data.formats.voc import read_voc
 from official_nasfpn.data.formats.yolo import read_yolo
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError, nearest_name
+from official_nasfpn.json_text import parse_json
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def _seen(path: Path) -> foreign_formats.Seen | None:
   if seen is not None or path.suffix.lower() not in (".json", ""):
     return seen
   try:
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
-  except (OSError, ValueError, RecursionError):
+    content = parse_json(path.read_text(encoding="utf-8-sig"))
+  except (OSError, ValueError):
     # The reader of COCO says what is wrong with it.
     return None
   if isinstance(content, list):

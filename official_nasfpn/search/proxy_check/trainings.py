@@ -12,6 +12,7 @@ from official_nasfpn import configuration
 from official_nasfpn.architecture import CATALOG, SearchSpace, canonical_hash
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.proxy_task import open_on_holdout
@@ -139,7 +140,7 @@ class TrainingsFile:
     # A process that was killed while it wrote leaves the last line unfinished.
     for number, line in enumerate(lines[:-1], start=1):
       try:
-        row = json.loads(line)
+        row = parse_json(line)
         choices = tuple(map(int, row["choices"].split()))
         training = Training(str(row["recipe"]), choices, int(row["seed"]))
         results[training] = Result(float(row["ap"]), float(row["seconds"]))

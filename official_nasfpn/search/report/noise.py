@@ -1,9 +1,9 @@
 """How far the rewards of one architecture differ from training to training."""
 
-import json
 from pathlib import Path
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.search.proxy_check.rank_correlation import Noise
 
 
@@ -24,7 +24,7 @@ def read_noise(check_dir: Path, proxy_mode: str) -> Noise | None:
   """
   path = check_dir / "summary.json"
   try:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = parse_json(path.read_text(encoding="utf-8"))
     mode = content["mode"]
     noise = None if content["noise"] is None else Noise(**content["noise"])
   except (OSError, ValueError, TypeError, KeyError) as error:

@@ -4,12 +4,12 @@ SQLite stores any value in any column. A row that does not hold a trial becomes 
 says so, so that it costs its search that one trial, and its report no more.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 import sqlalchemy as sa
 
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.search.store.trial import DONE, FAILED, QUEUED, REUSED, RUNNING, Trial
 
 _DAMAGED = "its row in the trial store is damaged: "
@@ -53,8 +53,8 @@ def to_metrics(text: object) -> dict[str, float] | None:
 def _parsed(text: object) -> object:
   """Returns the value of a JSON text; None if it is none."""
   try:
-    return json.loads(text) if isinstance(text, str) else None
-  except (ValueError, RecursionError):
+    return parse_json(text) if isinstance(text, str) else None
+  except ValueError:
     return None
 
 

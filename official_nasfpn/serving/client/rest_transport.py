@@ -5,7 +5,6 @@ https://www.tensorflow.org/tfx/serving/api_rest
 
 import base64
 import http.client
-import json
 import logging
 import re
 import ssl
@@ -16,6 +15,7 @@ import numpy as np
 import requests
 import urllib3
 
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.serving.client.answers import ARRAYS, from_json
 from official_nasfpn.serving.client.deadline import Deadline, DeadlineAdapter
 from official_nasfpn.serving.client.transport import TEMPORARY, Failure, FailureKind
@@ -151,9 +151,8 @@ class RestTransport:
     said = f"{response.status_code} {response.reason} with {len(content)} bytes of {kind}"
     if is_answer:
       try:
-        return read(json.loads(content))
-      # RecursionError: JSON may be nested deeper than Python reads it.
-      except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        return read(parse_json(content))
+      except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         # Not chained: what has been read so far would be kept, too.
         raise Failure(FailureKind.FOREIGN, f"its answer is {said}, not as expected") from None
     kind = _KINDS.get(response.status_code, FailureKind.FAILED)

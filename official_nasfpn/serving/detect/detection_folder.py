@@ -18,6 +18,7 @@ from pathlib import Path
 from official_nasfpn import folders
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.serving.detect.budget import BudgetUse
 from official_nasfpn.serving.export_folder import find_export
 from official_nasfpn.training.coco_evaluation import EvaluationResult
@@ -91,7 +92,7 @@ def holds_answer(output_dir: Path, request: DetectionRequest, batch_size: int) -
     return False
   wanted = _to_json(request, batch_size)
   try:
-    stored = json.loads((output_dir / _REQUEST_FILE).read_text(encoding="utf-8"))
+    stored = parse_json((output_dir / _REQUEST_FILE).read_text(encoding="utf-8"))
   except ValueError:
     stored = {}
   if stored != wanted:
@@ -124,11 +125,11 @@ def read_summary(
     score_threshold: its request's.
     is_new: whether it was completed just now.
   """
-  images = json.loads((output_dir / "images.json").read_text(encoding="utf-8"))
-  results = json.loads((output_dir / "detections.json").read_text(encoding="utf-8"))
+  images = parse_json((output_dir / "images.json").read_text(encoding="utf-8"))
+  results = parse_json((output_dir / "detections.json").read_text(encoding="utf-8"))
   evaluation = None
   if (file := output_dir / "evaluation.json").is_file():
-    evaluation = EvaluationResult(**json.loads(file.read_text(encoding="utf-8")))
+    evaluation = EvaluationResult(**parse_json(file.read_text(encoding="utf-8")))
   # Folders from before there were videos have no list of them.
   videos = images.get("videos", [])
   budget = images.get("budget")

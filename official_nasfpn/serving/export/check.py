@@ -1,7 +1,6 @@
 """Checks an export: its AP must be that of the training's own evaluation, or near it in int8."""
 
 import itertools
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.stored_images import stored_images
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.printable import one_line
 from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.serving.detectors.detector import Detector
@@ -164,7 +164,7 @@ def _evaluated_in(folder: RunFolder) -> str | None:
   """Returns the number format of the run's last evaluation, if that says it."""
   if not folder.evaluation_file.is_file():
     return None
-  return json.loads(folder.evaluation_file.read_text(encoding="utf-8")).get("compute_dtype")
+  return parse_json(folder.evaluation_file.read_text(encoding="utf-8")).get("compute_dtype")
 
 
 def _tolerance(precision: str, num_boxes: int) -> float:
@@ -198,7 +198,7 @@ def _expected(detector: Detector, folder: RunFolder) -> tuple[Expected, Mapping[
   """Returns the metrics of the run's evaluation by exit, and the AP by class of the last exit."""
   if not folder.evaluation_file.is_file():
     return {}, {}
-  stored = json.loads(folder.evaluation_file.read_text(encoding="utf-8"))
+  stored = parse_json(folder.evaluation_file.read_text(encoding="utf-8"))
   if stored.get("step") not in (None, detector.record.get("checkpoint_step")):
     return {}, {}  # It is of other weights of the run.
   by_exit = dict(enumerate(stored.get("exit_metrics", ()), start=1))

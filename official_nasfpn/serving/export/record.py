@@ -1,10 +1,10 @@
 """The record of an export: what tells it from another one, kept beside the model."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.serving.checksums import sha256_of
 from official_nasfpn.serving.formats import CALIBRATION_IMAGES
 from official_nasfpn.training.run_folder import RunFolder
@@ -42,7 +42,7 @@ def is_exported(export: Path, record_file: Path, record: Record) -> bool:
     UserError: it is an export of another run, of a later checkpoint, or of other choices.
   """
   try:
-    stored = json.loads(record_file.read_text(encoding="utf-8"))
+    stored = parse_json(record_file.read_text(encoding="utf-8"))
   except (OSError, ValueError):
     stored = {}
   if stored.get("precision") == "int8":

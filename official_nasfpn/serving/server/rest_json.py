@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from official_nasfpn.json_text import parse_json
+
 # TensorFlow's codes, by their numbers.
 CODES = (
   "OK",
@@ -93,10 +95,10 @@ def parse_body(body: bytes) -> dict[str, Any]:
   if not body:
     raise _invalid("JSON Parse error: The document is empty")
   try:
-    content = json.loads(body)
+    content = parse_json(body)
   except json.JSONDecodeError as error:
     raise _invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
-  except (ValueError, RecursionError) as error:
+  except ValueError as error:
     # Not UTF-8, a number of thousands of digits, lists within thousands of lists.
     raise _invalid(f"JSON Parse error: {str(error)[:_LONGEST_VALUE]}") from error
   if not isinstance(content, dict):

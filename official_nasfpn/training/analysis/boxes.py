@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
@@ -85,7 +86,7 @@ def boxes_of_coco(
     image_ids: the images that were looked at; None for all of the annotations.
   """
   if isinstance(annotations, str | Path):
-    annotations = json.loads(Path(annotations).read_text(encoding="utf-8"))
+    annotations = parse_json(Path(annotations).read_text(encoding="utf-8"))
   assert isinstance(annotations, Mapping)
   names = {row["id"]: str(row.get("file_name", "")) for row in annotations["images"]}
   ids = sorted(set(names if image_ids is None else image_ids))
@@ -236,7 +237,7 @@ def load_boxes(path: Path) -> tuple[EvaluatedBoxes, EvaluatedWith]:
   try:
     # Read at once: arrays of an archive are otherwise read from the file one by one.
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-      about = json.loads(arrays["about"].tobytes())
+      about = parse_json(arrays["about"].tobytes())
       if about.pop("format_version") != FORMAT_VERSION:
         raise UserError(
           f"{path} was written by another version of this program. Evaluate the run again: nasfpn "

@@ -1,6 +1,5 @@
 """Writes the report of a run: from what is in its folder, and the data for its pictures."""
 
-import json
 import re
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from official_nasfpn.data.dataset_info import DatasetInfo, is_prepared
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.reporting.event_files import read_scalars
 from official_nasfpn.training.analysis.analysis import Analysis, analyse
@@ -154,7 +154,7 @@ def _result(folder: RunFolder) -> EvaluationResult | None:
   if not path.is_file():
     return None
   try:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
     return EvaluationResult(**content)
   except (OSError, ValueError, TypeError) as error:
     raise UserError(

@@ -195,3 +195,9 @@ def test_two_folders_of_voc_get_the_same_ids_for_the_same_names(tmp_path):
 def test_a_table_of_separators_alone(folder, text):
   write(folder / "a.csv", text)
   assert "has separators and nothing between them" in refusal(folder / "a.csv", "csv")
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.csv"])
+def test_two_lines_that_are_nested_too_deeply(folder, name):
+  write(folder / name, "[" * 5000 + "\n" + "[" * 5000 + "\n")
+  assert refusal(folder / name)
