@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, event, settings
 
 from official_nasfpn.errors import UserError
 
@@ -50,6 +50,16 @@ def check_sentence(error: Exception) -> None:
   if isinstance(error, UserError):
     assert text.rstrip()[-1] in ".?!", text
   text.encode()
+
+
+def unless_refused(read):
+  """Returns what reading gives; None if it is refused, in a sentence."""
+  try:
+    return read()
+  except UserError as error:
+    check_sentence(error)
+    event("refused")
+    return None
 
 
 class _Watch:

@@ -5,7 +5,6 @@ import unittest
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import event, given
 from hypothesis import strategies as st
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
@@ -15,7 +14,7 @@ from official_nasfpn.serving.client.grpc_transport import GrpcTransport
 from official_nasfpn.serving.client.transport import Failure
 from tests.fuzz.fuzzing import check_sentence, examples, opened_files
 from tests.fuzz.mutations import mutated
-from tests.serving.client.hostile_server import grpc_server, raw_server
+from tests.serving.client.hostile_server import grpc_server, raw_server, response_of
 
 NUM_IMAGES = 2
 IMAGES = [b"\x89PNG", b"\xff\xd8"]
@@ -28,16 +27,6 @@ GOOD = {
   "num_detections": [1, 2],
   "exit": [1, 3],
   "expected_ms": [1.5, 2.0],
-}
-TYPES = {
-  "boxes": np.float32,
-  "scores": np.float32,
-  "classes": np.int32,
-  "category_ids": np.int64,
-  "labels": object,
-  "num_detections": np.int32,
-  "exit": np.int32,
-  "expected_ms": np.float32,
 }
 VALUES = st.recursive(
   st.one_of(
@@ -210,15 +199,10 @@ def test_a_damaged_message(rest, data):
   ask(client, None)
 
 
-def tensors(values):
-  response = predict_pb2.PredictResponse()
-  for name, rows in values.items():
-    array = np.array(rows, TYPES[name])
-    response.outputs[name].CopyFrom(tf.make_tensor_proto(array, shape=array.shape))
-  return response.SerializeToString()
-
-
-RESPONSES = [tensors(GOOD), tensors({name: GOOD[name] for name in list(GOOD)[:6]})]
+RESPONSES = [
+  response_of(outputs).SerializeToString()
+  for outputs in (GOOD, {name: GOOD[name] for name in list(GOOD)[:6]})
+]
 WIRE = [
   b"",
   b"\0",

@@ -5,11 +5,10 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from official_nasfpn.configuration import Stored
-from official_nasfpn.errors import UserError
 from official_nasfpn.recipes import recipes_folder
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.training.experiment import Experiment, load_experiment
-from tests.fuzz.fuzzing import check_sentence, examples, opened_files
+from tests.fuzz.fuzzing import examples, opened_files, unless_refused
 from tests.fuzz.mutations import mutated
 
 # Recipes that include others are read through the file system; these stand alone.
@@ -70,21 +69,11 @@ PIECES = [
 TEXTS = st.one_of(mutated(RECIPES, PIECES), st.lists(st.sampled_from(PIECES)).map("".join))
 
 
-def _result(read):
-  """Returns what reading gives; None if it is refused, in a sentence."""
-  try:
-    return read()
-  except UserError as error:
-    check_sentence(error)
-    event("refused")
-    return None
-
-
 @examples(150)
 @given(TEXTS)
 def test_settings_that_a_program_has_stored(text):
   with opened_files() as opened:
-    experiment = _result(lambda: load_experiment([Stored(text, "stored")]))
+    experiment = unless_refused(lambda: load_experiment([Stored(text, "stored")]))
   assert opened == [], "stored settings are data: they name no file that is read"
   if experiment is not None:
     event("read")
@@ -103,7 +92,7 @@ def recipe(tmp_path_factory):
 def test_recipes_that_a_user_names(recipe, text):
   recipe.write_bytes(text.encode("utf-8", "surrogatepass"))
   with opened_files() as opened:
-    experiment = _result(lambda: load_experiment([recipe]))
+    experiment = unless_refused(lambda: load_experiment([recipe]))
   assert not [path for path, writes in opened if writes]
   if experiment is not None:
     event("read")
@@ -114,6 +103,6 @@ def test_recipes_that_a_user_names(recipe, text):
 @given(text=st.one_of(TEXTS, st.lists(st.sampled_from(PIECES), max_size=2).map("".join)))
 def test_single_bindings_on_the_command_line(text):
   with opened_files() as opened:
-    found = _result(lambda: read_recipe([], [text]))
+    found = unless_refused(lambda: read_recipe([], [text]))
   assert not [path for path, writes in opened if writes]
   event("read" if found else "not read")

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.search import Search
@@ -16,7 +15,7 @@ from official_nasfpn.search.store import schema
 from official_nasfpn.search.store.rows import is_damaged
 from official_nasfpn.search.store.trial import DONE, REUSED
 from official_nasfpn.search.store.trial_store import TrialStore
-from tests.fuzz.fuzzing import check_sentence, examples, opened_files
+from tests.fuzz.fuzzing import examples, opened_files, unless_refused
 from tests.fuzz.mutations import mutated
 from tests.search.report.searches import eventful_search
 
@@ -114,26 +113,16 @@ def damaged(tmp_path_factory):
   return Damaged(tmp_path_factory.mktemp("search"))
 
 
-def result(read):
-  """Returns what reading gives; None if it is refused, in a sentence."""
-  try:
-    return read()
-  except UserError as error:
-    check_sentence(error)
-    event("refused")
-    return None
-
-
 def check_readers(damaged):
   """Asks a search for all that people ask it; returns its trials."""
   search = Search(damaged.search_dir)
   page = damaged.search_dir / "report.html"
   with opened_files() as opened:
-    trials = result(search.trials)
+    trials = unless_refused(search.trials)
     for ask in (search.table, search.best):
-      result(ask)
+      unless_refused(ask)
     assert not [path for path, writes in opened if writes]
-  if result(lambda: search.write_report(page)):
+  if unless_refused(lambda: search.write_report(page)):
     text = page.read_text(encoding="utf-8")
     assert "<script>alert(1)" not in text
     event("reported")
@@ -164,14 +153,14 @@ def check_store(damaged):
       lambda: store.finished_and_not_learnt(5),
       lambda: store.overview(3),
     ):
-      result(use)
-    trial = result(lambda: store.claim("new"))
+      unless_refused(use)
+    trial = unless_refused(lambda: store.claim("new"))
     if trial is not None and not is_damaged(trial):
       event("claimed")
-      result(lambda: store.renew(trial.number, trial.attempt, 0.5))
-      result(lambda: store.measure(trial.number, trial.attempt, 0.5, 0.25))
-      if result(lambda: store.report_reward(trial.number, trial.attempt, 0.75)):
-        again = {found.number: found for found in result(store.trials) or ()}
+      unless_refused(lambda: store.renew(trial.number, trial.attempt, 0.5))
+      unless_refused(lambda: store.measure(trial.number, trial.attempt, 0.5, 0.25))
+      if unless_refused(lambda: store.report_reward(trial.number, trial.attempt, 0.75)):
+        again = {found.number: found for found in unless_refused(store.trials) or ()}
         assert is_damaged(again[trial.number]) or again[trial.number].reward == 0.75
   finally:
     store.close()

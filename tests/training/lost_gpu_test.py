@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 from official_nasfpn.data.config import InputConfig
-from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.workers.evaluation import NullProgress, WorkerBroken
@@ -40,17 +39,9 @@ def test_other_errors_stay_what_they_are(message):
 
 
 @pytest.fixture
-def experiment(shapes_data):
+def experiment(tiny_detector, shapes_data):
   return Experiment(
-    DetectorConfig(
-      backbone="R-10",
-      backbone_width=0.25,
-      architecture="fpn",
-      num_filters=16,
-      num_repeats=1,
-      head_num_convs=1,
-      image_size=(128, 128),
-    ),
+    tiny_detector,
     InputConfig(data_dir=str(shapes_data)),
     TrainingConfig(
       batch_size=4, epochs=0.5, decay_epochs=(), checkpoint_epochs=0.2, steps_per_loop=1

@@ -12,9 +12,22 @@ from concurrent import futures
 from pathlib import Path
 
 import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
 
 # Takes the connection, whose request has been read up to the end of its headers.
 Answer = Callable[[socket.socket], object]
+_TYPES = {
+  "boxes": np.float32,
+  "scores": np.float32,
+  "classes": np.int32,
+  "category_ids": np.int64,
+  "labels": object,
+  "num_detections": np.int32,
+  "exit": np.int32,
+  "expected_ms": np.float32,
+}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
@@ -81,6 +94,15 @@ def endless(start: bytes, piece: bytes) -> Answer:
       connection.sendall(piece)
 
   return answer
+
+
+def response_of(outputs):
+  """Returns a prediction over gRPC, of lists by the names of an export's outputs."""
+  response = predict_pb2.PredictResponse()
+  for name, values in outputs.items():
+    array = np.array(values, _TYPES[name])
+    response.outputs[name].CopyFrom(tf.make_tensor_proto(array, shape=array.shape))
+  return response
 
 
 @contextlib.contextmanager

@@ -8,10 +8,8 @@ import ssl
 import time
 
 import grpc
-import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.client.client import DetectionClient, ServingError
@@ -24,6 +22,7 @@ from tests.serving.client.hostile_server import (
   make_certificate,
   page,
   raw_server,
+  response_of,
 )
 
 IMAGE = b"\x89PNG"
@@ -34,16 +33,6 @@ GOOD = {
   "category_ids": [[9, 0]],
   "labels": [["bee", ""]],
   "num_detections": [1],
-}
-TYPES = {
-  "boxes": np.float32,
-  "scores": np.float32,
-  "classes": np.int32,
-  "category_ids": np.int64,
-  "labels": object,
-  "num_detections": np.int32,
-  "exit": np.int32,
-  "expected_ms": np.float32,
 }
 
 
@@ -69,14 +58,6 @@ def ask_grpc(response, budget_ms=None, scheme="grpc", host="127.0.0.1", ca_file=
     DetectionClient(f"{scheme}://{host}:{port}/m", 20.0, attempts=1, ca_file=ca_file) as client,
   ):
     return client.detect([IMAGE], budget_ms=budget_ms)
-
-
-def response_of(outputs):
-  response = predict_pb2.PredictResponse()
-  for name, values in outputs.items():
-    array = np.array(values, TYPES[name])
-    response.outputs[name].CopyFrom(tf.make_tensor_proto(array, shape=array.shape))
-  return response
 
 
 def with_one(name, value):
