@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.disk import disk_problem
-from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.workers.evaluation import NullProgress, TrialFailed
@@ -75,17 +74,9 @@ def test_a_single_image_needs_a_smaller_detector():
 
 
 @pytest.fixture
-def experiment(shapes_data):
+def experiment(tiny_detector, shapes_data):
   return Experiment(
-    DetectorConfig(
-      backbone="R-10",
-      backbone_width=0.25,
-      architecture="fpn",
-      num_filters=16,
-      num_repeats=1,
-      head_num_convs=1,
-      image_size=(128, 128),
-    ),
+    tiny_detector,
     InputConfig(data_dir=str(shapes_data)),
     TrainingConfig(batch_size=4, epochs=0.5, decay_epochs=(), checkpoint_epochs=0.2),
   )
