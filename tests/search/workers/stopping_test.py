@@ -106,6 +106,27 @@ def test_a_store_that_does_not_answer_holds_nobody_up(tmp_path, start_worker):
   assert "stopped by SIGTERM: the trial store does not answer" in worker.stdout
 
 
+_PARENT = """
+import os, subprocess, sys
+subprocess.run([sys.executable, *sys.argv[1:], f"--parent_pid={os.getpid()}"])
+"""
+
+
+def test_a_worker_without_its_parent_hands_nothing_back(tmp_path, store):
+  worker = ["-m", "tests.search.workers.closed_form_worker", f"--search_dir={tmp_path}"]
+  arguments = [*worker, "--worker_id=orphan", "--seconds=9999"]
+  with subprocess.Popen([sys.executable, "-c", _PARENT, *arguments], cwd=ROOT) as parent:
+    wait_for(lambda: evaluations(tmp_path) == [1])
+    orphan = int((tmp_path / "evaluations.txt").read_text().split()[1])
+    parent.kill()
+    parent.wait()
+    os.kill(orphan, signal.SIGTERM)
+  wait_for(lambda: worker_pids(tmp_path) == [])
+  # Whoever lost the parent counts the death, as for any other trial of a process that vanished.
+  assert store.running_workers() == ["orphan"]
+  assert store.release("orphan", "worker died") == 1
+
+
 @pytest.mark.slow
 def test_a_stopped_worker_of_a_search_is_replaced_and_its_trial_loses_nothing(tmp_path):
   go_on = tmp_path / "go_on"
