@@ -160,8 +160,10 @@ def check_store(damaged):
       unless_refused(lambda: store.renew(trial.number, trial.attempt, 0.5))
       unless_refused(lambda: store.measure(trial.number, trial.attempt, 0.5, 0.25))
       if unless_refused(lambda: store.report_reward(trial.number, trial.attempt, 0.75)):
-        again = {found.number: found for found in unless_refused(store.trials) or ()}
-        assert is_damaged(again[trial.number]) or again[trial.number].reward == 0.75
+        trials = unless_refused(store.trials)
+        if trials is not None:
+          [again] = [found for found in trials if found.number == trial.number]
+          assert is_damaged(again) or again.reward == 0.75
   finally:
     store.close()
 

@@ -54,6 +54,9 @@ class WorkerActor:
       env=self._environment,
       text=True,
       errors="replace",
+      # Ray sends SIGTERM to the group of a process that has died. The worker of a killed actor must
+      # not hand its trial back as if it were stopped: the launcher counts a death.
+      start_new_session=True,
     ) as process:
       try:
         for line in process.stdout:

@@ -58,8 +58,7 @@ def run_worker(
     parent_pid: process id of the parent. If the parent changes, the worker ends at once.
     is_hopeless: early stopping rule. It takes the reward that a trial would get now and the rewards
       of other trials at the same share of their training, and returns whether the trial stops.
-    stop_signals: hands the running trial back at SIGTERM and SIGINT, not counted against it,
-      unless the parent is gone.
+    stop_signals: hands the running trial back at SIGTERM and SIGINT, not counted against it.
 
   Returns:
     The exit code that tells a launcher why the worker ended.
@@ -76,13 +75,7 @@ def run_worker(
     threading.Thread(target=_end_with_parent, args=(parent_pid,), daemon=True).start()
   heartbeat = _Heartbeat(store)
   if stop_signals is not None:
-
-    def hand_back() -> str | None:
-      # Ray sends SIGTERM to what a killed actor leaves. That actor's launcher counts a death of the
-      # trial, as it must if the trial has used up the memory.
-      return heartbeat.hand_back("the worker was stopped") if _has_parent(parent_pid) else None
-
-    stop_signals.before_exit(hand_back)
+    stop_signals.before_exit(lambda: heartbeat.hand_back("the worker was stopped"))
   try:
     store.join(worker_id, recipe_version, code_fingerprint())
     heartbeat.start()
@@ -128,14 +121,10 @@ def pause_seconds(idle_seconds: float) -> float:
 
 def _end_with_parent(parent_pid: int) -> None:
   """Ends this process when its parent is gone."""
-  while _has_parent(parent_pid):
+  while os.getppid() == parent_pid:
     time.sleep(_POLL_SECONDS)
   # The main thread may be inside TensorFlow: only this ends the process at once.
   os._exit(EXIT_LOST_TRIAL)
-
-
-def _has_parent(parent_pid: int | None) -> bool:
-  return parent_pid is None or os.getppid() == parent_pid
 
 
 def _run_trial(

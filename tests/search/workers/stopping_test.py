@@ -106,27 +106,6 @@ def test_a_store_that_does_not_answer_holds_nobody_up(tmp_path, start_worker):
   assert "stopped by SIGTERM: the trial store does not answer" in worker.stdout
 
 
-_PARENT = """
-import os, subprocess, sys
-subprocess.run([sys.executable, *sys.argv[1:], f"--parent_pid={os.getpid()}"])
-"""
-
-
-def test_a_worker_without_its_parent_hands_nothing_back(tmp_path, store):
-  worker = ["-m", "tests.search.workers.closed_form_worker", f"--search_dir={tmp_path}"]
-  arguments = [*worker, "--worker_id=orphan", "--seconds=9999"]
-  with subprocess.Popen([sys.executable, "-c", _PARENT, *arguments], cwd=ROOT) as parent:
-    wait_for(lambda: evaluations(tmp_path) == [1])
-    orphan = int((tmp_path / "evaluations.txt").read_text().split()[1])
-    parent.kill()
-    parent.wait()
-    os.kill(orphan, signal.SIGTERM)
-  wait_for(lambda: worker_pids(tmp_path) == [])
-  # Whoever lost the parent counts the death, as for any other trial of a process that vanished.
-  assert store.running_workers() == ["orphan"]
-  assert store.release("orphan", "worker died") == 1
-
-
 @pytest.mark.slow
 def test_a_stopped_worker_of_a_search_is_replaced_and_its_trial_loses_nothing(tmp_path):
   go_on = tmp_path / "go_on"
@@ -205,17 +184,36 @@ time.sleep(60)
 """
 
 
-def test_an_actor_that_ray_stops_has_its_worker_stop_first(tmp_path):
-  with subprocess.Popen(
-    [sys.executable, "-c", _ACTOR, ray_actor.__file__, _WORKER, str(tmp_path / "said")],
+def start_actor(said: Path) -> subprocess.Popen:
+  return subprocess.Popen(
+    [sys.executable, "-c", _ACTOR, ray_actor.__file__, _WORKER, str(said)],
     stdout=subprocess.PIPE,
     stderr=subprocess.DEVNULL,
     text=True,
-  ) as actor:
+    start_new_session=True,
+  )
+
+
+def test_an_actor_that_ray_stops_has_its_worker_stop_first(tmp_path):
+  with start_actor(tmp_path / "said") as actor:
     assert actor.stdout.readline() == "works\n"
     actor.terminate()
     assert actor.wait(PATIENCE_SECONDS) == 1
   assert (tmp_path / "said").read_text() == "handed back"
+
+
+def test_what_ray_sends_after_a_killed_actor_does_not_stop_its_worker(tmp_path):
+  said = tmp_path / "said"
+  with start_actor(said) as actor:
+    assert actor.stdout.readline() == "works\n"
+    [worker] = Path(f"/proc/{actor.pid}/task/{actor.pid}/children").read_text().split()
+    actor.kill()
+    # A dead leader's group lives as long as it has members.
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(actor.pid, signal.SIGTERM)
+    time.sleep(0.5)
+    os.kill(int(worker), signal.SIGKILL)
+  assert not said.exists()
 
 
 def test_the_examples_wait_longer_than_a_worker_needs():
