@@ -30,6 +30,7 @@ from official_nasfpn.search.workers.evaluation import (
 )
 from official_nasfpn.training.anchors.fit import note_on_anchors
 from official_nasfpn.training.coco_evaluation import EvaluationResult
+from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.start_weights import SHARED_WEIGHTS
 
@@ -43,19 +44,32 @@ def resolved(recipe: SearchRecipe, begins: bool = True) -> SearchRecipe:
 
   Raises:
     UserError: the data is missing, damaged or without a holdout part, the weights to start from do
-      not fit, or XLA should compile the shared proxy.
+      not fit, or the shared proxy cannot train as the recipe says.
   """
-  if recipe.proxy.mode == "shared" and recipe.experiment.training.jit_compile is True:
-    raise UserError(
-      "Training.jit_compile = True, but XLA cannot compile Proxy.mode = 'shared': its one graph of "
-      "all architectures has features of any size. Write 'auto', or use the plain mode."
-    )
+  if recipe.proxy.mode == "shared":
+    _check_shared(recipe.experiment.training)
   experiment, _ = open_on_holdout(recipe.experiment, begins)
   if begins and experiment.training.backbone_weights:
     from official_nasfpn.training.backbone_weights import check_backbone_weights
 
     check_backbone_weights(experiment.detector, experiment.training.backbone_weights)
   return dataclasses.replace(recipe, experiment=experiment)
+
+
+def _check_shared(training: TrainingConfig) -> None:
+  if training.jit_compile is True:
+    raise UserError(
+      "Training.jit_compile = True, but XLA cannot compile Proxy.mode = 'shared': its one graph of "
+      "all architectures has features of any size. Write 'auto', or use the plain mode."
+    )
+  for name, is_on, off in (
+    ("drop_block_rate", training.drop_block_rate, "0.0"),
+    ("ema_decay", training.ema_decay, "None"),
+  ):
+    if is_on:
+      raise UserError(
+        f"Proxy.mode = 'shared' knows no Training.{name}: set it to {off}, or use the plain mode."
+      )
 
 
 def say_note(recipe: SearchRecipe, search_dir: Path | None = None) -> None:

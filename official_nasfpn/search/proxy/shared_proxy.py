@@ -28,7 +28,6 @@ from official_nasfpn import configuration
 from official_nasfpn.architecture import Fpn, PyramidSpec, SearchSpace
 from official_nasfpn.data import input_pipeline
 from official_nasfpn.data.dataset_info import DatasetInfo
-from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import Detector, build_detector, flat_anchors
 from official_nasfpn.modeling.detections import detect_in_images
 from official_nasfpn.modeling.detector_parts import factors_by_weight, freeze
@@ -85,18 +84,9 @@ class SharedProxy:
       report_progress: called with the finished share of making them, in [0, 1].
 
     Raises:
-      UserError: the recipe drops blocks or averages weights, or features take too much memory.
+      UserError: features take too much memory.
       TrainingDiverged: the training with the FPN diverged.
     """
-    training = experiment.training
-    for name, is_on in (
-      ("drop_block_rate", training.drop_block_rate),
-      ("ema_decay", training.ema_decay),
-    ):
-      if is_on:
-        raise UserError(
-          f"Proxy.mode = 'shared' knows no Training.{name}: leave it out, or use the plain mode."
-        )
     self.traces: list[str] = []
     self._report_warm_up = report_progress
     self._proxy, self._space, self._dataset = proxy, space, dataset

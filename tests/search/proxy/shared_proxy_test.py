@@ -29,10 +29,10 @@ def specs(count):
   return [SPACE.sample(rng) for _ in range(count)]
 
 
-def make_shared(recipe, warm_dir, proxy=PROXY, params=()):
+def make_shared(recipe, warm_dir, proxy=PROXY):
   from official_nasfpn.search.proxy.shared_proxy import SharedProxy
 
-  experiment, dataset = proxy_task.open_on_holdout(load_experiment([recipe], params))
+  experiment, dataset = proxy_task.open_on_holdout(load_experiment([recipe]))
   return SharedProxy(proxy, SPACE, experiment, dataset, warm_dir)
 
 
@@ -176,10 +176,11 @@ class RecordedProgress(NullProgress):
     self.shares.append(share)
 
 
-def test_what_it_cannot_do_is_said(recipe, tmp_path):
-  with pytest.raises(UserError, match=r"knows no Training\.drop_block_rate"):
-    make_shared(recipe, tmp_path / "warm", params=["Training.drop_block_rate = 0.1"])
-  assert not (tmp_path / "warm").exists()
+@pytest.mark.parametrize("setting", ["drop_block_rate = 0.1", "ema_decay = 0.99"])
+def test_what_it_cannot_do_is_said_before_a_search_begins(recipe, setting):
+  asked = dataclasses.replace(read_recipe([recipe], [f"Training.{setting}"]), proxy=PROXY)
+  with pytest.raises(UserError, match=rf"knows no Training\.{setting.split()[0]}: set it to"):
+    proxy_task.resolved(asked)
 
 
 @pytest.mark.slow
