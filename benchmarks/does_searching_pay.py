@@ -1,0 +1,302 @@
+r"""Whether the pyramid that a search finds is better than one that is known, from search to test.
+
+    python -m benchmarks.does_searching_pay --data_dir DATA --backbone_weights FILE \
+        --output_dir OUT --figure pays.png
+
+Every algorithm searches with several seeds, at equal numbers of trials, on a part of the training
+images that is held out. The best architectures of each search are trained at full length, as are
+FPN, NAS-FPN, and architectures that were drawn at random and not chosen. What is reported is AP on
+the validation images, once at the end of each training: nothing was chosen by them. Finished work
+is not repeated, and an interrupted command continues; `--only_table` shows what is there.
+"""
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from scipy import stats
+
+from official_nasfpn.disk import write_text
+from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from official_nasfpn.progress import progress_bar
+from official_nasfpn.search.search import Search
+from official_nasfpn.search.store.trial import Trial
+
+GIN = Path(__file__).resolve().parent.parent / "gin"
+ALGORITHMS = {"PPO": "@PPO()", "evolution": "@Evolution()", "random search": "@RandomSearch()"}
+BASELINES = {"FPN": "fpn", "NAS-FPN": "nas_fpn"}
+NOT_CHOSEN = "random, not chosen"
+
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "Prepared data; its validation images are the test.", required=True
+)
+_BACKBONE_WEIGHTS = flags.DEFINE_string(
+  "backbone_weights", None, "File that all backbones start from.", required=True
+)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for everything.", required=True)
+_SEARCH_FILE = flags.DEFINE_string(
+  "search_file", str(GIN / "finetune_search.gin"), "Recipe of the searches."
+)
+_FINAL_FILE = flags.DEFINE_string(
+  "final_file", str(GIN / "finetune.gin"), "Recipe of the final trainings."
+)
+_SEARCH_PARAM = flags.DEFINE_multi_string("search_param", [], "Binding for the searches.")
+_FINAL_PARAM = flags.DEFINE_multi_string("final_param", [], "Binding for the final trainings.")
+_NUM_SEARCHES = flags.DEFINE_integer("num_searches", 3, "Searches by algorithm.", lower_bound=2)
+_NUM_FINALISTS = flags.DEFINE_integer("num_finalists", 3, "Best of each search.", lower_bound=1)
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Trainings of an architecture.", lower_bound=2)
+_NUM_RANDOM = flags.DEFINE_integer("num_random", 6, "Not chosen architectures.", lower_bound=2)
+_NUM_WORKERS = flags.DEFINE_integer("num_workers", 2, "Workers of a search.", lower_bound=1)
+_ONLY_TABLE = flags.DEFINE_bool("only_table", False, "Search and train nothing.")
+_FIGURE = flags.DEFINE_string("figure", None, "Image of all AP, .png, .svg or .pdf.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """An architecture that is trained at full length.
+
+  Attributes:
+    group: an algorithm, a baseline, or `NOT_CHOSEN`.
+    search: seed of the search that it comes from; None for baselines.
+    rank: its place in that search, from 1; 0 if it was not chosen.
+    name: the name of its folder.
+    architecture: gin text, or a name of the catalogue.
+    reward: its reward in the search; None for baselines.
+  """
+
+  group: str
+  search: int | None
+  rank: int
+  name: str
+  architecture: str
+  reward: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain:
+  """AP of a group over that of a baseline.
+
+  Attributes:
+    mean: difference of the means.
+    low: lower end of its 95 % interval (Welch's t).
+    high: upper end.
+  """
+
+  mean: float
+  low: float
+  high: float
+
+
+def main(argv: list[str]) -> None:
+  refuse_positional_arguments(argv)
+  out = Path(_OUTPUT_DIR.value)
+  if not _ONLY_TABLE.value:
+    searches = [(name, seed) for seed in range(_NUM_SEARCHES.value) for name in ALGORITHMS]
+    with progress_bar(len(searches), "searches", "search") as bar:
+      for name, seed in searches:
+        _search(name, seed)
+        bar.update()
+  candidates = _candidates()
+  if not _ONLY_TABLE.value:
+    # In an order that has a first result of everything before a second of anything.
+    jobs = sorted(
+      ((c, seed) for c in candidates for seed in range(_seeds_of(c))),
+      key=lambda job: (max(job[0].rank, 1) + job[1], job[0].rank, job[1]),
+    )
+    with progress_bar(len(jobs), "trainings", "training") as bar:
+      for candidate, seed in jobs:
+        _train(candidate, seed, out)
+        bar.update()
+  found = {candidate: _aps(candidate, out) for candidate in candidates}
+  print(table(found))
+  write_text(
+    out / "results.json", json.dumps([_as_data(*item) for item in found.items()], indent=1)
+  )
+  if _FIGURE.value:
+    draw(found, Path(_FIGURE.value))
+
+
+def _search_dir(name: str, seed: int) -> Path:
+  return Path(_OUTPUT_DIR.value) / "searches" / f"{name.replace(' ', '_')}_{seed}"
+
+
+def _search(name: str, seed: int) -> None:
+  params = (
+    f"Search.algorithm = {ALGORITHMS[name]}",
+    f"Search.seed = {seed}",
+    # What is shared is taught anew for each search: its luck is part of what is compared.
+    f"Training.seed = {seed}",
+    f"Input.data_dir = {_DATA_DIR.value!r}",
+    *_SEARCH_PARAM.value,
+  )
+  _run(
+    "search",
+    f"--gin_file={_SEARCH_FILE.value}",
+    *(f"--gin_param={param}" for param in params),
+    f"--backbone_weights={_BACKBONE_WEIGHTS.value}",
+    f"--search_dir={_search_dir(name, seed)}",
+    f"--num_workers={_NUM_WORKERS.value}",
+    log=_search_dir(name, seed).with_suffix(".log"),
+  )
+
+
+def _train(candidate: Candidate, seed: int, out: Path) -> None:
+  run = _run_dir(candidate, seed, out)
+  if (run / "evaluation.json").is_file():
+    return
+  architecture = candidate.architecture
+  if candidate.reward is not None:
+    path = run.parent / "architecture.gin"
+    write_text(path, architecture)
+    architecture = str(path)
+  _run(
+    "train",
+    f"--gin_file={_FINAL_FILE.value}",
+    f"--gin_param=Training.seed = {seed}",
+    # Once, at the end: a best evaluation would be chosen by the images of the test.
+    "--gin_param=Training.evaluation_epochs = 1e6",
+    *(f"--gin_param={param}" for param in _FINAL_PARAM.value),
+    f"--backbone_weights={_BACKBONE_WEIGHTS.value}",
+    f"--architecture={architecture}",
+    f"--data_dir={_DATA_DIR.value}",
+    f"--model_dir={run}",
+    log=run.with_suffix(".log"),
+  )
+
+
+def _run(program: str, *arguments: str, log: Path) -> None:
+  log.parent.mkdir(parents=True, exist_ok=True)
+  with open(log, "a", encoding="utf-8") as file:
+    command = [sys.executable, "-m", "official_nasfpn", program, *arguments]
+    code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+  if code:
+    raise UserError(f"`nasfpn {program}` has failed; see {log}.")
+
+
+def _candidates() -> list[Candidate]:
+  """Returns what is trained at full length, as far as the searches have ended."""
+  found = [Candidate(name, None, 1, key, key) for name, key in BASELINES.items()]
+  for name in ALGORITHMS:
+    for seed in range(_NUM_SEARCHES.value):
+      trials = _trials(name, seed)
+      best = sorted(trials, key=lambda trial: (-trial.reward, trial.number))
+      for rank, trial in enumerate(best[: _NUM_FINALISTS.value], start=1):
+        found.append(_of_trial(name, seed, rank, trial))
+  drawn = _trials("random search", 0)[: _NUM_RANDOM.value]
+  return [*found, *(_of_trial(NOT_CHOSEN, 0, 0, trial) for trial in drawn)]
+
+
+def _trials(name: str, seed: int) -> list[Trial]:
+  """Returns the trials of a search with a reward, each architecture once, by number."""
+  search_dir = _search_dir(name, seed)
+  if not search_dir.is_dir():
+    return []
+  trials = Search(search_dir).trials()
+  return [trial for trial in trials if trial.reward is not None and trial.reused_from is None]
+
+
+def _of_trial(group: str, seed: int, rank: int, trial: Trial) -> Candidate:
+  return Candidate(group, seed, rank, trial.architecture_hash, trial.architecture, trial.reward)
+
+
+def _seeds_of(candidate: Candidate) -> int:
+  """Returns the number of trainings: all seeds for what decides, one for the others."""
+  return _NUM_SEEDS.value if candidate.rank == 1 else 1
+
+
+def _run_dir(candidate: Candidate, seed: int, out: Path) -> Path:
+  # By architecture: what two searches have found is trained once.
+  return out / "finals" / candidate.name / f"seed_{seed}"
+
+
+def _aps(candidate: Candidate, out: Path) -> tuple[float, ...]:
+  """Returns the AP of the finished trainings of an architecture, by seed."""
+  files = [_run_dir(candidate, s, out) / "evaluation.json" for s in range(_seeds_of(candidate))]
+  return tuple(
+    json.loads(file.read_text(encoding="utf-8"))["metrics"]["AP"]
+    for file in files
+    if file.is_file()
+  )
+
+
+def groups_of(found: dict[Candidate, tuple[float, ...]]) -> dict[str, list[float]]:
+  """Returns the independent values of each group.
+
+  Those of an algorithm are its searches, each the mean of its best architecture's trainings; those
+  of a baseline are its trainings; those of what was not chosen, the architectures.
+  """
+  groups: dict[str, list[float]] = {}
+  for candidate, aps in found.items():
+    if aps and candidate.rank < 2:
+      of_baseline = candidate.reward is None
+      groups.setdefault(candidate.group, []).extend(aps if of_baseline else [statistics.mean(aps)])
+  return groups
+
+
+def gain(values: Sequence[float], baseline: Sequence[float]) -> Gain:
+  """Returns how much a group is above a baseline, with Welch's interval."""
+  interval = stats.ttest_ind(values, baseline, equal_var=False).confidence_interval(0.95)
+  difference = statistics.mean(values) - statistics.mean(baseline)
+  return Gain(difference, float(interval.low), float(interval.high))
+
+
+def table(found: dict[Candidate, tuple[float, ...]]) -> str:
+  """Returns AP by group, gains over the baselines, and what a reward is worth, as Markdown."""
+  groups = groups_of(found)
+  lines = [
+    "| pyramid | AP | values | over FPN | over NAS-FPN | best three |",
+    "|---|---|---|---|---|---|",
+  ]
+  for name, values in groups.items():
+    over = []
+    for baseline in BASELINES:
+      is_possible = name != baseline and len(values) > 1 and len(groups.get(baseline, ())) > 1
+      g = gain(values, groups[baseline]) if is_possible else None
+      over.append(f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})" if g else "")
+    firsts = [aps[0] for c, aps in found.items() if c.group == name and c.rank and aps]
+    best = f"{statistics.mean(firsts):.3f}" if name in ALGORITHMS else ""
+    each = " ".join(f"{value:.3f}" for value in values)
+    lines.append(
+      f"| {name} | {statistics.mean(values):.3f} | {each} | {' | '.join(over)} | {best} |"
+    )
+  pairs = {c.name: (c.reward, aps[0]) for c, aps in found.items() if c.reward is not None and aps}
+  if len(pairs) > 2:
+    rewards, aps = zip(*pairs.values(), strict=True)
+    tau = stats.kendalltau(rewards, aps)
+    lines.append(
+      f"\nReward and AP of {len(pairs)} architectures: Kendall's tau {tau.statistic:.2f} "
+      f"(p = {tau.pvalue:.2g})."
+    )
+  return "\n".join(lines)
+
+
+def draw(found: dict[Candidate, tuple[float, ...]], path: Path) -> None:
+  """Draws every training as a dot, the independent values of a group and their mean as lines."""
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(8, 4.5), layout="constrained")
+  axes = figure.subplots()
+  groups = groups_of(found)
+  for place, (name, values) in enumerate(groups.items()):
+    dots = [ap for c, aps in found.items() if c.group == name and c.rank < 2 for ap in aps]
+    axes.plot([place] * len(dots), dots, "o", color="C0", alpha=0.35, markersize=5)
+    axes.hlines(values, place - 0.15, place + 0.15, color="C0", linewidth=1)
+    axes.hlines([statistics.mean(values)], place - 0.3, place + 0.3, color="C1", linewidth=2.5)
+  axes.set_xticks(range(len(groups)), [name.replace(", ", ",\n") for name in groups])
+  axes.set_ylabel("AP on the test images")
+  axes.grid(axis="y", alpha=0.3)
+  figure.savefig(path, dpi=120)
+
+
+def _as_data(candidate: Candidate, aps: Sequence[float]) -> dict:
+  data = dataclasses.asdict(candidate)
+  return {key: value for key, value in data.items() if key != "architecture"} | {"AP": list(aps)}
+
+
+if __name__ == "__main__":
+  run_program(main)
