@@ -182,7 +182,8 @@ def clean_boxes(
     if _FROM_OUTLINE in row:
       report.note("boxes_from_outlines", example)
     area = number(row.get("area"))
-    if area is None or area <= 0:
+    # Larger than the image, it is of something else, or no area at all.
+    if area is None or not 0 < area <= width * height:
       area = (right - left) * (bottom - top)
     boxes.append(Box(left, top, right - left, bottom - top, class_index, area, is_crowd))
   return boxes

@@ -227,6 +227,12 @@ def test_box_partly_outside_is_clipped_on_every_side():
   assert report.count("boxes_clipped") == 1
 
 
+@pytest.mark.parametrize("area", [None, "much", -1, 0, 100 * 80 + 1, 1e39])
+def test_what_is_no_area_in_the_image_is_that_of_the_box(area):
+  (box,), _ = _clean({"bbox": [10, 10, 20, 30], "area": area})
+  assert box.area == 600
+
+
 def test_numbers_of_an_annotation_may_be_text():
   row = {"bbox": ["10", "5.5", "2e1", " 10 "], "category_id": "30.0", "area": "150", "iscrowd": "0"}
   (box,), report = _clean(row)
