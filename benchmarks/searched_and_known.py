@@ -1,0 +1,117 @@
+"""Searched pyramids beside known ones: AP by group, gains with intervals, worth of a reward."""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from scipy import stats
+
+BASELINES = {"FPN": "fpn", "NAS-FPN": "nas_fpn"}
+NOT_CHOSEN = "random, not chosen"
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """An architecture that is trained at full length.
+
+  Attributes:
+    group: an algorithm, a baseline, or `NOT_CHOSEN`.
+    search: seed of the search that it comes from; None for baselines.
+    rank: its place in that search, from 1; 0 if it was not chosen.
+    name: the name of its folder.
+    architecture: gin text, or a name of the catalogue.
+    reward: its reward in the search; None for baselines.
+  """
+
+  group: str
+  search: int | None
+  rank: int
+  name: str
+  architecture: str
+  reward: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain:
+  """AP of a group over that of a baseline.
+
+  Attributes:
+    mean: difference of the means.
+    low: lower end of its 95 % interval (Welch's t).
+    high: upper end.
+  """
+
+  mean: float
+  low: float
+  high: float
+
+
+def groups_of(found: dict[Candidate, tuple[float, ...]]) -> dict[str, list[float]]:
+  """Returns the independent values of each group.
+
+  Those of an algorithm are its searches, each the mean of its best architecture's trainings; those
+  of a baseline are its trainings; those of what was not chosen, the architectures.
+  """
+  groups: dict[str, list[float]] = {}
+  for candidate, aps in found.items():
+    if aps and candidate.rank < 2:
+      of_baseline = candidate.reward is None
+      groups.setdefault(candidate.group, []).extend(aps if of_baseline else [statistics.mean(aps)])
+  return groups
+
+
+def gain(values: Sequence[float], baseline: Sequence[float]) -> Gain:
+  """Returns how much a group is above a baseline, with Welch's interval."""
+  interval = stats.ttest_ind(values, baseline, equal_var=False).confidence_interval(0.95)
+  difference = statistics.mean(values) - statistics.mean(baseline)
+  return Gain(difference, float(interval.low), float(interval.high))
+
+
+def table(found: dict[Candidate, tuple[float, ...]]) -> str:
+  """Returns AP by group, gains over the baselines, and what a reward is worth, as Markdown."""
+  groups = groups_of(found)
+  lines = [
+    "| pyramid | AP | values | over FPN | over NAS-FPN | all finalists |",
+    "|---|---|---|---|---|---|",
+  ]
+  for name, values in groups.items():
+    over = []
+    for baseline in BASELINES:
+      is_possible = name != baseline and len(values) > 1 and len(groups.get(baseline, ())) > 1
+      g = gain(values, groups[baseline]) if is_possible else None
+      over.append(f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})" if g else "")
+    firsts = [aps[0] for c, aps in found.items() if c.group == name and c.rank and aps]
+    is_chosen = name not in BASELINES and name != NOT_CHOSEN
+    best = f"{statistics.mean(firsts):.3f}" if is_chosen and firsts else ""
+    each = " ".join(f"{value:.3f}" for value in values)
+    lines.append(
+      f"| {name} | {statistics.mean(values):.3f} | {each} | {' | '.join(over)} | {best} |"
+    )
+  pairs = {c.name: (c.reward, aps[0]) for c, aps in found.items() if c.reward is not None and aps}
+  if len(pairs) > 2:
+    rewards, aps = zip(*pairs.values(), strict=True)
+    tau = stats.kendalltau(rewards, aps)
+    lines.append(
+      f"\nReward and AP of {len(pairs)} architectures: Kendall's tau {tau.statistic:.2f} "
+      f"(p = {tau.pvalue:.2g})."
+    )
+  return "\n".join(lines)
+
+
+def draw(found: dict[Candidate, tuple[float, ...]], path: Path) -> None:
+  """Draws every training as a dot, the independent values of a group and their mean as lines."""
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(8, 4.5), layout="constrained")
+  axes = figure.subplots()
+  groups = groups_of(found)
+  for place, (name, values) in enumerate(groups.items()):
+    dots = [ap for c, aps in found.items() if c.group == name and c.rank < 2 for ap in aps]
+    axes.plot([place] * len(dots), dots, "o", color="C0", alpha=0.35, markersize=5)
+    axes.hlines(values, place - 0.15, place + 0.15, color="C0", linewidth=1)
+    axes.hlines([statistics.mean(values)], place - 0.3, place + 0.3, color="C1", linewidth=2.5)
+  axes.set_xticks(range(len(groups)), [name.replace(", ", ",\n") for name in groups])
+  axes.set_ylabel("AP on the test images")
+  axes.grid(axis="y", alpha=0.3)
+  figure.savefig(path, dpi=120)
