@@ -1,5 +1,6 @@
 """What a report says of made-up searches of each kind, and what it tells to do next."""
 
+import dataclasses
 import math
 import random
 import shlex
@@ -151,12 +152,15 @@ class TestNextSteps:
 
   def test_of_a_finished_one(self, tmp_path):
     trials = searched(noisy(60))
-    check, report, train = self.commands(trials, tmp_path)
+    confirm, check, report, train = self.commands(trials, tmp_path)
+    assert confirm.endswith("--gin_param 'Search.confirm_top = 5'")
     assert check.startswith("nasfpn proxy_check ")
     assert "'Training.epochs = 30'" in check
     assert report.endswith(f"--proxy_check {tmp_path}/proxy_check")
     assert train == f"nasfpn train --gin_file RECIPE --architecture {tmp_path} --model_dir RUN"
-    assert self.commands(trials, tmp_path, NOISE) == [train]
+    assert self.commands(trials, tmp_path, NOISE) == [confirm, train]
+    again = dataclasses.replace(trials[0], reward=1.0, further_rewards=(0.5, 0.25))
+    assert self.commands([again, *trials[1:]], tmp_path, NOISE) == [train]
 
   def test_a_folder_of_any_name_is_one_argument(self, tmp_path):
     folder = tmp_path / 'it\'s <b> & "more"'

@@ -86,7 +86,7 @@ class TestProposing:
     execute("UPDATE schema SET version = 99")
     for open_ in (store.create, store.check_version):
       with pytest.raises(
-        UserError, match=r"later version .*version 99; .* reads version 2.*Update"
+        UserError, match=r"later version .*version 99; .* reads version 3.*Update"
       ):
         open_()
 

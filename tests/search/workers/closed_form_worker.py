@@ -79,7 +79,7 @@ def main() -> None:
   arguments = parser.parse_args()
   faults = dict(fault.split(":") for fault in arguments.faults.split(",") if fault)
 
-  def evaluate(spec, trial_dir, progress):
+  def evaluate(spec, trial_dir, progress, seed_offset=0):
     number = trial_dir.name.lstrip("0")
     # Each evaluation writes a line, so that tests can count them.
     with open(arguments.search_dir / "evaluations.txt", "a") as log:

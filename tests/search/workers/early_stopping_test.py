@@ -56,7 +56,7 @@ def test_a_worker_stops_what_others_have_left_behind(tmp_path):
     spec = SearchSpace().sample(rng)
     store.propose([NewTrial(number, 1, (), (), canonical_hash(spec), to_gin(spec))])
 
-  def evaluate(spec, trial_dir, progress):
+  def evaluate(spec, trial_dir, progress, seed_offset=0):
     value = values[int(trial_dir.name) - 1]
     if progress.is_hopeless(0.5, value / 2):
       return Evaluation(value / 2, {"AP": value / 2, "stopped_at": 0.5})
