@@ -48,8 +48,8 @@ trials = sa.Table(
 # Confirmations are few among many trials: the others are not in this index.
 _is_confirmation = trials.c.confirms.is_not(None)
 sa.Index(
-  "confirmations_by_trial",
-  trials.c.confirms,
+  "confirmations_by_number",
+  trials.c.number,
   sqlite_where=_is_confirmation,
   postgresql_where=_is_confirmation,
 )

@@ -107,7 +107,8 @@ def best(connection: sa.Connection, limit: int) -> tuple[list[Trial], list[Trial
   further = further_rewards(connection)
   damaged: list[Trial] = []
   confirmed: list[Trial] = []
-  for row in connection.execute(sa.select(_trials).where(_trials.c.number.in_([*further]))):
+  of_confirmed = sa.select(_trials).where(_trials.c.number.in_([*further]), ~IS_CONFIRMATION)
+  for row in connection.execute(of_confirmed):
     trial = to_trial(row)
     if trial.state == DONE:
       confirmed.append(with_further_rewards(trial, further))
