@@ -173,17 +173,21 @@ def _about_the_best(ranking: Sequence[Trial], noise: Noise | ConfirmedNoise | No
 def _about_confirmed(ranking: Sequence[Trial], noise: Noise | ConfirmedNoise | None) -> str:
   confirmed = [trial for trial in ranking if trial.further_rewards]
   best, count = confirmed[0], len(confirmed)
-  again = "One was" if count == 1 else f"The best {count} were"
+  again = "the best one was" if count == 1 else f"the best {count} were"
+  # No line ends between the two signs.
+  result = confirmed_in_words(best).replace("+-", "±")
   text = (
-    f"{again} trained again with other seeds, of {len(ranking)} trials with a reward. Trial "
-    f"{best.number} {'has' if count == 1 else 'leads:'} {confirmed_in_words(best)}."
+    f"Of {len(ranking)} trials with a reward {again} trained again with other seeds. Trial "
+    f"{best.number} {'has' if count == 1 else 'leads:'} {result}."
   )
   first = math.fsum(trial.reward for trial in confirmed) / count
   further = math.fsum(np.mean(trial.further_rewards) for trial in confirmed) / count
-  text += (
-    f" First rewards of what is confirmed are {first:.4f} on average, further ones {further:.4f}"
-    f"{': the difference is luck' if further < first else ''}."
-  )
+  if further < first:
+    those = "It fell" if count == 1 else f"All {count} fell"
+    text += (
+      f" {those} from {first:.4f} at first to {further:.4f} in further trainings"
+      f"{'' if count == 1 else ', on average'}: the difference is luck."
+    )
   if noise is None:
     return (
       f"{text} How far two trainings of one architecture differ is not known here: it takes "
@@ -194,8 +198,8 @@ def _about_confirmed(ranking: Sequence[Trial], noise: Noise | ConfirmedNoise | N
   spread = noise.within / math.sqrt(len(best.further_rewards))
   chance = largest_by_chance(count)
   text += (
-    f" Without its first reward the best is {gap / spread:.1f} times the noise of its mean above "
-    f"the median of all trials (the noise of one reward is {noise.within:.4f}), "
+    f" The best is, by its further trainings, {gap / spread:.1f} times their noise above the "
+    f"median of all trials (the noise of one reward is {noise.within:.4f}), "
   )
   if gap <= chance * spread:
     return f"{text}no more than chance explains: none is shown to be better than another."
