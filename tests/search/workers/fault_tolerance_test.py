@@ -207,7 +207,7 @@ def test_confirmations_survive_kills_as_trials_do(tmp_path):
   rng = random.Random(3)
   arguments = ("--num_trials=12", "--confirm_top=4")
   noise = "--noise=0.05 --max_attempts=9"
-  undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+  undisturbed, disturbed = (tmp_path / name / "search" for name in ("undisturbed", "disturbed"))
   whole = start_search(undisturbed, *arguments, worker=noise)
 
   def confirmations(search_dir):
