@@ -54,7 +54,7 @@ def reinforce(tmp_path_factory):
   del configuration._NAMES[cls]
 
 
-def evaluate(spec, trial_dir, progress):
+def evaluate(spec, trial_dir, progress, seed_offset=0):
   """Rewards the share of cells that pool."""
   return Evaluation(sum(cell.op == "global_pool" for cell in spec.cells) / len(spec.cells))
 

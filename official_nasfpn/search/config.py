@@ -69,6 +69,12 @@ class SearchConfig:
       compared.
     early_stopping_min_trials: number of other trials that must have reached a share before any
       trial is stopped there.
+    confirm_top: number of architectures with the greatest rewards that are trained again at the end
+      of the search, because the greatest of many noisy rewards is partly luck. Their mean over all
+      seeds then decides which is the best. 0 confirms none. It may be changed when a search is
+      continued.
+    confirm_seeds: number of further trainings of each of them, with `Training.seed` + 1, + 2 and so
+      on. From 2 on, they measure the noise of a reward too.
   """
 
   algorithm: SkipValidation[Algorithm] = PPO()
@@ -83,6 +89,8 @@ class SearchConfig:
   early_stopping_quantile: Annotated[float, Field(ge=0, lt=1)] = 0.0
   early_stopping_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.34, 0.67)
   early_stopping_min_trials: PositiveInt = 10
+  confirm_top: NonNegativeInt = 0
+  confirm_seeds: NonNegativeInt = 2
 
   def __post_init__(self) -> None:
     if isinstance(self.algorithm, type) or not isinstance(self.algorithm, AlgorithmSettings):
@@ -96,6 +104,11 @@ class SearchConfig:
       raise ValueError(
         f"trials_in_flight = {self.trials_in_flight} is less than trials_per_update = "
         f"{self.trials_per_update}, so no update would ever be complete"
+      )
+    if self.confirm_top and not self.confirm_seeds:
+      raise ValueError(
+        f"confirm_top = {self.confirm_top} with confirm_seeds = 0 would train nothing again: set "
+        "confirm_seeds to 1 or more, or confirm_top to 0"
       )
 
   @property

@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from official_nasfpn import architecture
@@ -20,6 +20,12 @@ from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal, SearchAlgorithm
 from official_nasfpn.search.config import SearchConfig, first_architectures
+from official_nasfpn.search.confirmation import (
+  Confirmation,
+  can_be_confirmed,
+  largest_number_of_confirmations,
+  missing_confirmations,
+)
 from official_nasfpn.search.fingerprint import code_fingerprint
 from official_nasfpn.search.recipe import SearchRecipe, check_continues, read_recipe
 from official_nasfpn.search.store.trial_store import Counts, NewTrial, Trial, TrialStore
@@ -105,20 +111,23 @@ def run_search(
     if loop.is_over(counts):
       return
     launcher = make_launcher(store)
-    with progress_bar(config.num_trials, "search", "trial", initial=counts.finished) as bar:
+    total, ended = loop.num_trainings(counts), _num_ended(counts)
+    with progress_bar(total, "search", "trial", initial=ended) as bar:
       try:
         # Workers and the algorithm take a while to start: let them start at the same time.
-        launcher.poll(config.num_trials - counts.finished)
+        launcher.poll(total - ended)
         pause, shown = 0.0, -1.0
         while not loop.is_over(counts := loop.step()):
-          launcher.poll(config.num_trials - counts.finished)
+          bar.total, ended = loop.num_trainings(counts), _num_ended(counts)
+          launcher.poll(bar.total - ended)
           store.release_expired()
           pause = min(1.5 * pause + _SHORTEST_PAUSE_SECONDS / 2, _LONGEST_PAUSE_SECONDS)
-          if (done := counts.finished + store.running_progress()) != shown:
+          if (done := ended + store.running_progress()) != shown:
             _show(bar, done, store)
             pause, shown = _SHORTEST_PAUSE_SECONDS, done
           time.sleep(pause)
-        _show(bar, counts.finished, store)
+        bar.total = loop.num_trainings(counts)
+        _show(bar, _num_ended(counts), store)
       finally:
         launcher.close()
 
@@ -129,6 +138,8 @@ class SearchLoop:
   Each update proposes `trials_per_update` trials, as long as no more than `trials_in_flight` are
   unfinished. Each update learns from as many trials: those that finish first. If both numbers are
   equal, the algorithm learns from an update before it proposes the next one.
+
+  When the last trial is learnt from, the best are confirmed, if the search is to do so.
   """
 
   def __init__(
@@ -161,20 +172,30 @@ class SearchLoop:
     """Learns from finished trials and proposes new ones while it can; returns the new counts."""
     while True:
       counts = self._store.counts()
-      if not self._learn(counts) and not self._propose(counts):
+      if not self._learn(counts) and not self._propose(counts) and not self._confirm(counts):
         return counts
 
   def is_over(self, counts: Counts) -> bool:
-    """Returns whether all trials of the search are sampled and learnt from."""
-    return counts.learnt == counts.sampled >= self._config.num_trials
+    """Returns whether all trials are sampled and learnt from, and the best of them confirmed."""
+    return (
+      self._has_learnt_all(counts) and not counts.confirming and not self._missing_confirmations()
+    )
+
+  def num_trainings(self, counts: Counts) -> int:
+    """Returns the number of trials and confirmations that there will be, as far as is known."""
+    if self._has_learnt_all(counts):
+      return self._config.num_trials + counts.confirmations
+    planned = largest_number_of_confirmations(self._config)
+    return self._config.num_trials + max(counts.confirmations, planned)
 
   def write_missing_files(self) -> None:
     """Writes the architectures of trials whose folder is missing in the search directory."""
     folder = storage.trial_dir(self._search_dir, 1).parent
     names = os.listdir(folder) if folder.is_dir() else ()
     present = {name for name in names if os.path.isfile(f"{folder}/{name}/architecture.gin")}
-    if len(present) < self._store.counts().sampled:
-      for trial in self._store.trials():
+    counts = self._store.counts()
+    if len(present) < counts.sampled + counts.confirmations:
+      for trial in (*self._store.trials(), *self._store.confirmations()):
         if storage.trial_dir(self._search_dir, trial.number).name not in present:
           self._write_architecture(trial.number, trial.architecture)
 
@@ -206,18 +227,45 @@ class SearchLoop:
     count = min(self._config.trials_per_update, self._config.num_trials - counts.sampled)
     if count <= 0 or counts.sampled - counts.finished + count > self._config.max_in_flight:
       return False
-    update, first = self._store.latest_update() + 1, counts.sampled + 1
+    update, first = self._store.latest_update() + 1, _next_number(counts)
     proposals = self._restored_algorithm().propose(update, count)
-    known = self._known[first - 1 :]
+    known = self._known[counts.sampled :]
     proposals = [*known[:count], *proposals[len(known) :]]
-    new_trials = [
-      self._new_trial(first + index, update, proposal) for index, proposal in enumerate(proposals)
-    ]
-    # Files are written first: a worker may claim a trial as soon as it is in the store.
-    for trial in new_trials:
-      self._write_architecture(trial.number, trial.architecture)
-    self._store.propose(new_trials)
+    self._add(
+      [self._new_trial(first + index, update, proposal) for index, proposal in enumerate(proposals)]
+    )
     return True
+
+  def _confirm(self, counts: Counts) -> bool:
+    """Proposes the confirmations that are missing at the end; returns whether it did."""
+    missing = self._missing_confirmations() if self._has_learnt_all(counts) else []
+    if not missing:
+      return False
+    first = _next_number(counts)
+    num_trials = len({confirmation.trial.number for confirmation in missing})
+    best, trainings = "the best one" if num_trials == 1 else f"the best {num_trials}", len(missing)
+    say(
+      f"All trials are done. To tell luck from merit, {best} of them "
+      f"{'is' if num_trials == 1 else 'are'} trained again with other seeds: {trainings} "
+      f"training{'' if trainings == 1 else 's'}."
+    )
+    self._add([self._new_confirmation(first + index, one) for index, one in enumerate(missing)])
+    return True
+
+  def _has_learnt_all(self, counts: Counts) -> bool:
+    return counts.learnt == counts.sampled >= self._config.num_trials
+
+  def _missing_confirmations(self) -> list[Confirmation]:
+    if not self._config.confirm_top:
+      return []
+    candidates = self._store.greatest_rewards(self._config.confirm_top, can_be_confirmed)
+    return missing_confirmations(self._config, candidates, self._store.confirmations())
+
+  def _add(self, trials: Sequence[NewTrial]) -> None:
+    # Files are written first: a worker may claim a trial as soon as it is in the store.
+    for trial in trials:
+      self._write_architecture(trial.number, trial.architecture)
+    self._store.propose(trials)
 
   def _restored_algorithm(self) -> SearchAlgorithm:
     """Returns the algorithm in its state after the last learning step."""
@@ -239,6 +287,22 @@ class SearchLoop:
       architecture=self._architecture_text(number, update, spec),
     )
 
+  def _new_confirmation(self, number: int, confirmation: Confirmation) -> NewTrial:
+    trial, seed_offset = confirmation
+    return NewTrial(
+      number=number,
+      update=trial.update,
+      choices=trial.choices,
+      log_probs=trial.log_probs,
+      architecture_hash=trial.architecture_hash,
+      architecture=(
+        f"# Search {self._search_dir.name}, trial {number}: trial {trial.number} again, with "
+        f"Training.seed + {seed_offset}.\n{trial.architecture}"
+      ),
+      confirms=trial.number,
+      seed_offset=seed_offset,
+    )
+
   def _architecture_text(self, number: int, update: int, spec: PyramidSpec) -> str:
     return (
       f"# Search {self._search_dir.name}, trial {number}, update {update}, "
@@ -247,6 +311,14 @@ class SearchLoop:
 
   def _write_architecture(self, number: int, text: str) -> None:
     write_text(storage.trial_dir(self._search_dir, number) / "architecture.gin", text)
+
+
+def _next_number(counts: Counts) -> int:
+  return counts.sampled + counts.confirmations + 1
+
+
+def _num_ended(counts: Counts) -> int:
+  return counts.finished + counts.confirmations - counts.confirming
 
 
 def _drawn_uniformly(space: SearchSpace, spec: PyramidSpec) -> Proposal:
@@ -265,7 +337,7 @@ def _learning_reward(trial: Trial) -> float | None:
 
 def _show(bar, done: float, store: TrialStore) -> None:
   if best := store.best(1):
-    bar.set_postfix({"best_reward": f"{best[0].reward:.4f}"}, refresh=False)
+    bar.set_postfix({"best_reward": f"{best[0].mean_reward:.4f}"}, refresh=False)
   # Set the number and add 0, so that the bar itself decides when to draw.
   shown = round(done, 1)
   bar.n = int(shown) if shown == int(shown) else shown

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import duration
 from official_nasfpn.search.config import SearchConfig
+from official_nasfpn.search.confirmation import largest_number_of_confirmations
 from official_nasfpn.search.report.found import NOTHING_LEARNT
 from official_nasfpn.search.store.trial_store import Trial
 
@@ -35,14 +36,18 @@ class SearchPlan:
   @property
   def worker_hours(self) -> float:
     """Hours of work if every trial is trained to its end; repeated architectures need none."""
-    num_trials, per_worker = self.config.num_trials, self.config.trials_per_worker
-    starts = -(-num_trials // per_worker) if per_worker else min(self.num_workers, num_trials)
-    return (num_trials * self.seconds + starts * (self.first_seconds - self.seconds)) / 3600
+    config, per_worker = self.config, self.config.trials_per_worker
+    num_trainings = config.num_trials + largest_number_of_confirmations(config)
+    starts = -(-num_trainings // per_worker) if per_worker else min(self.num_workers, num_trainings)
+    # A worker begins anew with each further seed.
+    starts += config.confirm_seeds * min(self.num_workers, config.confirm_top, config.num_trials)
+    return (num_trainings * self.seconds + starts * (self.first_seconds - self.seconds)) / 3600
 
   @property
   def days(self) -> float:
     """Days that the search takes on the pool, including the time that workers wait for trials."""
-    mean_seconds = 3600 * self.worker_hours / self.config.num_trials
+    num_trainings = self.config.num_trials + largest_number_of_confirmations(self.config)
+    mean_seconds = 3600 * self.worker_hours / num_trainings
     return wall_seconds(self.config, self.num_workers, mean_seconds) / 86400
 
   @property
@@ -59,8 +64,8 @@ class SearchPlan:
       f"rewards {rewards}",
       f"a trial          {duration(self.seconds)}, a worker's first one "
       f"{duration(self.first_seconds)}",
-      f"the search       {config.num_trials:,} trials: {duration(3600 * self.worker_hours)} of one "
-      "worker if all are trained to their end",
+      f"the search       {config.num_trials:,} trials{and_confirmations(config)}: "
+      f"{duration(3600 * self.worker_hours)} of one worker if all are trained to their end",
       f"on this pool     {duration(86400 * self.days)} with {self.num_workers} workers, busy "
       f"{100 * self.busy_share:.0f} % of the time",
     ]
@@ -73,6 +78,16 @@ class SearchPlan:
     if max(self.rewards) <= 0:
       lines.append(NOTHING_LEARNT)
     return "\n".join(lines)
+
+
+def and_confirmations(config: SearchConfig) -> str:
+  """Returns the words ` and N trainings that confirm the best M`; nothing without confirmations."""
+  count = largest_number_of_confirmations(config)
+  if not count:
+    return ""
+  top = min(config.confirm_top, config.num_trials)
+  trainings = "1 training that confirms" if count == 1 else f"{count:,} trainings that confirm"
+  return f" and {trainings} the best{'' if top == 1 else f' {top:,}'}"
 
 
 def plan_of(trials: Sequence[Trial], config: SearchConfig, num_workers: int) -> SearchPlan:
@@ -109,7 +124,8 @@ def plan_of(trials: Sequence[Trial], config: SearchConfig, num_workers: int) -> 
 def wall_seconds(config: SearchConfig, num_workers: int, seconds: float) -> float:
   """Returns the duration of a search in seconds, if all trials take equally long.
 
-  An update is proposed as soon as the trials in flight leave room for it.
+  An update is proposed as soon as the trials in flight leave room for it; confirmations when all
+  trials have ended.
 
   Args:
     config: settings of the search.
@@ -127,7 +143,8 @@ def wall_seconds(config: SearchConfig, num_workers: int, seconds: float) -> floa
       heapq.heappush(workers, end)
       heapq.heappush(in_flight, end)
       left -= 1
-  return max(in_flight)
+  rounds_of_confirmations = -(-largest_number_of_confirmations(config) // num_workers)
+  return max(in_flight) + rounds_of_confirmations * seconds
 
 
 def in_flight_that_keeps_busy(config: SearchConfig, num_workers: int) -> int:

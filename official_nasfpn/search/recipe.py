@@ -16,7 +16,11 @@ from official_nasfpn.training.experiment import Experiment, read_with_experiment
 
 _NUM_TRIALS = "Search.num_trials"
 # Settings of how the work is done, not of what is computed.
-_FREE = ("Search.lease_seconds", "Search.max_attempts", "Search.trials_per_worker")
+_FREE = (
+  *("Search.lease_seconds", "Search.max_attempts", "Search.trials_per_worker"),
+  # A trial is the same, whether it is confirmed later or not.
+  *("Search.confirm_top", "Search.confirm_seeds"),
+)
 # Names of algorithms in stored recipes, from before algorithms had settings of their own.
 _FORMER_ALGORITHMS = {"ppo": "@PPO()", "evolution": "@Evolution()", "random": "@RandomSearch()"}
 # A reference, so that a recipe which binds only `PPO.learning_rate` changes this algorithm.
@@ -110,7 +114,7 @@ def read_recipe(
 def check_continues(there: SearchRecipe, recipe: SearchRecipe, place: str, flag: str) -> None:
   """Checks that a search may be continued with a recipe.
 
-  The number of trials may be raised, and settings that concern only workers may change.
+  The number of trials may be raised; settings of workers and of confirmations may change.
 
   Args:
     there: recipe of the existing search.

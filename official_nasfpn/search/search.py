@@ -13,7 +13,7 @@ from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.loop import begun_store, run_search
-from official_nasfpn.search.planning import SearchPlan, plan_of
+from official_nasfpn.search.planning import SearchPlan, and_confirmations, plan_of
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.search.report.events import EventLog
@@ -42,13 +42,16 @@ class FoundPyramid:
 
   Attributes:
     architecture: the pyramid, for `Detector.architecture`.
-    reward: reward of the pyramid's trial.
+    reward: reward of the pyramid's trial; if it was confirmed, the mean over all its seeds.
     trial: number of the trial.
+    rewards: the reward of each seed with which the pyramid was trained, the trial's own first; one
+      unless it was confirmed (`Search.confirm_top`).
   """
 
   architecture: PyramidSpec
   reward: float
   trial: int
+  rewards: tuple[float, ...] = ()
 
 
 class Search:
@@ -135,12 +138,15 @@ class Search:
         # A process that was killed may have learnt from the last update without writing its event.
         write_events(store)
         trials, damaged = sorted_out(store.trials())
-        warn_of_damage(store.name, damaged)
-      write_results(trials, self.search_dir)
+        confirmations, damaged_too = sorted_out(store.confirmations())
+        warn_of_damage(store.name, [*damaged, *damaged_too])
+      write_results(trials, self.search_dir, confirmations)
     return trials
 
   def trials(self) -> list[Trial]:
     """Returns all trials so far, by number; `pandas.DataFrame(search.trials())` is their table.
+
+    Confirmations are not trials of their own: their rewards are a trial's `further_rewards`.
 
     Raises:
       UserError: there is no search, or another version of this program wrote it.
@@ -148,7 +154,9 @@ class Search:
     return read_trials(self.search_dir, self._store)
 
   def best(self, rank: int = 1) -> FoundPyramid:
-    """Returns the pyramid with the highest reward so far.
+    """Returns the best pyramid so far: of the highest reward, but confirmed ones come first.
+
+    Confirmed pyramids (`Search.confirm_top`) are ranked by the mean reward of all their seeds.
 
     Args:
       rank: 1 for the best pyramid, 2 for the second best, and so on.
@@ -159,8 +167,8 @@ class Search:
     trial = found_trial(self.search_dir, rank, self._store)
     # Parsed as data: text that others may have written is never executed.
     spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
-    assert trial.reward is not None
-    return FoundPyramid(spec, trial.reward, trial.number)
+    assert trial.mean_reward is not None
+    return FoundPyramid(spec, trial.mean_reward, trial.number, trial.rewards)
 
   def table(self, num_rows: int = 3) -> str:
     """Returns a table of the best architectures so far as text, best first.
@@ -182,7 +190,8 @@ class Search:
     Args:
       output: path of the file. Default: `report.html` in the directory.
       proxy_check: folder of a `nasfpn proxy_check` of the search's recipe, which has measured the
-        noise of a reward. Default: the report says that the noise is unknown.
+        noise of a reward. Default: the noise that confirmations have measured; without two of one
+        architecture (`Search.confirm_top`), the report says that the noise is unknown.
 
     Raises:
       UserError: there is no search, no such check, or the file cannot be written.
@@ -204,9 +213,10 @@ def dry_run(recipe: SearchRecipe) -> str:
   """
   recipe = proxy_task.resolved(recipe)
   spec = recipe.space.sample(random.Random(recipe.search.seed))
+  confirmations = and_confirmations(recipe.search)
   return (
-    f"{recipe.search.num_trials:,} trials of {recipe.space.size_unordered:.2e} architectures, each "
-    f"like this:\n{proxy_task.plan_of_a_trial(recipe, spec)}"
+    f"{recipe.search.num_trials:,} trials of {recipe.space.size_unordered:.2e} architectures"
+    f"{confirmations}, each like this:\n{proxy_task.plan_of_a_trial(recipe, spec)}"
   )
 
 
@@ -233,6 +243,7 @@ def measured_plan(recipe: SearchRecipe, num_workers: int = 1, num_measuring: int
       trials_in_flight=0,
       trials_per_worker=0,
       early_stopping_quantile=0.0,
+      confirm_top=0,
     ),
   )
   with tempfile.TemporaryDirectory() as folder:

@@ -63,6 +63,23 @@ def test_a_worker_that_is_replaced_starts_again():
   assert replaced.worker_hours == pytest.approx((100 * 30 + 10 * 10) / 3600)
 
 
+def test_confirmations_are_counted():
+  settings = {"confirm_top": 5, "confirm_seeds": 2}
+  plan = SearchPlan(config(100, 10, **settings), 2, 2, 30.0, 30.0, rewards=(0.1,))
+  assert plan.worker_hours == pytest.approx(110 * 30 / 3600)
+  assert plan.days == pytest.approx(55 * 30 / 86400)
+  assert (
+    "100 trials and 10 trainings that confirm the best 5: 55 min of one worker" in plan.as_text()
+  )
+  # A worker begins anew with each seed.
+  plan = SearchPlan(config(100, 10, **settings), 2, 2, 40.0, 30.0, rewards=(0.1,))
+  assert plan.worker_hours == pytest.approx((110 * 30 + (2 + 4) * 10) / 3600)
+  # There cannot be more than trials.
+  assert wall_seconds(config(3, 3, confirm_top=99, confirm_seeds=1), 3, 7.0) == 14.0
+  alone = SearchPlan(config(3, 3, confirm_top=1, confirm_seeds=1), 1, 1, 9.0, 9.0, rewards=(0.1,))
+  assert "3 trials and 1 training that confirms the best: 36 s of" in alone.as_text()
+
+
 def test_it_says_what_would_keep_the_pool_busy():
   plan = SearchPlan(config(1000, 20), 100, 2, first_seconds=3700.0, seconds=3600.0, rewards=(0.2,))
   text = plan.as_text()

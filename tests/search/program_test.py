@@ -50,6 +50,9 @@ def test_a_search_from_data_to_result(tmp_path, run_program):
   assert dry_run(read_recipe([recipe])).startswith(
     "2 trials of 1.93e+15 architectures, each like this:\nmodel "
   )
+  assert dry_run(read_recipe([recipe], ["Search.confirm_top = 1"])).startswith(
+    "2 trials of 1.93e+15 architectures and 2 trainings that confirm the best, each like this:\n"
+  )
   assert not search_dir.exists()
 
   first = run_program("search", *arguments)

@@ -68,7 +68,10 @@ def test_a_recipe_takes_the_pyramid_of_a_trial():
 
 
 def test_the_version_names_what_is_computed():
-  free = ("lease_seconds = 5.0", "max_attempts = 9", "trials_per_worker = 1", "num_trials = 99")
+  free = (
+    *("lease_seconds = 5.0", "max_attempts = 9", "trials_per_worker = 1", "num_trials = 99"),
+    *("confirm_top = 3", "confirm_seeds = 5"),
+  )
   assert recipe(*(f"Search.{binding}" for binding in free)).version == recipe().version
   for binding in ("PPO.clip_ratio = 0.3", "Search.seed = 1", "Training.epochs = 3"):
     assert recipe(binding).version != recipe().version, binding

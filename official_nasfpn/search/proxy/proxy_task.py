@@ -141,7 +141,9 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
   make_train = _shared if recipe.proxy.mode == "shared" else _plain
   train = make_train(recipe, dataset, warm_dir)
 
-  def evaluate(spec: PyramidSpec, trial_dir: Path, progress: TrialProgress) -> Evaluation:
+  def evaluate(
+    spec: PyramidSpec, trial_dir: Path, progress: TrialProgress, seed_offset: int = 0
+  ) -> Evaluation:
     from official_nasfpn.data.damaged_data import damage_named
     from official_nasfpn.training.lost_gpu import GpuLost, gpu_errors
     from official_nasfpn.training.memory import OutOfMemory
@@ -155,7 +157,7 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
 
     try:
       with damage_named(dataset), gpu_errors("This worker ends, and its trial is tried again."):
-        result, share = train(spec, trial_dir, progress, should_stop)
+        result, share = train(spec, trial_dir, progress, should_stop, seed_offset)
     except GpuLost as error:
       raise WorkerBroken(str(error)) from error
     except TrainingDiverged as error:
@@ -174,7 +176,7 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
 
 # Trains a pyramid; returns its last evaluation, and after which share of the training that was.
 _Train = Callable[
-  [PyramidSpec, Path, TrialProgress, Callable[[float, EvaluationResult], bool]],
+  [PyramidSpec, Path, TrialProgress, Callable[[float, EvaluationResult], bool], int],
   tuple[EvaluationResult, float],
 ]
 
@@ -195,40 +197,48 @@ def _cost(
 def _plain(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Train:
   del warm_dir
   search = recipe.search
-  stops = search.early_stopping_shares if search.early_stopping_quantile else ()
+  early_stops = search.early_stopping_shares if search.early_stopping_quantile else ()
 
-  training = None
+  training, trained_offset = None, 0
 
-  def train(spec, trial_dir, progress, should_stop):
+  def train(spec, trial_dir, progress, should_stop, seed_offset):
     # Imported with the first trial: reading a recipe needs no TensorFlow.
     import tf_keras
 
     from official_nasfpn.training.repeated_training import RepeatedTraining
 
-    nonlocal training
-    if training is None or not training.takes_any_architecture:
+    nonlocal training, trained_offset
+    is_another_seed = seed_offset != trained_offset
+    if training is None or is_another_seed or not training.takes_any_architecture:
       # Without this the graph and weights of every trial stay in memory until the worker ends.
       # About 100 MB per trial stay anyway, so workers are replaced: `Search.trials_per_worker`.
       training = None
       tf_keras.backend.clear_session()
       gc.collect()
-      training = RepeatedTraining(recipe.experiment.with_architecture(spec), dataset)
+      experiment = _with_seed_offset(recipe.experiment, seed_offset)
+      training = RepeatedTraining(experiment.with_architecture(spec), dataset)
+      trained_offset = seed_offset
+    # What is trained again with another seed is trained to its end.
+    stops = () if seed_offset else early_stops
     return training.run(spec, trial_dir / "train.log", progress.report, stops, should_stop)
 
   return train
 
 
 def _shared(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Train:
-  shared = None
+  shared, shared_offset = None, 0
 
-  def train(spec, trial_dir, progress, should_stop):
+  def train(spec, trial_dir, progress, should_stop, seed_offset):
     from official_nasfpn.search.proxy.shared_proxy import SharedProxy
 
     # Made during the first trial, as half of it: a worker renews its lease only while it has one.
-    nonlocal shared
+    nonlocal shared, shared_offset
     begin = 0.0
-    if shared is None:
+    if shared is None or seed_offset != shared_offset:
       begin = 0.5
+      # Two would take the memory of two caches of features.
+      shared = None
+      gc.collect()
       shared = SharedProxy(
         recipe.proxy,
         recipe.space,
@@ -236,10 +246,20 @@ def _shared(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Trai
         dataset,
         warm_dir,
         report_progress=lambda share: progress.report(begin * share),
+        seed_offset=seed_offset,
       )
+      shared_offset = seed_offset
     return shared.train(spec, lambda share: progress.report(begin + (1 - begin) * share)), 1.0
 
   return train
+
+
+def _with_seed_offset(experiment: Experiment, seed_offset: int) -> Experiment:
+  """Returns an experiment with another seed: of initial weights, shuffling and augmentation."""
+  training = experiment.training
+  return dataclasses.replace(
+    experiment, training=dataclasses.replace(training, seed=training.seed + seed_offset)
+  )
 
 
 def open_on_holdout(experiment: Experiment, begins: bool = True) -> tuple[Experiment, DatasetInfo]:

@@ -10,6 +10,10 @@ One-shot searches train shared weights with a different architecture in every ba
 2018; Guo et al. 2020). With tens of epochs instead of hundreds, such a detector learns next to
 nothing (docs/results.md, "The shared proxy").
 
+A confirmation, with another seed, starts from the same backbone and heads. The seed changes the
+initial weights of the pyramid, the order of the images and their augmented views. So confirmations
+measure the noise of a trial, and not that of the shared weights.
+
 The price: the backbone does not adapt to the architecture, and a trial sees each image in
 `Proxy.epochs` augmented views, the same ones in every trial.
 """
@@ -72,6 +76,7 @@ class SharedProxy:
     dataset: DatasetInfo,
     warm_dir: Path,
     report_progress: Callable[[float], None] = lambda share: None,
+    seed_offset: int = 0,
   ):
     """Loads or makes the shared weights, and caches the frozen backbone's features of all images.
 
@@ -82,6 +87,7 @@ class SharedProxy:
       dataset: the prepared data.
       warm_dir: the folder of the shared weights, which are made if they are not there.
       report_progress: called with the finished share of making them, in [0, 1].
+      seed_offset: is added to `Training.seed` for trials, and not for the shared weights.
 
     Raises:
       UserError: features take too much memory.
@@ -98,12 +104,16 @@ class SharedProxy:
     self._num_images = dataset.num_images(experiment.input.train_parts)
     self._anchors = tf.constant(flat_anchors(self._experiment.detector))
     configure_tensorflow(experiment.training)
+    self._seed = experiment.training.seed
     tf_keras.backend.clear_session()
-    tf_keras.utils.set_random_seed(experiment.training.seed)
-    self._detector = build_detector(
-      self._experiment.detector, dataset.label_map.num_classes, wired=True
-    )
-    self._load_warm_state(warm_dir)
+    self._detector = self._built()
+    weights = self._load_warm_state(warm_dir)
+    if seed_offset:
+      # Built again: the shared weights had to come from the seed that all workers have.
+      self._seed += seed_offset
+      self._detector = self._built()
+    for name, variable in _named_variables(self._detector).items():
+      variable.assign(weights[name])
     cache = FeatureCache(self._detector.backbone, self._experiment, self._anchors, self.traces)
     count = num_steps(_schedule(experiment.training, proxy.epochs), self._num_images)
     self._batches = cache.train_batches(self._train_batches(), count, proxy.max_cache_gb)
@@ -133,17 +143,22 @@ class SharedProxy:
     self._nan_guard.check(tf.distribute.get_strategy())
     return self._evaluate(wiring)
 
-  def _load_warm_state(self, warm_dir: Path) -> None:
-    """Loads the weights of backbone and heads that were trained with the FPN."""
+  def _built(self) -> Detector:
+    """Returns the wired detector with the initial weights of the seed."""
+    tf_keras.utils.set_random_seed(self._seed)
+    return build_detector(
+      self._experiment.detector, self._dataset.label_map.num_classes, wired=True
+    )
+
+  def _load_warm_state(self, warm_dir: Path) -> dict[str, np.ndarray]:
+    """Returns the weights of backbone and heads that were trained with the FPN, by name."""
     named = _named_variables(self._detector)
-    weights = warm_state.load_or_make(
+    return warm_state.load_or_make(
       warm_dir,
       self._fingerprint(),
       {name: tuple(variable.shape) for name, variable in named.items()},
       self._warm_up,
     )
-    for name, variable in named.items():
-      variable.assign(weights[name])
 
   def _fingerprint(self) -> str:
     # How trials train afterwards does not change these weights.
@@ -248,7 +263,7 @@ class SharedProxy:
   def _train_batches(self) -> tf.data.Dataset:
     config = self._experiment.training
     return input_pipeline.train_dataset(
-      self._experiment.input, self._experiment.detector.image_size, config.batch_size, config.seed
+      self._experiment.input, self._experiment.detector.image_size, config.batch_size, self._seed
     )
 
   def _evaluate(self, wiring: Wiring) -> EvaluationResult:

@@ -14,7 +14,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.progress import say
 from official_nasfpn.search import storage
 from official_nasfpn.search.store.rows import is_damaged
-from official_nasfpn.search.store.trial import DONE, Overview, Trial
+from official_nasfpn.search.store.trial import DONE, Overview, Trial, rank_key
 from official_nasfpn.search.store.trial_store import TrialStore
 
 # Damaged rows that are named; further ones are counted.
@@ -86,11 +86,13 @@ class FoundSearch:
     trials: all whose rows hold them, by number.
     damaged: those whose rows do not.
     metrics: what each update's learning measured, by update number.
+    confirmations: all whose rows hold them, by number.
   """
 
   trials: Sequence[Trial]
   damaged: Sequence[Trial]
   metrics: Mapping[int, Mapping[str, float]]
+  confirmations: Sequence[Trial] = ()
 
 
 def read_search(search_dir: Path, store: str | None = None) -> FoundSearch:
@@ -105,14 +107,41 @@ def read_search(search_dir: Path, store: str | None = None) -> FoundSearch:
   """
   with _opened(search_dir, store) as opened:
     trials, damaged = sorted_out(opened.trials())
+    confirmations, damaged_too = sorted_out(opened.confirmations())
+    damaged += damaged_too
     warn_of_damage(opened.name, damaged)
-    return FoundSearch(trials, damaged, opened.metrics())
+    return FoundSearch(trials, damaged, opened.metrics(), confirmations)
 
 
 def best_trials(trials: Sequence[Trial]) -> list[Trial]:
-  """Returns the trials that gave a reward, the best first; reused ones are left out."""
-  done = [trial for trial in trials if trial.state == DONE]
-  return sorted(done, key=lambda trial: (-trial.reward, trial.number))
+  """Returns the trials that gave a reward, the best first; reused ones are left out.
+
+  Confirmed ones come first, by the mean over their seeds; see `store.trial.rank_key`.
+  """
+  return sorted((trial for trial in trials if trial.state == DONE), key=rank_key)
+
+
+def confirmed_in_words(trial: Trial) -> str:
+  """Returns what the confirmations of a trial have shown; it must have one."""
+  return (
+    f"first reward {trial.reward:.4f}, confirmed {trial.mean_reward:.4f} +- {trial.deviation:.4f} "
+    f"over {len(trial.rewards)} seeds"
+  )
+
+
+def failed_confirmations_in_words(failed: Sequence[Trial]) -> str:
+  """Returns which confirmations failed, and why; there must be one."""
+  named = [
+    f"number {trial.number}, of trial {trial.confirms} ({trial.failure})"
+    for trial in failed[:_NUM_NAMED]
+  ]
+  more = [f"and {len(failed) - _NUM_NAMED} more"] if len(failed) > _NUM_NAMED else []
+  are = (
+    "1 confirmation failed and is"
+    if len(failed) == 1
+    else f"{len(failed)} confirmations failed and are"
+  )
+  return f"{are} left out of the means: {', '.join([*named, *more])}."
 
 
 # What is said of a search whose rewards are all 0, instead of naming a best architecture.
@@ -161,7 +190,7 @@ def found_trial(search_dir: Path, rank: int = 1, store: str | None = None) -> Tr
 
   Args:
     search_dir: directory of the search.
-    rank: 1 for the trial with the greatest reward so far, 2 for the next.
+    rank: 1 for the best trial so far, 2 for the next; see `best_trials`.
     store: the `confirmed` address of `storage.store_place`.
 
   Raises:

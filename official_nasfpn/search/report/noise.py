@@ -1,16 +1,56 @@
 """How far the rewards of one architecture differ from training to training."""
 
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterable
 from pathlib import Path
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
 from official_nasfpn.search.proxy_check.rank_correlation import Noise
+from official_nasfpn.search.store.trial import Trial
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfirmedNoise:
+  """The noise that the confirmations of a search have measured.
+
+  Attributes:
+    within: standard deviation of one architecture's rewards over seeds, pooled over architectures.
+    num_architectures: number of architectures.
+    num_rewards: number of their rewards.
+  """
+
+  within: float
+  num_architectures: int
+  num_rewards: int
+
+
+def noise_of_confirmations(trials: Iterable[Trial]) -> ConfirmedNoise | None:
+  """Returns the noise of a reward; None without two confirmations of one architecture.
+
+  First rewards are left out. They are why an architecture was among the best, so they are better
+  than others of it, and would make the noise look greater.
+
+  Args:
+    trials: all of a search.
+  """
+  groups = [trial.further_rewards for trial in trials if len(trial.further_rewards) > 1]
+  degrees = sum(len(rewards) - 1 for rewards in groups)
+  if not degrees:
+    return None
+  squares = math.fsum((len(rewards) - 1) * statistics.variance(rewards) for rewards in groups)
+  within = math.sqrt(squares / degrees)
+  if within <= 0:
+    return None
+  return ConfirmedNoise(within, len(groups), sum(map(len, groups)))
 
 
 def read_noise(check_dir: Path, proxy_mode: str) -> Noise | None:
   """Returns the noise that a proxy check has measured.
 
-  A search alone does not know it: an architecture that comes again is not trained again.
+  A search without confirmations does not know it: an architecture is trained once.
 
   Args:
     check_dir: that `nasfpn proxy_check` has written to.

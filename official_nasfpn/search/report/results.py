@@ -14,6 +14,8 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.report.found import (
   NOTHING_LEARNT,
   best_trials,
+  confirmed_in_words,
+  failed_confirmations_in_words,
   nothing_learnt,
 )
 from official_nasfpn.search.store.trial import DONE, FAILED, Overview, Trial
@@ -39,7 +41,9 @@ def spread(trials: Sequence[Trial], count: int) -> list[Trial]:
   return [trials[round(index * step)] for index in range(count)]
 
 
-def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
+def write_results(
+  trials: Sequence[Trial], search_dir: Path, confirmations: Sequence[Trial] = ()
+) -> None:
   """Writes `best_architecture.gin`, `.png`, `reward_curve.png` and, last, `result.json`.
 
   Where nothing was learnt, so that no architecture is the best, it is that of the first trial with
@@ -48,6 +52,7 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
   Args:
     trials: all of a search.
     search_dir: of the search.
+    confirmations: all of the search.
 
   Raises:
     UserError: no trial gave a reward.
@@ -56,7 +61,7 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
   from official_nasfpn.architecture.diagram import draw_pyramid
   from official_nasfpn.search.report.reward_curve import draw_reward_curve
 
-  overview = overview_of(trials)
+  overview = overview_of(trials, confirmations=confirmations)
   ranking = overview.best
   if not ranking:
     reasons = [trial.failure for trial in trials if trial.state == FAILED]
@@ -73,23 +78,33 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
     if nothing_learnt(trials)
     else f"The best of {len(trials)} trials of the search {search}:"
   )
+  confirmed = f"# Trained again: {confirmed_in_words(best)}.\n" if best.further_rewards else ""
   provenance = (
-    f"# {which} trial {best.number}, reward {best.reward:.6g}.\n"
+    f"# {which} trial {best.number}, reward {best.mean_reward:.6g}.\n{confirmed}"
     f"# Architecture {best.architecture_hash}; official_nasfpn {code_version()}.\n"
   )
   write_text(search_dir / "best_architecture.gin", provenance + architecture.to_gin(spec))
   draw_pyramid(
     spec,
     search_dir / "best_architecture.png",
-    title=f"{search}, trial {best.number}, reward {best.reward:.4f}",
+    title=f"{search}, trial {best.number}, reward {best.mean_reward:.4f}",
   )
   draw_reward_curve(trials, search_dir / "reward_curve.png", title=_title(trials, search))
   result = {
     "trial": best.number,
-    "reward": best.reward,
+    "reward": best.mean_reward,
+    "first_reward": best.reward,
+    "num_seeds": len(best.rewards),
+    "deviation": best.deviation,
     "architecture_hash": best.architecture_hash,
     "nothing_learnt": nothing_learnt(trials),
     **{name: getattr(overview, name) for name in _COUNTS},
+    "confirmed": [
+      {"trial": trial.number, "rewards": [*trial.rewards]}
+      for trial in best_trials(trials)
+      if trial.further_rewards
+    ],
+    "failed_confirmations": len(overview.failed_confirmations),
   }
   write_text(search_dir / "result.json", json.dumps(result, indent=2) + "\n")
 
@@ -100,7 +115,9 @@ def _title(trials: Sequence[Trial], search: str) -> str:
   return f"Search {search}: {len(trials)} trial{'' if len(trials) == 1 else 's'}"
 
 
-def overview_of(trials: Sequence[Trial], num_best: int = 3) -> Overview:
+def overview_of(
+  trials: Sequence[Trial], num_best: int = 3, confirmations: Sequence[Trial] = ()
+) -> Overview:
   """Returns what `TrialStore.overview` does, of trials that have been read."""
   return Overview(
     sampled=len(trials),
@@ -108,8 +125,10 @@ def overview_of(trials: Sequence[Trial], num_best: int = 3) -> Overview:
     trained=sum(trial.state == DONE for trial in trials),
     failed=sum(trial.state == FAILED for trial in trials),
     unfinished=sum(not trial.is_finished for trial in trials),
-    worker_hours=math.fsum(trial.seconds or 0.0 for trial in trials) / 3600,
+    worker_hours=math.fsum(trial.seconds or 0.0 for trial in (*trials, *confirmations)) / 3600,
     best=tuple(best_trials(trials)[:num_best]),
+    confirming=sum(not trial.is_finished for trial in confirmations),
+    failed_confirmations=tuple(trial for trial in confirmations if trial.state == FAILED),
   )
 
 
@@ -122,16 +141,33 @@ def results_table(overview: Overview, search_dir: Path) -> str:
   is_ranking = not nothing_learnt(overview.best)
   if not is_ranking:
     lines.append(f"So far n{NOTHING_LEARNT[1:]}" if overview.unfinished else NOTHING_LEARNT)
-  lines.append(f"{'rank':>4}  {'reward':>8}  {'trial':>6}  {'seconds':>8}  architecture")
+  # One seed has no deviation, and where nothing is confirmed all have one.
+  shows_seeds = any(trial.further_rewards for trial in overview.best)
+  seeds = f"  {'seeds':>5}  {'deviation':>9}  {'first':>8}" if shows_seeds else ""
+  lines.append(f"{'rank':>4}  {'reward':>8}{seeds}  {'trial':>6}  {'seconds':>8}  architecture")
   for rank, trial in enumerate(overview.best, start=1):
     path = storage.trial_dir(search_dir, trial.number) / "architecture.gin"
     shown_rank = rank if is_ranking else "-"
+    if shows_seeds:
+      deviation = "-" if trial.deviation is None else f"{trial.deviation:.4f}"
+      seeds = f"  {len(trial.rewards):>5}  {deviation:>9}  {trial.reward:>8.4f}"
     lines.append(
-      f"{shown_rank:>4}  {trial.reward:>8.4f}  {trial.number:>6}  {trial.seconds:>8.1f}  {path}"
+      f"{shown_rank:>4}  {trial.mean_reward:>8.4f}{seeds}  {trial.number:>6}  "
+      f"{trial.seconds:>8.1f}  {path}"
     )
+  if shows_seeds:
+    best = overview.best[0]
+    lines.append(f"The best, trial {best.number}: {confirmed_in_words(best)}.")
+  if overview.failed_confirmations:
+    lines.append(failed_confirmations_in_words(overview.failed_confirmations))
   for name in ("best_architecture.gin", "best_architecture.png", "reward_curve.png"):
     if (search_dir / name).is_file():
       lines.append(str(search_dir / name))
   if overview.unfinished:
     lines.append(f"{overview.unfinished} more are proposed and not finished.")
+  if overview.confirming:
+    lines.append(
+      f"{overview.confirming} confirmation{'' if overview.confirming == 1 else 's'} of the best "
+      "with other seeds are not finished: the ranking may change."
+    )
   return "\n".join(lines)

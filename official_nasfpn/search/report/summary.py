@@ -27,11 +27,14 @@ class Summary:
     failed: trials whose training gave none.
     running: trials in training.
     queued: trials that wait for a worker.
-    best: the trial of the greatest reward, None before the first.
+    best: the best trial, None before the first; see `found.best_trials`.
     median_reward: of the trials that were trained, None before the first.
-    worker_hours: that workers spent on trials which ended.
+    confirmations: confirmations that there are, and those that are still to be proposed.
+    confirming: those of them without a result.
+    worker_hours: that workers spent on trials and confirmations which ended.
     trials_per_hour: that ended in an hour in which any worker worked; None before the first.
-    hours_left: until all trials have ended, at this pace; None when nobody can tell.
+    hours_left: until all trials and confirmations have ended, at this pace; None when nobody can
+      tell.
     worker_hours_left: that the trials left will cost, at the mean cost so far; None likewise.
     begun_at: Unix time of the first proposal, None before it.
     active_at: Unix time of what happened last, None before anything has.
@@ -49,6 +52,8 @@ class Summary:
   queued: int
   best: Trial | None
   median_reward: float | None
+  confirmations: int
+  confirming: int
   worker_hours: float
   trials_per_hour: float | None
   hours_left: float | None
@@ -70,28 +75,40 @@ class Summary:
     return ", ".join(f"{count:,} {what}" for count, what in counts if count)
 
 
-def summarize(trials: Sequence[Trial], num_trials: int, now: float) -> Summary:
+def summarize(
+  trials: Sequence[Trial],
+  num_trials: int,
+  now: float,
+  confirmations: Sequence[Trial] = (),
+  missing: int = 0,
+) -> Summary:
   """Returns how a search stands.
 
   Args:
     trials: all of it.
     num_trials: that the recipe asks for.
     now: Unix time.
+    confirmations: all of the search.
+    missing: confirmations that are still to be proposed.
   """
   count = collections.Counter(trial.state for trial in trials)
   finished = sum(trial.is_finished for trial in trials)
-  worker_hours = math.fsum(trial.seconds or 0.0 for trial in trials) / 3600
+  confirmed = sum(trial.is_finished for trial in confirmations)
+  confirming = len(confirmations) - confirmed + missing
+  everything = (*trials, *confirmations)
+  worker_hours = math.fsum(trial.seconds or 0.0 for trial in everything) / 3600
   # Nights in which nothing ran say nothing about the pace.
-  busy_hours = _covered(_training_times(trials)) / 3600
-  pace = finished / busy_hours if busy_hours > 0 else None
-  progress = math.fsum(trial.progress for trial in trials if trial.state == RUNNING)
-  left = max(num_trials - finished - progress, 0.0)
-  alive = any(t.state == RUNNING and t.lease_expires and t.lease_expires > now for t in trials)
-  times = (_times(trial) for trial in trials)
+  busy_hours = _covered(_training_times(everything)) / 3600
+  ended = finished + confirmed
+  pace = ended / busy_hours if busy_hours > 0 else None
+  progress = math.fsum(trial.progress for trial in everything if trial.state == RUNNING)
+  left = max(num_trials - finished + confirming - progress, 0.0)
+  alive = any(t.state == RUNNING and t.lease_expires and t.lease_expires > now for t in everything)
+  times = (_times(trial) for trial in everything)
   ranking = best_trials(trials)
   if not trials:
     status = "not begun"
-  elif finished >= num_trials:
+  elif finished >= num_trials and not confirming:
     status = "finished"
   else:
     status = "running" if alive else "stopped"
@@ -108,10 +125,12 @@ def summarize(trials: Sequence[Trial], num_trials: int, now: float) -> Summary:
     queued=count[QUEUED],
     best=ranking[0] if ranking else None,
     median_reward=statistics.median(t.reward for t in ranking) if ranking else None,
+    confirmations=len(confirmations) + missing,
+    confirming=confirming,
     worker_hours=worker_hours,
     trials_per_hour=pace,
     hours_left=left / pace if pace else None,
-    worker_hours_left=left * worker_hours / finished if finished else None,
+    worker_hours_left=left * worker_hours / ended if ended else None,
     begun_at=min((trial.proposed_at for trial in trials), default=None),
     active_at=max(itertools.chain.from_iterable(times), default=None),
   )

@@ -10,7 +10,8 @@ from scipy import stats
 
 from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.recipe import SearchRecipe
-from official_nasfpn.search.report.found import best_trials
+from official_nasfpn.search.report.found import best_trials, confirmed_in_words
+from official_nasfpn.search.report.noise import ConfirmedNoise
 from official_nasfpn.search.report.setup_in_words import largest_entropy
 from official_nasfpn.search.report.summary import Summary
 from official_nasfpn.search.store.trial_store import Trial
@@ -21,6 +22,9 @@ _SIGNIFICANCE = 0.05
 # Of the largest possible entropy.
 _ALMOST_RANDOM = 0.98
 
+# Architectures that the next step confirms.
+_CONFIRM = 5
+
 # What a person calls who learns; None learns nothing. Others go by their name.
 _LEARNERS = {"PPO": "The controller", "RandomSearch": None}
 
@@ -29,9 +33,9 @@ def verdict(
   trials: Sequence[Trial],
   metrics: Mapping[int, Mapping[str, float]],
   recipe: SearchRecipe,
-  noise: Noise | None,
+  noise: Noise | ConfirmedNoise | None,
 ) -> list[str]:
-  """Returns what a search has shown, in one to three sentences.
+  """Returns what a search has shown, in a few sentences.
 
   Args:
     trials: all of it.
@@ -52,11 +56,12 @@ def verdict(
       f"Nothing was learnt: none of {len(ranking)} trials found an object, so no architecture is "
       "better than another."
     ]
-  return [_about_the_best(ranking, noise), *_about_learning(trials, metrics, recipe)]
+  about = _about_confirmed if ranking[0].further_rewards else _about_the_best
+  return [about(ranking, noise), *_about_learning(trials, metrics, recipe)]
 
 
 def next_steps(
-  summary: Summary, recipe: SearchRecipe, noise: Noise | None, search_dir: Path
+  summary: Summary, recipe: SearchRecipe, noise: Noise | ConfirmedNoise | None, search_dir: Path
 ) -> list[tuple[str, str]]:
   """Returns what to do next: pairs of what for, and the command, one a line.
 
@@ -80,6 +85,14 @@ def next_steps(
       )
     ]
   steps = []
+  if not summary.best.further_rewards:
+    steps.append(
+      (
+        f"Tell luck from merit: train the best {_CONFIRM} again with other seeds, and rank them by "
+        "the mean:",
+        f"nasfpn search --search_dir {place} --gin_param 'Search.confirm_top = {_CONFIRM}'",
+      )
+    )
   if noise is None:
     check_dir = shlex.quote(str(search_dir / "proxy_check"))
     target = shlex.quote(f"Training.epochs = {3 * recipe.experiment.training.epochs:g}")
@@ -111,18 +124,26 @@ def largest_by_chance(count: int) -> float:
   return float(stats.norm.ppf(0.95 ** (1 / count)))
 
 
-def level_with_the_best(rewards: Sequence[float], noise: Noise) -> int:
+def level_with_the_best(rewards: Sequence[float], noise: Noise | ConfirmedNoise) -> int:
   """Returns how many rewards beside the best cannot be told from it (95 %)."""
   margin = indistinct_margin(noise)
   return sum(reward >= max(rewards) - margin for reward in rewards) - 1
 
 
-def indistinct_margin(noise: Noise) -> float:
-  """Returns how far two rewards of equal architectures differ at most (95 %)."""
-  return 1.96 * math.sqrt(2) * noise.within
+def indistinct_margin(
+  noise: Noise | ConfirmedNoise, num_seeds: int = 1, num_others: int = 1
+) -> float:
+  """Returns how far two mean rewards of equal architectures differ at most (95 %).
+
+  Args:
+    noise: of one reward.
+    num_seeds: number of rewards in one mean.
+    num_others: number of rewards in the other.
+  """
+  return 1.96 * math.sqrt(1 / num_seeds + 1 / num_others) * noise.within
 
 
-def _about_the_best(ranking: Sequence[Trial], noise: Noise | None) -> str:
+def _about_the_best(ranking: Sequence[Trial], noise: Noise | ConfirmedNoise | None) -> str:
   best, count = ranking[0], len(ranking)
   if count == 1:
     return f"One trial has a reward, {best.reward:.4f}: there is nothing to compare it with yet."
@@ -145,11 +166,59 @@ def _about_the_best(ranking: Sequence[Trial], noise: Noise | None) -> str:
       f"{text}. The best of {count} equal architectures could be {chance:.1f} times by chance, so "
       "none is shown to be better than another."
     )
-  level = level_with_the_best(rewards, noise)
-  others = {0: "no other trial comes", 1: "one other trial comes"}.get(
-    level, f"{level} other trials come"
-  )
+  others = _come(level_with_the_best(rewards, noise), "other")
   return f"{text}, more than chance explains; {others} so close that they cannot be told apart."
+
+
+def _about_confirmed(ranking: Sequence[Trial], noise: Noise | ConfirmedNoise | None) -> str:
+  confirmed = [trial for trial in ranking if trial.further_rewards]
+  best, count = confirmed[0], len(confirmed)
+  again = "the best one was" if count == 1 else f"the best {count} were"
+  # No line ends between the two signs.
+  result = confirmed_in_words(best).replace("+-", "±")
+  text = (
+    f"Of {len(ranking)} trials with a reward {again} trained again with other seeds. Trial "
+    f"{best.number} {'has' if count == 1 else 'leads:'} {result}."
+  )
+  first = math.fsum(trial.reward for trial in confirmed) / count
+  further = math.fsum(np.mean(trial.further_rewards) for trial in confirmed) / count
+  if further < first:
+    those = "It fell" if count == 1 else f"All {count} fell"
+    text += (
+      f" {those} from {first:.4f} at first to {further:.4f} in further trainings"
+      f"{'' if count == 1 else ', on average'}: the difference is luck."
+    )
+  if noise is None:
+    return (
+      f"{text} How far two trainings of one architecture differ is not known here: it takes "
+      "Search.confirm_seeds = 2 or more."
+    )
+  # The first reward may be luck, so the best is compared with the others by its further ones.
+  gap = float(np.mean(best.further_rewards)) - float(np.median([t.reward for t in ranking]))
+  spread = noise.within / math.sqrt(len(best.further_rewards))
+  chance = largest_by_chance(count)
+  text += (
+    f" The best is, by its further trainings, {gap / spread:.1f} times their noise above the "
+    f"median of all trials (the noise of one reward is {noise.within:.4f}), "
+  )
+  if gap <= chance * spread:
+    return f"{text}no more than chance explains: none is shown to be better than another."
+  level = sum(
+    best.mean_reward - trial.mean_reward
+    < indistinct_margin(noise, len(best.rewards), len(trial.rewards))
+    for trial in confirmed[1:]
+  )
+  if count == 1:
+    return f"{text}more than chance explains."
+  others = _come(level, "other confirmed")
+  return f"{text}more than chance explains; {others} so close that they cannot be told apart."
+
+
+def _come(count: int, which: str) -> str:
+  """Returns how many trials come, as the begin of a sentence."""
+  if count == 1:
+    return f"one {which} trial comes"
+  return f"{count or 'no'} {which} trial{'s come' if count else ' comes'}"
 
 
 def _about_learning(

@@ -85,6 +85,7 @@ def _damaged(values: Mapping[str, object], what: str) -> Trial:
     seconds=None,
     metrics={},
     learnt_in=values["learnt_in"] if _is_count(values["learnt_in"]) else None,
+    confirms=values["confirms"] if _is_count(values["confirms"]) else None,
   )
 
 
@@ -153,4 +154,6 @@ _CHECKS: Mapping[str, Callable[[object], bool]] = {
   "seconds": _or_none(lambda value: _is_number(value) and 0 <= value <= _LAST_TIME),
   "metrics": lambda value: isinstance(value, dict),
   "learnt_in": _or_none(_is_count),
+  "confirms": _or_none(_is_count),
+  "seed_offset": _is_count,
 }

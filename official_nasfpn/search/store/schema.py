@@ -4,9 +4,11 @@ import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = sa.MetaData()
+
+_BY_STATE = "trials_by_state"
 
 schema = sa.Table("schema", metadata, sa.Column("version", sa.Integer, nullable=False))
 
@@ -36,9 +38,20 @@ trials = sa.Table(
   sa.Column("metrics", sa.Text, nullable=False, server_default="{}"),
   # The update in which the algorithm learnt from the trial.
   sa.Column("learnt_in", sa.Integer, index=True),
+  # The trial that a confirmation trains again, and what it adds to the seed; see `Trial`.
+  sa.Column("confirms", sa.ForeignKey("trials.number")),
+  sa.Column("seed_offset", sa.Integer, nullable=False, server_default="0"),
   # Claims take the lowest queued trial; counts read only this index, not the long texts.
-  sa.Index("trials_by_state", "state", "number", "reused_from"),
+  sa.Index(_BY_STATE, "state", "number", "reused_from", "confirms"),
   sa.Index("trials_by_reward", "state", "reward"),
+)
+# Confirmations are few among many trials: the others are not in this index.
+_is_confirmation = trials.c.confirms.is_not(None)
+sa.Index(
+  "confirmations_by_number",
+  trials.c.number,
+  sqlite_where=_is_confirmation,
+  postgresql_where=_is_confirmation,
 )
 
 # Intermediate rewards of trials, for early stopping.
@@ -95,6 +108,8 @@ def create_or_migrate(connection: sa.Connection, store: str) -> None:
     return
   if version < 2:
     _to_version_2(connection)
+  if version < 3:
+    _to_version_3(connection)
   check_version(connection, store)
 
 
@@ -141,7 +156,19 @@ def _to_version_2(connection: sa.Connection) -> None:
     .values(learnt_in=trials.c.update_number)
   )
   connection.exec_driver_sql("DROP INDEX ix_trials_state")
-  for index in sorted(trials.indexes, key=lambda index: index.name):
-    index.create(connection, checkfirst=True)
   metadata.create_all(connection)
   connection.execute(schema.update().values(version=2))
+
+
+def _to_version_3(connection: sa.Connection) -> None:
+  """Adds what makes a trial the confirmation of another one, and all indexes that are missing."""
+  connection.exec_driver_sql(
+    "ALTER TABLE trials ADD COLUMN confirms INTEGER REFERENCES trials (number)"
+  )
+  connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN seed_offset INTEGER DEFAULT 0 NOT NULL")
+  # Version 2 had it with fewer columns.
+  if any(index["name"] == _BY_STATE for index in sa.inspect(connection).get_indexes(trials.name)):
+    connection.exec_driver_sql(f"DROP INDEX {_BY_STATE}")
+  for index in sorted(trials.indexes, key=lambda index: index.name):
+    index.create(connection, checkfirst=True)
+  connection.execute(schema.update().values(version=3))

@@ -1,6 +1,8 @@
 """A trial as data: as the search loop proposes it, and as the store returns it."""
 
 import dataclasses
+import math
+import statistics
 from collections.abc import Mapping
 
 QUEUED, RUNNING, DONE, FAILED, REUSED = "queued", "running", "done", "failed", "reused"
@@ -16,11 +18,16 @@ class NewTrial:
   log_probs: tuple[float, ...]
   architecture_hash: str
   architecture: str
+  confirms: int | None = None
+  seed_offset: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trial:
   """The present state of a trial. A reused trial has the result of the trial that it repeats.
+
+  A confirmation trains the architecture of an earlier trial again, with another seed. Nothing
+  learns from it; its reward is one more of that trial.
 
   Attributes:
     number: number of the trial, from 1.
@@ -45,6 +52,9 @@ class Trial:
     seconds: duration of the attempt that gave the result.
     metrics: other measurements of the evaluation; empty if there are none.
     learnt_in: number of the update in which the algorithm learnt from the trial; None before.
+    confirms: number of the trial that this one, a confirmation, trains again; None of all others.
+    seed_offset: what a confirmation adds to `Training.seed`; 0 of all others.
+    further_rewards: the rewards of the trial's own confirmations, by seed offset.
   """
 
   number: int
@@ -69,10 +79,38 @@ class Trial:
   seconds: float | None
   metrics: Mapping[str, object]
   learnt_in: int | None
+  confirms: int | None = None
+  seed_offset: int = 0
+  further_rewards: tuple[float, ...] = ()
 
   @property
   def is_finished(self) -> bool:
     return self.finished_at is not None
+
+  @property
+  def rewards(self) -> tuple[float, ...]:
+    """The trial's own reward and those of its confirmations; empty without a reward."""
+    return () if self.reward is None else (self.reward, *self.further_rewards)
+
+  @property
+  def mean_reward(self) -> float | None:
+    """The mean over all seeds with which the architecture was trained."""
+    # Divided first: damaged rows may hold numbers whose sum is too large.
+    return math.fsum(r / len(self.rewards) for r in self.rewards) if self.rewards else None
+
+  @property
+  def deviation(self) -> float | None:
+    """The standard deviation over these seeds; None of fewer than two."""
+    return statistics.stdev(self.rewards) if len(self.rewards) > 1 else None
+
+
+def rank_key(trial: Trial) -> tuple[bool, float, int]:
+  """Returns what trials with a reward are sorted by, the best first.
+
+  Confirmed ones come before all others: the greatest of many single rewards is partly luck.
+  """
+  assert trial.mean_reward is not None
+  return (not trial.further_rewards, -trial.mean_reward, trial.number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,15 +130,17 @@ class Counts:
   """Numbers of trials in a store.
 
   Attributes:
-    sampled: all trials.
+    sampled: all trials; confirmations are not among them, nor in the five numbers that follow.
     finished: trials with a result, including reused ones whose original has a result.
     done: trials that gave a reward, without reused ones.
     failed: trials that failed, without reused ones.
     reused: trials that repeat an earlier architecture.
     unique: different architectures.
-    running: trials that a worker runs.
-    queued: trials that wait for a worker.
+    running: trials and confirmations that a worker runs.
+    queued: trials and confirmations that wait for a worker.
     learnt: trials from which the algorithm has learnt.
+    confirmations: all confirmations.
+    confirming: confirmations without a result.
   """
 
   sampled: int
@@ -112,6 +152,8 @@ class Counts:
   running: int
   queued: int
   learnt: int
+  confirmations: int = 0
+  confirming: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,14 +161,16 @@ class Overview:
   """What a person asks first about a search, without all of its trials.
 
   Attributes:
-    sampled: all trials.
+    sampled: all trials; confirmations are not among these numbers.
     unique: different architectures.
     trained: trials that gave a reward, without reused ones.
     failed: trials that failed, without reused ones.
     unfinished: trials without a result.
-    worker_hours: hours that workers spent on trials that ended.
-    best: the trials with the greatest rewards, best first.
+    worker_hours: hours that workers spent on trials and confirmations that ended.
+    best: the best trials, best first; see `rank_key`.
     damaged: trials that would be among the best, but their rows are damaged.
+    confirming: confirmations without a result.
+    failed_confirmations: confirmations that failed.
   """
 
   sampled: int
@@ -137,3 +181,5 @@ class Overview:
   worker_hours: float
   best: tuple[Trial, ...]
   damaged: tuple[Trial, ...] = ()
+  confirming: int = 0
+  failed_confirmations: tuple[Trial, ...] = ()

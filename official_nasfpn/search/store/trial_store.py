@@ -9,7 +9,9 @@ the next claim gets the next attempt number. A result is accepted from the lates
 late result of a lost attempt counts if no worker has claimed the trial since, and is rejected
 otherwise. A worker that is stopped hands its trial back; only one that vanishes counts as dead. A
 trial that repeats an earlier architecture is `reused` from the start and gets the result of that
-earlier trial, its original, as soon as there is one.
+earlier trial, its original, as soon as there is one. A confirmation is a trial that trains the
+architecture of an earlier one with another seed: workers treat it like any trial, nothing learns
+from it, and `trials` shows its reward with the trial that it confirms.
 
 Every operation is one transaction and may be repeated. If its answer was lost, the second run
 changes nothing and gives the same answer. So an operation can wait until a database that is down is
@@ -25,9 +27,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.store import schema
+from official_nasfpn.search.store import schema, standing
 from official_nasfpn.search.store.database import Database
 from official_nasfpn.search.store.lease_watch import LeaseWatch
+from official_nasfpn.search.store.originals import originals, result_state, with_originals
 from official_nasfpn.search.store.rows import is_damaged, to_metrics, to_trial
 from official_nasfpn.search.store.schema import measurements as _measurements
 from official_nasfpn.search.store.schema import search as _search
@@ -46,9 +49,6 @@ from official_nasfpn.search.store.trial import (
   Trial,
 )
 
-# A reused trial shows these columns of its original, the trial that it repeats.
-_RESULT = ("attempt", "reward", "failure", "diverged", "finished_at", "metrics")
-_originals = _trials.alias("originals")
 # A worker's lease may be longer than that of who looks at it, but hardly by this factor.
 _LONGEST_LEASES = 10
 
@@ -198,17 +198,21 @@ class TrialStore:
   # For the search loop.
 
   def propose(self, trials: Sequence[NewTrial]) -> None:
-    """Adds all trials or none; one that repeats an earlier architecture becomes `reused`."""
+    """Adds all trials or none; one that repeats an earlier architecture becomes `reused`.
+
+    A confirmation is no such repetition: it is trained, with another seed.
+    """
 
     def transaction(connection: sa.Connection) -> None:
       if self._are_there(connection, trials):
         return
       for trial in trials:
-        original = connection.scalar(
-          sa.select(sa.func.min(_trials.c.number)).where(
-            _trials.c.architecture_hash == trial.architecture_hash
+        same = _trials.c.architecture_hash == trial.architecture_hash
+        original = None
+        if trial.confirms is None:
+          original = connection.scalar(
+            sa.select(sa.func.min(_trials.c.number)).where(same, ~standing.IS_CONFIRMATION)
           )
-        )
         connection.execute(
           _trials.insert().values(
             number=trial.number,
@@ -220,6 +224,8 @@ class TrialStore:
             state=QUEUED if original is None else REUSED,
             reused_from=original,
             proposed_at=self._database.now(),
+            confirms=trial.confirms,
+            seed_offset=trial.seed_offset,
           )
         )
 
@@ -260,9 +266,10 @@ class TrialStore:
   def finished_and_not_learnt(self, limit: int) -> list[Trial]:
     """Returns finished trials that were not learnt from yet, in the order of their results."""
     query = (
-      _with_originals(*_trials.c)
-      .where(_trials.c.learnt_in.is_(None), _result_state().in_((DONE, FAILED)))
-      .order_by(sa.func.coalesce(_originals.c.finished_at, _trials.c.finished_at), _trials.c.number)
+      with_originals(*_trials.c)
+      .where(_trials.c.learnt_in.is_(None), result_state().in_((DONE, FAILED)))
+      .where(~standing.IS_CONFIRMATION)
+      .order_by(sa.func.coalesce(originals.c.finished_at, _trials.c.finished_at), _trials.c.number)
       .limit(limit)
     )
     return [to_trial(row) for row in self._rows(query)]
@@ -293,46 +300,28 @@ class TrialStore:
   def trials(self, update: int | None = None, learnt_after: int | None = None) -> list[Trial]:
     """Returns all trials, by number; of one update, or learnt from after one, where it is given.
 
-    One whose row is damaged is a failed trial, see `rows.is_damaged`.
+    One whose row is damaged is a failed trial, see `rows.is_damaged`. Confirmations are not among
+    them; the rewards of confirmations are `further_rewards` of the trials that they confirm.
     """
-    query = _with_originals(*_trials.c).order_by(_trials.c.number)
+    is_trial = ~standing.IS_CONFIRMATION
+    query = with_originals(*_trials.c).where(is_trial).order_by(_trials.c.number)
     if update is not None:
       query = query.where(_trials.c.update_number == update)
     if learnt_after is not None:
       query = query.where(_trials.c.learnt_in > learnt_after)
-    # Rows are larger than trials, and those of a long search would not be small together.
-    return self._database.read(lambda connection: [*map(to_trial, connection.execute(query))])
+
+    def transaction(connection: sa.Connection) -> list[Trial]:
+      further = standing.further_rewards(connection)
+      # Rows are larger than trials, and those of a long search would not be small together.
+      return [
+        standing.with_further_rewards(to_trial(row), further) for row in connection.execute(query)
+      ]
+
+    return self._database.read(transaction)
 
   def counts(self) -> Counts:
     """Returns the numbers of trials by state."""
-    states = (_trials.c.state, _originals.c.state.label("original_state"))
-    query = (
-      sa.select(*states, sa.func.count().label("count"))
-      .select_from(_trials.outerjoin(_originals, _trials.c.reused_from == _originals.c.number))
-      .group_by(_trials.c.state, _originals.c.state)
-    )
-    open_ = sa.select(sa.func.count().label("count")).where(_trials.c.learnt_in.is_(None))
-    rows, ((num_open,),) = self._database.read(
-      lambda connection: (connection.execute(query).all(), connection.execute(open_).all())
-    )
-    finished = (DONE, FAILED)
-
-    def count(state: str) -> int:
-      return sum(row.count for row in rows if row.state == state)
-
-    sampled = sum(row.count for row in rows)
-    return Counts(
-      sampled=sampled,
-      finished=sum(row.count for row in rows if (row.original_state or row.state) in finished),
-      done=count(DONE),
-      failed=count(FAILED),
-      reused=count(REUSED),
-      # The first trial of each architecture is not reused, and all others are.
-      unique=sampled - count(REUSED),
-      running=count(RUNNING),
-      queued=count(QUEUED),
-      learnt=sampled - num_open,
-    )
+    return self._database.read(standing.count_trials)
 
   def running_progress(self) -> float:
     """Returns the sum of the progress of all running trials, each in [0, 1]."""
@@ -340,49 +329,33 @@ class TrialStore:
     return self._rows(sa.select(progress).where(_trials.c.state == RUNNING))[0].sum or 0.0
 
   def best(self, limit: int) -> list[Trial]:
-    """Returns the trials with the highest rewards, best first, without reused or damaged ones."""
-    return self._best(limit)[0]
+    """Returns the best trials, best first, without reused or damaged ones; see `rank_key`."""
+    return self._database.read(lambda connection: standing.best(connection, limit))[0]
+
+  def greatest_rewards(self, limit: int, fits: Callable[[Trial], bool]) -> list[Trial]:
+    """Returns the trials with the greatest rewards of their own, whatever confirmations say.
+
+    Args:
+      limit: how many trials.
+      fits: leaves out the trials for which it returns False.
+    """
+    return self._database.read(
+      lambda connection: standing.greatest_rewards(connection, limit, fits)
+    )
+
+  def confirmations(self) -> list[Trial]:
+    """Returns all confirmations, by number."""
+    return self._database.read(standing.confirmations)
 
   def overview(self, num_best: int) -> Overview:
     """Returns how the search stands, with its best trials; reads no others."""
-    counts = self.counts()
-    seconds = sa.select(sa.func.sum(_trials.c.seconds).label("sum"))
-    best, damaged = self._best(num_best)
-    return Overview(
-      sampled=counts.sampled,
-      unique=counts.unique,
-      trained=counts.done,
-      failed=counts.failed,
-      unfinished=counts.sampled - counts.finished,
-      worker_hours=(self._rows(seconds)[0].sum or 0.0) / 3600,
-      best=tuple(best),
-      damaged=tuple(damaged),
-    )
-
-  def _best(self, limit: int) -> tuple[list[Trial], list[Trial]]:
-    """Returns the trials with the highest rewards, and the damaged ones that come before them."""
-    query = (
-      _with_originals(*_trials.c)
-      .where(_trials.c.state == DONE)
-      .order_by(_trials.c.reward.desc(), _trials.c.number)
-    )
-    best: list[Trial] = []
-    damaged: list[Trial] = []
-    # SQLite sorts what is no number above all numbers.
-    first = 0
-    while len(best) < limit:
-      rows = self._rows(query.limit(limit).offset(first))
-      for trial in map(to_trial, rows):
-        (damaged if is_damaged(trial) else best).append(trial)
-      if len(rows) < limit:
-        break
-      first += limit
-    return best[:limit], damaged
+    return self._database.read(lambda connection: standing.overview(connection, num_best))
 
   def timeline(self) -> list[TimelineRow]:
     """Returns the part of each trial that curves need, by number."""
     names = ("number", "update_number", "state", "reward", "architecture_hash", "finished_at")
-    query = _with_originals(*(_trials.c[name] for name in names)).order_by(_trials.c.number)
+    query = with_originals(*(_trials.c[name] for name in names)).where(~standing.IS_CONFIRMATION)
+    query = query.order_by(_trials.c.number)
     return [TimelineRow(*row) for row in self._rows(query)]
 
   # For workers.
@@ -632,6 +605,8 @@ class TrialStore:
         log_probs=tuple(json.loads(row.log_probs)),
         architecture_hash=row.architecture_hash,
         architecture=row.architecture,
+        confirms=row.confirms,
+        seed_offset=row.seed_offset,
       ):
         return False
     return True
@@ -776,25 +751,4 @@ def _unfinished(number: int, attempt: int) -> tuple[sa.ColumnElement, ...]:
     _trials.c.number == number,
     _trials.c.attempt == attempt,
     _trials.c.state.in_((QUEUED, RUNNING)),
-  )
-
-
-def _result_state() -> sa.ColumnElement:
-  """Returns the state of a trial or, if it is reused, of its original."""
-  return sa.func.coalesce(_originals.c.state, _trials.c.state)
-
-
-def _with_originals(*columns: sa.ColumnElement) -> sa.Select:
-  """Selects columns of trials; a reused trial shows the result of its original."""
-  shown = [
-    # A trial that is not reused has no original, and shows its own columns.
-    sa.case((_trials.c.reused_from.is_(None), column), else_=_originals.c[column.name]).label(
-      column.name
-    )
-    if column.name in _RESULT
-    else column
-    for column in columns
-  ]
-  return sa.select(*shown).select_from(
-    _trials.outerjoin(_originals, _trials.c.reused_from == _originals.c.number)
   )

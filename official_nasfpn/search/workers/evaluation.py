@@ -1,7 +1,7 @@
 """The evaluation of a trial: the interface between workers and what a trial trains."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -51,9 +51,25 @@ class NullProgress:
     return False
 
 
-# Takes an architecture, the trial's directory and the progress. Raises `TrialFailed` if it cannot
-# give a reward, `WorkerBroken` if no trial could in this process.
-Evaluate = Callable[[PyramidSpec, Path, TrialProgress], Evaluation]
+class Evaluate(Protocol):
+  """Trains an architecture and returns its reward."""
+
+  def __call__(
+    self, spec: PyramidSpec, trial_dir: Path, progress: TrialProgress, seed_offset: int = 0
+  ) -> Evaluation:
+    """Evaluates a trial.
+
+    Args:
+      spec: the architecture.
+      trial_dir: the trial's directory.
+      progress: receives the progress.
+      seed_offset: is added to the seed of the training, so that a confirmation is another one.
+
+    Raises:
+      TrialFailed: the trial cannot give a reward.
+      WorkerBroken: no trial could in this process.
+    """
+    ...
 
 
 class TrialFailed(Exception):

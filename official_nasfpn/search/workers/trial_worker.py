@@ -136,12 +136,13 @@ def _run_trial(
   heartbeat: "_Heartbeat",
 ) -> None:
   """Evaluates one trial and reports its reward or failure."""
-  name = f"trial {trial.number}, attempt {trial.attempt}"
+  what = f" (confirms trial {trial.confirms})" if trial.confirms is not None else ""
+  name = f"trial {trial.number}{what}, attempt {trial.attempt}"
   print(f"{name}: started", flush=True)
   directory.mkdir(parents=True, exist_ok=True)
   try:
     spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
-    evaluation = evaluate(spec, directory, progress)
+    evaluation = evaluate(spec, directory, progress, trial.seed_offset)
     if not math.isfinite(evaluation.reward):
       raise TrialFailed(f"its reward is {evaluation.reward}")
   except WorkerBroken:
@@ -188,6 +189,9 @@ class _Progress:
     self._heartbeat.report_progress(share)
 
   def is_hopeless(self, share: float, reward: float) -> bool:
+    if self._trial.confirms is not None:
+      # A mean over seeds is of whole trainings, and no trial is to be measured by the best alone.
+      return False
     others = self._store.measure(self._trial.number, self._trial.attempt, share, reward)
     return self._is_hopeless(reward, others)
 

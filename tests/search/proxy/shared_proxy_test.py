@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from official_nasfpn.architecture import SearchSpace
@@ -29,11 +30,11 @@ def specs(count):
   return [SPACE.sample(rng) for _ in range(count)]
 
 
-def make_shared(recipe, warm_dir, proxy=PROXY):
+def make_shared(recipe, warm_dir, proxy=PROXY, seed_offset=0):
   from official_nasfpn.search.proxy.shared_proxy import SharedProxy
 
   experiment, dataset = proxy_task.open_on_holdout(load_experiment([recipe]))
-  return SharedProxy(proxy, SPACE, experiment, dataset, warm_dir)
+  return SharedProxy(proxy, SPACE, experiment, dataset, warm_dir, seed_offset=seed_offset)
 
 
 def rewards_of(shared, architectures):
@@ -103,6 +104,47 @@ def test_trials_go_on_from_what_a_training_with_an_fpn_has_taught(recipe, taught
     sum(loss_after_training(shared, spec) for spec in specs(5)) for shared in (taught, untaught)
   ]
   assert losses[0] < 0.9 * losses[1], losses
+
+
+@pytest.mark.slow
+def test_another_seed_changes_pyramid_and_views_and_not_what_is_shared(recipe, taught, warm_dir):
+  confirming = make_shared(recipe, warm_dir, LONGER, seed_offset=1)
+  assert "warm_up" not in confirming.traces
+  spec = specs(1)
+  rewards = rewards_of(confirming, spec)
+  assert rewards != rewards_of(taught, spec)
+  assert rewards_of(make_shared(recipe, warm_dir, LONGER, seed_offset=1), spec) == rewards
+  start, other = (
+    {variable.ref(): value.numpy() for variable, value in shared._start}
+    for shared in (taught, confirming)
+  )
+  for part, is_shared in (("backbone", True), ("head", True), ("pyramid", False)):
+    kernels = [
+      (start[a.ref()], other[b.ref()])
+      for a, b in zip(
+        getattr(taught._detector, part).trainable_variables,
+        getattr(confirming._detector, part).trainable_variables,
+        strict=True,
+      )
+      if len(a.shape) == 4
+    ]
+    assert kernels
+    assert {bool((a == b).all()) for a, b in kernels} == {is_shared}, part
+  images = [shared._batches[0].features["3"].numpy() for shared in (taught, confirming)]
+  assert (images[0] != images[1]).any()
+
+
+@pytest.mark.slow
+def test_a_confirmation_that_makes_the_shared_weights_makes_those_of_the_search(recipe, tmp_path):
+  proxy = dataclasses.replace(PROXY, warmup_epochs=0.5)
+  for offset in (0, 1):
+    make_shared(recipe, tmp_path / str(offset), proxy, seed_offset=offset)
+  of_trial, of_confirmation = (
+    np.load(tmp_path / str(offset) / "weights.npz", allow_pickle=False) for offset in (0, 1)
+  )
+  assert sorted(of_trial) == sorted(of_confirmation)
+  for name in of_trial:
+    np.testing.assert_array_equal(of_trial[name], of_confirmation[name])
 
 
 @pytest.mark.slow

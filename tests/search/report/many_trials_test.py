@@ -15,7 +15,7 @@ from official_nasfpn.search.report.events import EventLog
 from official_nasfpn.search.report.found import read_overview
 from official_nasfpn.search.report.html import table
 from official_nasfpn.search.search import Search
-from official_nasfpn.search.store import trial_store
+from official_nasfpn.search.store import standing, trial_store
 from official_nasfpn.search.store.trial import DONE, Trial
 from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 
@@ -26,13 +26,14 @@ NUM_TRIALS = 300
 def rows_read(monkeypatch) -> list[int]:
   """Returns the numbers of the trials that are read from a store, in order."""
   read = []
-  convert = trial_store.to_trial
+  convert = standing.to_trial
 
   def to_trial(row):
     read.append(row.number)
     return convert(row)
 
-  monkeypatch.setattr(trial_store, "to_trial", to_trial)
+  for module in (trial_store, standing):
+    monkeypatch.setattr(module, "to_trial", to_trial)
   return read
 
 

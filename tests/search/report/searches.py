@@ -91,6 +91,51 @@ def rewarded_search(search_dir: Path, specs: Sequence[PyramidSpec], seed: int = 
   store.close()
 
 
+def confirmed_search(search_dir: Path, num_confirmed: int | None = None) -> None:
+  """Makes a search of 30 trials, the best five of which are trained with two further seeds.
+
+  The greatest reward, 0.34 of trial 30, becomes a mean of 0.30; trial 28 leads with 0.32. One
+  confirmation fails.
+
+  Args:
+    search_dir: of the search.
+    num_confirmed: how many confirmations have ended; None for all ten.
+  """
+  rng = random.Random(0)
+  store = new_search(search_dir, 30, [SearchSpace().sample(rng) for _ in range(30)])
+  with storage.recipe_path(search_dir).open("a") as file:
+    file.write("\nSearch.confirm_top = 5\n")
+  for number in range(1, 31):
+    reward = 0.2 + number / 500 if number <= 25 else 0.28 + number / 500
+    store.report_reward(number, store.claim("a").attempt, reward)
+  store.mark_learnt(1, range(1, 31), b"", {})
+  trials = {trial.number: trial for trial in store.trials()}
+  # Of trials 30, 29, 28, 27 and 26, seed after seed.
+  rewards = (0.275, 0.295, 0.315, 0.28, 0.27, 0.285, None, 0.309, 0.29, 0.282)
+  store.propose(
+    [
+      NewTrial(
+        31 + index,
+        trials[confirms].update,
+        (),
+        (),
+        trials[confirms].architecture_hash,
+        trials[confirms].architecture,
+        confirms,
+        1 + index // 5,
+      )
+      for index, confirms in enumerate((30, 29, 28, 27, 26) * 2)
+    ]
+  )
+  for reward in rewards[:num_confirmed]:
+    trial = store.claim("a")
+    if reward is None:
+      store.report_failure(trial.number, trial.attempt, "out of memory")
+    else:
+      store.report_reward(trial.number, trial.attempt, reward)
+  store.close()
+
+
 def long_search(search_dir: Path, num_trials: int) -> None:
   """Makes a long search whose trials are all done, without the time that workers would take."""
   rng = random.Random(0)

@@ -1,5 +1,6 @@
 """What a report says of made-up searches of each kind, and what it tells to do next."""
 
+import dataclasses
 import math
 import random
 import shlex
@@ -9,6 +10,7 @@ import pytest
 
 from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.recipe import read_recipe
+from official_nasfpn.search.report.noise import noise_of_confirmations
 from official_nasfpn.search.report.summary import summarize
 from official_nasfpn.search.report.verdict import largest_by_chance, next_steps, verdict
 from official_nasfpn.search.store.trial_store import DONE, FAILED, QUEUED, RUNNING, Trial
@@ -105,6 +107,64 @@ def test_a_best_beyond_chance_is_said_with_those_level_with_it():
   assert "one other trial comes so close that they cannot be told apart" in text
 
 
+def confirmed(rewards, *further):
+  """Returns trials, of which the first have confirmations."""
+  trials = searched(rewards)
+  return [
+    dataclasses.replace(one, further_rewards=again)
+    for one, again in zip(trials, (*further, *[()] * len(trials)), strict=False)
+  ]
+
+
+class TestConfirmed:
+  def test_the_luck_of_first_rewards_is_said_and_the_mean_leads(self):
+    trials = confirmed([0.34, 0.33, *[0.2] * 20], (0.30, 0.29), (0.315, 0.321))
+    noise = noise_of_confirmations(trials)
+    text = said(trials, noise=noise)
+    assert text.startswith(
+      "Of 22 trials with a reward the best 2 were trained again with other seeds. Trial 2 leads: "
+      "first reward 0.3300, confirmed 0.3220 ± 0.0075 over 3 seeds. All 2 fell from 0.3350 at "
+      "first to 0.3065 in further trainings, on average: the difference is luck."
+    )
+    assert noise.within == pytest.approx(math.sqrt(0.005**2 + 0.003**2))
+    assert f"(the noise of one reward is {noise.within:.4f}), more than chance explains" in text
+    assert "no other confirmed trial comes so close that" in text
+
+  def test_one_further_seed_measures_no_noise(self):
+    trials = confirmed([0.34, 0.33, *[0.2] * 20], (0.30,), (0.31,))
+    assert noise_of_confirmations(trials) is None
+    assert "is not known here: it takes Search.confirm_seeds = 2 or more" in said(trials)
+
+  def test_where_first_rewards_were_no_luck_nothing_is_called_so(self):
+    text = said(confirmed([0.3, 0.2, 0.2], (0.31, 0.33)), noise=NOISE)
+    assert "the best one was trained again" in text
+    assert "luck" not in text
+
+  def test_confirmed_ones_that_are_alike_are_not_told_apart(self):
+    text = said(confirmed([0.31, 0.3, *[0.2] * 9], (0.3, 0.3), (0.3, 0.3)), noise=NOISE)
+    assert "one other confirmed trial comes so close that they cannot be told apart" in text
+
+  @pytest.mark.parametrize("count", [20, 200])
+  def test_the_best_of_equal_architectures_is_mostly_called_chance(self, count):
+    called = 0
+    for seed in range(100):
+      rng = random.Random(f"further {seed}")
+      rewards = sorted(noisy(count, seed), reverse=True)
+      further = [tuple(0.3 + rng.gauss(0, NOISE.within) for _ in range(2)) for _ in range(5)]
+      called += "none is shown to be better" in said(confirmed(rewards, *further), noise=NOISE)
+    assert called >= 90
+
+  def test_the_noise_is_pooled_over_further_rewards(self):
+    rng = random.Random(0)
+    assert noise_of_confirmations(searched([1.0] * 5)) is None
+    further = [tuple(0.3 + rng.gauss(0, 0.01) for _ in range(3)) for _ in range(500)]
+    # First rewards, by which these were chosen, would make it ten times as large.
+    noise = noise_of_confirmations(confirmed([0.5] * 500, *further))
+    assert noise.within == pytest.approx(0.01, rel=0.05)
+    assert (noise.num_architectures, noise.num_rewards) == (500, 1500)
+    assert noise_of_confirmations(confirmed([0.5], (0.3, 0.3))) is None
+
+
 def test_a_controller_that_learns():
   text = said(searched(noisy(60, rise=0.1)))
   assert "The controller learns: the median reward rose from " in text
@@ -151,12 +211,15 @@ class TestNextSteps:
 
   def test_of_a_finished_one(self, tmp_path):
     trials = searched(noisy(60))
-    check, report, train = self.commands(trials, tmp_path)
+    confirm, check, report, train = self.commands(trials, tmp_path)
+    assert confirm.endswith("--gin_param 'Search.confirm_top = 5'")
     assert check.startswith("nasfpn proxy_check ")
     assert "'Training.epochs = 30'" in check
     assert report.endswith(f"--proxy_check {tmp_path}/proxy_check")
     assert train == f"nasfpn train --gin_file RECIPE --architecture {tmp_path} --model_dir RUN"
-    assert self.commands(trials, tmp_path, NOISE) == [train]
+    assert self.commands(trials, tmp_path, NOISE) == [confirm, train]
+    again = dataclasses.replace(trials[0], reward=1.0, further_rewards=(0.5, 0.25))
+    assert self.commands([again, *trials[1:]], tmp_path, NOISE) == [train]
 
   def test_a_folder_of_any_name_is_one_argument(self, tmp_path):
     folder = tmp_path / 'it\'s <b> & "more"'

@@ -63,11 +63,48 @@ INSERT INTO trials VALUES
 """
 
 
+# What version 2, of August 2026, has in addition.
+VERSION_2 = """
+ALTER TABLE trials ADD COLUMN metrics TEXT DEFAULT '{}' NOT NULL;
+ALTER TABLE trials ADD COLUMN learnt_in INTEGER;
+UPDATE trials SET learnt_in = 1 WHERE update_number = 1;
+DROP INDEX ix_trials_state;
+CREATE INDEX ix_trials_learnt_in ON trials (learnt_in);
+CREATE INDEX trials_by_reward ON trials (state, reward);
+CREATE INDEX trials_by_state ON trials (state, number, reused_from);
+CREATE TABLE measurements (
+  trial INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  share DOUBLE NOT NULL,
+  value DOUBLE NOT NULL,
+  measured_at DOUBLE NOT NULL,
+  PRIMARY KEY (trial, attempt, share),
+  FOREIGN KEY(trial) REFERENCES trials (number)
+);
+CREATE INDEX ix_measurements_share ON measurements (share);
+CREATE TABLE search (
+  id INTEGER NOT NULL,
+  recipe TEXT NOT NULL,
+  recipe_version TEXT NOT NULL,
+  code_version TEXT NOT NULL,
+  begun_at DOUBLE NOT NULL,
+  PRIMARY KEY (id)
+);
+INSERT INTO search VALUES (1, '', '1', 'code', 1.0);
+UPDATE schema SET version = 2;
+"""
+
+
+@pytest.fixture(params=[1, 2])
+def version(request) -> int:
+  return request.param
+
+
 @pytest.fixture
-def path(tmp_path) -> Path:
+def path(tmp_path, version) -> Path:
   path = tmp_path / "search.db"
   database = sqlite3.connect(path)
-  database.executescript(VERSION_1)
+  database.executescript(VERSION_1 if version == 1 else VERSION_1 + VERSION_2)
   database.close()
   return path
 
@@ -116,9 +153,23 @@ def test_the_search_goes_on(store, path):
   database.close()
 
 
-def test_who_does_not_lead_the_search_says_what_to_do(store, path):
+def test_the_best_of_an_earlier_search_are_confirmed(store):
+  store.create()
+  store.propose([NewTrial(6, 1, (), (), "a", "# a", confirms=1, seed_offset=1)])
+  assert [store.claim("another").number for _ in range(2)] == [5, 5]
+  assert store.report_reward(5, 2, 0.125)
+  trial = store.claim("another")
+  assert (trial.number, trial.confirms, trial.seed_offset) == (6, 1, 1)
+  assert store.report_reward(6, trial.attempt, 0.375)
+  assert [(t.number, t.rewards) for t in store.best(9)] == [(1, (0.25, 0.375)), (5, (0.125,))]
+  assert store.counts() == Counts(5, 4, 2, 1, 1, 4, 1, 0, learnt=3, confirmations=1)
+
+
+def test_who_does_not_lead_the_search_says_what_to_do(store, path, version):
   for ask in (store.check_version, store.recipe, lambda: store.join("a", "", "")):
-    with pytest.raises(UserError, match=r"earlier version .*version 1.*Continue the search with"):
+    with pytest.raises(
+      UserError, match=f"earlier version .*version {version}.*Continue the search with"
+    ):
       ask()
   with pytest.raises(UserError, match="earlier version"):
     read_trials(path.parent)
@@ -126,15 +177,16 @@ def test_who_does_not_lead_the_search_says_what_to_do(store, path):
   assert len(read_trials(path.parent)) == 5
 
 
-def test_a_migration_that_fails_changes_nothing(store, path):
+def test_a_migration_that_fails_changes_nothing(store, path, version):
   database = sqlite3.connect(path)
   # Another table already has an index of this name, so the migration fails halfway.
-  database.execute("CREATE INDEX trials_by_state ON updates (number)")
-  database.execute("CREATE TABLE search (id TEXT)")
+  database.execute("CREATE INDEX confirmations_by_number ON updates (number)")
+  if version == 1:
+    database.execute("CREATE TABLE search (id TEXT)")
   database.commit()
   before = database.execute("SELECT sql FROM sqlite_master").fetchall()
   with pytest.raises(Exception, match="already exists"):
     store.create()
   assert database.execute("SELECT sql FROM sqlite_master").fetchall() == before
-  assert database.execute("SELECT version FROM schema").fetchall() == [(1,)]
+  assert database.execute("SELECT version FROM schema").fetchall() == [(version,)]
   database.close()

@@ -8,7 +8,6 @@ import pytest
 import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.store.address import parse_url
 from official_nasfpn.search.store.trial import Counts, NewTrial, TimelineRow
 from official_nasfpn.search.store.trial_store import TrialStore
 from tests.program_process import fork_server
@@ -23,41 +22,6 @@ def new_trial(number: int, architecture_hash: str | None = None, update: int = 1
     architecture_hash=architecture_hash or f"hash {number}",
     architecture=f"# trial {number}",
   )
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def place(request, tmp_path) -> Path | str:
-  """Returns the address of an empty store, for each kind of database."""
-  if request.param == "sqlite":
-    return tmp_path / "search.db"
-  return request.getfixturevalue("postgres").new_database()
-
-
-@pytest.fixture
-def open_store(place):
-  stores = []
-
-  def open_(lease_seconds: float = 60.0, max_attempts: int = 3, **arguments) -> TrialStore:
-    stores.append(TrialStore(place, lease_seconds, max_attempts, **arguments))
-    stores[-1].create()
-    return stores[-1]
-
-  yield open_
-  for store in stores:
-    store.close()
-
-
-@pytest.fixture
-def execute(place):
-  """Returns a function that runs SQL in the store's database."""
-  engine = sa.create_engine(parse_url(place))
-
-  def execute_(statement: str) -> None:
-    with engine.begin() as connection:
-      connection.exec_driver_sql(statement)
-
-  yield execute_
-  engine.dispose()
 
 
 class TestProposing:
@@ -86,7 +50,7 @@ class TestProposing:
     execute("UPDATE schema SET version = 99")
     for open_ in (store.create, store.check_version):
       with pytest.raises(
-        UserError, match=r"later version .*version 99; .* reads version 2.*Update"
+        UserError, match=r"later version .*version 99; .* reads version 3.*Update"
       ):
         open_()
 

@@ -32,6 +32,7 @@ def main() -> None:
   parser.add_argument("--num_trials", type=int, default=24)
   parser.add_argument("--trials_per_update", type=int, default=6)
   parser.add_argument("--trials_in_flight", type=int, default=0)
+  parser.add_argument("--confirm_top", type=int, default=0)
   parser.add_argument("--launcher", default="local")
   parser.add_argument("--num_workers", type=int)
   parser.add_argument("--ray_address")
@@ -51,6 +52,7 @@ def main() -> None:
     num_trials=arguments.num_trials,
     trials_per_update=arguments.trials_per_update,
     trials_in_flight=arguments.trials_in_flight,
+    confirm_top=arguments.confirm_top,
     lease_seconds=arguments.lease_seconds,
     max_attempts=arguments.max_attempts,
   )

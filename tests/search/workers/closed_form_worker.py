@@ -3,17 +3,20 @@
 Arguments beyond the launcher's:
   seconds: duration of one evaluation.
   until: a file that evaluations wait for, if given.
+  noise: standard deviation of what architecture and seed add to a reward.
   faults: faults to inject, as `trial:kind` separated by commas; see `_FAULTS`.
 """
 
 import argparse
 import hashlib
 import os
+import random
 import signal
 import sys
 import time
 from pathlib import Path
 
+from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.configuration import Stored
 from official_nasfpn.errors import exit_with
@@ -30,6 +33,12 @@ def closed_form_reward(spec: PyramidSpec) -> float:
   good = [cell.op == "global_pool" and min(cell.inputs) < spec.num_inputs for cell in spec.cells]
   spread = sum(abs(a - b) for a, b in (cell.inputs for cell in spec.cells)) / 1000
   return sum(good) / len(good) * 0.9 + spread
+
+
+def noisy_reward(spec: PyramidSpec, seed_offset: int, noise: float) -> float:
+  """Returns the closed-form reward with normal noise, which architecture and seed decide."""
+  rng = random.Random(f"{architecture.canonical_hash(spec)}/{seed_offset}")
+  return closed_form_reward(spec) + rng.gauss(0, noise)
 
 
 def _diverge():
@@ -74,12 +83,13 @@ def main() -> None:
   parser.add_argument("--trials_per_worker", type=int, default=0)
   parser.add_argument("--seconds", type=float, default=0.0)
   parser.add_argument("--until", type=Path)
+  parser.add_argument("--noise", type=float, default=0.0)
   parser.add_argument("--faults", default="")
   parser.add_argument("--stop_seconds", type=float, default=STOP_SECONDS)
   arguments = parser.parse_args()
   faults = dict(fault.split(":") for fault in arguments.faults.split(",") if fault)
 
-  def evaluate(spec, trial_dir, progress):
+  def evaluate(spec, trial_dir, progress, seed_offset=0):
     number = trial_dir.name.lstrip("0")
     # Each evaluation writes a line, so that tests can count them.
     with open(arguments.search_dir / "evaluations.txt", "a") as log:
@@ -95,7 +105,7 @@ def main() -> None:
       if kind.removeprefix("once-") == "nan":
         return Evaluation(float("nan"))
       _FAULTS[kind.removeprefix("once-")]()
-    return Evaluation(closed_form_reward(spec))
+    return Evaluation(noisy_reward(spec, seed_offset, arguments.noise))
 
   # The package's worker takes the lease from the recipe; here tests set it for each worker.
   store = TrialStore(

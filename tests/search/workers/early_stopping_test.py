@@ -56,7 +56,7 @@ def test_a_worker_stops_what_others_have_left_behind(tmp_path):
     spec = SearchSpace().sample(rng)
     store.propose([NewTrial(number, 1, (), (), canonical_hash(spec), to_gin(spec))])
 
-  def evaluate(spec, trial_dir, progress):
+  def evaluate(spec, trial_dir, progress, seed_offset=0):
     value = values[int(trial_dir.name) - 1]
     if progress.is_hopeless(0.5, value / 2):
       return Evaluation(value / 2, {"AP": value / 2, "stopped_at": 0.5})
@@ -76,3 +76,34 @@ def test_a_worker_stops_what_others_have_left_behind(tmp_path):
   # The fourth and the sixth are below the median of all earlier trials.
   assert [trial.number for trial in trials if "stopped_at" in trial.metrics] == [4, 6]
   assert [trial.reward for trial in trials] == [0.4, 0.5, 0.6, 0.05, 0.7, 0.15, 0.65]
+
+
+def test_a_confirmation_is_neither_stopped_nor_compared_with(tmp_path):
+  store = TrialStore(tmp_path / "search.db")
+  store.create()
+  store.begin("", "1", code_fingerprint())
+  rng = random.Random(0)
+  specs = [SearchSpace().sample(rng) for _ in range(4)]
+  texts = [(canonical_hash(spec), to_gin(spec)) for spec in specs]
+  store.propose([NewTrial(n, 1, (), (), *text) for n, text in enumerate(texts[:3], start=1)])
+  store.propose([NewTrial(4, 1, (), (), *texts[0], confirms=1, seed_offset=1)])
+  store.propose([NewTrial(5, 1, (), (), *texts[3])])
+  values = [0.4, 0.5, 0.6, 0.1, 0.2]
+
+  def evaluate(spec, trial_dir, progress, seed_offset=0):
+    value = values[int(trial_dir.name) - 1]
+    return Evaluation(0.0 if progress.is_hopeless(0.5, value) else value)
+
+  run_worker(
+    store,
+    tmp_path,
+    evaluate,
+    "worker-0",
+    recipe_version="1",
+    trials_per_worker=5,
+    is_hopeless=functools.partial(is_hopeless, quantile=0.5, min_others=3),
+  )
+  assert [trial.reward for trial in store.trials()] == [0.4, 0.5, 0.6, 0.0]
+  assert store.trials()[0].further_rewards == (0.1,)
+  assert store.measure(5, 1, 0.5, 0.2) == [0.4, 0.5, 0.6]
+  store.close()

@@ -203,6 +203,43 @@ def test_with_more_in_flight_each_trial_is_learnt_from_once_whatever_is_killed(t
 
 
 @pytest.mark.slow
+def test_confirmations_survive_kills_as_trials_do(tmp_path):
+  rng = random.Random(3)
+  arguments = ("--num_trials=12", "--confirm_top=4")
+  noise = "--noise=0.05 --max_attempts=9"
+  undisturbed, disturbed = (tmp_path / name / "search" for name in ("undisturbed", "disturbed"))
+  whole = start_search(undisturbed, *arguments, worker=noise)
+
+  def confirmations(search_dir):
+    store = TrialStore(storage.store_place(search_dir), reads_only=True)
+    try:
+      return store.confirmations()
+    finally:
+      store.close()
+
+  controller = start_search(disturbed, *arguments, worker=f"{noise} --seconds=0.3")
+  wait_for(lambda: read_trials(disturbed) and len(confirmations(disturbed)) == 8)
+  for _ in range(2):
+    time.sleep(rng.uniform(0.1, 0.5))
+    if pids := worker_pids(disturbed):
+      _send(rng.choice(pids), signal.SIGKILL)
+  kill(controller)
+  assert not all(trial.is_finished for trial in confirmations(disturbed))
+  run_search(disturbed, *arguments, worker=noise)
+  finish(whole)
+
+  def results(search_dir):
+    trials = [*read_trials(search_dir), *confirmations(search_dir)]
+    return [(*outcome(t), t.confirms, t.seed_offset, t.further_rewards) for t in trials]
+
+  assert results(disturbed) == results(undisturbed)
+  confirmed = [trial for trial in read_trials(disturbed) if trial.further_rewards]
+  assert [len(trial.rewards) for trial in confirmed] == [3] * 4
+  # Workers have trained them with other seeds.
+  assert all(len(set(trial.rewards)) == 3 for trial in confirmed)
+
+
+@pytest.mark.slow
 def test_the_learning_controller_goes_on_as_if_nothing_had_happened(tmp_path):
   arguments = ("--algorithm=ppo", "--num_trials=18")
   undisturbed = start_search(tmp_path / "undisturbed", *arguments)

@@ -8,6 +8,7 @@ from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.reporting.chart import Band, Chart, Link, Series, make_chart
 from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.report.html.table import TrialRow
+from official_nasfpn.search.report.noise import ConfirmedNoise
 from official_nasfpn.search.report.reward_curve import RewardCurve
 from official_nasfpn.search.report.setup_in_words import largest_entropy
 from official_nasfpn.search.report.summary import Summary
@@ -19,16 +20,19 @@ _NUM_LINKS = 300
 _COST_SPAN = 0.1
 
 
-def reward_chart(curve: RewardCurve, summary: Summary, noise: Noise | None) -> Chart | None:
+def reward_chart(
+  curve: RewardCurve, summary: Summary, noise: Noise | ConfirmedNoise | None
+) -> Chart | None:
   """Returns the rewards over trials, from 0, with those that are level with the best marked."""
   best = summary.best
   band = None
   if noise and best:
-    low = best.reward - indistinct_margin(noise)
-    band = Band("not to be told from the best", low, best.reward)
+    low = best.mean_reward - indistinct_margin(noise, len(best.rewards))
+    band = Band("not to be told from the best", low, best.mean_reward)
+  over = f" over {len(best.rewards)} seeds" if best and best.further_rewards else ""
   return make_chart(
     "Reward over trials",
-    f"The best is {best.reward:.4f}, trial {best.number}." if best else "",
+    f"The best is {best.mean_reward:.4f}{over}, trial {best.number}." if best else "",
     "trial",
     "reward",
     [

@@ -8,9 +8,16 @@ from official_nasfpn.architecture.layout import legend_entries
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.reporting.code_version import code_version
 from official_nasfpn.reporting.templates import content_policy, style, templates
+from official_nasfpn.search.confirmation import can_be_confirmed, missing_confirmations
 from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
-from official_nasfpn.search.report.found import FoundSearch, in_words, read_search
+from official_nasfpn.search.report.found import (
+  FoundSearch,
+  best_trials,
+  failed_confirmations_in_words,
+  in_words,
+  read_search,
+)
 from official_nasfpn.search.report.html import charts
 from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
 from official_nasfpn.search.report.html.table import (
@@ -22,7 +29,11 @@ from official_nasfpn.search.report.html.table import (
   table_data,
   trial_rows,
 )
-from official_nasfpn.search.report.noise import read_noise
+from official_nasfpn.search.report.noise import (
+  ConfirmedNoise,
+  noise_of_confirmations,
+  read_noise,
+)
 from official_nasfpn.search.report.pareto import pareto_front
 from official_nasfpn.search.report.results import bests_so_far, spread
 from official_nasfpn.search.report.reward_curve import reward_curve
@@ -31,6 +42,7 @@ from official_nasfpn.search.report.shares import MIN_ARCHITECTURES, shares_of_th
 from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
 from official_nasfpn.search.report.verdict import next_steps, verdict
 from official_nasfpn.search.storage import stored_recipe
+from official_nasfpn.search.store.trial import FAILED
 
 _HERE = Path(__file__).parent
 _NUM_DRAWINGS = 6
@@ -57,7 +69,9 @@ def write_report(
   """
   recipe = read_recipe([stored_recipe(search_dir)])
   found = read_search(search_dir, store)
-  noise = read_noise(check_dir, recipe.proxy.mode) if check_dir else None
+  noise: Noise | ConfirmedNoise | None = noise_of_confirmations(found.trials)
+  if check_dir:
+    noise = read_noise(check_dir, recipe.proxy.mode) or noise
   report = render_report(search_dir, found, recipe, noise, now)
   with disk_errors(output, "The search is untouched: choose another --output."):
     write_text(output, report)
@@ -67,7 +81,7 @@ def render_report(
   search_dir: Path,
   found: FoundSearch,
   recipe: SearchRecipe,
-  noise: Noise | None,
+  noise: Noise | ConfirmedNoise | None,
   now: float,
 ) -> str:
   """Returns the report of a search, complete in itself.
@@ -80,7 +94,10 @@ def render_report(
     now: Unix time.
   """
   trials, metrics = found.trials, found.metrics
-  summary = summarize(trials, recipe.search.num_trials, now)
+  confirmations, ranking = found.confirmations, best_trials(trials)
+  missing = _num_missing(found, recipe)
+  summary = summarize(trials, recipe.search.num_trials, now, confirmations, missing)
+  failed = [trial for trial in confirmations if trial.state == FAILED]
   rows = trial_rows(trials, recipe)
   drawn = {row.trial.number: row for row in rows if row.spec is not None}
   costed = [row for row in rows if row.rank is not None and row.multiply_adds is not None]
@@ -126,8 +143,18 @@ def render_report(
     controller_charts=charts.controller_charts(metrics, recipe.space, curve),
     rows=rows,
     failures=group_failures(trials),
-    workers=cost_by_worker(trials),
+    workers=cost_by_worker([*trials, *confirmations]),
+    confirmed=[trial for trial in ranking if trial.further_rewards],
+    failed_confirmations=failed_confirmations_in_words(failed) if failed else None,
   )
+
+
+def _num_missing(found: FoundSearch, recipe: SearchRecipe) -> int:
+  """Returns how many confirmations are still to be proposed, with the best as they now are."""
+  candidates = sorted(
+    filter(can_be_confirmed, found.trials), key=lambda trial: (-trial.reward, trial.number)
+  )
+  return len(missing_confirmations(recipe.search, candidates, found.confirmations))
 
 
 _TEMPLATES = templates(_HERE)
