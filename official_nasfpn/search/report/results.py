@@ -16,6 +16,7 @@ from official_nasfpn.search.report.found import (
   best_trials,
   nothing_learnt,
 )
+from official_nasfpn.search.report.trade_offs import TradeOffs, sentences, text_of, trade_offs
 from official_nasfpn.search.store.trial import DONE, FAILED, Overview, Trial
 from official_nasfpn.search.workers.launcher import hint_of
 
@@ -39,8 +40,12 @@ def spread(trials: Sequence[Trial], count: int) -> list[Trial]:
   return [trials[round(index * step)] for index in range(count)]
 
 
-def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
+def write_results(
+  trials: Sequence[Trial], search_dir: Path, objectives: Sequence[str] = ("AP",)
+) -> None:
   """Writes `best_architecture.gin`, `.png`, `reward_curve.png` and, last, `result.json`.
+
+  With several objectives there is `front.png`, too, and the front in `result.json`.
 
   Where nothing was learnt, so that no architecture is the best, it is that of the first trial with
   a reward, and the files say so: whoever goes on with them has a training of some pyramid at least.
@@ -48,6 +53,7 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
   Args:
     trials: all of a search.
     search_dir: of the search.
+    objectives: of the search, `Search.objectives`.
 
   Raises:
     UserError: no trial gave a reward.
@@ -91,7 +97,43 @@ def write_results(trials: Sequence[Trial], search_dir: Path) -> None:
     "nothing_learnt": nothing_learnt(trials),
     **{name: getattr(overview, name) for name in _COUNTS},
   }
+  if found := trade_offs(trials, objectives):
+    from official_nasfpn.search.report.front_figure import draw_front
+
+    if found.trials:
+      draw_front(found, search_dir / "front.png", title=f"Search {search}: {found.names}")
+    result |= _front_as_json(found)
   write_text(search_dir / "result.json", json.dumps(result, indent=2) + "\n")
+
+
+def _front_as_json(found: TradeOffs) -> dict[str, object]:
+  return {
+    "objectives": [each.name for each in found.objectives],
+    "hypervolume": found.hypervolume,
+    "hypervolume_reference": dict(found.reference),
+    "front": [
+      {"trial": trial.number, "architecture_hash": trial.architecture_hash, **trial.metrics}
+      for trial in found.on_front
+    ],
+    "notes": sentences(found),
+  }
+
+
+def front_table(found: TradeOffs, search_dir: Path) -> str:
+  """Returns the front of a search as text, the cheapest first."""
+  rows = [[each.label for each in found.objectives] + ["trial", "architecture"]]
+  for trial in found.on_front:
+    path = storage.trial_dir(search_dir, trial.number) / "architecture.gin"
+    values = [text_of(trial, each) for each in found.objectives]
+    rows.append([*values, str(trial.number), str(path)])
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = sentences(found)
+  if found.on_front:
+    for *cells, path in rows:
+      padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=False)]
+      lines.append(f"  {'  '.join(padded)}  {path}")
+    lines += [f"latency on {place}" for place in found.places]
+  return "\n".join(lines)
 
 
 def _title(trials: Sequence[Trial], search: str) -> str:
@@ -129,7 +171,7 @@ def results_table(overview: Overview, search_dir: Path) -> str:
     lines.append(
       f"{shown_rank:>4}  {trial.reward:>8.4f}  {trial.number:>6}  {trial.seconds:>8.1f}  {path}"
     )
-  for name in ("best_architecture.gin", "best_architecture.png", "reward_curve.png"):
+  for name in ("best_architecture.gin", "best_architecture.png", "reward_curve.png", "front.png"):
     if (search_dir / name).is_file():
       lines.append(str(search_dir / name))
   if overview.unfinished:
