@@ -29,6 +29,12 @@ class Objective:
   digits: int
   is_cost: bool = True
 
+  @property
+  def axis(self) -> str:
+    """What an axis of a chart in `unit` is called."""
+    unit = {"M": "millions", "Mparams": "millions"}.get(self.unit, self.unit)
+    return f"{self.label}, {unit}" if unit else self.label
+
   def text(self, value: float) -> str:
     """Returns a value of the metric for people, with its unit."""
     return f"{value / self.scale:,.{self.digits}f} {self.unit}".rstrip()

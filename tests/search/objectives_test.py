@@ -1,11 +1,12 @@
 """Searches with several objectives: what recipes may ask for, what is learnt, and budgets."""
 
+import json
 import math
 import random
 
 import pytest
 
-from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.architecture import SearchSpace, from_gin
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal
@@ -13,13 +14,24 @@ from official_nasfpn.search.algorithms.evolution import Evolution
 from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.fingerprint import code_fingerprint
-from official_nasfpn.search.front import hypervolume
+from official_nasfpn.search.front import hypervolume, non_dominated
 from official_nasfpn.search.loop import SearchLoop, begun_store
 from official_nasfpn.search.objectives import OBJECTIVES, parse_budget, point_of
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import read_recipe
+from official_nasfpn.search.report.found import found_architecture
+from official_nasfpn.search.report.results import write_results
+from tests.search.one_process import search_in_one_process
 
 SPACE = SearchSpace(min_level=3, max_level=5, num_intermediate_cells=1)
+
+
+@pytest.fixture(name="short_recipe")
+def _short_recipe(request):
+  """Returns the path of the recipe of short trials; `recipe` is a function here."""
+  return request.getfixturevalue("recipe")
+
+
 EVOLVES = "Search.algorithm = @Evolution()"
 
 
@@ -181,3 +193,36 @@ def test_the_loop_hands_over_what_trials_measured_and_the_worst_of_what_diverged
       (0.2, -20.0),
       (pytest.approx(0.3), -30.0),
     ]
+
+
+@pytest.mark.slow
+def test_a_search_for_three_objectives_from_data_to_its_front(tmp_path, short_recipe):
+  aims = read_recipe(
+    [short_recipe],
+    [
+      EVOLVES,
+      "Search.objectives = ('AP', 'latency', 'multiply_adds')",
+      "Search.num_trials = 3",
+      "Search.trials_per_update = 2",
+      "Evolution.population_size = 2",
+    ],
+  )
+  resolved = proxy_task.resolved(aims)
+  evaluate = proxy_task.make_evaluate(resolved, tmp_path)
+  trials = search_in_one_process(resolved, tmp_path, evaluate)
+  for trial in trials:
+    assert trial.metrics["latency_ms"] > 0
+    assert trial.metrics["latency_spread_ms"] >= 0
+    assert trial.metrics["latency_on"].startswith("TensorFlow 2")
+    assert trial.metrics["multiply_adds"] > 1e6
+    assert trial.reward == trial.metrics["AP"]
+  write_results(trials, tmp_path, aims.search.objectives)
+  result = json.loads((tmp_path / "result.json").read_text())
+  numbers = {point["trial"] for point in result["front"]}
+  points = [point_of(trial.metrics, aims.search.objectives) for trial in trials]
+  assert numbers == {trials[index].number for index in non_dominated(points)}
+  least = min(trial.metrics["multiply_adds"] for trial in trials)
+  cheapest = [trial for trial in trials if trial.metrics["multiply_adds"] == least]
+  expected = max(cheapest, key=lambda trial: trial.metrics["AP"])
+  found = found_architecture(f"{tmp_path}@{least / 1e6 + 1e-6:.6f}M")
+  assert found == from_gin(expected.architecture)

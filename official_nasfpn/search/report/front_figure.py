@@ -32,7 +32,7 @@ def draw_front(found: TradeOffs, path: Path, title: str | None = None) -> None:
           axes.step(values, aps, where="post", **style)
       else:
         axes.plot(values, aps, ".", label="trial", **style)
-    axes.set_xlabel(f"{cost.label}, {_unit(cost.unit)}")
+    axes.set_xlabel(cost.axis)
     axes.set_ylabel("AP of the proxy")
     axes.set_ylim(bottom=0)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
@@ -44,7 +44,3 @@ def draw_front(found: TradeOffs, path: Path, title: str | None = None) -> None:
   for axes in (*cost_axes, volume_axes):
     axes.grid(alpha=0.3)
   figure.savefig(path, dpi=120)
-
-
-def _unit(unit: str) -> str:
-  return {"M": "millions", "Mparams": "millions"}.get(unit, unit)

@@ -203,9 +203,10 @@ def _warnings(found: TradeOffs) -> list[str]:
   if latency in found.objectives:
     close = _closer_than_noise([*found.on_front])
     if close:
+      are = "is" if close == 1 else "are"
       texts.append(
-        f"{close} of its {len(found.on_front) - 1} steps in latency are smaller than the spread of "
-        "the timed runs: those neighbours may be equally fast."
+        f"Of its {len(found.on_front) - 1} steps in latency, {close} {are} smaller than the spread "
+        "of the timed runs: such neighbours may be equally fast."
       )
   return texts
 

@@ -88,7 +88,7 @@ def front_charts(found: TradeOffs) -> list[Chart]:
     kind = "steps" if len(found.costs) == 1 else "dots"
     chart = _linked_chart(
       f"AP over {cost.label}",
-      (f"{cost.label} of the whole detector on one image, {cost.unit}", "AP"),
+      (cost.axis, "AP"),
       [trial.number for trial in trials],
       np.array([value_of(trial, cost) / cost.scale for trial in trials]),
       aps,
