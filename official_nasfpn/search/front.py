@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Points = Sequence[Sequence[float]]
+Points = Sequence[Sequence[float]] | np.ndarray
 
 
 def non_dominated(points: Points) -> list[int]:

@@ -104,8 +104,9 @@ def measured(metrics: Mapping[str, object], objective: Objective) -> float | Non
     objective: one of `OBJECTIVES`.
   """
   value = metrics.get(objective.metric)
-  is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  return float(value) if is_number and abs(value) < 2.0**63 else None
+  if not isinstance(value, int | float) or isinstance(value, bool):
+    return None
+  return float(value) if abs(value) < 2.0**63 else None
 
 
 def point_of(metrics: Mapping[str, object], names: Sequence[str]) -> tuple[float, ...] | None:
