@@ -32,6 +32,7 @@ SEARCH = (
   ("official_nasfpn.architecture", "SearchSpace"),
   ("official_nasfpn.search.proxy.config", "ProxyConfig"),
   ("official_nasfpn.search.proxy.reward", "RewardConfig"),
+  ("official_nasfpn.search.proxy.config", "LatencyConfig"),
 )
 _COLUMNS = 100
 _HEAD = """\

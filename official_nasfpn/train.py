@@ -29,8 +29,9 @@ flags.DEFINE_multi_string("gin_param", [], "Single binding such as `Training.epo
 flags.DEFINE_string(
   "architecture",
   None,
-  "What a search has found, SEARCH_DIR or SEARCH_DIR#RANK, at any time of the search; or a name of "
-  "the catalogue, or an architecture file. Sets Detector.architecture.",
+  "What a search has found, SEARCH_DIR or SEARCH_DIR#RANK, at any time of the search; its greatest "
+  "AP within a budget, SEARCH_DIR@20ms, @150M (multiply-adds), @2.5Mparams or @3MB, several in a "
+  "row; or a name of the catalogue, or an architecture file. Sets Detector.architecture.",
 )
 flags.DEFINE_string(
   "store",
@@ -155,11 +156,11 @@ def _read_experiment() -> Experiment:
 
 
 def _architecture_binding(value: str, store: str | None) -> str:
-  if not Path(value.partition("#")[0]).is_dir():
-    return f"Detector.architecture = {value!r}"
   from official_nasfpn import architecture
-  from official_nasfpn.search.report.found import found_architecture
+  from official_nasfpn.search.report.found import found_architecture, names_search
 
+  if not names_search(value):
+    return f"Detector.architecture = {value!r}"
   return architecture.to_gin(found_architecture(value, store))
 
 

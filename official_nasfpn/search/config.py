@@ -1,6 +1,6 @@
 """The settings of an architecture search, as recipes bind them (`Search.num_trials = 24`)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SkipValidation
 
@@ -43,6 +43,10 @@ class SearchConfig:
     algorithm: `@PPO()`, the paper's controller; `@Evolution()`, regularised evolution (Real et al.
       2019); or `@RandomSearch()`, uniform sampling of the search space. Each has settings of its
       own, such as `PPO.learning_rate`.
+    objectives: what the search aims at. With `('AP',)` it is the reward alone. With several, such
+      as `('AP', 'latency')`, it is their front: the architectures that no other beats in all of
+      them; `multiply_adds`, `parameters` and `file_size` are the others. The cost is that of the
+      whole detector for one image, and `Latency.runtime` says where it is measured.
     begin_with: names of catalogued pyramids, such as `('nas_fpn',)`, that are the first trials. The
       search learns from them as from its own, and finds nothing worse than the best of them; PPO
       takes them as drawn uniformly, as its controller nearly does at the start.
@@ -78,6 +82,9 @@ class SearchConfig:
   """
 
   algorithm: SkipValidation[Algorithm] = PPO()
+  objectives: tuple[Literal["AP", "latency", "multiply_adds", "parameters", "file_size"], ...] = (
+    "AP",
+  )
   begin_with: tuple[str, ...] = ()
   num_trials: PositiveInt = 100
   trials_per_update: PositiveInt = 20
@@ -100,6 +107,7 @@ class SearchConfig:
         f"algorithm = {value} is no search algorithm: write {', '.join(known[:-1])} or "
         f"{known[-1]}, without quotation marks"
       )
+    self._check_objectives()
     if 0 < self.trials_in_flight < self.trials_per_update:
       raise ValueError(
         f"trials_in_flight = {self.trials_in_flight} is less than trials_per_update = "
@@ -109,6 +117,32 @@ class SearchConfig:
       raise ValueError(
         f"confirm_top = {self.confirm_top} with confirm_seeds = 0 would train nothing again: set "
         "confirm_seeds to 1 or more, or confirm_top to 0"
+      )
+
+  def _check_objectives(self) -> None:
+    given = f"objectives = {self.objectives!r}"
+    if "AP" not in self.objectives:
+      raise ValueError(
+        f"{given} has no 'AP': without it nothing would speak against the cheapest pyramid. Add it"
+      )
+    if len({*self.objectives}) < len(self.objectives):
+      raise ValueError(f"{given} names one of them twice. Leave it out")
+    if len(self.objectives) == 1:
+      return
+    if self.confirm_top:
+      raise ValueError(
+        f"{given} with confirm_top = {self.confirm_top}: only the greatest rewards are confirmed, "
+        "not a front; set confirm_top to 0"
+      )
+    if not getattr(self.algorithm, "takes_objectives", False):
+      raise ValueError(
+        f"{given}, but @{self.algorithm_name}() learns from one reward alone: write "
+        "Search.algorithm = @Evolution(), which keeps the front of its population"
+      )
+    if self.early_stopping_quantile:
+      raise ValueError(
+        f"{given}, but early_stopping_quantile = {self.early_stopping_quantile:g} would stop "
+        "trials of low AP, which are the cheap end of the front. Leave one of the two out"
       )
 
   @property

@@ -27,6 +27,7 @@ from official_nasfpn.search.confirmation import (
   missing_confirmations,
 )
 from official_nasfpn.search.fingerprint import code_fingerprint
+from official_nasfpn.search.objectives import OBJECTIVES, point_of
 from official_nasfpn.search.recipe import SearchRecipe, check_continues, read_recipe
 from official_nasfpn.search.store.trial_store import Counts, NewTrial, Trial, TrialStore
 from official_nasfpn.search.workers.launcher import Launcher
@@ -210,9 +211,9 @@ class SearchLoop:
     algorithm = self._restored_algorithm()
     trials = sorted(self._store.finished_and_not_learnt(size), key=lambda trial: trial.number)
     outcomes = [
-      Outcome(Proposal(trial.choices, trial.log_probs), reward)
+      outcome
       for trial in trials
-      if (reward := _learning_reward(trial)) is not None
+      if (outcome := _outcome(trial, self._config.objectives)) is not None
     ]
     update = self._store.latest_snapshot()[0] + 1
     metrics = algorithm.learn(update, outcomes)
@@ -328,11 +329,20 @@ def _drawn_uniformly(space: SearchSpace, spec: PyramidSpec) -> Proposal:
   return Proposal(choices, tuple(-math.log(count) for count in valid))
 
 
-def _learning_reward(trial: Trial) -> float | None:
-  """Returns the reward from which the algorithm learns; None leaves the trial out."""
-  if trial.reward is not None:
-    return trial.reward
-  return _DIVERGED_REWARD if trial.diverged else None
+def _outcome(trial: Trial, objectives: Sequence[str]) -> Outcome | None:
+  """Returns the outcome from which the algorithm learns; None leaves the trial out."""
+  if trial.reward is None and not trial.diverged:
+    return None
+  proposal = Proposal(trial.choices, trial.log_probs)
+  reward = _DIVERGED_REWARD if trial.reward is None else trial.reward
+  if len(objectives) == 1:
+    return Outcome(proposal, reward)
+  if trial.reward is None:
+    # It finds nothing, at any cost: every trial that has ended dominates it.
+    worst = {name: -math.inf if OBJECTIVES[name].is_cost else 0.0 for name in objectives}
+    return Outcome(proposal, reward, tuple(worst.values()))
+  point = point_of(trial.metrics, objectives)
+  return None if point is None else Outcome(proposal, reward, point)
 
 
 def _show(bar, done: float, store: TrialStore) -> None:

@@ -10,7 +10,7 @@ from official_nasfpn.architecture import PyramidSpec, SearchSpace
 from official_nasfpn.configuration import Stored, stored_bindings, stored_from
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.config import MOVED, SearchConfig, first_architectures
-from official_nasfpn.search.proxy.config import ProxyConfig
+from official_nasfpn.search.proxy.config import LatencyConfig, ProxyConfig
 from official_nasfpn.search.proxy.reward import RewardConfig
 from official_nasfpn.training.experiment import Experiment, read_with_experiment
 
@@ -37,6 +37,7 @@ class SearchRecipe:
     reward: how the reward of a trial is computed.
     search: algorithm and number of trials.
     space: search space.
+    latency: how latency is measured.
   """
 
   experiment: Experiment
@@ -44,6 +45,7 @@ class SearchRecipe:
   reward: RewardConfig
   search: SearchConfig
   space: SearchSpace
+  latency: LatencyConfig = dataclasses.field(default_factory=LatencyConfig)
 
   def __post_init__(self) -> None:
     if self.proxy.mode == "shared" and self.search.early_stopping_quantile:
@@ -51,14 +53,23 @@ class SearchRecipe:
         "Search.early_stopping_quantile stops trials of Proxy.mode = 'plain'; trials of 'shared' "
         "are too short for it. Leave one of the two out."
       )
+    if len(self.search.objectives) > 1 and self.reward.cost != "none":
+      raise UserError(
+        f"Reward.cost = {self.reward.cost!r} weighs AP and cost in one reward, and "
+        f"Search.objectives = {self.search.objectives!r} keeps them apart. Leave one of them out."
+      )
     first_architectures(self.search, self.space)  # What is wrong with a name is said now.
 
   def to_gin(self) -> str:
     """Returns every setting as gin text; `read_recipe` reads it back."""
     settings = configuration.to_gin(self.search, self.space)
-    return (
-      f"{settings}\n{self.experiment.to_gin()}\n{configuration.to_gin(self.proxy, self.reward)}"
-    )
+    measuring = configuration.to_gin(self.proxy, self.reward, self.latency)
+    return f"{settings}\n{self.experiment.to_gin()}\n{measuring}"
+
+  @property
+  def costs(self) -> frozenset[str]:
+    """What a trial measures beside its AP, by the names of `objectives.OBJECTIVES`."""
+    return frozenset({*self.search.objectives, self.reward.cost} - {"AP", "none"})
 
   @property
   def version(self) -> str:
@@ -105,9 +116,8 @@ def read_recipe(
     UserError: a file, a name or a value is wrong, or a stored recipe does more than bind values.
   """
   current = [_current_spelling(file) if isinstance(file, Stored) else file for file in gin_files]
-  experiment, settings = read_with_experiment(
-    [_DEFAULTS, *current], gin_params, (ProxyConfig, RewardConfig, SearchConfig, SearchSpace)
-  )
+  classes = (ProxyConfig, RewardConfig, SearchConfig, SearchSpace, LatencyConfig)
+  experiment, settings = read_with_experiment([_DEFAULTS, *current], gin_params, classes)
   return SearchRecipe(experiment, *settings)
 
 

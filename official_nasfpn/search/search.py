@@ -5,10 +5,12 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.errors import UserError
 from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.random_search import RandomSearch
@@ -22,9 +24,11 @@ from official_nasfpn.search.report.found import (
   read_overview,
   read_trials,
   sorted_out,
+  trial_within,
   warn_of_damage,
 )
-from official_nasfpn.search.report.results import results_table, write_results
+from official_nasfpn.search.report.results import front_table, results_table, write_results
+from official_nasfpn.search.report.trade_offs import TradeOffs, trade_offs
 from official_nasfpn.search.store.address import parse_server, without_password
 from official_nasfpn.search.store.trial import Trial
 from official_nasfpn.search.store.trial_store import TrialStore
@@ -46,12 +50,14 @@ class FoundPyramid:
     trial: number of the trial.
     rewards: the reward of each seed with which the pyramid was trained, the trial's own first; one
       unless it was confirmed (`Search.confirm_top`).
+    metrics: what the trial measured beside it, such as `AP` and `latency_ms`.
   """
 
   architecture: PyramidSpec
   reward: float
   trial: int
   rewards: tuple[float, ...] = ()
+  metrics: Mapping[str, object] = dataclasses.field(default_factory=dict, compare=False)
 
 
 class Search:
@@ -140,7 +146,7 @@ class Search:
         trials, damaged = sorted_out(store.trials())
         confirmations, damaged_too = sorted_out(store.confirmations())
         warn_of_damage(store.name, [*damaged, *damaged_too])
-      write_results(trials, self.search_dir, confirmations)
+      write_results(trials, self.search_dir, confirmations, recipe.search.objectives)
     return trials
 
   def trials(self) -> list[Trial]:
@@ -164,11 +170,33 @@ class Search:
     Raises:
       UserError: there is no search, or fewer trials have a reward.
     """
-    trial = found_trial(self.search_dir, rank, self._store)
-    # Parsed as data: text that others may have written is never executed.
-    spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
-    assert trial.mean_reward is not None
-    return FoundPyramid(spec, trial.mean_reward, trial.number, trial.rewards)
+    return _found_pyramid(found_trial(self.search_dir, rank, self._store))
+
+  def best_within(self, *budgets: str) -> FoundPyramid:
+    """Returns the pyramid with the greatest AP so far within budgets.
+
+    Args:
+      *budgets: such as `'20ms'`, `'150M'` multiply-adds, `'2.5Mparams'` or `'3MB'`.
+
+    Raises:
+      UserError: a text is no budget, there is no search, its trials have not measured what a budget
+        limits, or none is within.
+    """
+    return _found_pyramid(trial_within(self.search_dir, budgets, self._store))
+
+  def front(self) -> list[FoundPyramid]:
+    """Returns the pyramids that no other beats in all of `Search.objectives`, cheapest first.
+
+    Raises:
+      UserError: there is no search, or it has one objective.
+    """
+    found = self._trade_offs()
+    if found is None:
+      raise UserError(
+        f"{self.search_dir} has one objective, the reward, so it has no front: `best` is its "
+        "result. A search with Search.objectives = ('AP', 'latency') has one."
+      )
+    return [_found_pyramid(trial) for trial in found.on_front]
 
   def table(self, num_rows: int = 3) -> str:
     """Returns a table of the best architectures so far as text, best first.
@@ -180,7 +208,18 @@ class Search:
       UserError: there is no search, or another version of this program wrote it.
     """
     overview = read_overview(self.search_dir, num_rows, self._store)
-    return results_table(overview, self.search_dir)
+    text = results_table(overview, self.search_dir)
+    found = self._trade_offs()
+    return f"{text}\n{front_table(found, self.search_dir)}" if found else text
+
+  def _trade_offs(self) -> TradeOffs | None:
+    """Returns the front; None where there is one objective, without reading the trials."""
+    if not storage.recipe_path(self.search_dir).is_file():
+      return None
+    objectives = read_recipe([storage.stored_recipe(self.search_dir)]).search.objectives
+    if len(objectives) == 1:
+      return None
+    return trade_offs(read_trials(self.search_dir, self._store), objectives)
 
   def write_report(
     self, output: str | Path | None = None, proxy_check: str | Path | None = None
@@ -203,6 +242,13 @@ class Search:
     check_dir = Path(proxy_check) if proxy_check else None
     write_report(self.search_dir, path, now=time.time(), store=self._store, check_dir=check_dir)
     return path
+
+
+def _found_pyramid(trial: Trial) -> FoundPyramid:
+  # Parsed as data: text that others may have written is never executed.
+  spec = architecture.from_gin(trial.architecture, where=f"trial {trial.number}")
+  assert trial.mean_reward is not None
+  return FoundPyramid(spec, trial.mean_reward, trial.number, trial.rewards, trial.metrics)
 
 
 def dry_run(recipe: SearchRecipe) -> str:

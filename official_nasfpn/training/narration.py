@@ -151,11 +151,11 @@ def _devices(strategy: tf.distribute.Strategy) -> str:
   if gpus:
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     return name if count == 1 else f"{count} x {name}"
-  name = _processor_name()
+  name = processor_name()
   return name if count == 1 else f"{count} replicas, each on {name}"
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
   """Returns what Linux calls the processor."""
   try:
     text = _CPU_INFO.read_text(encoding="utf-8", errors="replace")

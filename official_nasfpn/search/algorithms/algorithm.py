@@ -26,10 +26,18 @@ class Proposal:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """A proposal and its reward."""
+  """A proposal and its reward.
+
+  Attributes:
+    proposal: the proposal.
+    reward: its reward.
+    objectives: where a search has several, what the trial reached of each in their order, more is
+      better: costs are negative. Empty where the reward is the only one.
+  """
 
   proposal: Proposal
   reward: float
+  objectives: tuple[float, ...] = ()
 
 
 class SearchAlgorithm(Protocol):
@@ -68,7 +76,11 @@ class SearchAlgorithm(Protocol):
 
 @runtime_checkable
 class AlgorithmSettings(Protocol):
-  """The settings of one kind of search algorithm, as `Search.algorithm` holds them."""
+  """The settings of one kind of search algorithm, as `Search.algorithm` holds them.
+
+  Those of an algorithm that learns from `Outcome.objectives`, or not at all, have
+  `takes_objectives: ClassVar[bool] = True`. Others are refused with several `Search.objectives`.
+  """
 
   def check(self) -> None:
     """Raises a `UserError` if a package that the algorithm needs is not installed."""

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.configuration import configurable, settings
@@ -13,6 +14,8 @@ from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal
 @settings
 class RandomSearch:
   """Uniform sampling of the search space. It has no settings."""
+
+  takes_objectives: ClassVar[bool] = True
 
   def check(self) -> None:
     pass

@@ -1,8 +1,8 @@
-"""Settings of the proxy task, as recipes bind them (`Proxy.mode = 'shared'`)."""
+"""Settings of the proxy task and of what it measures (`Proxy.mode = 'shared'`)."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from official_nasfpn.configuration import configurable, settings
 
@@ -32,3 +32,29 @@ class ProxyConfig:
   epochs: PositiveFloat = 6.0
   learning_rate: Annotated[PositiveFloat, Field(le=10)] = 1.0
   max_cache_gb: NonNegativeFloat = 4.0
+
+
+@configurable("Latency")
+@settings
+class LatencyConfig:
+  """How a trial's latency and file size are measured, where reward or objectives ask for them.
+
+  The network of one image is timed on the worker's machine, without decoding of boxes and
+  non-maximum suppression, which all architectures have alike. Other work on the machine slows it
+  down: let each worker have cores of its own.
+
+  Attributes:
+    runtime: what runs it: `tensorflow` as a SavedModel is served, `onnxruntime`, or `litert`.
+    threads: of the runtime; 0 leaves them to it, as `nasfpn detect` does. TensorFlow's are those of
+      the whole worker, `TF_NUM_INTRAOP_THREADS` in its environment.
+  """
+
+  runtime: Literal["tensorflow", "onnxruntime", "litert"] = "tensorflow"
+  threads: NonNegativeInt = 0
+
+  def __post_init__(self) -> None:
+    if self.runtime == "tensorflow" and self.threads:
+      raise ValueError(
+        f"threads = {self.threads}, but TensorFlow's threads are those of the whole worker: start "
+        "it with TF_NUM_INTRAOP_THREADS in its environment, or choose another runtime"
+      )

@@ -8,6 +8,7 @@ small the training is; the reward comes from the images of the `holdout` part. O
 
 import dataclasses
 import gc
+import random
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,10 @@ from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import say
-from official_nasfpn.search.proxy.cost import latency_of, multiply_adds_of
-from official_nasfpn.search.proxy.reward import RewardConfig, reward_of
+from official_nasfpn.search.objectives import OBJECTIVES, measured
+from official_nasfpn.search.proxy.cost import costs_of, same_parameters
+from official_nasfpn.search.proxy.reward import reward_of
+from official_nasfpn.search.proxy.runtimes import require_runtime
 from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.workers.evaluation import (
   Evaluate,
@@ -34,6 +37,9 @@ from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.start_weights import SHARED_WEIGHTS
 
+# Architectures whose parameters are compared before a search aims at few of them.
+_NUM_COMPARED = 16
+
 
 def resolved(recipe: SearchRecipe, begins: bool = True) -> SearchRecipe:
   """Returns a recipe with what its data and weights say: classes, parts, anchors and backbone.
@@ -44,8 +50,10 @@ def resolved(recipe: SearchRecipe, begins: bool = True) -> SearchRecipe:
 
   Raises:
     UserError: the data is missing, damaged or without a holdout part, the weights to start from do
-      not fit, or the shared proxy cannot train as the recipe says.
+      not fit, the shared proxy cannot train as the recipe says, the runtime that latency is
+      measured on is not installed, or all architectures cost the same.
   """
+  _check_costs(recipe)
   if recipe.proxy.mode == "shared":
     _check_shared(recipe.experiment.training)
   experiment, _ = open_on_holdout(recipe.experiment, begins)
@@ -70,6 +78,22 @@ def _check_shared(training: TrainingConfig) -> None:
       raise UserError(
         f"Proxy.mode = 'shared' knows no Training.{name}: set it to {off}, or use the plain mode."
       )
+
+
+def _check_costs(recipe: SearchRecipe) -> None:
+  if {"latency", "file_size"} & recipe.costs:
+    require_runtime(recipe.latency)
+  by_weights = [name for name in recipe.search.objectives if name in ("parameters", "file_size")]
+  if not by_weights:
+    return
+  rng = random.Random(0)
+  specs = [recipe.space.sample(rng) for _ in range(_NUM_COMPARED)]
+  if same_parameters(specs, recipe.experiment.detector):
+    raise UserError(
+      f"Search.objectives has {by_weights[0]!r}, but all architectures of this SearchSpace have as "
+      "many weights: merging has none, and they differ in wiring alone. Leave it out; "
+      "'multiply_adds' and 'latency' do differ."
+    )
 
 
 def say_note(recipe: SearchRecipe, search_dir: Path | None = None) -> None:
@@ -137,7 +161,8 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
       does not use it.
   """
   reward = recipe.reward
-  cost = _cost(reward, recipe.experiment, dataset.label_map.num_classes)
+  names = recipe.costs
+  cost = costs_of(names, recipe.experiment.detector, dataset.label_map.num_classes, recipe.latency)
   make_train = _shared if recipe.proxy.mode == "shared" else _plain
   train = make_train(recipe, dataset, warm_dir)
 
@@ -150,10 +175,12 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
     from official_nasfpn.training.nan_guard import TrainingDiverged
 
     metrics = cost(spec)
-    costs = metrics.get(_METRIC_OF_COST[reward.cost])
+    weighed = reward.cost != "none"
+    rewarded_cost = measured(metrics, OBJECTIVES[reward.cost]) if weighed else None
 
     def should_stop(share: float, result: EvaluationResult) -> bool:
-      return progress.is_hopeless(share, reward_of(result.metrics["AP"] or 0.0, costs, reward))
+      ap = result.metrics["AP"] or 0.0
+      return progress.is_hopeless(share, reward_of(ap, rewarded_cost, reward))
 
     try:
       with damage_named(dataset), gpu_errors("This worker ends, and its trial is tried again."):
@@ -169,7 +196,7 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
     if ap is None:
       raise TrialFailed(f"the reward is undefined: {'; '.join(result.notes)}", diverged=False)
     stopped = {} if share == 1 else {"stopped_at": share}
-    return Evaluation(reward_of(ap, costs, reward), {"AP": ap, **metrics, **stopped})
+    return Evaluation(reward_of(ap, rewarded_cost, reward), {"AP": ap, **metrics, **stopped})
 
   return evaluate
 
@@ -179,19 +206,6 @@ _Train = Callable[
   [PyramidSpec, Path, TrialProgress, Callable[[float, EvaluationResult], bool], int],
   tuple[EvaluationResult, float],
 ]
-
-_METRIC_OF_COST = {"none": None, "multiply_adds": "multiply_adds", "latency": "latency_ms"}
-
-
-def _cost(
-  reward: RewardConfig, experiment: Experiment, num_classes: int
-) -> Callable[[PyramidSpec], dict[str, float]]:
-  """Returns a function from a pyramid to its cost, by the name of the metric."""
-  if reward.cost == "none":
-    return lambda spec: {}
-  measures = {"multiply_adds": multiply_adds_of, "latency": latency_of}
-  measure = measures[reward.cost](experiment.detector, num_classes)
-  return lambda spec: {_METRIC_OF_COST[reward.cost]: measure(spec)}
 
 
 def _plain(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Train:

@@ -13,6 +13,8 @@ from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import say
 from official_nasfpn.search import storage
+from official_nasfpn.search.objectives import AP, parse_budget
+from official_nasfpn.search.report.trade_offs import best_within, place_of, text_of, value_of
 from official_nasfpn.search.store.rows import is_damaged
 from official_nasfpn.search.store.trial import DONE, Overview, Trial, rank_key
 from official_nasfpn.search.store.trial_store import TrialStore
@@ -166,16 +168,19 @@ def found_architecture(where: str, store: str | None = None) -> PyramidSpec:
   """Returns an architecture that a search has found; warns if its reward is 0.
 
   Args:
-    where: `SEARCH_DIR` for the best so far, or `SEARCH_DIR#RANK`, such as `runs/search#3`.
+    where: `SEARCH_DIR` for the best so far, `SEARCH_DIR#RANK`, such as `runs/search#3`, or
+      `SEARCH_DIR@BUDGET` for the greatest AP within a budget, such as `runs/search@20ms`; several
+      may follow one another, and `objectives.parse_budget` says what they look like.
     store: the `confirmed` address of `storage.store_place`.
 
   Raises:
-    UserError: there is no search, or no such rank.
+    UserError: there is no search, no such rank, or nothing within the budget.
   """
-  search_dir, rank = where, 1
-  if match := re.fullmatch(r"(.+)#(\d+)", where):
-    search_dir, rank = match[1], int(match[2])
-  trial = found_trial(Path(search_dir), rank, store)
+  search_dir, rank, budgets = _split(where)
+  if budgets:
+    trial = trial_within(search_dir, budgets, store)
+  else:
+    trial = found_trial(search_dir, rank, store)
   if trial.reward <= 0:
     say(
       f"warning: {where}: trial {trial.number} found no object (its reward is 0): nothing speaks "
@@ -183,6 +188,44 @@ def found_architecture(where: str, store: str | None = None) -> PyramidSpec:
     )
   # Parsed as data: a text in a shared place is never executed.
   return architecture.from_gin(trial.architecture, where=f"{where}, trial {trial.number}")
+
+
+def names_search(where: str) -> bool:
+  """Returns whether a text is the `where` of `found_architecture`: whether its folder is there."""
+  return _split(where)[0].is_dir()
+
+
+def _split(where: str) -> tuple[Path, int, list[str]]:
+  """Returns the folder of a search, the rank and the texts of the budgets."""
+  if match := re.fullmatch(r"(.+)#(\d+)", where):
+    return Path(match[1]), int(match[2]), []
+  # A folder may have an @ in its name.
+  parts = where.split("@")
+  for count in range(len(parts), 0, -1):
+    folder = "@".join(parts[:count])
+    if folder and Path(folder).is_dir():
+      return Path(folder), 1, parts[count:]
+  return Path(where), 1, []
+
+
+def trial_within(search_dir: Path, budgets: Sequence[str], store: str | None = None) -> Trial:
+  """Returns the trial of the greatest AP within budgets, and says what it costs.
+
+  Args:
+    search_dir: directory of the search.
+    budgets: such as `20ms`; see `objectives.parse_budget`.
+    store: the `confirmed` address of `storage.store_place`.
+
+  Raises:
+    UserError: a text is no budget, there is no search, or nothing in it is within.
+  """
+  limits = [parse_budget(text) for text in budgets]
+  trial = best_within(read_trials(search_dir, store), limits, str(search_dir))
+  costs = ", ".join(f"{b.objective.label} {text_of(trial, b.objective)}" for b in limits)
+  on = place_of(trial)
+  place = f" on {on}" if on and any(b.objective.name == "latency" for b in limits) else ""
+  say(f"{search_dir}: trial {trial.number}, AP {value_of(trial, AP):.4f}, {costs}{place}.")
+  return trial
 
 
 def found_trial(search_dir: Path, rank: int = 1, store: str | None = None) -> Trial:

@@ -18,6 +18,7 @@ from official_nasfpn.search.report.found import (
   failed_confirmations_in_words,
   nothing_learnt,
 )
+from official_nasfpn.search.report.trade_offs import TradeOffs, sentences, text_of, trade_offs
 from official_nasfpn.search.store.trial import DONE, FAILED, Overview, Trial
 from official_nasfpn.search.workers.launcher import hint_of
 
@@ -42,9 +43,14 @@ def spread(trials: Sequence[Trial], count: int) -> list[Trial]:
 
 
 def write_results(
-  trials: Sequence[Trial], search_dir: Path, confirmations: Sequence[Trial] = ()
+  trials: Sequence[Trial],
+  search_dir: Path,
+  confirmations: Sequence[Trial] = (),
+  objectives: Sequence[str] = ("AP",),
 ) -> None:
   """Writes `best_architecture.gin`, `.png`, `reward_curve.png` and, last, `result.json`.
+
+  With several objectives there is `front.png`, too, and the front in `result.json`.
 
   Where nothing was learnt, so that no architecture is the best, it is that of the first trial with
   a reward, and the files say so: whoever goes on with them has a training of some pyramid at least.
@@ -53,6 +59,7 @@ def write_results(
     trials: all of a search.
     search_dir: of the search.
     confirmations: all of the search.
+    objectives: of the search, `Search.objectives`.
 
   Raises:
     UserError: no trial gave a reward.
@@ -106,7 +113,43 @@ def write_results(
     ],
     "failed_confirmations": len(overview.failed_confirmations),
   }
+  if found := trade_offs(trials, objectives):
+    from official_nasfpn.search.report.front_figure import draw_front
+
+    if found.trials:
+      draw_front(found, search_dir / "front.png", title=f"Search {search}: {found.names}")
+    result |= _front_as_json(found)
   write_text(search_dir / "result.json", json.dumps(result, indent=2) + "\n")
+
+
+def _front_as_json(found: TradeOffs) -> dict[str, object]:
+  return {
+    "objectives": [each.name for each in found.objectives],
+    "hypervolume": found.hypervolume,
+    "hypervolume_reference": dict(found.reference),
+    "front": [
+      {"trial": trial.number, "architecture_hash": trial.architecture_hash, **trial.metrics}
+      for trial in found.on_front
+    ],
+    "notes": sentences(found),
+  }
+
+
+def front_table(found: TradeOffs, search_dir: Path) -> str:
+  """Returns the front of a search as text, the cheapest first."""
+  rows = [[each.label for each in found.objectives] + ["trial", "architecture"]]
+  for trial in found.on_front:
+    path = storage.trial_dir(search_dir, trial.number) / "architecture.gin"
+    values = [text_of(trial, each) for each in found.objectives]
+    rows.append([*values, str(trial.number), str(path)])
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = sentences(found)
+  if found.on_front:
+    for *cells, path in rows:
+      padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=False)]
+      lines.append(f"  {'  '.join(padded)}  {path}")
+    lines += [f"latency on {place}" for place in found.places]
+  return "\n".join(lines)
 
 
 def _title(trials: Sequence[Trial], search: str) -> str:
@@ -160,7 +203,7 @@ def results_table(overview: Overview, search_dir: Path) -> str:
     lines.append(f"The best, trial {best.number}: {confirmed_in_words(best)}.")
   if overview.failed_confirmations:
     lines.append(failed_confirmations_in_words(overview.failed_confirmations))
-  for name in ("best_architecture.gin", "best_architecture.png", "reward_curve.png"):
+  for name in ("best_architecture.gin", "best_architecture.png", "reward_curve.png", "front.png"):
     if (search_dir / name).is_file():
       lines.append(str(search_dir / name))
   if overview.unfinished:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.search.objectives import OBJECTIVES
 from official_nasfpn.search.recipe import SearchRecipe
 
 
@@ -14,6 +15,12 @@ def reward_in_words(recipe: SearchRecipe) -> str:
     "detector on the dataset's part holdout: images of the training set that no trial trains on"
   )
   reward = recipe.reward
+  objectives = [OBJECTIVES[name].label for name in recipe.search.objectives]
+  if len(objectives) > 1:
+    return (
+      f"{definition}. The search aims at the front of {', '.join(objectives[:-1])} and "
+      f"{objectives[-1]}: at what no other architecture beats in all of them."
+    )
   if reward.cost == "none":
     return f"{definition}."
   unit = {"latency": "ms"}.get(reward.cost, "multiply-adds")

@@ -14,6 +14,7 @@ from official_nasfpn.search.report.found import best_trials, confirmed_in_words
 from official_nasfpn.search.report.noise import ConfirmedNoise
 from official_nasfpn.search.report.setup_in_words import largest_entropy
 from official_nasfpn.search.report.summary import Summary
+from official_nasfpn.search.report.trade_offs import TradeOffs, sentences, value_of
 from official_nasfpn.search.store.trial_store import Trial
 
 # Thirds of fewer rewards could hardly be told apart.
@@ -34,14 +35,16 @@ def verdict(
   metrics: Mapping[int, Mapping[str, float]],
   recipe: SearchRecipe,
   noise: Noise | ConfirmedNoise | None,
+  found: TradeOffs | None = None,
 ) -> list[str]:
-  """Returns what a search has shown, in a few sentences.
+  """Returns what a search has shown, in some sentences.
 
   Args:
     trials: all of it.
     metrics: what each update's learning measured, by update.
     recipe: of the search.
     noise: of a reward; None where it is unknown.
+    found: the front, where the search has several objectives.
   """
   if not trials:
     return ["No architecture has been proposed yet."]
@@ -57,11 +60,18 @@ def verdict(
       "better than another."
     ]
   about = _about_confirmed if ranking[0].further_rewards else _about_the_best
+  if found is not None:
+    # Rewards do not show whether it learns: it seeks cheap architectures, too.
+    return [*sentences(found), about(ranking, noise)]
   return [about(ranking, noise), *_about_learning(trials, metrics, recipe)]
 
 
 def next_steps(
-  summary: Summary, recipe: SearchRecipe, noise: Noise | ConfirmedNoise | None, search_dir: Path
+  summary: Summary,
+  recipe: SearchRecipe,
+  noise: Noise | ConfirmedNoise | None,
+  search_dir: Path,
+  found: TradeOffs | None = None,
 ) -> list[tuple[str, str]]:
   """Returns what to do next: pairs of what for, and the command, one a line.
 
@@ -70,6 +80,7 @@ def next_steps(
     recipe: of the search.
     noise: of a reward; None where it is unknown.
     search_dir: as a person would name it.
+    found: the front, where the search has several objectives.
   """
   place = shlex.quote(str(search_dir))
   recipe_file = shlex.quote(str(search_dir / "recipe.gin"))
@@ -110,7 +121,23 @@ def next_steps(
       f"nasfpn train --gin_file RECIPE --architecture {place} --model_dir RUN",
     )
   )
+  if found is not None and found.on_front:
+    within = shlex.quote(f"{search_dir}@{_example_budget(found)}")
+    steps.append(
+      (
+        "Train the greatest AP within a budget at full size:",
+        f"nasfpn train --gin_file RECIPE --architecture {within} --model_dir RUN",
+      )
+    )
   return steps
+
+
+def _example_budget(found: TradeOffs) -> str:
+  """Returns a budget that the middle of the front keeps, as a person would write it."""
+  cost = found.costs[0]
+  middle = value_of(found.on_front[len(found.on_front) // 2], cost) / cost.scale
+  digits = max(1 - math.floor(math.log10(middle)), 0) if middle > 0 else 0
+  return f"{math.ceil(middle * 10**digits) / 10**digits:.{digits}f}{cost.unit}"
 
 
 def largest_by_chance(count: int) -> float:

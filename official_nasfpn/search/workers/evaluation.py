@@ -15,12 +15,13 @@ class Evaluation:
 
   Attributes:
     reward: reward that the search learns from.
-    metrics: other measurements, for people: `AP`, `multiply_adds`, `latency_ms`, and
-      `stopped_at`, the share of the training after which a hopeless trial was stopped.
+    metrics: other measurements: `AP`, those of `proxy.cost.costs_of`, and `stopped_at`, the share
+      of the training after which a hopeless trial was stopped. A search with several objectives
+      learns from them.
   """
 
   reward: float
-  metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  metrics: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
 
 
 class TrialProgress(Protocol):

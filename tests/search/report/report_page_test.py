@@ -10,7 +10,12 @@ from official_nasfpn.search.report.found import best_trials, read_trials
 from official_nasfpn.search.report.html import table
 from official_nasfpn.search.report.html.page import write_report
 from tests.reporting.browser import chromium, open_browser
-from tests.search.report.searches import WORKER, eventful_search, rewarded_search
+from tests.search.report.searches import (
+  WORKER,
+  eventful_search,
+  front_search,
+  rewarded_search,
+)
 
 ROWS = "document.querySelector('#trials tbody').innerHTML"
 DRAWN = "!document.querySelector('button.thumbnail:empty')"
@@ -76,6 +81,15 @@ def test_what_the_store_says_is_shown_and_not_run(page, eventful):
   page.click("#trial-5 button.thumbnail")
   facts = page.evaluate("document.getElementById('large-facts').textContent")
   assert r"<script>alert(1)</script> NaN\x1b[31m at step 7" in facts
+
+
+def test_a_point_of_the_front_leads_to_its_trial(page, tmp_path):
+  front_search(tmp_path, [(0.3, 21.0), (0.1, 10.0), (0.3, 20.0), (0.4, 30.0)] * 20)
+  write_report(tmp_path, tmp_path / "report.html", now=0)
+  page.open(tmp_path / "report.html")
+  assert page.problems == []
+  page.click('a.front[href="#trial-2"]')
+  assert page.evaluate("document.activeElement.id") == "trial-2"
 
 
 def test_all_drawings_and_charts_can_be_seen(page, eventful):

@@ -21,7 +21,6 @@ from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.html.drawing import draw_pyramid_svg
 from official_nasfpn.search.report.html.page import write_report
 from official_nasfpn.search.report.html.table import trial_rows
-from official_nasfpn.search.report.pareto import pareto_front
 from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
 from official_nasfpn.search.storage import stored_recipe
 from tests.reporting.parsed_page import parsed, tile
@@ -206,17 +205,6 @@ def test_an_output_that_cannot_be_written(search_dir):
   (search_dir / "file").touch()
   with pytest.raises(UserError, match="choose another --output"):
     write_report(search_dir, search_dir / "file" / "report.html", now=0)
-
-
-def test_the_front_has_what_nothing_beats():
-  costs, rewards = [3, 1, 2, 2, 4, 1], [0.5, 0.1, 0.4, 0.3, 0.5, 0.1]
-  front = pareto_front(costs, rewards)
-  assert front == [1, 2, 0]
-  for index in range(len(costs)):
-    beaten = any(
-      costs[i] <= costs[index] and rewards[i] >= rewards[index] for i in front if i != index
-    )
-    assert beaten != (index in front)
 
 
 def test_a_drawing_in_the_report_has_every_layer():

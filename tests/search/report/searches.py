@@ -136,6 +136,36 @@ def confirmed_search(search_dir: Path, num_confirmed: int | None = None) -> None
   store.close()
 
 
+def front_search(
+  search_dir: Path, points: Sequence[tuple[float, float]], places: Sequence[str] = ("LiteRT 2",)
+) -> None:
+  """Makes a search for AP and latency, whose trials are done.
+
+  Args:
+    search_dir: existing directory.
+    points: AP and latency in milliseconds of each trial.
+    places: where latencies were measured, in turn.
+  """
+  rng = random.Random(0)
+  space = SearchSpace()
+  store = new_search(search_dir, len(points), [space.sample(rng) for _ in points])
+  recipe = storage.recipe_path(search_dir)
+  recipe.write_text(
+    recipe.read_text().replace("@PPO()", "@Evolution()")
+    + "Search.objectives = ('AP', 'latency')\nLatency.runtime = 'litert'\n"
+  )
+  for number, (ap, latency) in enumerate(points, start=1):
+    attempt = store.claim("w").attempt
+    measured = {
+      "AP": ap,
+      "latency_ms": latency,
+      "latency_spread_ms": 0.5,
+      "latency_on": places[number % len(places)],
+    }
+    store.report_reward(number, attempt, ap, measured)
+  store.close()
+
+
 def long_search(search_dir: Path, num_trials: int) -> None:
   """Makes a long search whose trials are all done, without the time that workers would take."""
   rng = random.Random(0)

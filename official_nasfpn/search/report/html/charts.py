@@ -6,12 +6,14 @@ import numpy as np
 
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.reporting.chart import Band, Chart, Link, Series, make_chart
+from official_nasfpn.search.objectives import AP
 from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.report.html.table import TrialRow
 from official_nasfpn.search.report.noise import ConfirmedNoise
 from official_nasfpn.search.report.reward_curve import RewardCurve
 from official_nasfpn.search.report.setup_in_words import largest_entropy
 from official_nasfpn.search.report.summary import Summary
+from official_nasfpn.search.report.trade_offs import TradeOffs, text_of, value_of
 from official_nasfpn.search.report.verdict import indistinct_margin
 
 # Points of the chart that lead to their row, beside the front: more would make the page slow.
@@ -51,38 +53,114 @@ def cost_chart(rows: Sequence[TrialRow], front: Sequence[int], of_what: str) -> 
 
   Args:
     rows: that have a rank and multiply-adds, the best first.
-    front: the indices of those that none beats.
+    front: the indices of those that none beats, by rising cost.
     of_what: the multiply-adds are.
   """
   costs = np.array([row.multiply_adds / 1e6 for row in rows])
   if len(set(costs)) < 2:
     return None
   rewards = np.array([row.trial.reward for row in rows])
-  linked = [i for i in range(min(_NUM_LINKS, len(rows))) if i not in set(front)] + [*front]
-  rest = [i for i in range(len(rows)) if i not in set(linked)]
+  return _linked_chart(
+    "Reward over multiply-adds",
+    (f"multiply-adds of {of_what} on one image, millions", "reward"),
+    [row.trial.number for row in rows],
+    costs,
+    rewards,
+    front,
+    [f"reward {reward:.4f}, {cost:,.1f} M" for reward, cost in zip(rewards, costs, strict=True)],
+    ("front: no other has as much reward for as little", "steps"),
+  )
+
+
+def front_charts(found: TradeOffs) -> list[Chart]:
+  """Returns the AP over each cost with the front to click on, and the hypervolume over trials.
+
+  Args:
+    found: of a search with several objectives.
+  """
+  if not found.trials:
+    return []
+  # The best first: of many trials these are the ones to click on.
+  trials = sorted(found.trials, key=lambda trial: -value_of(trial, AP))
+  places = {trial.number: index for index, trial in enumerate(trials)}
+  front = [places[trial.number] for trial in found.on_front]
+  aps = np.array([value_of(trial, AP) for trial in trials])
+  texts = [", ".join(f"{o.label} {text_of(t, o)}" for o in found.objectives) for t in trials]
+  charts = []
+  for cost in found.costs:
+    # With a second cost a trial of the front may lie below others here.
+    kind = "steps" if len(found.costs) == 1 else "dots"
+    chart = _linked_chart(
+      f"AP over {cost.label}",
+      (cost.axis, "AP"),
+      [trial.number for trial in trials],
+      np.array([value_of(trial, cost) / cost.scale for trial in trials]),
+      aps,
+      front,
+      texts,
+      (f"front: no other beats it in {found.names}", kind),
+    )
+    charts.append(chart)
+  volumes = make_chart(
+    "Hypervolume over trials",
+    f"It ends at {found.hypervolume:.4f}.",
+    "trial",
+    "hypervolume",
+    [Series("", "steps", "second", np.array([t.number for t in found.trials]), found.volumes)],
+    whole_x=True,
+    y_range=_from_zero(found.volumes),
+  )
+  return [chart for chart in (*charts, volumes) if chart]
+
+
+def _linked_chart(
+  title: str,
+  labels: tuple[str, str],
+  numbers: Sequence[int],
+  costs: np.ndarray,
+  values: np.ndarray,
+  front: Sequence[int],
+  texts: Sequence[str],
+  legend: tuple[str, str],
+) -> Chart | None:
+  """Returns a chart of values over costs whose points lead to the rows of their trials.
+
+  Args:
+    title: of the chart.
+    labels: of the axes.
+    numbers: of the trials, the best first, [N].
+    costs: theirs, [N].
+    values: theirs, [N].
+    front: indices of the trials to mark.
+    texts: what each point says of itself, [N].
+    legend: what the marked ones are called, and the `Series.kind` that joins them.
+  """
+  marked = set(front)
+  linked = [i for i in range(min(_NUM_LINKS, len(numbers))) if i not in marked] + [*front]
+  shown = set(linked)
+  rest = [i for i in range(len(numbers)) if i not in shown]
   links = [
     Link(
       costs[index],
-      rewards[index],
-      f"trial-{rows[index].trial.number}",
-      f"trial {rows[index].trial.number}: reward {rewards[index]:.4f}, {costs[index]:,.1f} M",
-      prominent=index in set(front),
+      values[index],
+      f"trial-{numbers[index]}",
+      f"trial {numbers[index]}: {texts[index]}",
+      prominent=index in marked,
     )
     for index in linked
   ]
-  best = "front: no other has as much reward for as little"
+  called, kind = legend
   return make_chart(
-    "Reward over multiply-adds",
-    f"{len(front)} of {len(rows)} trials are on the front.",
-    f"multiply-adds of {of_what} on one image, millions",
-    "reward",
+    title,
+    f"{len(front)} of {len(numbers)} trials are on the front.",
+    *labels,
     [
-      Series("trial", "dots", "quiet", costs[rest], rewards[rest]),
-      Series(best, "steps", "second", costs[front], rewards[front]),
+      Series("trial", "dots", "quiet", costs[rest], values[rest]),
+      Series(called, kind, "second", costs[[*front]], values[[*front]]),
     ],
     links,
     x_span=_COST_SPAN * costs.mean(),
-    y_range=_from_zero(rewards),
+    y_range=_from_zero(values),
   )
 
 

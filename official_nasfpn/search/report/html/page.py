@@ -9,6 +9,7 @@ from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.reporting.code_version import code_version
 from official_nasfpn.reporting.templates import content_policy, style, templates
 from official_nasfpn.search.confirmation import can_be_confirmed, missing_confirmations
+from official_nasfpn.search.front import non_dominated
 from official_nasfpn.search.proxy_check.rank_correlation import Noise
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.search.report.found import (
@@ -34,12 +35,12 @@ from official_nasfpn.search.report.noise import (
   noise_of_confirmations,
   read_noise,
 )
-from official_nasfpn.search.report.pareto import pareto_front
 from official_nasfpn.search.report.results import bests_so_far, spread
 from official_nasfpn.search.report.reward_curve import reward_curve
 from official_nasfpn.search.report.setup_in_words import facts, reward_in_words
 from official_nasfpn.search.report.shares import MIN_ARCHITECTURES, shares_of_the_best
 from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
+from official_nasfpn.search.report.trade_offs import text_of, trade_offs
 from official_nasfpn.search.report.verdict import next_steps, verdict
 from official_nasfpn.search.storage import stored_recipe
 from official_nasfpn.search.store.trial import FAILED
@@ -101,7 +102,9 @@ def render_report(
   rows = trial_rows(trials, recipe)
   drawn = {row.trial.number: row for row in rows if row.spec is not None}
   costed = [row for row in rows if row.rank is not None and row.multiply_adds is not None]
-  front = pareto_front([row.multiply_adds for row in costed], [row.trial.reward for row in costed])
+  points = [(row.trial.reward, -row.multiply_adds) for row in costed]
+  front = sorted(non_dominated(points), key=lambda index: costed[index].multiply_adds)
+  found_front = trade_offs(trials, recipe.search.objectives)
   bests = [
     drawn[t.number] for t in spread(bests_so_far(trials), _NUM_DRAWINGS) if t.number in drawn
   ]
@@ -129,12 +132,15 @@ def render_report(
     now=now,
     version=code_version(),
     damage=in_words(found.damaged) if found.damaged else None,
-    verdict=verdict(trials, metrics, recipe, noise),
-    next_steps=next_steps(summary, recipe, noise, search_dir),
+    verdict=verdict(trials, metrics, recipe, noise, found_front),
+    next_steps=next_steps(summary, recipe, noise, search_dir, found_front),
     best=best,
     bests=bests,
     reward_chart=charts.reward_chart(curve, summary, noise),
-    cost_chart=charts.cost_chart(costed, front, of_what),
+    # A search with several objectives has its own front.
+    cost_chart=None if found_front else charts.cost_chart(costed, front, of_what),
+    trade_offs=found_front,
+    front_charts=charts.front_charts(found_front) if found_front else [],
     of_what=of_what,
     front=[costed[index] for index in front],
     num_ranked=len(ranked),
@@ -160,6 +166,7 @@ def _num_missing(found: FoundSearch, recipe: SearchRecipe) -> int:
 _TEMPLATES = templates(_HERE)
 _TEMPLATES.filters["millions"] = millions
 _TEMPLATES.globals |= {
+  "text_of": text_of,
   "COLUMNS": COLUMNS,
   "PAGE_ROWS": PAGE_ROWS,
   "MIN_ARCHITECTURES": MIN_ARCHITECTURES,
