@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import sys
 
 import pytest
 
@@ -74,6 +75,14 @@ def test_what_excludes_each_other_is_refused_in_one_sentence(bindings, message):
 def test_an_objective_in_which_all_are_equal_is_refused_before_the_data_is_read(name):
   with pytest.raises(UserError, match=f"'{name}', but all architectures"):
     proxy_task.resolved(recipe(EVOLVES, f"Search.objectives = ('AP', '{name}')"))
+
+
+def test_a_runtime_that_is_missing_is_said_by_controller_and_worker(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "onnxruntime", None)
+  aims = recipe(EVOLVES, "Search.objectives = ('AP', 'latency')", "Latency.runtime = 'onnxruntime'")
+  for start in (proxy_task.resolved, lambda aims: proxy_task.make_evaluate(aims, tmp_path)):
+    with pytest.raises(UserError, match=r"pip install 'official-nasfpn\[onnx\]'.*'tensorflow'"):
+      start(aims)
 
 
 def test_it_goes_round_in_gin_and_an_old_recipe_has_the_reward_alone():
