@@ -137,7 +137,7 @@ class SearchConfig:
     if not getattr(self.algorithm, "takes_objectives", False):
       raise ValueError(
         f"{given}, but @{self.algorithm_name}() learns from one reward alone: write "
-        "Search.algorithm = @Evolution(), which keeps the front of its population"
+        "Search.algorithm = @Evolution(), which keeps the front of its population, or @PPO()"
       )
     if self.early_stopping_quantile:
       raise ValueError(

@@ -3,14 +3,17 @@
 import json
 import math
 import random
+import sys
 
 import pytest
 
 from official_nasfpn.architecture import SearchSpace, from_gin
+from official_nasfpn.configuration import configurable
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal
 from official_nasfpn.search.algorithms.evolution import Evolution
+from official_nasfpn.search.algorithms.ppo import PPO
 from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.fingerprint import code_fingerprint
@@ -45,7 +48,6 @@ def recipe(*bindings: str):
     (["Search.objectives = ('latency',)"], "has no 'AP'"),
     (["Search.objectives = ('AP', 'AP')"], "twice"),
     (["Search.objectives = ('AP', 'energy')"], "objectives"),
-    (["Search.objectives = ('AP', 'latency')"], r"@PPO\(\) learns from one reward.*@Evolution\(\)"),
     (
       [
         "Search.objectives = ('AP', 'latency')",
@@ -73,6 +75,14 @@ def test_what_excludes_each_other_is_refused_in_one_sentence(bindings, message):
 def test_an_objective_in_which_all_are_equal_is_refused_before_the_data_is_read(name):
   with pytest.raises(UserError, match=f"'{name}', but all architectures"):
     proxy_task.resolved(recipe(EVOLVES, f"Search.objectives = ('AP', '{name}')"))
+
+
+def test_a_runtime_that_is_missing_is_said_by_controller_and_worker(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "onnxruntime", None)
+  aims = recipe(EVOLVES, "Search.objectives = ('AP', 'latency')", "Latency.runtime = 'onnxruntime'")
+  for start in (proxy_task.resolved, lambda aims: proxy_task.make_evaluate(aims, tmp_path)):
+    with pytest.raises(UserError, match=r"pip install 'official-nasfpn\[onnx\]'.*'tensorflow'"):
+      start(aims)
 
 
 def test_it_goes_round_in_gin_and_an_old_recipe_has_the_reward_alone():
@@ -113,6 +123,14 @@ def test_costs_count_as_their_negatives_and_what_is_missing_makes_no_point():
   assert point_of(metrics, ("AP", "multiply_adds")) is None
   assert point_of({"AP": math.nan}, ("AP",)) is None
   assert OBJECTIVES["multiply_adds"].text(191.25e6) == "191.2 M"
+
+
+def test_an_algorithm_that_learns_from_one_reward_is_refused():
+  class OneReward(Evolution):
+    takes_objectives = False
+
+  with pytest.raises(ValueError, match=r"learns from one reward alone: write .* @Evolution\(\)"):
+    SearchConfig(algorithm=configurable("OneReward")(OneReward)(), objectives=("AP", "latency"))
 
 
 def trade_off(choices) -> tuple[float, float]:
@@ -162,6 +180,30 @@ def test_evolution_keeps_what_fewest_dominate_and_goes_on_from_its_state():
   state = algorithm.state()
   algorithm.learn(2, [late])
   assert algorithm.state() == state
+
+
+def test_ppo_prefers_what_dominates_whatever_the_trade_off_and_goes_on_from_its_state():
+  settings = PPO(hidden_units=4, replay_best=2, learning_rate=0.01, epochs_per_update=2)
+  algorithm = settings.make(SPACE, 0)
+  points = [(0.2, -3.0), (0.4, -2.0), (0.1, -9.0), (0.0, -math.inf)]
+  outcomes = [
+    Outcome(proposal, point[0], point)
+    for proposal, point in zip(algorithm.propose(1, 4), points, strict=True)
+  ]
+  rewards = [algorithm._trade_off(update, outcomes) for update in range(1, 30)]
+  assert all(a < b > c > d for a, b, c, d in ((r[0], r[1], r[0], r[3]) for r in rewards))
+  assert all(0 <= value <= 1.05 for each in rewards for value in each)
+  # Between trade-offs the distance of two changes.
+  assert len({round(r[1] - r[2], 6) for r in rewards}) == len(rewards)
+  # Nothing but trials that diverged says nothing.
+  metrics = settings.make(SPACE, 0).learn(1, outcomes[3:])
+  assert math.isfinite(metrics["loss"])
+  algorithm.learn(1, outcomes)
+  again = settings.make(SPACE, 0)
+  again.restore(algorithm.state())
+  assert again.state() == algorithm.state()
+  assert again.propose(2, 4) == algorithm.propose(2, 4)
+  assert again.learn(2, outcomes[:2]) == algorithm.learn(2, outcomes[:2])
 
 
 def test_the_loop_hands_over_what_trials_measured_and_the_worst_of_what_diverged(tmp_path):

@@ -1,7 +1,7 @@
 """The settings of PPO, the paper's algorithm, which `ppo_search` implements."""
 
 import contextlib
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -15,6 +15,9 @@ from official_nasfpn.search.algorithms.algorithm import SearchAlgorithm
 @settings
 class PPO:
   """A recurrent controller, trained by proximal policy optimization, as in the paper.
+
+  With several `Search.objectives` every update learns from another trade-off between them, drawn at
+  random, and advantages are relative to the update's own mean.
 
   Attributes:
     learning_rate: learning rate of Adam (NASNet A.2).
@@ -38,6 +41,8 @@ class PPO:
     hidden_units: size of the hidden state of the controller's LSTM (NASNet A.2).
     cell: `lstm`, or `layer_norm_lstm` from tensorflow-addons.
   """
+
+  takes_objectives: ClassVar[bool] = True
 
   learning_rate: PositiveFloat = 0.00035
   clip_ratio: PositiveFloat = 0.2

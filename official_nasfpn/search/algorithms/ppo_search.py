@@ -10,6 +10,9 @@ size-invariance for policy optimization") separates the two. Its clipped ratio i
 policy at the time of learning, and the weight of each choice is its probability under that policy
 divided by its probability when it was sampled. The weight is truncated, as in V-trace (Espeholt et
 al. 2018), which bounds its variance.
+
+With several objectives each update learns from a trade-off of its own: weights drawn uniformly from
+the simplex, and the augmented Chebyshev scalarisation of ParEGO (Knowles 2006, equation 2).
 """
 
 import io
@@ -24,6 +27,10 @@ from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.search.algorithms.algorithm import Outcome, Proposal
 from official_nasfpn.search.algorithms.controller import Controller
 from official_nasfpn.search.algorithms.ppo import PPO
+from official_nasfpn.search.front import crowded_order
+
+# Of the sum in the augmented Chebyshev scalarisation (Knowles 2006).
+_AUGMENTATION = 0.05
 
 
 class PPOSearch:
@@ -50,6 +57,8 @@ class PPOSearch:
     self._baseline = float("nan")
     self._variance = float("nan")
     self._best: list[Outcome] = []
+    # With several objectives: the worst and the best value of each so far, [D].
+    self._extremes: tuple[np.ndarray, np.ndarray] | None = None
     # One trace for all batch sizes: the last batch of a search may be smaller.
     num_decisions = len(space.decisions)
     batch = [None, num_decisions]
@@ -87,16 +96,20 @@ class PPOSearch:
       `clipped_share`: share of decisions whose ratio is outside the clip range.
       An empty batch has no metrics.
     """
-    del update
     if not outcomes:
       return {}
     batch = [*outcomes, *self._best]
-    baseline, scale = self._take_in([outcome.reward for outcome in outcomes])
+    rewards = [outcome.reward for outcome in batch]
+    if outcomes[0].objectives:
+      rewards = self._trade_off(update, batch)
+      baseline, scale = self._within_batch(rewards[: len(outcomes)])
+    else:
+      baseline, scale = self._take_in(rewards[: len(outcomes)])
     self._remember(outcomes)
     choices = np.array([outcome.proposal.choices for outcome in batch])
     masks = self.controller.masks(choices)
     sampled = np.array([outcome.proposal.log_probs for outcome in batch], np.float32)
-    advantages = np.array([(outcome.reward - baseline) / scale for outcome in batch], np.float32)
+    advantages = np.array([(reward - baseline) / scale for reward in rewards], np.float32)
     with tf.device("CPU"):
       proximal, weights = self._proximal(choices, masks, sampled)
       weighted = weights * advantages[:, np.newaxis]
@@ -108,6 +121,9 @@ class PPOSearch:
     """Returns weights, optimizer slots, averages and best outcomes as an `.npz` archive."""
     buffer = io.BytesIO()
     arrays = {f"variable_{i}": v.numpy() for i, v in enumerate(self._all_variables())}
+    if self._extremes is not None:
+      arrays["extremes"] = np.array(self._extremes)
+      arrays["best_objectives"] = np.array([outcome.objectives for outcome in self._best])
     np.savez(
       buffer,
       baseline=np.float64(self._baseline),
@@ -126,9 +142,14 @@ class PPOSearch:
       self._baseline = float(arrays["baseline"])
       self._variance = float(arrays["variance"])
       best = [arrays[f"best_{name}"].tolist() for name in ("choices", "log_probs", "rewards")]
+      objectives: list[list[float]] = [[] for _ in best[0]]
+      if "extremes" in arrays:
+        lows, highs = arrays["extremes"]
+        self._extremes = lows, highs
+        objectives = arrays["best_objectives"].tolist()
     self._best = [
-      Outcome(Proposal(tuple(choices), tuple(log_probs)), reward)
-      for choices, log_probs, reward in zip(*best, strict=True)
+      Outcome(Proposal(tuple(choices), tuple(log_probs)), reward, tuple(point))
+      for choices, log_probs, reward, point in zip(*best, objectives, strict=True)
     ]
 
   def _take_in(self, rewards: Sequence[float]) -> tuple[float, float]:
@@ -151,9 +172,38 @@ class PPOSearch:
     scale = math.sqrt(self._variance) if self._config.scale_advantages else 1.0
     return baseline, scale or 1.0
 
+  def _trade_off(self, update: int, batch: Sequence[Outcome]) -> list[float]:
+    """Returns rewards in [0, 1.05] for the trade-off of an update, [B]."""
+    points = np.array([outcome.objectives for outcome in batch])
+    # What diverged has an infinite cost, which would be the only one that counts.
+    known = np.where(np.isfinite(points), points, np.nan)
+    lows, highs = np.fmin.reduce(known), np.fmax.reduce(known)
+    if self._extremes is not None:
+      lows, highs = np.fmin(lows, self._extremes[0]), np.fmax(highs, self._extremes[1])
+    self._extremes = lows, highs
+    spans = np.where(highs > lows, highs - lows, 1.0)
+    lacking = np.where(np.isfinite(points), (highs - known) / spans, 1.0)
+    weights = np.random.default_rng([self._seed, update, 1]).dirichlet(np.ones(points.shape[1]))
+    weighted = weights * lacking
+    loss = weighted.max(axis=1) + _AUGMENTATION * weighted.sum(axis=1)
+    return (1 + _AUGMENTATION - loss).tolist()
+
+  def _within_batch(self, rewards: Sequence[float]) -> tuple[float, float]:
+    """Returns baseline and divisor of advantages from one batch: others have other trade-offs."""
+    scale = float(np.std(rewards)) if self._config.scale_advantages else 1.0
+    return float(np.mean(rewards)), scale or 1.0
+
   def _remember(self, outcomes: Sequence[Outcome]) -> None:
-    """Keeps the best different outcomes so far; of equal ones, the earlier."""
+    """Keeps the best different outcomes so far; of equal ones, the earlier.
+
+    With several objectives the best are those that NSGA-II would keep.
+    """
     by_choices = {outcome.proposal.choices: outcome for outcome in (*self._best, *outcomes)}
+    if outcomes[0].objectives:
+      kept = [*by_choices.values()]
+      order = crowded_order([outcome.objectives for outcome in kept])
+      self._best = [kept[index] for index in order[: self._config.replay_best]]
+      return
     ranked = sorted(by_choices.values(), key=lambda outcome: -outcome.reward)
     self._best = ranked[: self._config.replay_best]
 

@@ -80,9 +80,13 @@ def _check_shared(training: TrainingConfig) -> None:
       )
 
 
-def _check_costs(recipe: SearchRecipe) -> None:
+def _check_runtime(recipe: SearchRecipe) -> None:
   if {"latency", "file_size"} & recipe.costs:
     require_runtime(recipe.latency)
+
+
+def _check_costs(recipe: SearchRecipe) -> None:
+  _check_runtime(recipe)
   by_weights = [name for name in recipe.search.objectives if name in ("parameters", "file_size")]
   if not by_weights:
     return
@@ -144,6 +148,7 @@ def make_evaluate(recipe: SearchRecipe, work_dir: Path) -> Evaluate:
     A function that trains a pyramid. The reward is its AP on the held-out images, in [0, 1],
     weighed by its cost as `reward.RewardConfig` says.
   """
+  _check_runtime(recipe)  # A worker on another machine may lack what the controller has.
   # The recipe of a search that was begun names the backbone, and its shared weights may be made.
   experiment, dataset = open_on_holdout(recipe.experiment, begins=False)
   recipe = dataclasses.replace(recipe, experiment=experiment)
