@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import io
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from official_nasfpn.folders import whole_folder
 from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.search.algorithms.algorithm import AlgorithmSettings
 
+# Characters of a line of the text.
+_WIDTH = 100
+
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
@@ -53,7 +57,8 @@ class Ranking:
 
   def as_text(self) -> str:
     """Returns the notes and the table, as the program prints them."""
-    return "\n".join([*self.notes, "", as_table(self.rows)])
+    notes = (textwrap.fill(note, _WIDTH) for note in self.notes)
+    return "\n".join([*notes, "", as_table(self.rows)])
 
   def as_data(self) -> dict[str, Any]:
     """Returns all but the curves, ready for JSON."""
@@ -172,7 +177,8 @@ def _rank(
   rewards = numpy.array([entry.reward for entry in table])
   notes = [
     f"Benchmark {benchmark_id()}: {len(table)} trained architectures, rewards {rewards.min():.3f} "
-    f"to {rewards.max():.3f}. Surrogate, ten-fold cross-validation: {recorded_fit().as_text()}.",
+    f"to {rewards.max():.3f}.",
+    f"Surrogate, ten-fold cross-validation: {recorded_fit().as_text()}.",
     f"{num_seeds} searches of {conditions.num_trained} architectures each, "
     f"{conditions.trials_per_update} in an update, noise {conditions.noise:g}.",
     f"Virtual time on {conditions.num_workers} workers: {seconds.source}.",
@@ -218,5 +224,8 @@ def _write(ranking: Ranking, folder: Path) -> None:
   conditions, num_seeds = ranking.conditions, len(ranking.searches[RANDOM])
   write_text(folder / "ranking.json", json.dumps(ranking.as_data(), indent=2) + "\n")
   write_text(folder / "searches.csv", ranking.curves_as_csv())
-  title = f"mean and range over {num_seeds} seeds, noise {conditions.noise:g}"
+  title = (
+    f"means over {num_seeds} seeds, range of {', '.join(ranking.ranked)}; "
+    f"noise {conditions.noise:g}"
+  )
   ranking_figure(ranking.searches, ranking.ranked, title).savefig(folder / "rewards.png", dpi=110)

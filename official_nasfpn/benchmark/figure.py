@@ -19,10 +19,9 @@ def draw_rewards(
   Args:
     axes: gets a line for each algorithm.
     searches: by algorithm, one for each seed.
-    emphasized: algorithms with a thick line.
+    emphasized: algorithms with a thick line; then only they have areas. None: all have.
   """
-  # The axis starts above the first few, whose low rewards would hide the differences later.
-  lowest = min(run.returned[len(run.returned) // 20] for each in searches.values() for run in each)
+  bottoms = []
   for name, of_seeds in searches.items():
     # A search that ended early would return the same from then on.
     length = max(run.num_trained for run in of_seeds)
@@ -30,10 +29,14 @@ def draw_rewards(
       [run.returned + run.returned[-1:] * (length - run.num_trained) for run in of_seeds]
     )
     trained = np.arange(1, length + 1)
+    mean, low, high = returned.mean(axis=0), returned.min(axis=0), returned.max(axis=0)
     width = 3.0 if name in emphasized else 1.5
-    (line,) = axes.plot(trained, returned.mean(axis=0), label=name, linewidth=width)
-    axes.fill_between(trained, returned.min(0), returned.max(0), color=line.get_color(), alpha=0.1)
-  axes.set_ylim(bottom=lowest)
+    (line,) = axes.plot(trained, mean, label=name, linewidth=width)
+    if has_area := name in emphasized or not emphasized:
+      axes.fill_between(trained, low, high, color=line.get_color(), alpha=0.1)
+    # The axis starts above the first few, whose low rewards would hide the differences later.
+    bottoms.append((low if has_area else mean)[length // 20])
+  axes.set_ylim(bottom=min(bottoms))
   axes.grid(alpha=0.3)
 
 

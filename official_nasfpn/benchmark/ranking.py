@@ -108,4 +108,4 @@ def _median_trials(searches: Sequence[Progress], reward: float) -> float | None:
 
 
 def _trials(number: float | None) -> str:
-  return "never" if number is None else f"{number:g}"
+  return "never" if number is None else f"{number:.0f}"

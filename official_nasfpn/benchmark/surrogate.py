@@ -21,6 +21,7 @@ from official_nasfpn.benchmark.table import Recorded, table_text
 from official_nasfpn.installation import require
 
 SURROGATE = Path(__file__).with_name("surrogate.json")
+_ARGUMENTS = ("base", "feature", "threshold", "value")
 # Trees are stored as if complete: two levels of splits, four leaves.
 _DEPTH = 2
 # As rewards in the table, and so that sums in another order make no difference.
@@ -39,18 +40,25 @@ class Fit:
     kendall: Kendall's tau-b.
     residual: root mean square error. It holds the noise of the trainings and the error of the
       surrogate, so it is an upper bound of the noise.
+    best_spearman: Spearman's rank correlation within the best quarter of the architectures.
+    best_residual: root mean square error there.
+    best_bias: mean of prediction less reward there.
   """
 
   r2: float
   spearman: float
   kendall: float
   residual: float
+  best_spearman: float
+  best_residual: float
+  best_bias: float
 
   def as_text(self) -> str:
     """Returns the numbers as words of a sentence."""
     return (
       f"R2 {self.r2:.2f}, Spearman {self.spearman:.2f}, Kendall {self.kendall:.2f}, error "
-      f"{self.residual:.3f} (standard deviation)"
+      f"{self.residual:.3f} (standard deviation); among the best quarter Spearman "
+      f"{self.best_spearman:.2f}, error {self.best_residual:.3f}"
     )
 
 
@@ -128,12 +136,16 @@ def cross_validate(table: Sequence[Recorded], num_folds: int = 10, seed: int = 0
   predicted = cross_val_predict(
     model, _matrix([recorded.spec for recorded in table]), rewards, cv=folds
   )
-  residual = float(np.sqrt(np.mean((rewards - predicted) ** 2)))
+  residual = _root_mean_square(predicted - rewards)
+  best = rewards >= np.quantile(rewards, 0.75)
   return Fit(
     r2=1 - residual**2 / float(rewards.var()),
     spearman=float(spearmanr(predicted, rewards).statistic),
     kendall=float(kendalltau(predicted, rewards).statistic),
     residual=residual,
+    best_spearman=float(spearmanr(predicted[best], rewards[best]).statistic),
+    best_residual=_root_mean_square((predicted - rewards)[best]),
+    best_bias=float(np.mean((predicted - rewards)[best])),
   )
 
 
@@ -150,7 +162,7 @@ def surrogate_text(table: Sequence[Recorded]) -> str:
 def recorded_surrogate() -> Surrogate:
   """Returns the surrogate of the benchmark."""
   content = _content()
-  return Surrogate(*(content[name] for name in ("base", "feature", "threshold", "value")))
+  return Surrogate(*(content[name] for name in _ARGUMENTS))
 
 
 def recorded_fit() -> Fit:
@@ -163,12 +175,18 @@ def benchmark_id() -> str:
 
   Results under different ids cannot be compared.
   """
-  return hashlib.sha256(SURROGATE.read_bytes()).hexdigest()[:8]
+  content = _content()
+  rewards = json.dumps([content[name] for name in ("table", *_ARGUMENTS)])
+  return hashlib.sha256(rewards.encode()).hexdigest()[:8]
 
 
 def table_sum(table: Sequence[Recorded]) -> str:
   """Returns the SHA-256 of a table's text."""
   return hashlib.sha256(table_text(table).encode()).hexdigest()
+
+
+def _root_mean_square(errors: np.ndarray) -> float:
+  return float(np.sqrt(np.mean(errors**2)))
 
 
 def _content() -> dict[str, Any]:

@@ -73,6 +73,7 @@ def test_equal_algorithms_have_equal_results(ranking):
 
 def test_the_text_says_what_the_numbers_rest_on(ranking):
   text = ranking[0].as_text()
+  assert max(map(len, text.splitlines())) <= 100
   assert f"Benchmark {benchmark.benchmark_id()}: 300 trained architectures, rewards 0.021" in text
   assert "ten-fold cross-validation: R2 0.84, Spearman 0.89" in text
   assert "3 searches of 60 architectures each, 10 in an update, noise 0.008." in text
