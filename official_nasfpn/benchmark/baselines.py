@@ -50,7 +50,7 @@ def _of_recipe(name: str) -> Callable[[], AlgorithmSettings]:
 BASELINES: dict[str, Callable[[], AlgorithmSettings]] = {
   RANDOM: RandomSearch,
   "evolution": Evolution,
-  "PPO, the paper's": _of_recipe("gin/paper/proxy_search.gin"),
+  "PPO, paper": _of_recipe("gin/paper/proxy_search.gin"),
   "PPO, small": _of_recipe("gin/bccd_search.gin"),
 }
 

@@ -97,4 +97,4 @@ def test_the_settings_of_ppo_are_those_of_the_recipes():
   small = BASELINES["PPO, small"]()
   assert small == read_recipe(["gin/bccd_search.gin"]).search.algorithm
   assert small.replay_best == 10
-  assert BASELINES["PPO, the paper's"]().replay_best == 0
+  assert BASELINES["PPO, paper"]().replay_best == 0

@@ -107,7 +107,7 @@ def test_others_can_plot_all_searches(ranking):
 
 def test_a_folder_in_use_is_refused_before_anything_is_run(ranking):
   _, folder = ranking
-  with pytest.raises(UserError, match="is not an empty folder.*Give --output_dir a new folder"):
+  with pytest.raises(UserError, match=r"is not an empty folder.*Give --output_dir a new folder"):
     rank_algorithms({"mine": Settings(pytest.fail)}, folder, **SMALL)
 
 
