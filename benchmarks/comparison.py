@@ -1,109 +1,23 @@
-"""Compares search algorithms at equal numbers of trained architectures: runs, table, test, figure.
+"""Compares search algorithms at equal numbers of trained architectures: algorithms, table, figure.
 
-An architecture that equals an earlier one is not trained again: the algorithm learns from the known
-reward, at no cost. Rewards have the noise of a training. A search is judged by the true reward of
-the architecture that it would return, the one with the best noisy reward.
+`official_nasfpn/benchmark/simulated_search.py` runs them, and says how a search is judged.
 """
 
-import dataclasses
 import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_hash
+from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.benchmark.baselines import RANDOM
+from official_nasfpn.benchmark.figure import draw_rewards
+from official_nasfpn.benchmark.ranking import p_value
+from official_nasfpn.benchmark.simulated_search import Run
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.algorithms.algorithm import Outcome, SearchAlgorithm
 from official_nasfpn.search.algorithms.evolution import Evolution
 from official_nasfpn.search.algorithms.ppo import PPO
 from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.recipe import read_recipe
-
-RANDOM = "random search"
-
-# A search ends when it has sampled this many times the architectures that it may train.
-_MAX_SAMPLED = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """One search.
-
-  Attributes:
-    returned: for each number of trained architectures, the true reward of the one that the search
-      would return.
-    best: the best true reward of all trained architectures.
-    sampled: true rewards of all proposals in order, repeated ones included.
-  """
-
-  returned: tuple[float, ...]
-  best: float
-  sampled: tuple[float, ...]
-
-  @property
-  def num_trained(self) -> int:
-    return len(self.returned)
-
-  def late_mean(self) -> float:
-    """Returns the mean true reward of the last tenth of the proposals."""
-    return statistics.mean(self.sampled[-max(1, len(self.sampled) // 10) :])
-
-
-def search(
-  algorithm: SearchAlgorithm,
-  space: SearchSpace,
-  reward: Callable[[Sequence[PyramidSpec]], Sequence[float]],
-  *,
-  num_trained: int,
-  trials_per_update: int,
-  seed: int,
-  noise: float = 0.0,
-  delay: int = 0,
-) -> Run:
-  """Runs one search.
-
-  Args:
-    algorithm: a new algorithm.
-    space: the search space.
-    reward: function from architectures to their true rewards.
-    num_trained: architectures to train; fewer if the algorithm proposes nothing new.
-    trials_per_update: proposals of one update.
-    seed: seed of the noise.
-    noise: standard deviation of the noise of a reward.
-    delay: number of updates by which rewards arrive late.
-  """
-  rng = np.random.default_rng([seed, 1])
-  true: dict[str, float] = {}
-  noisy: dict[str, float] = {}
-  sampled: list[str] = []
-  waiting: list[tuple[int, list[Outcome]]] = []
-  update = 0
-  while len(true) < num_trained and len(sampled) < _MAX_SAMPLED * num_trained:
-    update += 1
-    proposals = algorithm.propose(update, trials_per_update)
-    specs = [space.decode(proposal.choices) for proposal in proposals]
-    keys = [canonical_hash(spec) for spec in specs]
-    new = {key: spec for key, spec in zip(keys, specs, strict=True) if key not in true}
-    if new:
-      true.update(zip(new, map(float, reward(list(new.values()))), strict=True))
-      noisy.update({key: true[key] + noise * float(rng.standard_normal()) for key in new})
-    sampled += keys
-    waiting.append(
-      (update, [Outcome(p, noisy[key]) for p, key in zip(proposals, keys, strict=True)])
-    )
-    if len(waiting) > delay:
-      algorithm.learn(*waiting.pop(0))
-  trained = list(true)[:num_trained]
-  best = ""
-  returned = []
-  for key in trained:
-    best = max(best, key, key=lambda key: noisy.get(key, float("-inf")))
-    returned.append(true[best])
-  return Run(
-    tuple(returned), max(true[key] for key in trained), tuple(true[key] for key in sampled)
-  )
 
 
 def baselines(space: SearchSpace) -> dict[str, Callable]:
@@ -163,15 +77,6 @@ def table(runs: Mapping[str, Sequence[Run]]) -> str:
   return "\n".join(rows)
 
 
-def p_value(runs: Sequence[Run], others: Sequence[Run]) -> float:
-  """Returns the p-value of a two-sided Mann-Whitney U test (1947) of the final results."""
-  from scipy.stats import mannwhitneyu
-
-  return float(
-    mannwhitneyu([r.returned[-1] for r in runs], [r.returned[-1] for r in others]).pvalue
-  )
-
-
 def draw(panels: Mapping[str, Mapping[str, Sequence[Run]]], path: Path) -> None:
   """Draws the true reward of the returned architecture over trained architectures.
 
@@ -188,22 +93,8 @@ def draw(panels: Mapping[str, Mapping[str, Sequence[Run]]], path: Path) -> None:
   figure = Figure(figsize=(5.5 * columns, 4 * rows), layout="constrained")
   all_axes = figure.subplots(rows, columns, squeeze=False, sharex=True).flatten()
   for axes, (title, runs) in zip(all_axes, panels.items(), strict=False):
-    # The axis starts above the first few, whose low rewards would hide the differences later.
-    lowest = min(run.returned[len(run.returned) // 20] for each in runs.values() for run in each)
-    for name, of_seeds in runs.items():
-      # A search that ended early would return the same from then on.
-      length = max(run.num_trained for run in of_seeds)
-      returned = np.array(
-        [run.returned + run.returned[-1:] * (length - run.num_trained) for run in of_seeds]
-      )
-      trained = np.arange(1, length + 1)
-      (line,) = axes.plot(trained, returned.mean(axis=0), label=name)
-      axes.fill_between(
-        trained, returned.min(0), returned.max(0), color=line.get_color(), alpha=0.1
-      )
-    axes.set_ylim(bottom=lowest)
+    draw_rewards(axes, runs)
     axes.set_title(title)
-    axes.grid(alpha=0.3)
   for axes in all_axes[-columns:]:
     axes.set_xlabel("trained architectures")
   for axes in all_axes[::columns]:

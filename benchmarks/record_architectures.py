@@ -1,7 +1,7 @@
 r"""Adds the trained architectures of a search to a table.
 
     python -m benchmarks.record_architectures --search_dir SEARCH \
-        --table docs/bccd_search/trials.csv
+        --table official_nasfpn/benchmark/trials.csv
 
 The search has the recipe gin/bccd_search.gin; it may be running. Architectures that are already in
 the table are skipped, so the command may be repeated.
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks.recorded_architectures import Recorded, read_table, table_text
 from official_nasfpn.architecture import SearchSpace, canonical_hash
+from official_nasfpn.benchmark.table import Recorded, read_table, table_text
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search import storage

@@ -3,9 +3,9 @@
     python -m benchmarks.recorded_search --num_seeds 10 --figure docs/recorded_search.png
 
 Rewards come from a surrogate that is fitted to the table of trained architectures (see
-`recorded_architectures.py`); its accuracy in cross-validation is printed. Noise of a training is
+`official_nasfpn/benchmark/`); its accuracy in cross-validation is printed. Noise of a training is
 added: none, the standard deviation over seeds that `nasfpn proxy_check` measured, and the error of
-the surrogate.
+the surrogate. `nasfpn benchmark` ranks another algorithm beside these.
 """
 
 from pathlib import Path
@@ -14,12 +14,15 @@ import numpy as np
 from absl import flags
 
 from benchmarks import comparison
-from benchmarks.recorded_architectures import Surrogate, cross_validate, read_table
 from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.benchmark.baselines import MEASURED_NOISE
+from official_nasfpn.benchmark.simulated_search import Run, search
+from official_nasfpn.benchmark.surrogate import cross_validate, fit_surrogate
+from official_nasfpn.benchmark.table import TABLE, read_table
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
 
-_TABLE = flags.DEFINE_string("table", "docs/bccd_search/trials.csv", "Trained architectures.")
+_TABLE = flags.DEFINE_string("table", str(TABLE), "Trained architectures.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 10, "Searches with each algorithm.", lower_bound=2)
 _NUM_TRAINED = flags.DEFINE_integer(
   "num_trained", 300, "Architectures that each search trains.", lower_bound=20
@@ -31,7 +34,7 @@ _PPO = flags.DEFINE_multi_string(
   "NAME=RECIPE; PPO takes its settings from the recipe.",
 )
 _NOISE = flags.DEFINE_multi_float(
-  "noise", [0.0, 0.008, 0.029], "Standard deviations of the noise of a reward."
+  "noise", [0.0, MEASURED_NOISE, 0.029], "Standard deviations of the noise of a reward."
 )
 _FIGURE = flags.DEFINE_string("figure", None, "Image file for the curves.")
 
@@ -44,24 +47,23 @@ def main(argv: list[str]) -> None:
   print(
     f"{len(table)} architectures, rewards {rewards.min():.3f} to {rewards.max():.3f}, mean "
     f"{rewards.mean():.3f}, standard deviation {rewards.std():.3f}.\n"
-    f"Surrogate, 10-fold cross-validation: R2 {fit.r2:.2f}, Spearman {fit.spearman:.2f}, Kendall "
-    f"{fit.kendall:.2f}, error {fit.residual:.3f} (standard deviation).",
+    f"Surrogate, 10-fold cross-validation: {fit.as_text()}.",
     flush=True,
   )
   space = SearchSpace()
-  surrogate = Surrogate(table)
+  surrogate = fit_surrogate(table)
   algorithms = {
     **comparison.ppo_of_recipes(_PPO.value, space),
     **comparison.baselines(space),
   }
-  panels: dict[str, dict[str, list[comparison.Run]]] = {}
+  panels: dict[str, dict[str, list[Run]]] = {}
   total = len(_NOISE.value) * len(algorithms) * _NUM_SEEDS.value
   with progress_bar(total, "search", "run") as bar:
     for noise in _NOISE.value:
-      runs: dict[str, list[comparison.Run]] = {}
+      runs: dict[str, list[Run]] = {}
       for name, make in algorithms.items():
         for seed in range(_NUM_SEEDS.value):
-          run = comparison.search(
+          run = search(
             make(seed),
             space,
             surrogate,

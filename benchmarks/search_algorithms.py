@@ -2,8 +2,8 @@
 
     python -m benchmarks.search_algorithms --num_seeds 10 --figure docs/search_algorithms.png
 
-There are two rewards in closed form, each without and with noise. `comparison.py` explains the
-columns and how a search is judged. PPO takes its settings from recipes:
+There are two rewards in closed form, each without and with noise. PPO takes its settings from
+recipes:
 
     python -m benchmarks.search_algorithms --ppo NAME=RECIPE --gin_param "PPO.replay_best = 0"
 
@@ -18,6 +18,7 @@ from absl import flags
 from benchmarks import comparison
 from benchmarks.closed_form_rewards import deceptive, smooth, standard_deviation
 from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.benchmark.simulated_search import Run, search
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
 
@@ -48,17 +49,17 @@ def main(argv: list[str]) -> None:
   space = SearchSpace()
   rewards = {"smooth": smooth, "deceptive": deceptive}
   algorithms = _algorithms(space)
-  panels: dict[str, dict[str, list[comparison.Run]]] = {}
+  panels: dict[str, dict[str, list[Run]]] = {}
   total = len(_REWARD.value) * len(_NOISE.value) * len(algorithms) * _NUM_SEEDS.value
   with progress_bar(total, "search", "run") as bar:
     for reward_name in _REWARD.value:
       reward = rewards[reward_name]
       scale = standard_deviation(reward, space)
       for noise in _NOISE.value:
-        runs: dict[str, list[comparison.Run]] = {}
+        runs: dict[str, list[Run]] = {}
         for name, make in algorithms.items():
           for seed in range(_NUM_SEEDS.value):
-            run = comparison.search(
+            run = search(
               make(seed),
               space,
               lambda specs, reward=reward: [reward(spec) for spec in specs],

@@ -44,6 +44,9 @@ PROGRAMS = (
     "proxy_check",
     ("proxy-check",),
   ),
+  Program(
+    "benchmark", "your search algorithm, ranked on recorded architectures", "benchmark.__main__"
+  ),
   Program("train", "train and evaluate a detector", "train"),
   Program("export", "a trained detector as SavedModel, ONNX or TensorFlow Lite", "export"),
   Program("detect", "find objects in images and videos", "detect"),

@@ -41,6 +41,7 @@ _BROUGHT_BY = {
   "pg8000": _Extra("pg8000", "postgres"),
   "ray": _Extra("ray", "ray"),
   "requests": _Extra("requests", "serving"),
+  "sklearn": _Extra("scikit-learn", "benchmark"),
   "tensorflow_addons": _Extra("tensorflow-addons", "addons"),
   "tensorflow_serving": _Extra("tensorflow-serving-api", "serving"),
   "tf2onnx": _Extra("tf2onnx", "onnx"),

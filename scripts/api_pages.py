@@ -16,7 +16,7 @@ from pdoc import docstrings
 
 FOLDER = Path(__file__).parents[1] / "docs" / "api"
 # A name that is added to the `__all__` of one of these has its place on the module's page.
-MODULES = ("official_nasfpn", "official_nasfpn.architecture")
+MODULES = ("official_nasfpn", "official_nasfpn.architecture", "official_nasfpn.benchmark")
 
 
 def page(module_name: str) -> str:

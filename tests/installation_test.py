@@ -302,5 +302,6 @@ class TestRanges:
 
   def test_the_extras_are_those_that_are_documented(self):
     assert set(EXTRAS) == {
-      *("serving", "onnx", "tflite", "ray", "postgres", "video", "cuda", "addons", "dev")
+      *("serving", "onnx", "tflite", "ray", "postgres", "video", "cuda", "addons", "dev"),
+      "benchmark",
     }

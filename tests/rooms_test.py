@@ -19,6 +19,7 @@ ROOMS = (
   "search",
   "serving",
   "paper",
+  "benchmark",
 )
 
 # What anything may import: it imports no room itself.
@@ -44,6 +45,7 @@ UPSTREAM = {
   "serving": {"architecture", "modeling", "data", "training"},
   "search": {"architecture", "reporting"},
   "paper": {"architecture", "modeling", "data", "training", "search", "serving"},
+  "benchmark": {"architecture", "search"},
 }
 # Only these know how detectors are trained; the loop is given a function that evaluates a trial.
 EXCEPTIONS = {

@@ -20,7 +20,11 @@ from tests.program_process import REPOSITORY
 from tests.readme_test import blocks_of, commands_of, run_command
 
 FOLDER = REPOSITORY / "docs" / "tutorials"
-PAGES = (REPOSITORY / "README.md", *sorted(FOLDER.glob("*.md")))
+PAGES = (
+  REPOSITORY / "README.md",
+  REPOSITORY / "docs" / "benchmark.md",
+  *sorted(FOLDER.glob("*.md")),
+)
 # Files that a tutorial has its reader write.
 TO_BE_WRITTEN = (
   "official_nasfpn/search/algorithms/reinforce.py",

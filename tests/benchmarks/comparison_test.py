@@ -1,4 +1,4 @@
-"""The comparison of search algorithms: the figures of a run, noise, and the statistical test."""
+"""The studies of search algorithms: their table and figure, and rewards in closed form."""
 
 import random
 
@@ -7,86 +7,30 @@ import pytest
 from benchmarks import comparison
 from benchmarks.closed_form_rewards import deceptive, smooth, standard_deviation
 from official_nasfpn.architecture import PyramidSpec, SearchSpace, canonical_form
+from official_nasfpn.benchmark.baselines import RANDOM
+from official_nasfpn.benchmark.ranking import p_value
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.algorithms.algorithm import Proposal
 from official_nasfpn.search.algorithms.evolution import Evolution
 from official_nasfpn.search.algorithms.random_search import RandomSearch
+from tests.benchmark.simulated_search_test import Repeating, run
 
 SPACE = SearchSpace()
-
-
-def smooth_of(specs):
-  return [smooth(spec) for spec in specs]
-
-
-class Repeating:
-  """Proposes the same few architectures again and again, and records the outcomes."""
-
-  def __init__(self, num_different: int):
-    self.learnt: list[tuple[int, int]] = []
-    self._all = [SPACE.encode(SPACE.sample(random.Random(i))) for i in range(num_different)]
-    self._update = 0
-
-  def propose(self, update, count):
-    self._update = update
-    return [
-      Proposal(self._all[(update * count + i) % len(self._all)], (0.0,) * 28) for i in range(count)
-    ]
-
-  def learn(self, update, outcomes):
-    self.learnt.append((update, self._update))
-    return {}
-
-
-def run(algorithm, **settings):
-  settings = {"num_trained": 40, "trials_per_update": 10, "seed": 0, **settings}
-  return comparison.search(algorithm, SPACE, smooth_of, **settings)
-
-
-def test_a_repeated_architecture_costs_nothing_and_a_search_of_repeats_ends():
-  of_few = run(Repeating(7))
-  assert of_few.num_trained == 7
-  assert len(of_few.sampled) == 80
-  of_random = run(RandomSearch().make(SPACE, 0))
-  assert of_random.num_trained == len(of_random.sampled) == 40
-
-
-def test_without_noise_the_best_is_returned():
-  result = run(RandomSearch().make(SPACE, 0))
-  assert list(result.returned) == sorted(result.returned)
-  assert result.returned[-1] == result.best == max(result.sampled)
-
-
-def test_noise_changes_what_is_returned_but_not_its_true_reward():
-  exact, noisy = run(RandomSearch().make(SPACE, 0)), run(RandomSearch().make(SPACE, 0), noise=10.0)
-  assert noisy.sampled == exact.sampled
-  assert noisy.best == exact.best
-  assert noisy.returned[-1] in exact.sampled
-  assert noisy.returned != exact.returned
-  assert run(RandomSearch().make(SPACE, 0), noise=10.0) == noisy
-
-
-@pytest.mark.parametrize("delay", [0, 1, 3])
-def test_rewards_arrive_late_and_in_order(delay):
-  algorithm = Repeating(1000)
-  run(algorithm, delay=delay)
-  assert algorithm.learnt == [(update, update + delay) for update in range(1, 5 - delay)]
 
 
 def test_better_runs_are_told_from_worse_and_equal_ones_are_not():
   evolved = [run(Evolution(20, 5).make(SPACE, s), num_trained=150) for s in range(6)]
   drawn = [run(RandomSearch().make(SPACE, s), num_trained=150) for s in range(6)]
   # Six runs against six, all better: 2 / (12 choose 6).
-  assert comparison.p_value(evolved, drawn) < 0.05
-  assert comparison.p_value(drawn, drawn) == 1
-  table = comparison.table({"evolution": evolved, comparison.RANDOM: drawn}).splitlines()
+  assert p_value(evolved, drawn) < 0.05
+  assert p_value(drawn, drawn) == 1
+  table = comparison.table({"evolution": evolved, RANDOM: drawn}).splitlines()
   assert len(table) == 4
   assert table[2].startswith("| evolution | ")
   assert table[3].endswith("| 150 |  |")
 
 
 def test_a_figure_is_drawn_of_runs_that_ended_early_too(tmp_path):
-  runs = {"few": [run(Repeating(7))], comparison.RANDOM: [run(RandomSearch().make(SPACE, 0))]}
+  runs = {"few": [run(Repeating(7))], RANDOM: [run(RandomSearch().make(SPACE, 0))]}
   comparison.draw({"one": runs, "two": runs, "three": runs}, tmp_path / "figure.png")
   assert (tmp_path / "figure.png").stat().st_size > 1000
 
