@@ -185,8 +185,8 @@ def _about_confirmed(ranking: Sequence[Trial], noise: Noise | ConfirmedNoise | N
   if further < first:
     those = "It fell" if count == 1 else "On average they fell"
     text += (
-      f" {those} from {first:.4f} at first to {further:.4f} in further trainings: the difference is "
-      "luck."
+      f" {those} from {first:.4f} at first to {further:.4f} in further trainings: the difference "
+      "is luck."
     )
   if noise is None:
     return (
