@@ -210,15 +210,15 @@ def _about_confirmed(ranking: Sequence[Trial], noise: Noise | ConfirmedNoise | N
   first = math.fsum(trial.reward for trial in confirmed) / count
   further = math.fsum(np.mean(trial.further_rewards) for trial in confirmed) / count
   if further < first:
-    those = "It fell" if count == 1 else f"All {count} fell"
+    those = "It fell" if count == 1 else "On average they fell"
     text += (
-      f" {those} from {first:.4f} at first to {further:.4f} in further trainings"
-      f"{'' if count == 1 else ', on average'}: the difference is luck."
+      f" {those} from {first:.4f} at first to {further:.4f} in further trainings: the difference "
+      "is luck."
     )
   if noise is None:
     return (
       f"{text} How far two trainings of one architecture differ is not known here: it takes "
-      "Search.confirm_seeds = 2 or more."
+      "two further trainings of one (Search.confirm_seeds = 2 or more)."
     )
   # The first reward may be luck, so the best is compared with the others by its further ones.
   gap = float(np.mean(best.further_rewards)) - float(np.median([t.reward for t in ranking]))

@@ -130,6 +130,8 @@ def overview(connection: sa.Connection, num_best: int) -> Overview:
   counts = count_trials(connection)
   seconds = connection.scalar(sa.select(sa.func.sum(_trials.c.seconds))) or 0.0
   ranking, damaged = best(connection, num_best)
+  failed = [trial for trial in confirmations(connection) if trial.state == FAILED]
+  damaged += filter(is_damaged, failed)
   return Overview(
     sampled=counts.sampled,
     unique=counts.unique,
@@ -140,7 +142,7 @@ def overview(connection: sa.Connection, num_best: int) -> Overview:
     best=tuple(ranking),
     damaged=tuple(damaged),
     confirming=counts.confirming,
-    failed_confirmations=tuple(t for t in confirmations(connection) if t.state == FAILED),
+    failed_confirmations=tuple(trial for trial in failed if not is_damaged(trial)),
   )
 
 

@@ -168,7 +168,7 @@ class Overview:
     unfinished: trials without a result.
     worker_hours: hours that workers spent on trials and confirmations that ended.
     best: the best trials, best first; see `rank_key`.
-    damaged: trials that would be among the best, but their rows are damaged.
+    damaged: trials that would be among the best, and confirmations, but their rows are damaged.
     confirming: confirmations without a result.
     failed_confirmations: confirmations that failed.
   """

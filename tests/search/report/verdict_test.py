@@ -123,8 +123,8 @@ class TestConfirmed:
     text = said(trials, noise=noise)
     assert text.startswith(
       "Of 22 trials with a reward the best 2 were trained again with other seeds. Trial 2 leads: "
-      "first reward 0.3300, confirmed 0.3220 ± 0.0075 over 3 seeds. All 2 fell from 0.3350 at "
-      "first to 0.3065 in further trainings, on average: the difference is luck."
+      "first reward 0.3300, confirmed 0.3220 ± 0.0075 over 3 seeds. On average they fell "
+      "from 0.3350 at first to 0.3065 in further trainings: the difference is luck."
     )
     assert noise.within == pytest.approx(math.sqrt(0.005**2 + 0.003**2))
     assert f"(the noise of one reward is {noise.within:.4f}), more than chance explains" in text
@@ -133,7 +133,7 @@ class TestConfirmed:
   def test_one_further_seed_measures_no_noise(self):
     trials = confirmed([0.34, 0.33, *[0.2] * 20], (0.30,), (0.31,))
     assert noise_of_confirmations(trials) is None
-    assert "is not known here: it takes Search.confirm_seeds = 2 or more" in said(trials)
+    assert "is not known here: it takes two further trainings of one" in said(trials)
 
   def test_where_first_rewards_were_no_luck_nothing_is_called_so(self):
     text = said(confirmed([0.3, 0.2, 0.2], (0.31, 0.33)), noise=NOISE)

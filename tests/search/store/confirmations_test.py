@@ -122,6 +122,9 @@ class TestSqlite:
     assert [trial.number for trial in confirmed.best(9)] == ranking
     found = read_search(tmp_path)
     assert [trial.number for trial in found.damaged] == ([] if named is None else [named])
+    overview = confirmed.overview(9)
+    assert [trial.number for trial in overview.damaged] == [t.number for t in found.damaged]
+    assert overview.failed_confirmations == ()
 
   def test_no_question_of_a_long_search_reads_all_rows(self, confirmed):
     engine = confirmed._database._engine
