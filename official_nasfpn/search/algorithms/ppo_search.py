@@ -186,7 +186,8 @@ class PPOSearch:
     weights = np.random.default_rng([self._seed, update, 1]).dirichlet(np.ones(points.shape[1]))
     weighted = weights * lacking
     loss = weighted.max(axis=1) + _AUGMENTATION * weighted.sum(axis=1)
-    return [float(reward) for reward in 1 + _AUGMENTATION - loss]
+    rewards: list[float] = (1 + _AUGMENTATION - loss).tolist()
+    return rewards
 
   def _within_batch(self, rewards: Sequence[float]) -> tuple[float, float]:
     """Returns baseline and divisor of advantages from one batch: others have other trade-offs."""
