@@ -23,6 +23,7 @@ from benchmarks.searched_and_known import BASELINES, NOT_CHOSEN, Candidate, draw
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
+from official_nasfpn.search.report.found import best_trials
 from official_nasfpn.search.search import Search
 from official_nasfpn.search.store.trial import Trial
 
@@ -145,8 +146,7 @@ def _candidates() -> list[Candidate]:
   for name in ALGORITHMS:
     for seed in range(_NUM_SEARCHES.value):
       trials = _trials(name, seed)
-      best = sorted(trials, key=lambda trial: (-trial.reward, trial.number))
-      for rank, trial in enumerate(best[: _NUM_FINALISTS.value], start=1):
+      for rank, trial in enumerate(best_trials(trials)[: _NUM_FINALISTS.value], start=1):
         found.append(_of_trial(name, seed, rank, trial))
   drawn = _trials("random search", 0)[: _NUM_RANDOM.value]
   return [*found, *(_of_trial(NOT_CHOSEN, 0, 0, trial) for trial in drawn)]
@@ -162,7 +162,8 @@ def _trials(name: str, seed: int) -> list[Trial]:
 
 
 def _of_trial(group: str, seed: int, rank: int, trial: Trial) -> Candidate:
-  return Candidate(group, seed, rank, trial.architecture_hash, trial.architecture, trial.reward)
+  reward = trial.mean_reward
+  return Candidate(group, seed, rank, trial.architecture_hash, trial.architecture, reward)
 
 
 def _seeds_of(candidate: Candidate) -> int:

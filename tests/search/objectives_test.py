@@ -61,6 +61,10 @@ def recipe(*bindings: str):
       ["Search.objectives = ('AP', 'latency')", EVOLVES, "Search.early_stopping_quantile = 0.5"],
       "cheap end of the front",
     ),
+    (
+      ["Search.objectives = ('AP', 'latency')", EVOLVES, "Search.confirm_top = 3"],
+      "not a front; set confirm_top to 0",
+    ),
     (["Latency.threads = 2"], "TF_NUM_INTRAOP_THREADS"),
     (["Latency.runtime = 'tensorrt'"], "runtime"),
   ],
