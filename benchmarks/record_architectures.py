@@ -4,7 +4,12 @@ r"""Adds the trained architectures of a search to a table.
         --table official_nasfpn/benchmark/trials.csv
 
 The search has the recipe gin/bccd_search.gin; it may be running. Architectures that are already in
-the table are skipped, so the command may be repeated.
+the table are skipped, so the command may be repeated. Learning curves come from the evaluations of
+early stopping, which these settings make without stopping anything:
+
+    --gin_param "Search.early_stopping_quantile = 0.5" \
+    --gin_param "Search.early_stopping_min_trials = 1000000" \
+    --gin_param "Search.early_stopping_shares = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)"
 """
 
 from pathlib import Path
@@ -19,7 +24,7 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.proxy.reward import RewardConfig
 from official_nasfpn.search.recipe import read_recipe
-from official_nasfpn.search.report.found import read_trials
+from official_nasfpn.search.report.found import read_reward_curves, read_trials
 from official_nasfpn.search.store.trial_store import DONE
 
 _SEARCH_DIR = flags.DEFINE_string("search_dir", None, "The search's directory.", required=True)
@@ -40,7 +45,7 @@ def main(argv: list[str]) -> None:
 
 
 def trained_architectures(search_dir: Path) -> list[Recorded]:
-  """Returns the architectures of a search that have a reward, each once.
+  """Returns the architectures of a search that were trained to the end, each once.
 
   Raises:
     UserError: there is no search, or it has another search space or reward than the table.
@@ -51,6 +56,7 @@ def trained_architectures(search_dir: Path) -> list[Recorded]:
     raise UserError(f"{search_dir} does not search the paper's space, the only one in the table.")
   if (recipe.proxy, recipe.reward) != (ProxyConfig(), RewardConfig()):
     raise UserError(f"{search_dir} rewards something else than the AP of plain trainings.")
+  curves = read_reward_curves(search_dir)
   return [
     Recorded(
       recipe.search.seed,
@@ -58,9 +64,11 @@ def trained_architectures(search_dir: Path) -> list[Recorded]:
       canonical_hash(SearchSpace().decode(trial.choices)),
       trial.reward,
       trial.choices,
+      (*curves[trial.number], (1.0, trial.reward)) if trial.number in curves else None,
+      trial.seconds,
     )
     for trial in trials
-    if trial.state == DONE
+    if trial.state == DONE and trial.metrics.get("stopped_at") is None
   ]
 
 

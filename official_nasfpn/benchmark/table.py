@@ -104,7 +104,7 @@ def table_text(table: Sequence[Recorded]) -> str:
   for recorded in table:
     reward, choices = f"{recorded.reward:.6f}", " ".join(map(str, recorded.choices))
     curve = " ".join(f"{share:g}:{ap:.6f}" for share, ap in recorded.curve or ())
-    seconds = "" if recorded.seconds is None else f"{recorded.seconds:.2f}"
+    seconds = "" if recorded.seconds is None else f"{recorded.seconds:.6g}"
     more = {"curve": curve, "seconds": seconds}
     writer.writerow(
       (

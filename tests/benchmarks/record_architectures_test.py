@@ -12,7 +12,9 @@ from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 from tests.benchmark.drawn_tables import recorded
 
 
-def searched(search_dir: Path, rewards: list[float | None], settings: str) -> None:
+def searched(
+  search_dir: Path, rewards: list[float | None], settings: str = "", measured_at=(), **metrics
+) -> None:
   """Makes a search with one trial per reward; None is a failed trial."""
   search_dir.mkdir()
   storage.recipe_path(search_dir).write_text(f"Search.seed = 5\n{settings}\n")
@@ -24,10 +26,12 @@ def searched(search_dir: Path, rewards: list[float | None], settings: str) -> No
       [NewTrial(number, number, entry.choices, (), entry.architecture_hash, "an architecture")]
     )
     attempt = store.claim("a").attempt
+    for share in measured_at:
+      store.measure(number, attempt, share, share * (reward or 0.1))
     if reward is None:
       store.report_failure(number, attempt, "out of memory")
     else:
-      store.report_reward(number, attempt, reward)
+      store.report_reward(number, attempt, reward, metrics)
   store.close()
 
 
@@ -49,9 +53,22 @@ def test_what_a_search_has_trained_is_added_once(record, tmp_path):
   path.write_text(table_text([recorded(1, 0.5)]))
   process = record(search_dir, path)
   assert process.stdout == f"1 new architectures, 2 in {path}.\n", process.stderr
+  (old, added) = read_table(path)
+  assert old == recorded(1, 0.5)
+  assert added.seconds > 0
   new = dataclasses.replace(recorded(3, 0.125), search_seed=5, trial=3)
-  assert read_table(path) == [recorded(1, 0.5), new]
+  assert dataclasses.replace(added, seconds=None) == new
   assert record(search_dir, path).stdout == f"0 new architectures, 2 in {path}.\n"
+
+
+def test_curves_are_recorded_and_trials_that_were_stopped_are_not(record, tmp_path):
+  path = tmp_path / "table.csv"
+  searched(tmp_path / "whole", [0.25], measured_at=(0.8, 0.4))
+  searched(tmp_path / "stopped", [0.25, 0.3], measured_at=(0.4,), stopped_at=0.4)
+  record(tmp_path / "whole", path)
+  record(tmp_path / "stopped", path)
+  (entry,) = read_table(path)
+  assert entry.curve == ((0.4, 0.1), (0.8, 0.2), (1.0, 0.25))
 
 
 @pytest.mark.parametrize(

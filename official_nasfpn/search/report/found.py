@@ -36,6 +36,22 @@ def read_trials(search_dir: Path, store: str | None = None) -> list[Trial]:
   return [*read_search(search_dir, store).trials]
 
 
+def read_reward_curves(
+  search_dir: Path, store: str | None = None
+) -> dict[int, list[tuple[float, float]]]:
+  """Returns the intermediate rewards of a search's trials, as `TrialStore.reward_curves` does.
+
+  Args:
+    search_dir: of a search, running or not; nothing is written there.
+    store: the `confirmed` address of `storage.store_place`.
+
+  Raises:
+    UserError: there is no search, or one of another version of this program.
+  """
+  with _opened(search_dir, store) as opened:
+    return opened.reward_curves()
+
+
 def read_overview(search_dir: Path, num_best: int, store: str | None = None) -> Overview:
   """Returns how a search stands, with its best trials; reads no others.
 

@@ -477,6 +477,23 @@ class TrialStore:
 
     return self._database.write(transaction)
 
+  def reward_curves(self) -> dict[int, list[tuple[float, float]]]:
+    """Returns the intermediate rewards of the trials that have any, by number.
+
+    Each is a list of (share of the training, reward that the trial would have got), by share, from
+    the trial's latest attempt.
+    """
+    query = (
+      sa.select(_measurements.c.trial, _measurements.c.share, _measurements.c.value)
+      .join(_trials, _measurements.c.trial == _trials.c.number)
+      .where(_measurements.c.attempt == _trials.c.attempt)
+      .order_by(_measurements.c.trial, _measurements.c.share)
+    )
+    curves: dict[int, list[tuple[float, float]]] = {}
+    for row in self._rows(query):
+      curves.setdefault(row.trial, []).append((row.share, row.value))
+    return curves
+
   def report_reward(
     self, number: int, attempt: int, reward: float, metrics: Mapping[str, object] | None = None
   ) -> bool:
