@@ -1,9 +1,12 @@
 """The exception for mistakes that the user can mend, and how programs report it."""
 
 import difflib
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from absl import app, flags, logging
 
@@ -51,6 +54,9 @@ def run_program(main: Callable[[list[str]], object]) -> None:
       check_tensorflow()
       with printable_output():
         main(argv)
+        # Now, and not when Python ends and can only complain that nobody reads it.
+        if sys.stdout is not None:
+          sys.stdout.flush()
     except UserError as error:
       exit_with(error)
     except MemoryError as error:
@@ -65,7 +71,22 @@ def run_program(main: Callable[[list[str]], object]) -> None:
         exit_with(missing)
       raise
 
-  app.run(guarded)
+  try:
+    app.run(guarded)
+  except BrokenPipeError:
+    # Whoever reads the output has seen enough, as in `nasfpn train --help | head`.
+    if sys.stdout is None or not _nobody_reads(sys.stdout):
+      raise
+    # Python would try to write what is left when it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
+
+
+def _nobody_reads(output: TextIO) -> bool:
+  """Returns whether an output is a pipe whose other end is closed."""
+  poll = select.poll()
+  poll.register(output.fileno(), select.POLLOUT)
+  return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _refuse_what_is_no_text(arguments: Iterable[str]) -> None:

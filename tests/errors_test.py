@@ -1,9 +1,12 @@
 """How programs end: with one line, whatever happened."""
 
+import signal
 import subprocess
 import sys
 
 import pytest
+
+from tests.program_process import REPOSITORY
 
 PROGRAM = """
 from official_nasfpn.errors import run_program
@@ -30,3 +33,22 @@ def test_want_of_memory_is_one_line(statement, said):
   assert done.returncode == 1
   assert done.stderr.startswith(said)
   assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    ["-m", "official_nasfpn", "train", "--help"],
+    ["-m", "official_nasfpn", "train", "--list_settings"],
+    ["-c", PROGRAM.format(statement="print('few words')")],
+  ],
+  ids=["help", "many words", "few words"],
+)
+def test_a_reader_that_has_seen_enough_is_no_fault(arguments):
+  command = [sys.executable, *arguments]
+  with subprocess.Popen(
+    command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  ) as process:
+    process.stdout.close()
+    assert process.stderr.read() == ""
+  assert process.returncode == 128 + signal.SIGPIPE
