@@ -2,18 +2,25 @@
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(
+  text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None
+) -> Any:
   """Returns the value of a JSON text.
+
+  Args:
+    text: the text, or its UTF-8.
+    object_hook: as `json.loads` takes it.
 
   Raises:
     ValueError: it is no JSON, is nested more deeply than can be read, or has an integer beyond any
       float. For the last two, readers would meet errors that nobody thinks of.
   """
   try:
-    return json.loads(text, parse_int=_integer)
+    return json.loads(text, object_hook=object_hook, parse_int=_integer)
   except RecursionError:
     raise ValueError("lists or objects are nested too deeply") from None
 

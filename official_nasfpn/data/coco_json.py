@@ -1,6 +1,5 @@
 """Reading COCO JSON: refused when it is not COCO, cleaned and reported on when it is untidy."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.data.outlines import box_of_outline
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 
 # Marks an annotation whose box was made while parsing.
 _FROM_OUTLINE = "box from outline"
@@ -256,10 +256,10 @@ def parse_coco_json(path: Path) -> dict[str, Any]:
     with path.open(encoding="utf-8-sig") as file:
       # Outlines make up most of a COCO file, and only boxes are needed: dropped while parsing,
       # they take no memory.
-      content = json.load(file, object_hook=_with_box_for_outline)
+      content = parse_json(file.read(), object_hook=_with_box_for_outline)
   except OSError as error:
     raise UserError(f"Cannot read the annotations {str(path)!r}: {error.strerror}.") from error
-  except (ValueError, RecursionError) as error:
+  except ValueError as error:
     if is_json_lines(path):
       raise not_coco(path, JSON_LINES) from error
     raise UserError(f"{path} is not JSON: {error}.") from error

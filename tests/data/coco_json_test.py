@@ -95,6 +95,8 @@ def test_ids_written_as_digits_or_with_a_decimal_point_are_numbers(tmp_path):
   ("content", "message"),
   [
     ("{", "is not JSON"),
+    (f'{{"images": [{{"id": 1, "width": 1{"0" * 399}}}]}}', "is not JSON: a number has 400 digits"),
+    ("[" * 100_000, "is not JSON: lists or objects are nested too deeply"),
     ("[1]", "holds a list"),
     ('{"shapes": [], "version": "5"}', "no 'images'.*found: 'shapes', 'version'"),
     ('{"images": [], "annotations": {}, "categories": []}', "'annotations' is no list"),

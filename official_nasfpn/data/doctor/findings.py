@@ -8,6 +8,7 @@ from official_nasfpn.data.coco_json import Box
 from official_nasfpn.data.doctor import duplicates
 from official_nasfpn.data.doctor.examination import Examination, ExaminedImage
 from official_nasfpn.data.doctor.meanings import MEANINGS, Grade
+from official_nasfpn.data.json_numbers import number
 from official_nasfpn.data.report import PROBLEMS
 
 # Shares of the image's area and side, pixels, and ratios from which a box is suspicious.
@@ -166,10 +167,9 @@ def _raw_boxes(image: ExaminedImage) -> Iterator[tuple[float, float, float, floa
   for row in image.rows:
     box = row.get("bbox")
     if isinstance(box, list | tuple) and len(box) == 4:
-      try:
-        yield tuple(float(value) for value in box)  # type: ignore[misc]
-      except (TypeError, ValueError):
-        continue
+      x, y, width, height = map(number, box)
+      if x is not None and y is not None and width is not None and height is not None:
+        yield x, y, width, height
 
 
 def _units(examination: Examination) -> Iterator[Finding]:
