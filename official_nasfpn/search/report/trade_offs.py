@@ -203,10 +203,13 @@ def _warnings(found: TradeOffs) -> list[str]:
   if latency in found.objectives:
     close = _closer_than_noise([*found.on_front])
     if close:
+      steps = len(found.on_front) - 1
       are = "is" if close == 1 else "are"
+      which = f"Of its {steps} steps in latency, {close} {are}"
+      if steps == 1:
+        which = "Its one step in latency is"
       texts.append(
-        f"Of its {len(found.on_front) - 1} steps in latency, {close} {are} smaller than the spread "
-        "of the timed runs: such neighbours may be equally fast."
+        f"{which} smaller than the spread of the timed runs: such neighbours may be equally fast."
       )
   return texts
 

@@ -120,6 +120,7 @@ def test_a_search_for_the_reward_has_no_front_to_give(tmp_path, search_dir):
     ([], "No trial has measured AP and latency yet"),
     ([(0.3, 20.0)], r"one point, trial 1 \(AP 0.3000, latency 20.00 ms\): it is the only one"),
     ([(0.3, 20.0), (0.2, 25.0)], "one point, trial 1 .* none of 2 trials is better in anything"),
+    ([(0.3, 20.4), (0.2, 20.0)], "Its one step in latency is smaller than the"),
     ([(0.3, 20.4), (0.2, 20.0), (0.4, 30.0)], "Of its 2 steps in latency, 1 is smaller than the"),
   ],
 )
