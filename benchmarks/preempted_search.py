@@ -1,10 +1,10 @@
 r"""What preemption costs a search: the same one undisturbed, and with workers killed at random.
 
-    python -m benchmarks.preempted_search --output_dir OUT --mean_seconds 30 -- \
-        --gin_file gin/quickstart_search.gin --gin_param "Input.data_dir = 'DATA'" --num_workers 2
+    python -m benchmarks.preempted_search --output_dir OUT --mean_seconds 30
 
-What stands behind `--` goes to `nasfpn search`. `{run}` in it is the name of the run, for searches
-that cannot share a place: `--store postgresql://user@host/search_{run}`. With `--launcher ray`, all
+Flags of `nasfpn search` stand at the end, behind a `--` of their own: `-- --gin_file
+gin/quickstart_search.gin --num_workers 2`. `{run}` in them is the name of the run, for searches
+that cannot share a place: `--store=postgresql://user@host/search_{run}`. With `--launcher=ray`, all
 nodes of the cluster must be on this machine.
 
 A machine that is taken away sends SIGTERM and kills what is left a little later; or it sends

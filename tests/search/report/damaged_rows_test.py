@@ -91,7 +91,7 @@ def test_damaged_metrics_are_left_out(search_dir, value):
   assert read_search(search_dir).metrics[2]["entropy"] == 1.5
 
 
-@pytest.mark.parametrize("value", ["1e999", "NaN", "-1", '"many"', "9" * 400, "[1]"])
+@pytest.mark.parametrize("value", ["1e999", "NaN", "-1", '"many"', "9" * 300, "[1]"])
 def test_a_cost_that_is_none_is_not_shown(search_dir, value):
   metrics = f'{{"multiply_adds": {value}}}'
   update(search_dir, "UPDATE trials SET metrics = ? WHERE number = 2", metrics)
