@@ -116,7 +116,7 @@ def test_reading_gin_neither_imports_nor_binds(tmp_path, monkeypatch):
     ("{", "some.json is not JSON"),
     ("[]", "expected a JSON object"),
     ("[" * 60_000, "is not JSON: lists or objects are nested too deeply"),
-    ('{"version": ' + "1" * 5000 + "}", "is not JSON: Exceeds the limit|has version"),
+    ('{"version": ' + "1" * 5000 + "}", "is not JSON: a number has [0-9,]+ digits"),
     ('{"min_level": 3}', "has version None; this program reads 1"),
     ('{"version": 2}', "has version 2"),
     ('{"version": 1, "levels": 3}', "has min_level, max_level, cells, not 'levels'"),
