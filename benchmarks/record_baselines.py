@@ -7,6 +7,7 @@ table has changed; then runs the baselines and writes `baselines.jsonl`. The sam
 where it was interrupted. PPO takes a quarter to half a minute of a core for each search.
 """
 
+import dataclasses
 import json
 
 from absl import flags
@@ -43,18 +44,16 @@ def main(argv: list[str]) -> None:
     for name in BASELINES
     if known.find(name, seed, conditions) is None
   ]
+  seconds = trial_time(table)
   with progress_bar(len(missing) * conditions.num_trained, "baselines", "trial") as bar:
     for name, seed in missing:
       run = search(
         BASELINES[name]().make(space, seed),
         space,
         surrogate,
-        num_trained=conditions.num_trained,
-        trials_per_update=conditions.trials_per_update,
+        **dataclasses.asdict(conditions),
         seed=seed,
-        noise=conditions.noise,
-        num_workers=conditions.num_workers,
-        trial_seconds=trial_time(table),
+        trial_seconds=seconds,
         on_trained=bar.update,
       )
       known.add(name, seed, run)

@@ -160,11 +160,8 @@ def _rank(
         make_watched(name, settings[name], space, seed),
         space,
         surrogate,
-        num_trained=conditions.num_trained,
-        trials_per_update=conditions.trials_per_update,
+        **dataclasses.asdict(conditions),
         seed=seed,
-        noise=conditions.noise,
-        num_workers=conditions.num_workers,
         trial_seconds=seconds,
         on_trained=bar.update,
       )

@@ -46,6 +46,19 @@ def test_as_trials_come_the_best_half_goes_on():
   assert len(kept) == pytest.approx(10 + 390 / 2, abs=30)
 
 
+def work(store, work_dir, evaluate, num_trials):
+  """Runs a worker under the median rule, which needs three others."""
+  run_worker(
+    store,
+    work_dir,
+    evaluate,
+    "worker-0",
+    recipe_version="1",
+    trials_per_worker=num_trials,
+    is_hopeless=functools.partial(is_hopeless, quantile=0.5, min_others=3),
+  )
+
+
 def test_a_worker_stops_what_others_have_left_behind(tmp_path):
   values = [0.4, 0.5, 0.6, 0.1, 0.7, 0.3, 0.65]
   store = TrialStore(tmp_path / "search.db")
@@ -62,15 +75,7 @@ def test_a_worker_stops_what_others_have_left_behind(tmp_path):
       return Evaluation(value / 2, {"AP": value / 2, "stopped_at": 0.5})
     return Evaluation(value, {"AP": value})
 
-  run_worker(
-    store,
-    tmp_path,
-    evaluate,
-    "worker-0",
-    recipe_version="1",
-    trials_per_worker=len(values),
-    is_hopeless=functools.partial(is_hopeless, quantile=0.5, min_others=3),
-  )
+  work(store, tmp_path, evaluate, len(values))
   trials = store.trials()
   store.close()
   # The fourth and the sixth are below the median of all earlier trials.
@@ -94,15 +99,7 @@ def test_a_confirmation_is_neither_stopped_nor_compared_with(tmp_path):
     value = values[int(trial_dir.name) - 1]
     return Evaluation(0.0 if progress.is_hopeless(0.5, value) else value)
 
-  run_worker(
-    store,
-    tmp_path,
-    evaluate,
-    "worker-0",
-    recipe_version="1",
-    trials_per_worker=5,
-    is_hopeless=functools.partial(is_hopeless, quantile=0.5, min_others=3),
-  )
+  work(store, tmp_path, evaluate, 5)
   assert [trial.reward for trial in store.trials()] == [0.4, 0.5, 0.6, 0.0]
   assert store.trials()[0].further_rewards == (0.1,)
   assert store.measure(5, 1, 0.5, 0.2) == [0.4, 0.5, 0.6]
