@@ -1,6 +1,7 @@
 """The exception for mistakes that the user can mend, and how programs report it."""
 
 import difflib
+import errno
 import os
 import select
 import signal
@@ -14,6 +15,8 @@ from official_nasfpn.printable import printable, printable_output
 
 # Characters of a message: more is the middle of what it quotes.
 _LONGEST_MESSAGE = 4000
+# What is wrong with a path that was given, and not with the program.
+_OF_A_PATH = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP)
 
 
 class UserError(Exception):
@@ -34,8 +37,8 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
 def run_program(main: Callable[[list[str]], object]) -> None:
   """Runs an absl program.
 
-  A `UserError`, a missing dependency, a wrong version of TensorFlow or want of memory ends it with
-  one line and exit code 1.
+  A `UserError`, a missing dependency, a wrong version of TensorFlow, want of memory, or a path that
+  the system refuses ends it with one line and exit code 1.
 
   Args:
     main: takes the arguments that are not flags. A program without positional arguments refuses
@@ -64,6 +67,15 @@ def run_program(main: Callable[[list[str]], object]) -> None:
         UserError(
           f"This machine has not enough memory left{f' ({error})' if str(error) else ''}. What was "
           "saved is whole: end other programs or ask for less, then start the same command again."
+        )
+      )
+    except OSError as error:
+      if error.errno not in _OF_A_PATH or not error.filename:
+        raise
+      exit_with(
+        UserError(
+          f"{error.filename!r} cannot be used: {error.strerror}. Give another path, or mend its "
+          "permissions."
         )
       )
     except ModuleNotFoundError as error:

@@ -1,5 +1,6 @@
 """How programs end: with one line, whatever happened."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -33,6 +34,37 @@ def test_want_of_memory_is_one_line(statement, said):
   assert done.returncode == 1
   assert done.stderr.startswith(said)
   assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    ["search", "--gin_file=gin/bccd_search.gin", "--search_dir=LONG"],
+    ["train", "--gin_file=gin/finetune.gin", "--data_dir=LONG", "--model_dir=run"],
+    ["train", "--gin_file=LONG", "--data_dir=data", "--model_dir=run"],
+    ["export", "--model_dir=LONG", "--output_dir=export"],
+    ["report", "LONG"],
+    ["prepare_data", "--annotations=LONG", "--output_dir=data"],
+    ["describe", "--architecture=LONG.gin"],
+    ["worker", "--search_dir=LONG"],
+  ],
+  ids=lambda arguments: " ".join(arguments),
+)
+def test_a_path_that_the_system_refuses_is_one_line(arguments, tmp_path):
+  (tmp_path / "file").write_text("")
+  long = str(tmp_path / ("a" * 300))
+  done = subprocess.run(
+    [sys.executable, "-m", "official_nasfpn", *(each.replace("LONG", long) for each in arguments)],
+    cwd=tmp_path,
+    env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 1
+  assert done.stderr.startswith("error: ")
+  assert len(done.stderr.splitlines()) == 1
+  assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(

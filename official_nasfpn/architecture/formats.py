@@ -134,11 +134,15 @@ def resolve_architecture(
       f"@PyramidSpec(), {', '.join(references)}, not {value!r}."
     )
   path = Path(value)
+  try:
+    is_file, exists = path.is_file(), path.exists()
+  except OSError as error:  # The name is too long, or the folder cannot be searched.
+    raise UserError(f"The architecture {path} cannot be read: {error.strerror}.") from error
   if path.suffix not in _READERS:
-    if len(path.parts) > 1 or path.is_file():
+    if len(path.parts) > 1 or is_file:
       raise UserError(f"{path}: an architecture file ends in {' or '.join(_READERS)}.")
     return architecture_by_name(str(value))
-  if not path.exists():
+  if not exists:
     names = ", ".join([*CATALOG, *BASELINES])
     raise UserError(f"There is no architecture file {path}. The catalogue has {names}.")
   return _READERS[path.suffix](configuration.read_text(path), str(path))

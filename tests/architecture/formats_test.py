@@ -153,6 +153,9 @@ def test_a_setting_that_leads_nowhere_is_refused(tmp_path):
     resolve_architecture("nas-fpn")
   with pytest.raises(UserError, match=r"no architecture file .*missing\.gin"):
     resolve_architecture(tmp_path / "missing.gin")
+  for name in ("a" * 300, "a" * 300 + ".gin"):
+    with pytest.raises(UserError, match=f"{name} cannot be read: File name too long"):
+      resolve_architecture(name)
   with pytest.raises(UserError, match=r"ends in \.gin or \.json"):
     resolve_architecture("trials/000001/architecture.yaml")
   (tmp_path / "folder.gin").mkdir()
