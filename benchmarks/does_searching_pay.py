@@ -7,14 +7,19 @@ Every algorithm searches with several seeds, at equal numbers of trials, on a pa
 images that is held out. The best architectures of each search are trained at full length, as are
 FPN, NAS-FPN, and architectures that were drawn at random and not chosen. What is reported is AP on
 the validation images, once at the end of each training: nothing was chosen by them. Finished work
-is not repeated, and an interrupted command continues; `--only_table` shows what is there.
+is not repeated, and an interrupted command continues; `--only_table` shows what is there. Where
+there are many processors, `--num_at_once` jobs that share them do more in an hour than one.
 """
 
 import dataclasses
+import functools
 import json
+import os
+import queue
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from absl import flags
@@ -34,7 +39,7 @@ _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "Prepared data; its validation images are the test.", required=True
 )
 _BACKBONE_WEIGHTS = flags.DEFINE_string(
-  "backbone_weights", None, "File that all backbones start from.", required=True
+  "backbone_weights", None, "File that all backbones start from; default: what the recipes say."
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for everything.", required=True)
 _SEARCH_FILE = flags.DEFINE_string(
@@ -50,6 +55,9 @@ _NUM_FINALISTS = flags.DEFINE_integer("num_finalists", 3, "Best of each search."
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Trainings of an architecture.", lower_bound=2)
 _NUM_RANDOM = flags.DEFINE_integer("num_random", 6, "Not chosen architectures.", lower_bound=2)
 _NUM_WORKERS = flags.DEFINE_integer("num_workers", 2, "Workers of a search.", lower_bound=1)
+_NUM_AT_ONCE = flags.DEFINE_integer(
+  "num_at_once", 1, "Searches or trainings at the same time, each on its cores.", lower_bound=1
+)
 _ONLY_TABLE = flags.DEFINE_bool("only_table", False, "Search and train nothing.")
 _FIGURE = flags.DEFINE_string("figure", None, "Image of all AP, .png, .svg or .pdf.")
 
@@ -59,10 +67,7 @@ def main(argv: list[str]) -> None:
   out = Path(_OUTPUT_DIR.value)
   if not _ONLY_TABLE.value:
     searches = [(name, seed) for seed in range(_NUM_SEARCHES.value) for name in ALGORITHMS]
-    with progress_bar(len(searches), "searches", "search") as bar:
-      for name, seed in searches:
-        _search(name, seed)
-        bar.update()
+    _run_all("searches", "search", [functools.partial(_search, *search) for search in searches])
   candidates = _candidates()
   if not _ONLY_TABLE.value:
     # In an order that has a first result of everything before a second of anything.
@@ -70,10 +75,9 @@ def main(argv: list[str]) -> None:
       ((c, seed) for c in candidates for seed in range(_seeds_of(c))),
       key=lambda job: (max(job[0].rank, 1) + job[1], job[0].rank, job[1]),
     )
-    with progress_bar(len(jobs), "trainings", "training") as bar:
-      for candidate, seed in jobs:
-        _train(candidate, seed, out)
-        bar.update()
+    # Once for each folder: what two searches have found is one training.
+    unique = {_run_dir(*job, out): functools.partial(_train, *job, out) for job in jobs}
+    _run_all("trainings", "training", list(unique.values()))
   found = {candidate: _aps(candidate, out) for candidate in candidates}
   print(table(found))
   write_text(
@@ -87,7 +91,41 @@ def _search_dir(name: str, seed: int) -> Path:
   return Path(_OUTPUT_DIR.value) / "searches" / f"{name.replace(' ', '_')}_{seed}"
 
 
-def _search(name: str, seed: int) -> None:
+def _run_all(what: str, unit: str, jobs: Sequence[Callable[[set[int]], None]]) -> None:
+  """Runs jobs, `--num_at_once` of them at a time, each on processors of its own.
+
+  Raises:
+    UserError: one has failed; those that run then end first.
+  """
+  num_at_once = _NUM_AT_ONCE.value
+  processors = sorted(os.sched_getaffinity(0))
+  if num_at_once > len(processors):
+    raise UserError(f"--num_at_once is {num_at_once}, but there are {len(processors)} processors.")
+  shares: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
+  for first in range(num_at_once):
+    shares.put(set(processors[first::num_at_once]))
+
+  def run(job: Callable[[set[int]], None]) -> None:
+    share = shares.get()
+    try:
+      job(share)
+    finally:
+      shares.put(share)
+
+  with (
+    progress_bar(len(jobs), what, unit) as bar,
+    ThreadPoolExecutor(num_at_once) as pool,
+  ):
+    running = [pool.submit(run, job) for job in jobs]
+    try:
+      for done in as_completed(running):
+        done.result()
+        bar.update()
+    finally:
+      pool.shutdown(cancel_futures=True)
+
+
+def _search(name: str, seed: int, processors: set[int]) -> None:
   params = (
     f"Search.algorithm = {ALGORITHMS[name]}",
     f"Search.seed = {seed}",
@@ -100,14 +138,15 @@ def _search(name: str, seed: int) -> None:
     "search",
     f"--gin_file={_SEARCH_FILE.value}",
     *(f"--gin_param={param}" for param in params),
-    f"--backbone_weights={_BACKBONE_WEIGHTS.value}",
+    *_weights(),
     f"--search_dir={_search_dir(name, seed)}",
     f"--num_workers={_NUM_WORKERS.value}",
     log=_search_dir(name, seed).with_suffix(".log"),
+    processors=processors,
   )
 
 
-def _train(candidate: Candidate, seed: int, out: Path) -> None:
+def _train(candidate: Candidate, seed: int, out: Path, processors: set[int]) -> None:
   run = _run_dir(candidate, seed, out)
   if (run / "evaluation.json").is_file():
     return
@@ -123,20 +162,29 @@ def _train(candidate: Candidate, seed: int, out: Path) -> None:
     # Once, at the end: a best evaluation would be chosen by the images of the test.
     "--gin_param=Training.evaluation_epochs = 1e6",
     *(f"--gin_param={param}" for param in _FINAL_PARAM.value),
-    f"--backbone_weights={_BACKBONE_WEIGHTS.value}",
+    *_weights(),
     f"--architecture={architecture}",
     f"--data_dir={_DATA_DIR.value}",
     f"--model_dir={run}",
     log=run.with_suffix(".log"),
+    processors=processors,
   )
 
 
-def _run(program: str, *arguments: str, log: Path) -> None:
+def _weights() -> list[str]:
+  return [f"--backbone_weights={_BACKBONE_WEIGHTS.value}"] if _BACKBONE_WEIGHTS.value else []
+
+
+def _run(program: str, *arguments: str, log: Path, processors: set[int]) -> None:
   log.parent.mkdir(parents=True, exist_ok=True)
-  with open(log, "a", encoding="utf-8") as file:
-    command = [sys.executable, "-m", "official_nasfpn", program, *arguments]
-    code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
-  if code:
+  command = [sys.executable, "-m", "official_nasfpn", program, *arguments]
+  with (
+    open(log, "a", encoding="utf-8") as file,
+    subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process,
+  ):
+    # Before TensorFlow counts them, which it does a second later.
+    os.sched_setaffinity(process.pid, processors)
+  if process.returncode:
     raise UserError(f"`nasfpn {program}` has failed; see {log}.")
 
 
@@ -186,7 +234,7 @@ def _aps(candidate: Candidate, out: Path) -> tuple[float, ...]:
   )
 
 
-def _as_data(candidate: Candidate, aps: Sequence[float]) -> dict:
+def _as_data(candidate: Candidate, aps: Sequence[float]) -> dict[str, object]:
   data = dataclasses.asdict(candidate)
   return {key: value for key, value in data.items() if key != "architecture"} | {"AP": list(aps)}
 
