@@ -36,6 +36,8 @@ _MOVED: dict[str, str] = {}
 
 # Settings files have a few thousand bytes; a much larger file would only keep the parser busy.
 MAX_BYTES = 1 << 16
+# Metadata of a field that `to_gin` leaves out while it is None.
+LEFT_OUT_IF_NONE = {"left_out_if_none": True}
 _DEEPEST_INCLUDE = 32
 # Characters of a line or a value in a message.
 _MOST_QUOTED = 200
@@ -252,6 +254,8 @@ def build(cls: type[_T], **values: Any) -> _T:
 def to_gin(*configs: Any) -> str:
   """Returns all fields of the given settings as gin text that `parse` can read.
 
+  Fields with the metadata `LEFT_OUT_IF_NONE` are left out if they are None.
+
   Args:
     *configs: instances of `@configurable` classes. A field that holds another such instance is
       written as a reference, `@Other()`, and the fields of that instance follow.
@@ -266,6 +270,8 @@ def to_gin(*configs: Any) -> str:
     lines = []
     for field in dataclasses.fields(config):
       value = getattr(config, field.name)
+      if value is None and field.metadata.get("left_out_if_none"):
+        continue
       lines.append(f"{name}.{field.name} = {literal(value)}")
     if sections.setdefault(name, lines) != lines:
       raise ValueError(f"two different {name} cannot be written to one gin text")

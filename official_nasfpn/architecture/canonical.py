@@ -26,12 +26,15 @@ _HASH_LENGTH = 16
 def canonical_hash(spec: PyramidSpec) -> str:
   """Returns a name for what a pyramid computes: equal for specs with equal canonical forms.
 
-  It is the first 16 hexadecimal digits of the SHA-256 of the canonical form's levels and cells, and
-  the same on every machine and in every version of this project.
+  It is the first 16 hexadecimal digits of the SHA-256 of the canonical form's levels, cells and, if
+  it says any, sizes, and the same on every machine and in every version of this project.
   """
   canonical = canonical_form(spec)
   cells = [[*cell.inputs, cell.level, cell.op] for cell in canonical.cells]
-  text = json.dumps([canonical.min_level, canonical.max_level, cells], separators=(",", ":"))
+  parts: list[object] = [canonical.min_level, canonical.max_level, cells]
+  if any(size is not None for size in spec.sizes.values()):
+    parts.append(spec.sizes)
+  text = json.dumps(parts, separators=(",", ":"))
   return hashlib.sha256(text.encode()).hexdigest()[:_HASH_LENGTH]
 
 

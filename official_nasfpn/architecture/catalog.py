@@ -1,5 +1,6 @@
 """Published pyramids by name: those of merging cells as specs, and the baselines."""
 
+import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -127,12 +128,12 @@ def architecture_by_name(name: str) -> Architecture:
 def pyramid_name(architecture: Architecture) -> str:
   """Returns the pyramid's name here, or what identifies one that has none.
 
-  Specs that compute the same have the same name; without one it is the canonical hash. A baseline
-  with other settings is written out, `Fpn(min_level=3, max_level=6)`.
+  Specs that are wired the same have the same name, whatever their sizes; without one it is the
+  canonical hash. A baseline with other settings is written out, `Fpn(min_level=3, max_level=6)`.
   """
   if not isinstance(architecture, PyramidSpec):
     names = (name for name, baseline in BASELINES.items() if baseline == architecture)
     return next(names, str(architecture))
-  identity = canonical_hash(architecture)
-  names = (name for name, spec in CATALOG.items() if canonical_hash(spec) == identity)
-  return next(names, identity)
+  wiring = canonical_hash(dataclasses.replace(architecture, num_repeats=None, num_filters=None))
+  names = (name for name, spec in CATALOG.items() if canonical_hash(spec) == wiring)
+  return next(names, canonical_hash(architecture))

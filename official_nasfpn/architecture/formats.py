@@ -31,6 +31,8 @@ _WRITTEN = re.compile(
   r"(?:#[^\n]*\n)*Detector\.architecture = @PyramidSpec\(\)\n\n"
   r"PyramidSpec\.min_level = (\d{1,2})\nPyramidSpec\.max_level = (\d{1,2})\n"
   rf"PyramidSpec\.cells = \(({_CELL}(?:,\n? *{_CELL})+)\)\n?"
+  r"(?:PyramidSpec\.num_repeats = (?P<num_repeats>\d{1,4})\n?)?"
+  r"(?:PyramidSpec\.num_filters = (?P<num_filters>\d{1,4})\n?)?"
 )
 _FIELDS = tuple(field.name for field in dataclasses.fields(PyramidSpec))
 
@@ -38,11 +40,13 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(PyramidSpec))
 def to_json(spec: PyramidSpec) -> str:
   """Returns the pyramid as JSON text, one cell a line, that `from_json` reads back."""
   cells = ",\n".join(f"    {json.dumps(dataclasses.asdict(cell))}" for cell in spec.cells)
+  sizes = (f'  "{name}": {size},\n' for name, size in spec.sizes.items() if size is not None)
   return (
     "{\n"
     f'  "version": {_JSON_VERSION},\n'
     f'  "min_level": {spec.min_level},\n'
     f'  "max_level": {spec.max_level},\n'
+    f"{''.join(sizes)}"
     f'  "cells": [\n{cells}\n  ]\n'
     "}\n"
   )
@@ -181,7 +185,8 @@ def _as_written(text: str) -> PyramidSpec | None:
     return None
   try:
     cells = tuple(_cell(*cell) for cell in re.findall(_CELL, match[3]))
-    return PyramidSpec(int(match[1]), int(match[2]), cells)
+    sizes = {name: int(match[name]) for name in ("num_repeats", "num_filters") if match[name]}
+    return PyramidSpec(int(match[1]), int(match[2]), cells, **sizes)
   except ValueError:
     return None  # What is wrong with it, the parser says.
 

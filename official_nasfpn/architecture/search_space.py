@@ -2,10 +2,13 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, cast
+
+from pydantic import PositiveInt
 
 from official_nasfpn.architecture.merge_ops import MERGE_OPS
 from official_nasfpn.architecture.spec import MergingCell, PyramidSpec
@@ -14,7 +17,7 @@ from official_nasfpn.configuration import configurable, settings
 # Larger spaces are not enumerated.
 _MAX_ENUMERATED = 10_000_000
 
-DecisionKind = Literal["input", "level", "op"]
+DecisionKind = Literal["input", "level", "op", "num_repeats", "num_filters"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,26 +25,27 @@ class Decision:
   """One choice that describes a pyramid.
 
   Attributes:
-    kind: what is chosen: a candidate to read, the level of the new layer or the op.
-    cell: the index of the cell it is about.
+    kind: what is chosen: a candidate to read, the level of the new layer, the op, or a size.
+    cell: the index of the cell it is about; None for sizes, which are the pyramid's.
     num_choices: the number of choices, the same for all decisions of a kind, so that a controller
       can share weights between them. `SearchSpace.mask` tells which are valid.
   """
 
   kind: DecisionKind
-  cell: int
+  cell: int | None
   num_choices: int
 
 
 @configurable("SearchSpace")
 @settings
 class SearchSpace:
-  """All pyramids with some number of cells, levels and ops.
+  """All pyramids with some number of cells, levels and ops, and perhaps of several sizes.
 
   For each cell four decisions are taken: the first input, the second input (another one), the
   level and the op. A choice is an int: the index of the candidate, the level counted from the
   lowest one, the index in `ops`. An intermediate cell chooses among `intermediate_levels`, an
-  output cell among the levels that no output cell has yet, and so the order of the outputs.
+  output cell among the levels that no output cell has yet, and so the order of the outputs. Sizes,
+  where there are any to choose from, come last.
 
   Every sequence of valid choices is one pyramid and every pyramid of the space is one sequence.
 
@@ -52,6 +56,10 @@ class SearchSpace:
     ops: the ops to choose from, some of `MERGE_OPS`; by default the paper's.
     intermediate_levels: the levels that intermediate cells may have; most of a pyramid's cost
       depends on them. None allows all but the lowest.
+    num_repeats: numbers of stacked pyramids to choose from, such as (1, 3, 5). Wiring alone changes
+      what a detector costs by a few percent, its sizes by multiples. Empty leaves the number to
+      `Detector.num_repeats`; what is chosen counts instead of it.
+    num_filters: widths of the pyramid to choose from; empty leaves it to `Detector.num_filters`.
   """
 
   min_level: int = 3
@@ -59,6 +67,8 @@ class SearchSpace:
   num_intermediate_cells: int = 2
   ops: tuple[str, ...] = ("sum", "global_pool")
   intermediate_levels: tuple[int, ...] | None = None
+  num_repeats: tuple[PositiveInt, ...] = ()
+  num_filters: tuple[PositiveInt, ...] = ()
 
   def __post_init__(self) -> None:
     if not 0 <= self.min_level < self.max_level:
@@ -79,6 +89,9 @@ class SearchSpace:
         f"intermediate_levels must be some of {self.min_level + 1} to {self.max_level}, each once, "
         f"got {self.intermediate_levels!r}"
       )
+    for name, values in self._size_choices.items():
+      if len(set(values)) != len(values):
+        raise ValueError(f"{name} must have each number once, got {values!r}")
 
   @property
   def num_levels(self) -> int:
@@ -91,7 +104,7 @@ class SearchSpace:
 
   @functools.cached_property
   def decisions(self) -> tuple[Decision, ...]:
-    """The decisions in the order in which they are taken: four for each cell."""
+    """The decisions in the order in which they are taken: four for each cell, then sizes."""
     num_inputs = self._num_candidates(self.num_cells - 1)
     decisions_of_a_cell: tuple[tuple[DecisionKind, int], ...] = (
       ("input", num_inputs),
@@ -99,11 +112,16 @@ class SearchSpace:
       ("level", self.num_levels),
       ("op", len(self.ops)),
     )
-    return tuple(
+    of_cells = (
       Decision(kind, cell, num_choices)
       for cell in range(self.num_cells)
       for kind, num_choices in decisions_of_a_cell
     )
+    of_sizes = (
+      Decision(cast(DecisionKind, name), None, len(values))
+      for name, values in self._size_choices.items()
+    )
+    return (*of_cells, *of_sizes)
 
   @property
   def size(self) -> int:
@@ -115,7 +133,7 @@ class SearchSpace:
     intermediate: int = len(self._intermediate_levels) ** self.num_intermediate_cells
     levels = intermediate * math.factorial(self.num_levels)
     ops: int = len(self.ops) ** self.num_cells
-    return input_pairs * levels * ops
+    return input_pairs * levels * ops * math.prod(map(len, self._size_choices.values()))
 
   @property
   def size_unordered(self) -> int:
@@ -133,6 +151,8 @@ class SearchSpace:
       One bool for each of the `num_choices` of decision number `len(choices)`.
     """
     cell, step = divmod(len(choices), 4)
+    if cell >= self.num_cells:
+      return (True,) * self.decisions[len(choices)].num_choices
     if step == 1:
       return self._second_input_masks[cell][choices[-1]]
     if step == 2 and cell >= self.num_intermediate_cells:
@@ -151,15 +171,34 @@ class SearchSpace:
     choices = tuple(int(choice) for choice in choices)
     for index, (choice, decision) in enumerate(zip(choices, self.decisions, strict=True)):
       if not 0 <= choice < decision.num_choices or not self.mask(choices[:index])[choice]:
-        raise ValueError(
-          f"choice {choice} is not valid for decision {index}, the {decision.kind} of cell "
-          f"{decision.cell}"
+        what = (
+          decision.kind if decision.cell is None else f"{decision.kind} of cell {decision.cell}"
         )
+        raise ValueError(f"choice {choice} is not valid for decision {index}, the {what}")
+    of_cells, of_sizes = choices[: 4 * self.num_cells], choices[4 * self.num_cells :]
     cells = tuple(
       MergingCell((first, second), self.min_level + level, self.ops[op])
-      for first, second, level, op in zip(*[iter(choices)] * 4, strict=True)
+      for first, second, level, op in zip(*[iter(of_cells)] * 4, strict=True)
     )
-    return PyramidSpec(self.min_level, self.max_level, cells)
+    sizes = {
+      name: values[choice]
+      for (name, values), choice in zip(self._size_choices.items(), of_sizes, strict=True)
+    }
+    return PyramidSpec(self.min_level, self.max_level, cells, **sizes)
+
+  def at_every_size(self, spec: PyramidSpec) -> list[PyramidSpec]:
+    """Returns a pyramid at every size that the space has; as it is where it has none."""
+    if not self._size_choices:
+      return [spec]
+    return [
+      PyramidSpec(
+        spec.min_level,
+        spec.max_level,
+        spec.cells,
+        **dict(zip(self._size_choices, sizes, strict=True)),
+      )
+      for sizes in itertools.product(*self._size_choices.values())
+    ]
 
   def encode(self, spec: PyramidSpec) -> tuple[int, ...]:
     """Returns the choices that `decode` turns into this pyramid.
@@ -186,6 +225,16 @@ class SearchSpace:
           f"{self._intermediate_levels}"
         )
       choices += (*cell.inputs, cell.level - self.min_level, self.ops.index(cell.op))
+    for name, size in spec.sizes.items():
+      values = self._size_choices.get(name)
+      if values is None and size is not None:
+        raise ValueError(
+          f"the pyramid has {name} {size}, which the search space leaves to Detector.{name}"
+        )
+      if values is not None:
+        if size not in values:
+          raise ValueError(f"the pyramid has {name} {size}, the search space {values}")
+        choices.append(values.index(size))
     return tuple(choices)
 
   def sample(self, rng: random.Random) -> PyramidSpec:
@@ -217,6 +266,12 @@ class SearchSpace:
     for choice, valid in enumerate(self.mask(choices)):
       if valid:
         yield from self._sequences((*choices, choice))
+
+  @property
+  def _size_choices(self) -> dict[str, tuple[int, ...]]:
+    """The sizes to choose from by name, in the order in which they are chosen."""
+    choices = {"num_repeats": self.num_repeats, "num_filters": self.num_filters}
+    return {name: values for name, values in choices.items() if values}
 
   @property
   def _intermediate_levels(self) -> tuple[int, ...]:

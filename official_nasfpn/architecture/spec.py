@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from official_nasfpn.architecture.merge_ops import MERGE_OPS
-from official_nasfpn.configuration import configurable
+from official_nasfpn.configuration import LEFT_OUT_IF_NONE, configurable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +56,16 @@ class PyramidSpec:
     max_level: the highest level.
     cells: the cells in the order in which they are built. `(inputs, level, op)` tuples are
       accepted and become `MergingCell`s.
+    num_repeats: how many of this pyramid a detector stacks; None leaves it to
+      `Detector.num_repeats`. A search sets it where `SearchSpace.num_repeats` has choices.
+    num_filters: the width of every feature map; None leaves it to `Detector.num_filters`.
   """
 
   min_level: int = 3
   max_level: int = 7
   cells: tuple[MergingCell, ...] = ()
+  num_repeats: int | None = dataclasses.field(default=None, metadata=LEFT_OUT_IF_NONE)
+  num_filters: int | None = dataclasses.field(default=None, metadata=LEFT_OUT_IF_NONE)
 
   def __post_init__(self) -> None:
     if type(self.min_level) is not int or type(self.max_level) is not int:
@@ -83,6 +88,9 @@ class PyramidSpec:
     for index, cell in enumerate(self.cells):
       self._check_cell(index, cell)
     self._check_output_levels()
+    for name, size in self.sizes.items():
+      if size is not None and (type(size) is not int or size < 1):
+        raise ValueError(f"{name} must be a positive int or None, got {size!r}")
 
   @property
   def levels(self) -> tuple[int, ...]:
@@ -110,6 +118,19 @@ class PyramidSpec:
   def output_cells(self) -> tuple[MergingCell, ...]:
     """The output cells in the order in which they are built."""
     return self.cells[self.num_intermediate_cells :]
+
+  @property
+  def sizes(self) -> dict[str, int | None]:
+    """How large it is in a detector, by the names of `Detector`'s settings."""
+    return {"num_repeats": self.num_repeats, "num_filters": self.num_filters}
+
+  @property
+  def size_name(self) -> str:
+    """Its sizes as the paper writes them, `7 @ 256`; empty where they are left to the detector."""
+    if self.num_repeats and self.num_filters:
+      return f"{self.num_repeats} @ {self.num_filters}"
+    names = {"repeats": self.num_repeats, "filters": self.num_filters}
+    return "".join(f"{size} {name}" for name, size in names.items() if size)
 
   def is_output(self, cell_index: int) -> bool:
     """Returns whether the cell with this index, counted from the first cell, is an output cell."""

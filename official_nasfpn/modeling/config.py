@@ -43,7 +43,8 @@ class DetectorConfig:
     backbone_width: channels of every layer of the backbone, relative to the published network.
     architecture: the pyramid, as a catalogue name, the path of a .gin or .json file, or itself:
       `@PyramidSpec()`, or a baseline such as `@Fpn()`. Held as the pyramid itself, so that a
-      resolved config needs no other file.
+      resolved config needs no other file. Sizes that a `PyramidSpec` says count instead of
+      `num_filters` and `num_repeats`.
     num_filters: width of every feature map of the pyramid.
     num_repeats: the number of stacked pyramids.
     separable_convolutions: whether pyramid and heads have depthwise separable convolutions.
@@ -111,6 +112,10 @@ class DetectorConfig:
     return size
 
   def __post_init__(self) -> None:
+    if isinstance(self.architecture, PyramidSpec):
+      for name, size in self.architecture.sizes.items():
+        if size is not None:
+          object.__setattr__(self, name, size)
     pyramid_kind(self.architecture).check(self)
 
   @property

@@ -49,7 +49,8 @@ class SearchConfig:
       whole detector for one image, and `Latency.runtime` says where it is measured.
     begin_with: names of catalogued pyramids, such as `('nas_fpn',)`, that are the first trials. The
       search learns from them as from its own, and finds nothing worse than the best of them; PPO
-      takes them as drawn uniformly, as its controller nearly does at the start.
+      takes them as drawn uniformly, as its controller nearly does at the start. In a search space
+      with sizes each is tried at every size: what scaling by hand gives.
     num_trials: number of architectures to sample. It may be raised later to continue a finished
       search.
     trials_per_update: number of architectures that are sampled together, evaluated in parallel and
@@ -172,11 +173,12 @@ def first_architectures(config: SearchConfig, space: SearchSpace) -> list[Pyrami
     try:
       if not isinstance(spec, PyramidSpec):
         raise ValueError("it is drawn by hand and has no cells")
-      space.encode(spec)
+      sized = space.at_every_size(spec)
+      space.encode(sized[0])
     except ValueError as error:
       raise UserError(
         f"Search.begin_with has {name!r}, which cannot be a trial: {error}. Leave it out, or "
         "change the SearchSpace."
       ) from error
-    specs.append(spec)
+    specs += sized
   return specs

@@ -27,7 +27,7 @@ class RepeatedTraining:
   can, one graph therefore trains any architecture of a search space.
 
   Attributes:
-    takes_any_architecture: whether it can.
+    takes_any_architecture: whether it can, if their sizes are the same.
   """
 
   def __init__(self, experiment: Experiment, dataset: DatasetInfo):
@@ -125,10 +125,13 @@ class RepeatedTraining:
 
   def _begin(self, spec: PyramidSpec) -> None:
     """Goes back to the start: wiring, weights, optimizer, step, order of the images."""
+    own = self._experiment.detector.architecture
     if self._wiring is not None:
+      if spec.sizes != own.sizes:
+        raise ValueError("this training is of an architecture of another size")
       for variable, value in zip(self._wiring, wiring_of(spec), strict=True):
         variable.assign(value)
-    elif spec != self._experiment.detector.architecture:
+    elif spec != own:
       raise ValueError("this training is of another architecture")
     for variable, value in self._start:
       variable.assign(value)

@@ -14,6 +14,7 @@ from official_nasfpn.architecture import (
   SearchSpace,
   canonical_form,
   canonical_hash,
+  pyramid_name,
   unconsumed_inputs,
 )
 
@@ -156,6 +157,15 @@ def test_a_search_that_has_collapsed_onto_one_cell_is_still_fast():
       other = _reordered(spec, order, swapped=[False] * len(order))
       assert canonical_form(other) == canonical_form(spec)
   assert time.perf_counter() - started < 5
+
+
+def test_sizes_are_part_of_the_hash_and_not_of_the_name():
+  plain = CATALOG["nas_fpn"]
+  sized = [dataclasses.replace(plain, num_repeats=n, num_filters=m) for n in (1, 3) for m in (8, 3)]
+  one = [dataclasses.replace(plain, num_repeats=3), dataclasses.replace(plain, num_filters=3)]
+  assert len({canonical_hash(spec) for spec in (plain, *sized, *one)}) == 7
+  assert {pyramid_name(spec) for spec in (plain, *sized, *one)} == {"nas_fpn"}
+  assert canonical_form(sized[0]).sizes == sized[0].sizes
 
 
 def _reordered(spec, order, swapped):

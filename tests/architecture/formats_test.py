@@ -1,5 +1,6 @@
 """gin and JSON: round trips, and that a stranger's file is read as data."""
 
+import dataclasses
 import json
 import os
 import random
@@ -24,7 +25,17 @@ NAS_FPN = CATALOG["nas_fpn"]
 
 
 @pytest.mark.parametrize(("write", "read"), [(to_gin, from_gin), (to_json, from_json)])
-@pytest.mark.parametrize("space", [SearchSpace(), SearchSpace(3, 6, 11), SearchSpace(2, 3, 0)])
+@pytest.mark.parametrize(
+  "space",
+  [
+    SearchSpace(),
+    SearchSpace(3, 6, 11),
+    SearchSpace(2, 3, 0),
+    SearchSpace(num_repeats=(1, 12), num_filters=(8, 4096)),
+    SearchSpace(num_filters=(8, 24)),
+    SearchSpace(num_repeats=(2,)),
+  ],
+)
 def test_every_pyramid_goes_round(write, read, space):
   rng = random.Random(0)
   for _ in range(20):
@@ -43,6 +54,16 @@ def test_gin_text_can_be_read_by_a_person():
 def test_gin_text_is_what_a_training_takes():
   configuration.parse((), ["\n".join(to_gin(NAS_FPN).splitlines()[1:])])
   assert configuration.from_bindings(PyramidSpec) == NAS_FPN
+
+
+def test_sizes_are_written_where_there_are_any():
+  sized = dataclasses.replace(NAS_FPN, num_repeats=3, num_filters=64)
+  lines = ["PyramidSpec.num_repeats = 3", "PyramidSpec.num_filters = 64"]
+  assert to_gin(sized) == to_gin(NAS_FPN) + "\n".join(lines) + "\n"
+  assert from_gin("\n".join([lines[1], to_gin(NAS_FPN), lines[0]])) == sized
+  assert list(json.loads(to_json(sized)))[3:5] == ["num_repeats", "num_filters"]
+  with pytest.raises(UserError, match=r"x.gin: num_repeats must be a positive int or None, got 0"):
+    from_gin(f"{to_gin(NAS_FPN)}PyramidSpec.num_repeats = 0\n", "x.gin")
 
 
 def test_gin_by_hand_with_a_block_a_comment_and_the_reference_name():
@@ -75,7 +96,10 @@ def test_json_says_its_version_and_names_its_fields():
     ("Detector.architecture = @os.system()", "only, found Detector.architecture"),
     ("a/PyramidSpec.min_level = 3", "only, found a/PyramidSpec.min_level"),
     ("x = 3", r"only, found x\.$"),
-    ("PyramidSpec.cell = 3", "has min_level, max_level, cells, not 'cell'"),
+    (
+      "PyramidSpec.cell = 3",
+      "has min_level, max_level, cells, num_repeats, num_filters, not 'cell'",
+    ),
     ("PyramidSpec.cells = %cells", "the macro %cells has no place"),
     ("PyramidSpec.cells = @cells()", "cells must be a sequence"),
     ("PyramidSpec.cells = (1,", "gin cannot parse it: .*EOF in multi-line statement"),
@@ -119,7 +143,10 @@ def test_reading_gin_neither_imports_nor_binds(tmp_path, monkeypatch):
     ('{"version": ' + "1" * 5000 + "}", "is not JSON: a number has [0-9,]+ digits"),
     ('{"min_level": 3}', "has version None; this program reads 1"),
     ('{"version": 2}', "has version 2"),
-    ('{"version": 1, "levels": 3}', "has min_level, max_level, cells, not 'levels'"),
+    (
+      '{"version": 1, "levels": 3}',
+      "has min_level, max_level, cells, num_repeats, num_filters, not 'levels'",
+    ),
     ('{"version": 1, "cells": [[[0, 1], 3, "sum"]]}', "cell 0 must have inputs, level and op"),
     ('{"version": 1, "cells": [{"inputs": [0, 1]}]}', "cell 0 must have inputs, level and op"),
     ('{"version": 1, "cells": 3}', "cells must be a sequence"),

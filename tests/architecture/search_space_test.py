@@ -1,6 +1,7 @@
 """Search spaces: their size, their masks, uniform sampling and the round trip of decisions."""
 
 import collections
+import dataclasses
 import math
 import pickle
 import random
@@ -17,6 +18,8 @@ TINY_SPACES = [
   SearchSpace(3, 5, 0, ("global_pool",)),
   SearchSpace(5, 6, 2, ("sum",)),
   SearchSpace(3, 5, 1, ("sum",), intermediate_levels=(5,)),
+  SearchSpace(3, 4, 0, num_repeats=(1, 3)),
+  SearchSpace(3, 4, 0, num_repeats=(5, 2), num_filters=(8, 16, 24)),
 ]
 
 
@@ -76,7 +79,8 @@ def test_decode_and_encode_are_inverse(space):
     choices = space.encode(spec)
     assert space.decode(choices) == spec
     assert space.encode(space.decode(choices)) == choices
-    assert len(choices) == len(space.decisions) == 4 * space.num_cells
+    num_sizes = bool(space.num_repeats) + bool(space.num_filters)
+    assert len(choices) == len(space.decisions) == 4 * space.num_cells + num_sizes
 
 
 def test_every_choice_on_the_way_to_a_spec_is_valid_and_all_others_are_not():
@@ -98,6 +102,45 @@ def test_decisions_share_one_vocabulary_per_kind():
   assert {(d.kind, d.num_choices) for d in decisions} == {("input", 11), ("level", 5), ("op", 2)}
   assert [d.kind for d in decisions[:5]] == ["input", "input", "level", "op", "input"]
   assert [d.cell for d in decisions] == [cell for cell in range(7) for _ in range(4)]
+
+
+def test_sizes_are_chosen_last_and_freely():
+  space = SearchSpace(num_repeats=(1, 3, 5), num_filters=(64, 128))
+  assert space.size == 6 * SearchSpace().size
+  assert [(d.kind, d.cell, d.num_choices) for d in space.decisions[-2:]] == [
+    ("num_repeats", None, 3),
+    ("num_filters", None, 2),
+  ]
+  wiring = SearchSpace().encode(CATALOG["nas_fpn"])
+  assert space.mask(wiring) == (True, True, True)
+  assert space.mask((*wiring, 2)) == (True, True)
+  spec = space.decode((*wiring, 2, 1))
+  assert (spec.cells, spec.size_name) == (CATALOG["nas_fpn"].cells, "5 @ 128")
+  with pytest.raises(ValueError, match=r"not valid for decision 29, the num_filters$"):
+    space.decode((*wiring, 2, 2))
+
+
+def test_a_pyramid_at_every_size():
+  nas_fpn = CATALOG["nas_fpn"]
+  space = SearchSpace(num_repeats=(1, 3), num_filters=(64, 128))
+  sized = space.at_every_size(nas_fpn)
+  assert [spec.size_name for spec in sized] == ["1 @ 64", "1 @ 128", "3 @ 64", "3 @ 128"]
+  assert {spec.cells for spec in sized} == {nas_fpn.cells}
+  assert SearchSpace().at_every_size(nas_fpn) == [nas_fpn]
+
+
+@pytest.mark.parametrize(
+  ("space", "sizes", "message"),
+  [
+    ({}, {"num_repeats": 3}, "has num_repeats 3, which the search space leaves to Detector.num_"),
+    ({"num_filters": (8, 16)}, {}, r"has num_filters None, the search space \(8, 16\)"),
+    ({"num_repeats": (1, 3)}, {"num_repeats": 5}, r"has num_repeats 5, the search space \(1, 3\)"),
+  ],
+)
+def test_encode_refuses_a_spec_of_another_size(space, sizes, message):
+  spec = dataclasses.replace(CATALOG["nas_fpn"], **sizes)
+  with pytest.raises(ValueError, match=message):
+    SearchSpace(**space).encode(spec)
 
 
 def test_masks_of_the_paper_space():

@@ -1,5 +1,6 @@
 """Architecture files of strangers, in gin and in JSON."""
 
+import dataclasses
 import json
 
 from hypothesis import event, given
@@ -18,7 +19,10 @@ from official_nasfpn.errors import UserError
 from tests.fuzz.fuzzing import check_sentence, examples, opened_files
 from tests.fuzz.mutations import mutated
 
-SPECS = [spec for spec in CATALOG.values() if isinstance(spec, PyramidSpec)]
+SPECS = [
+  *(spec for spec in CATALOG.values() if isinstance(spec, PyramidSpec)),
+  dataclasses.replace(CATALOG["nas_fpn"], num_repeats=3, num_filters=64),
+]
 PIECES = [
   "0",
   "-1",

@@ -1,5 +1,6 @@
 """The detector's settings: through gin and back, and what is refused."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -45,6 +46,18 @@ def test_architecture_from_a_trial_s_file(tmp_path):
   config = configuration.from_bindings(DetectorConfig)
   assert config.architecture == CATALOG["fpn_like"]
   assert config == DetectorConfig(architecture=str(file), num_filters=64)
+
+
+def test_sizes_of_the_pyramid_count_instead_of_the_detector_s():
+  spec = dataclasses.replace(CATALOG["nas_fpn"], num_repeats=3)
+  configuration.parse(gin_params=[to_gin(spec), "Detector.num_filters = 64"])
+  config = configuration.from_bindings(DetectorConfig)
+  assert (config.num_repeats, config.num_filters) == (3, 64)
+  wide = dataclasses.replace(config, architecture=dataclasses.replace(spec, num_filters=96))
+  assert (wide.num_repeats, wide.num_filters) == (3, 96)
+  configuration.parse(gin_params=[configuration.to_gin(wide)])
+  assert configuration.from_bindings(DetectorConfig) == wide
+  assert dataclasses.replace(wide, architecture="nas_fpn").num_filters == 96
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,29 @@ def test_a_known_pyramid_is_the_first_trial(algorithm, tmp_path):
   assert [trial.choices for trial in parts] == [trial.choices for trial in trials]
 
 
+def test_in_a_space_with_sizes_it_is_tried_at_each(tmp_path):
+  begun = recipe(
+    BEGUN,
+    "Search.algorithm = @Evolution()",
+    "Evolution.population_size = 4",
+    "Evolution.tournament_size = 2",
+    "SearchSpace.num_repeats = (1, 3)",
+    "SearchSpace.num_filters = (8, 16)",
+    "Search.num_trials = 60",
+  )
+
+  def wide(spec, trial_dir, progress, seed_offset=0):
+    return Evaluation(spec.num_filters / 16 - 0.1 * spec.num_repeats)
+
+  trials = search_in_one_process(begun, tmp_path, wide)
+  specs = [architecture.from_gin(trial.architecture) for trial in trials]
+  assert [spec.size_name for spec in specs[:4]] == ["1 @ 8", "1 @ 16", "3 @ 8", "3 @ 16"]
+  assert {spec.cells for spec in specs[:4]} == {CATALOG["nas_fpn"].cells}
+  # Sizes are mutated and selected as wiring is.
+  assert {spec.size_name for spec in specs[4:]} > {"1 @ 16"}
+  assert sum(spec.size_name == "1 @ 16" for spec in specs[-10:]) > 5
+
+
 def test_evolution_goes_on_from_them(tmp_path):
   begun = recipe(
     "Search.algorithm = @Evolution()",

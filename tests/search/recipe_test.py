@@ -45,6 +45,7 @@ def written(search_dir: Path) -> str:
     (),
     ("Search.algorithm = @Evolution()", "Evolution.population_size = 7"),
     ("Search.algorithm = @RandomSearch()", "SearchSpace.num_intermediate_cells = 1"),
+    ("SearchSpace.num_repeats = (1, 3)", "SearchSpace.num_filters = (8, 16)"),
     ("PPO.hidden_units = 8", "Proxy.mode = 'shared'", "Training.epochs = 2"),
     ("Reward.cost = 'multiply_adds'", "Reward.target = 1e9", "Detector.architecture = @Fpn()"),
   ],

@@ -33,7 +33,6 @@ from official_nasfpn.search.workers.evaluation import (
 )
 from official_nasfpn.training.anchors.fit import note_on_anchors
 from official_nasfpn.training.coco_evaluation import EvaluationResult
-from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.start_weights import SHARED_WEIGHTS
 
@@ -55,7 +54,10 @@ def resolved(recipe: SearchRecipe, begins: bool = True) -> SearchRecipe:
   """
   _check_costs(recipe)
   if recipe.proxy.mode == "shared":
-    _check_shared(recipe.experiment.training)
+    _check_shared(recipe)
+  for spec in recipe.space.at_every_size(recipe.space.sample(random.Random(0))):
+    # What goes with one size may not go with another: `Training.exit_loss_weights` has a number.
+    recipe.with_architecture(spec)
   experiment, _ = open_on_holdout(recipe.experiment, begins)
   if begins and experiment.training.backbone_weights:
     from official_nasfpn.training.backbone_weights import check_backbone_weights
@@ -64,7 +66,14 @@ def resolved(recipe: SearchRecipe, begins: bool = True) -> SearchRecipe:
   return dataclasses.replace(recipe, experiment=experiment)
 
 
-def _check_shared(training: TrainingConfig) -> None:
+def _check_shared(recipe: SearchRecipe) -> None:
+  training = recipe.experiment.training
+  for name in ("num_repeats", "num_filters"):
+    if getattr(recipe.space, name):
+      raise UserError(
+        f"Proxy.mode = 'shared' trains one detector for all trials, so SearchSpace.{name} has "
+        "nothing to choose. Leave it out, or write Proxy.mode = 'plain'."
+      )
   if training.jit_compile is True:
     raise UserError(
       "Training.jit_compile = True, but XLA cannot compile Proxy.mode = 'shared': its one graph of "
@@ -218,7 +227,7 @@ def _plain(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Train
   search = recipe.search
   early_stops = search.early_stopping_shares if search.early_stopping_quantile else ()
 
-  training, trained_offset = None, 0
+  training, trained = None, None
 
   def train(spec, trial_dir, progress, should_stop, seed_offset):
     # Imported with the first trial: reading a recipe needs no TensorFlow.
@@ -226,9 +235,9 @@ def _plain(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Train
 
     from official_nasfpn.training.repeated_training import RepeatedTraining
 
-    nonlocal training, trained_offset
-    is_another_seed = seed_offset != trained_offset
-    if training is None or is_another_seed or not training.takes_any_architecture:
+    nonlocal training, trained
+    wanted = seed_offset, spec.sizes
+    if training is None or wanted != trained or not training.takes_any_architecture:
       # Without this the graph and weights of every trial stay in memory until the worker ends.
       # About 100 MB per trial stay anyway, so workers are replaced: `Search.trials_per_worker`.
       training = None
@@ -236,7 +245,7 @@ def _plain(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Train
       gc.collect()
       experiment = _with_seed_offset(recipe.experiment, seed_offset)
       training = RepeatedTraining(experiment.with_architecture(spec), dataset)
-      trained_offset = seed_offset
+      trained = wanted
     # What is trained again with another seed is trained to its end.
     stops = () if seed_offset else early_stops
     return training.run(spec, trial_dir / "train.log", progress.report, stops, should_stop)

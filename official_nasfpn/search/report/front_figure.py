@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from official_nasfpn.search.objectives import AP
-from official_nasfpn.search.report.trade_offs import TradeOffs, value_of
+from official_nasfpn.search.report.trade_offs import TradeOffs, sizes_on_front, value_of
 
 
 def draw_front(found: TradeOffs, path: Path, title: str | None = None) -> None:
@@ -27,6 +27,8 @@ def draw_front(found: TradeOffs, path: Path, title: str | None = None) -> None:
       aps = [value_of(trial, AP) for trial in trials]
       if trials is found.on_front:
         axes.plot(values, aps, "o", label="front", **style)
+        for size, *place in zip(sizes_on_front(found), values, aps, strict=False):
+          axes.annotate(size, place, (4, -10), textcoords="offset points", fontsize=7)
         # With more than one cost the front is no line.
         if len(found.costs) == 1:
           axes.step(values, aps, where="post", **style)

@@ -18,7 +18,13 @@ from official_nasfpn.search.report.found import (
   failed_confirmations_in_words,
   nothing_learnt,
 )
-from official_nasfpn.search.report.trade_offs import TradeOffs, sentences, text_of, trade_offs
+from official_nasfpn.search.report.trade_offs import (
+  TradeOffs,
+  sentences,
+  sizes_on_front,
+  text_of,
+  trade_offs,
+)
 from official_nasfpn.search.store.trial import DONE, FAILED, Overview, Trial
 from official_nasfpn.search.workers.launcher import hint_of
 
@@ -131,17 +137,21 @@ def _front_as_json(found: TradeOffs) -> dict[str, object]:
       {"trial": trial.number, "architecture_hash": trial.architecture_hash, **trial.metrics}
       for trial in found.on_front
     ],
+    "sizes": sizes_on_front(found),
     "notes": sentences(found),
   }
 
 
 def front_table(found: TradeOffs, search_dir: Path) -> str:
   """Returns the front of a search as text, the cheapest first."""
+  sizes = sizes_on_front(found)
   rows = [[each.label for each in found.objectives] + ["trial", "architecture"]]
   for trial in found.on_front:
     path = storage.trial_dir(search_dir, trial.number) / "architecture.gin"
     values = [text_of(trial, each) for each in found.objectives]
     rows.append([*values, str(trial.number), str(path)])
+  if sizes:
+    rows = [[*row[:-2], size, *row[-2:]] for row, size in zip(rows, ["size", *sizes], strict=True)]
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = sentences(found)
   if found.on_front:

@@ -1,7 +1,7 @@
 """What a search trains and rewards, in words."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.search.objectives import OBJECTIVES
@@ -37,10 +37,9 @@ def facts(recipe: SearchRecipe) -> Iterator[tuple[str, str]]:
   if recipe.experiment.input.data_dir:
     yield "dataset", recipe.experiment.input.data_dir
   width = f" x {detector.backbone_width:g}" if detector.backbone_width != 1 else ""
-  yield (
-    "detector",
-    f"{detector.backbone}{width}, {detector.num_repeats} @ {detector.num_filters}",
-  )
+  repeats = _any_of(recipe.space.num_repeats or (detector.num_repeats,))
+  filters = _any_of(recipe.space.num_filters or (detector.num_filters,))
+  yield "detector", f"{detector.backbone}{width}, {repeats} @ {filters}"
   yield "image", f"{' x '.join(map(str, detector.image_size))} pixels"
   if recipe.proxy.mode == "shared":
     yield "a trial", f"{recipe.proxy.epochs:g} epochs from weights that all trials share"
@@ -48,6 +47,11 @@ def facts(recipe: SearchRecipe) -> Iterator[tuple[str, str]]:
     yield "a trial", f"{training.epochs:g} epochs in batches of {training.batch_size}"
   yield "algorithm", recipe.search.algorithm_name
   yield "seed", str(recipe.search.seed)
+
+
+def _any_of(numbers: Sequence[int]) -> str:
+  *first, last = map(str, numbers)
+  return f"{', '.join(first)} or {last}" if first else last
 
 
 def largest_entropy(space: SearchSpace) -> float:

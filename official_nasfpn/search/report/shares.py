@@ -76,6 +76,10 @@ def _choices(spec: PyramidSpec, space: SearchSpace) -> Iterator[tuple[str, float
     for level in levels:
       what = f"level {level}, of intermediate cells"
       yield what, _share([cell.level == level for cell in intermediate])
+  for number in space.num_repeats:
+    yield f"{number} repeat{'s' if number > 1 else ''}", float(spec.num_repeats == number)
+  for number in space.num_filters:
+    yield f"{number} filters", float(spec.num_filters == number)
 
 
 def _share(chosen: Sequence[bool]) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from official_nasfpn.architecture import from_gin
 from official_nasfpn.errors import UserError
 from official_nasfpn.printable import printable
 from official_nasfpn.search import front
@@ -102,6 +103,19 @@ def text_of(trial: Trial, objective: Objective) -> str:
   if objective.name == "latency" and spread is not None:
     text = f"{text} (spread {spread:.2f})"
   return text
+
+
+def sizes_on_front(found: TradeOffs) -> list[str]:
+  """Returns the sizes that each pyramid of a front says, as `3 @ 64`; empty if none says any."""
+  names = [_size_name(trial.architecture) for trial in found.on_front]
+  return names if any(names) else []
+
+
+def _size_name(architecture: str) -> str:
+  try:
+    return from_gin(architecture).size_name
+  except UserError:
+    return ""  # The store may be damaged; its numbers are shown all the same.
 
 
 def place_of(trial: Trial) -> str | None:

@@ -32,6 +32,9 @@ def to_trial(row: sa.Row) -> Trial:
     for name in ("reward", "finished_at", "seconds"):
       if values[name] is None:
         return _damaged(values, f"it is done and has no {name}")
+  if values["state"] != REUSED and values["reused_from"] is not None:
+    # It would show the result of another trial as its own.
+    return _damaged(values, f"it is {values['state']} and reused from {values['reused_from']}")
   for name in _LISTS:
     values[name] = tuple(values[name])
   return Trial(**values)

@@ -22,6 +22,7 @@ DAMAGES = {
   "an infinite reward": ("reward", float("inf"), "reward is inf"),
   "bytes as reward": ("reward", b"\xff", "reward is b'"),
   "no reward": ("reward", None, "it is done and has no reward"),
+  "the result of another": ("reused_from", 1, "it is done and reused from 1"),
   "an absurd time": ("finished_at", 1e300, "finished_at is 1e+300"),
   "a time before all times": ("proposed_at", -1e300, "proposed_at is -1e+300"),
   "an unknown state": ("state", "eaten", "state is 'eaten'"),

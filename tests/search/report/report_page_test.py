@@ -1,5 +1,6 @@
 """The report as a page: opened in a real browser, with its script and without."""
 
+import dataclasses
 import json
 import random
 
@@ -169,6 +170,7 @@ class TestTheScriptAgreesWithPython:
   def test_on_drawings(self, page, tmp_path, space):
     rng = random.Random(3)
     specs = [space.sample(rng) for _ in range(25)]
+    specs += [dataclasses.replace(specs[0], num_repeats=3, num_filters=n) for n in (None, 64)]
     rewarded_search(tmp_path, specs)
     write_report(tmp_path, tmp_path / "report.html", now=0)
     page.open(tmp_path / "report.html")
@@ -180,6 +182,7 @@ class TestTheScriptAgreesWithPython:
 
   def test_on_the_gin_text(self, page, tmp_path):
     specs = [spec for spec in CATALOG.values() if spec.max_level == 7]
+    specs += [dataclasses.replace(specs[0], num_repeats=3, num_filters=n) for n in (None, 64)]
     rewarded_search(tmp_path, specs)
     write_report(tmp_path, tmp_path / "report.html", now=0)
     page.open(tmp_path / "report.html")

@@ -36,6 +36,11 @@ def test_a_recipe_says_what_is_searched():
   assert (half["detector"], half["dataset"]) == ("R-10 x 0.5, 2 @ 32", "/cells")
 
 
+def test_sizes_of_the_space_are_said():
+  said = dict(facts(recipe("SearchSpace.num_repeats = (1, 3, 5)")))
+  assert said["detector"] == "R-10, 1, 3 or 5 @ 32"
+
+
 def test_shared_trials_are_described():
   said = dict(facts(recipe("Proxy.mode = 'shared'", "Proxy.epochs = 4")))
   assert said["a trial"] == "4 epochs from weights that all trials share"

@@ -40,7 +40,7 @@ from official_nasfpn.search.report.reward_curve import reward_curve
 from official_nasfpn.search.report.setup_in_words import facts, reward_in_words
 from official_nasfpn.search.report.shares import MIN_ARCHITECTURES, shares_of_the_best
 from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
-from official_nasfpn.search.report.trade_offs import text_of, trade_offs
+from official_nasfpn.search.report.trade_offs import sizes_on_front, text_of, trade_offs
 from official_nasfpn.search.report.verdict import next_steps, verdict
 from official_nasfpn.search.storage import stored_recipe
 from official_nasfpn.search.store.trial import FAILED
@@ -140,6 +140,7 @@ def render_report(
     # A search with several objectives has its own front.
     cost_chart=None if found_front else charts.cost_chart(costed, front, of_what),
     trade_offs=found_front,
+    front_sizes=sizes_on_front(found_front) if found_front else [],
     front_charts=charts.front_charts(found_front) if found_front else [],
     of_what=of_what,
     front=[costed[index] for index in front],

@@ -10,7 +10,7 @@
 
   // Where a row has what, and how each column of the table sorts and shows it.
   const [RANK, TRIAL, UPDATE, STATE, REWARD, MULTIPLY_ADDS, PARAMETERS, SECONDS, ATTEMPTS, WORKER,
-    REUSED_FROM, REASON, CELLS] = Array(13).keys();
+    REUSED_FROM, REASON, CELLS, NUM_REPEATS, NUM_FILTERS] = Array(15).keys();
 
   // Those of a long search are packed; until they are unpacked, the page shows its first rows.
   async function unpacked(text) {
@@ -267,11 +267,21 @@
   function ginText(row) {
     const cells = cellsOf(row).map(
       ({ inputs, level, op }) => `((${inputs[0]}, ${inputs[1]}), ${level}, '${op}')`);
+    const sizes = { num_repeats: row[NUM_REPEATS], num_filters: row[NUM_FILTERS] };
     return `# Search ${data.search}, trial ${row[TRIAL]}, update ${row[UPDATE]}, ` +
       `algorithm ${data.algorithm}.\n` +
       "Detector.architecture = @PyramidSpec()\n\n" +
       `PyramidSpec.min_level = ${minLevel}\nPyramidSpec.max_level = ${maxLevel}\n` +
-      `PyramidSpec.cells = (${cells.join(",\n   ")})\n`;
+      `PyramidSpec.cells = (${cells.join(",\n   ")})\n` +
+      Object.entries(sizes).filter(([, size]) => size !== null)
+        .map(([name, size]) => `PyramidSpec.${name} = ${size}\n`).join("");
+  }
+
+  // PyramidSpec.size_name in this language.
+  function sizeName(row) {
+    const [repeats, filters] = [row[NUM_REPEATS], row[NUM_FILTERS]];
+    if (repeats && filters) return `${repeats} @ ${filters}`;
+    return repeats ? `${repeats} repeats` : filters ? `${filters} filters` : "";
   }
 
   // --- The table ---
@@ -356,7 +366,7 @@
       cells.push(cell);
     }
     return element("tr", { id: `trial-${row[TRIAL]}` },
-      ...cells, element("td", {}, row[CELLS] ? thumbnail(row) : NOTHING));
+      ...cells, element("td", {}, ...(row[CELLS] ? [thumbnail(row), sizeName(row)] : [NOTHING])));
   }
 
   function stateOf(row) {
@@ -431,6 +441,7 @@
     const facts = [data.states[row[STATE]]];
     if (row[REWARD] !== null) facts.push(`reward ${row[REWARD].toFixed(4)}`);
     if (row[RANK] !== null) facts.push(`rank ${row[RANK]}`);
+    if (sizeName(row)) facts.push(sizeName(row));
     if (row[MULTIPLY_ADDS] !== null) facts.push(`${millions(row[MULTIPLY_ADDS])} M multiply-adds`);
     if (row[SECONDS] !== null) facts.push(`${shown[SECONDS](row)} s`);
     if (row[WORKER] !== null) facts.push(`worker ${data.workers[row[WORKER]]}`);

@@ -98,10 +98,10 @@ def trial_rows(trials: Sequence[Trial], recipe: SearchRecipe) -> list[TrialRow]:
         multiply_adds = _multiply_adds(trial)
       elif spec:
         multiply_adds = architecture.pyramid_multiply_adds(
-          spec, width, detector.image_size, separable
+          spec, spec.num_filters or width, detector.image_size, separable
         )
       if spec:
-        parameters = architecture.pyramid_parameters(spec, width, separable)
+        parameters = architecture.pyramid_parameters(spec, spec.num_filters or width, separable)
       rows.append(TrialRow(trial, ranks.get(trial.number), spec, multiply_adds, parameters))
       bar.update()
   return sorted(rows, key=lambda row: (row.rank or len(rows) + 1, row.trial.number))
@@ -141,6 +141,8 @@ def table_data(rows: Sequence[TrialRow], search: str, algorithm: str) -> str:
       row.trial.reused_from,
       reasons.number(row.trial.failure),
       _cells(row.spec),
+      row.spec and row.spec.num_repeats,
+      row.spec and row.spec.num_filters,
     )
     # Neighbours in time are alike, which packs well.
     for row in sorted(rows, key=lambda row: row.trial.number)
