@@ -27,8 +27,10 @@ def draw_front(found: TradeOffs, path: Path, title: str | None = None) -> None:
       aps = [value_of(trial, AP) for trial in trials]
       if trials is found.on_front:
         axes.plot(values, aps, "o", label="front", **style)
-        for size, *place in zip(sizes_on_front(found), values, aps, strict=False):
-          axes.annotate(size, place, (4, -10), textcoords="offset points", fontsize=7)
+        # The dearest of a size is its best on a front of one cost; above it there is nothing.
+        best = dict(zip(sizes_on_front(found), zip(values, aps, strict=True), strict=False))
+        for size, place in best.items():
+          axes.annotate(size, place, (1, 7), textcoords="offset points", fontsize=7, rotation=60)
         # With more than one cost the front is no line.
         if len(found.costs) == 1:
           axes.step(values, aps, where="post", **style)
@@ -36,7 +38,7 @@ def draw_front(found: TradeOffs, path: Path, title: str | None = None) -> None:
         axes.plot(values, aps, ".", label="trial", **style)
     axes.set_xlabel(cost.axis)
     axes.set_ylabel("AP of the proxy")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
   volume_axes.step([trial.number for trial in found.trials], found.volumes, where="post")
   volume_axes.set_xlabel("trial")

@@ -96,7 +96,8 @@ def next_steps(
       )
     ]
   steps = []
-  if not summary.best.further_rewards:
+  # What lies on a front is not confirmed.
+  if not summary.best.further_rewards and len(recipe.search.objectives) == 1:
     steps.append(
       (
         f"Tell luck from merit: train the best {_CONFIRM} again with other seeds, and rank them by "

@@ -145,6 +145,8 @@ def test_the_page_has_the_front_to_click_on_and_the_hypervolume(search_dir):
   assert "Latency on LiteRT 2." in page
   assert "Reward over multiply-adds" not in page
   assert f"--architecture {search_dir}@20ms" in page
+  # A search with several objectives would refuse it.
+  assert "confirm_top = 5" not in page
 
 
 def page_of(search_dir) -> str:
