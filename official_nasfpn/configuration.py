@@ -145,7 +145,7 @@ def read_text(path: Path, follows_links: bool = True) -> str:
 def parse(
   gin_files: Sequence[str | Path | Stored] = (),
   gin_params: Sequence[str] = (),
-  checks: Mapping[str, Callable[[str, str], object]] | None = None,
+  checks: Mapping[str, Callable[[str, str], str]] | None = None,
 ) -> None:
   """Replaces all bindings by those of the files and then of the single parameters, in order.
 
@@ -154,7 +154,8 @@ def parse(
       recipe is looked up beside that file, then by `recipes.find_recipe`.
     gin_params: single bindings such as `Detector.num_filters = 64`.
     checks: checks of files that are always stored texts, by the name of the file. A check takes the
-      text and its name for messages, and raises a `UserError` if the text is wrong.
+      text and its name for messages, returns the text to bind, and raises a `UserError` if it is
+      wrong.
 
   Raises:
     UserError: a file is missing, a line cannot be parsed, a name is unknown (the message names the
@@ -200,7 +201,7 @@ def read_settings(
   classes: Sequence[type],
   gin_files: Sequence[str | Path | Stored] = (),
   gin_params: Sequence[str] = (),
-  checks: Mapping[str, Callable[[str, str], object]] | None = None,
+  checks: Mapping[str, Callable[[str, str], str]] | None = None,
 ) -> list[Any]:
   """Returns an instance of each class with the values that recipes bind; clears all bindings.
 
@@ -251,14 +252,15 @@ def build(cls: type[_T], **values: Any) -> _T:
     raise UserError(f"{name}: {_ended(str(error))}") from error
 
 
-def to_gin(*configs: Any) -> str:
+def to_gin(*configs: Any, complete: bool = False) -> str:
   """Returns all fields of the given settings as gin text that `parse` can read.
 
-  Fields with the metadata `LEFT_OUT_IF_NONE` are left out if they are None.
 
   Args:
     *configs: instances of `@configurable` classes. A field that holds another such instance is
       written as a reference, `@Other()`, and the fields of that instance follow.
+    complete: whether fields with the metadata `LEFT_OUT_IF_NONE` are written while they are None,
+      for text that is bound after other text, which may have bound them.
 
   Raises:
     ValueError: two different instances of one class would have the same bindings.
@@ -270,7 +272,7 @@ def to_gin(*configs: Any) -> str:
     lines = []
     for field in dataclasses.fields(config):
       value = getattr(config, field.name)
-      if value is None and field.metadata.get("left_out_if_none"):
+      if value is None and not complete and field.metadata.get("left_out_if_none"):
         continue
       lines.append(f"{name}.{field.name} = {literal(value)}")
     if sections.setdefault(name, lines) != lines:
@@ -382,7 +384,7 @@ def _bind_stored(stored: Stored) -> None:
 def _bind_recipe(
   path: Path,
   macros: "_Macros",
-  checks: Mapping[str, Callable[[str, str], object]],
+  checks: Mapping[str, Callable[[str, str], str]],
   above: tuple[Path, ...] = (),
 ) -> None:
   """Applies the bindings of a recipe and of the recipes that it includes, in order."""
@@ -393,8 +395,7 @@ def _bind_recipe(
     raise UserError(f"{above[0]} includes recipes more than {_DEEPEST_INCLUDE} deep.")
   text = read_text(path)
   for name in {path.name, real_path.name} & checks.keys():
-    checks[name](text, str(path))
-    _bind_stored(Stored(text, str(path)))
+    _bind_stored(Stored(checks[name](text, str(path)), str(path)))
     return
 
   def include(statement: config_parser.IncludeStatement) -> None:

@@ -161,7 +161,7 @@ def _architecture_binding(value: str, store: str | None) -> str:
 
   if not names_search(value):
     return f"Detector.architecture = {value!r}"
-  return architecture.to_gin(found_architecture(value, store))
+  return architecture.to_gin(found_architecture(value, store), complete=True)
 
 
 def _what_comes_next(run: Path, evaluated: bool) -> str:

@@ -6,15 +6,16 @@ import re
 
 import pytest
 
-from official_nasfpn.architecture import CATALOG, SearchSpace, from_gin
+from official_nasfpn.architecture import CATALOG, SearchSpace, from_gin, to_gin
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.html.page import write_report
+from official_nasfpn.search.report.html.table import trial_rows
 from official_nasfpn.search.report.results import write_results
-from official_nasfpn.search.search import Search
+from official_nasfpn.search.search import Search, dry_run
 from official_nasfpn.training.experiment import load_experiment
 from tests.search.one_process import search_in_one_process
 from tests.search.report.searches import rewarded_search
@@ -22,7 +23,7 @@ from tests.search.short_trials import RECIPE
 
 SIZES = """
 SearchSpace.num_repeats = (1, 2)
-SearchSpace.num_filters = (8, 16)
+SearchSpace.num_filters = (8,)
 Search.algorithm = @Evolution()
 Search.objectives = ('AP', 'multiply_adds', 'parameters')
 Search.begin_with = ('nas_fpn',)
@@ -55,11 +56,13 @@ def test_it_is_searched_reported_and_trained(recipe, tmp_path, monkeypatch):
   trials = search_in_one_process(recipe, tmp_path, evaluate)
   assert [trial.state for trial in trials] == ["done"] * 3
 
-  assert built == ["1 @ 8", "1 @ 16", "2 @ 8"]
-  # Of each size what its detector costs: more repeats and more filters are more of both.
+  third = from_gin(trials[2].architecture).size_name
+  # A graph of its own for each size.
+  assert built == ["1 @ 8", "2 @ 8"] + ["1 @ 8"] * (third == "1 @ 8")
   for name in ("multiply_adds", "parameters"):
-    small, wide, deep = (trial.metrics[name] for trial in trials)
-    assert small < min(wide, deep)
+    small, deep, other = (trial.metrics[name] for trial in trials)
+    assert small < deep
+    assert other < deep if third == "1 @ 8" else other > small
 
   write_results(read_trials(tmp_path), tmp_path, objectives=recipe.search.objectives)
   result = json.loads((tmp_path / "result.json").read_text())
@@ -72,10 +75,15 @@ def test_it_is_searched_reported_and_trained(recipe, tmp_path, monkeypatch):
   assert re.search(r"M +[\d.]+ Mparams +1 @ 8 +1 +\S+architecture.gin$", table, re.M)
 
   # What is trained has the size that was found, whatever the recipe says.
-  file = storage.trial_dir(tmp_path, 3) / "architecture.gin"
+  file = storage.trial_dir(tmp_path, 2) / "architecture.gin"
   experiment = load_experiment([], [RECIPE_OF_A_TRAINING, f"Detector.architecture = {str(file)!r}"])
   assert (experiment.detector.num_repeats, experiment.detector.num_filters) == (2, 8)
   assert experiment.detector.architecture.cells == CATALOG["nas_fpn"].cells
+  # It leaves nothing for a searched pyramid that says no size.
+  plain = tmp_path / "best_architecture.gin"
+  plain.write_text(to_gin(CATALOG["nas_fpn"]))
+  experiment = load_experiment([file, plain], [RECIPE_OF_A_TRAINING])
+  assert (experiment.detector.num_repeats, experiment.detector.num_filters) == (7, 256)
 
 
 RECIPE_OF_A_TRAINING = "Detector.num_repeats = 7\nDetector.num_filters = 256"
@@ -94,8 +102,28 @@ def test_the_page_shows_sizes(tmp_path):
   write_report(tmp_path, tmp_path / "report.html", now=0)
   page = (tmp_path / "report.html").read_text()
   assert "</button>3 @ 64</td>" in page
+  assert re.search(r"reward 0\.\d{4}, [13] @ (32|64)</figcaption>", page)
+  assert "Multiply-adds are of all pyramids on one image, parameters of all pyramids." in page
   assert "1 or 3 @ 32 or 64" in page
   assert "3 repeats" in page
+
+
+def test_what_is_stacked_more_often_costs_more(tmp_path):
+  space = SearchSpace(num_repeats=(1, 3), num_filters=(32, 64))
+  rewarded_search(tmp_path, space.at_every_size(CATALOG["nas_fpn"]))
+  search = Search(tmp_path)
+  rows = {row.trial.number: row for row in trial_rows(read_trials(tmp_path), search.recipe)}
+  once, wide, thrice = (rows[number] for number in (1, 2, 3))
+  assert thrice.parameters == 3 * once.parameters < 3 * wide.parameters
+  assert thrice.multiply_adds == 3 * once.multiply_adds < 3 * wide.multiply_adds
+  table = search.table()
+  assert re.search(r"rank +reward +size +trial.*\n +1 +0.\d+ +[13] @ (32|64) ", table)
+
+
+def test_a_dry_run_shows_the_smallest_and_the_largest(recipe):
+  small, large = dry_run(recipe).split("to such large ones:\n")
+  assert "1 @ 8" in small
+  assert "2 @ 8" in large
 
 
 @pytest.mark.parametrize(

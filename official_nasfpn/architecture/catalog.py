@@ -136,4 +136,4 @@ def pyramid_name(architecture: Architecture) -> str:
     return next(names, str(architecture))
   wiring = canonical_hash(dataclasses.replace(architecture, num_repeats=None, num_filters=None))
   names = (name for name, spec in CATALOG.items() if canonical_hash(spec) == wiring)
-  return next(names, canonical_hash(architecture))
+  return next(names, wiring)

@@ -31,8 +31,8 @@ _WRITTEN = re.compile(
   r"(?:#[^\n]*\n)*Detector\.architecture = @PyramidSpec\(\)\n\n"
   r"PyramidSpec\.min_level = (\d{1,2})\nPyramidSpec\.max_level = (\d{1,2})\n"
   rf"PyramidSpec\.cells = \(({_CELL}(?:,\n? *{_CELL})+)\)\n?"
-  r"(?:PyramidSpec\.num_repeats = (?P<num_repeats>\d{1,4})\n?)?"
-  r"(?:PyramidSpec\.num_filters = (?P<num_filters>\d{1,4})\n?)?"
+  r"(?:(?<=\n)PyramidSpec\.num_repeats = (?P<num_repeats>[1-9]\d{0,3})\n?)?"
+  r"(?:(?<=\n)PyramidSpec\.num_filters = (?P<num_filters>[1-9]\d{0,3})\n?)?"
 )
 _FIELDS = tuple(field.name for field in dataclasses.fields(PyramidSpec))
 
@@ -77,9 +77,16 @@ def from_json(text: str, where: str = "architecture") -> PyramidSpec:
   return _spec(fields, where)
 
 
-def to_gin(spec: PyramidSpec) -> str:
-  """Returns the pyramid as a gin recipe; after any other recipe, it sets the detector's pyramid."""
-  return f"Detector.architecture = @PyramidSpec()\n\n{configuration.to_gin(spec)}"
+def to_gin(spec: PyramidSpec, complete: bool = False) -> str:
+  """Returns the pyramid as a gin recipe, which sets the detector's pyramid.
+
+  Args:
+    spec: the pyramid.
+    complete: whether sizes that it does not say are written as None, so that the text may follow
+      the recipe of another pyramid.
+  """
+  fields = configuration.to_gin(spec, complete=complete)
+  return f"Detector.architecture = @PyramidSpec()\n\n{fields}"
 
 
 def from_gin(text: str, where: str = "architecture") -> PyramidSpec:

@@ -6,17 +6,18 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
-from pydantic import PositiveInt
+from pydantic import Field
 
 from official_nasfpn.architecture.merge_ops import MERGE_OPS
-from official_nasfpn.architecture.spec import MergingCell, PyramidSpec
+from official_nasfpn.architecture.spec import MAX_SIZE, MergingCell, PyramidSpec
 from official_nasfpn.configuration import configurable, settings
 
 # Larger spaces are not enumerated.
 _MAX_ENUMERATED = 10_000_000
 
+_Size = Annotated[int, Field(gt=0, le=MAX_SIZE)]
 DecisionKind = Literal["input", "level", "op", "num_repeats", "num_filters"]
 
 
@@ -58,7 +59,8 @@ class SearchSpace:
       depends on them. None allows all but the lowest.
     num_repeats: numbers of stacked pyramids to choose from, such as (1, 3, 5). Wiring alone changes
       what a detector costs by a few percent, its sizes by multiples. Empty leaves the number to
-      `Detector.num_repeats`; what is chosen counts instead of it.
+      `Detector.num_repeats`; what is chosen counts instead of it. Each size has a graph of its own,
+      and a worker that goes from one to another grows: set `Search.trials_per_worker` to 20, say.
     num_filters: widths of the pyramid to choose from; empty leaves it to `Detector.num_filters`.
   """
 
@@ -67,8 +69,8 @@ class SearchSpace:
   num_intermediate_cells: int = 2
   ops: tuple[str, ...] = ("sum", "global_pool")
   intermediate_levels: tuple[int, ...] | None = None
-  num_repeats: tuple[PositiveInt, ...] = ()
-  num_filters: tuple[PositiveInt, ...] = ()
+  num_repeats: tuple[_Size, ...] = ()
+  num_filters: tuple[_Size, ...] = ()
 
   def __post_init__(self) -> None:
     if not 0 <= self.min_level < self.max_level:
@@ -266,6 +268,11 @@ class SearchSpace:
     for choice, valid in enumerate(self.mask(choices)):
       if valid:
         yield from self._sequences((*choices, choice))
+
+  @property
+  def has_sizes(self) -> bool:
+    """Whether there are sizes to choose from."""
+    return bool(self._size_choices)
 
   @property
   def _size_choices(self) -> dict[str, tuple[int, ...]]:

@@ -9,6 +9,9 @@ from typing import Any
 from official_nasfpn.architecture.merge_ops import MERGE_OPS
 from official_nasfpn.configuration import LEFT_OUT_IF_NONE, configurable
 
+# Of repeats and of filters. No detector comes near; a stranger's file may name any number.
+MAX_SIZE = 9999
+
 
 @dataclasses.dataclass(frozen=True)
 class MergingCell:
@@ -89,8 +92,8 @@ class PyramidSpec:
       self._check_cell(index, cell)
     self._check_output_levels()
     for name, size in self.sizes.items():
-      if size is not None and (type(size) is not int or size < 1):
-        raise ValueError(f"{name} must be a positive int or None, got {size!r}")
+      if size is not None and (type(size) is not int or not 1 <= size <= MAX_SIZE):
+        raise ValueError(f"{name} must be an int from 1 to {MAX_SIZE}, or None")
 
   @property
   def levels(self) -> tuple[int, ...]:

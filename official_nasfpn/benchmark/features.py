@@ -16,7 +16,12 @@ def features(spec: PyramidSpec) -> dict[str, float]:
   For each output: its op, its place in the building order and the levels it reads. For each pair of
   output and input of the pyramid: the number of cells on the shortest path, the number of paths,
   and, of the coarsest level on a path, the finest over all paths.
+
+  Raises:
+    ValueError: the spec says a size. All recorded trainings have the same.
   """
+  if spec.size_name:
+    raise ValueError(f"the table has trainings of one size, and the pyramid says {spec.size_name}")
   spec = canonical_form(spec)
   num_inputs = spec.num_inputs
   reads = [

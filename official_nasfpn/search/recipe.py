@@ -58,7 +58,14 @@ class SearchRecipe:
         f"Reward.cost = {self.reward.cost!r} weighs AP and cost in one reward, and "
         f"Search.objectives = {self.search.objectives!r} keeps them apart. Leave one of them out."
       )
-    first_architectures(self.search, self.space)  # What is wrong with a name is said now.
+    # What is wrong with a name is said now.
+    count = len(first_architectures(self.search, self.space))
+    if count > self.search.num_trials:
+      raise UserError(
+        f"Search.begin_with = {self.search.begin_with!r} makes {count} trials, more than "
+        f"{_NUM_TRIALS} = {self.search.num_trials}: raise that"
+        f"{', or give SearchSpace fewer sizes' if self.space.has_sizes else ''}."
+      )
 
   def to_gin(self) -> str:
     """Returns every setting as gin text; `read_recipe` reads it back."""

@@ -12,6 +12,7 @@ from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.errors import UserError
 from official_nasfpn.gpus import warn_of_an_unused_gpu
+from official_nasfpn.progress import say
 from official_nasfpn.search import storage
 from official_nasfpn.search.algorithms.random_search import RandomSearch
 from official_nasfpn.search.loop import begun_store, run_search
@@ -260,10 +261,15 @@ def dry_run(recipe: SearchRecipe) -> str:
   recipe = proxy_task.resolved(recipe)
   spec = recipe.space.sample(random.Random(recipe.search.seed))
   confirmations = and_confirmations(recipe.search)
-  return (
-    f"{recipe.search.num_trials:,} trials of {recipe.space.size_unordered:.2e} architectures"
-    f"{confirmations}, each like this:\n{proxy_task.plan_of_a_trial(recipe, spec)}"
-  )
+  trials = f"{recipe.search.num_trials:,} trials of {recipe.space.size_unordered:.2e} architectures"
+  sized = recipe.space.at_every_size(spec)
+  if len(sized) == 1:
+    return (
+      f"{trials}{confirmations}, each like this:\n{proxy_task.plan_of_a_trial(recipe, sized[0])}"
+    )
+  by_size = sorted(sized, key=lambda each: [size or 0 for size in each.sizes.values()])
+  small, large = (proxy_task.plan_of_a_trial(recipe, by_size[place]) for place in (0, -1))
+  return f"{trials}{confirmations}, from such small ones:\n{small}\nto such large ones:\n{large}"
 
 
 def measured_plan(recipe: SearchRecipe, num_workers: int = 1, num_measuring: int = 1) -> SearchPlan:
@@ -279,6 +285,8 @@ def measured_plan(recipe: SearchRecipe, num_workers: int = 1, num_measuring: int
   """
   recipe = proxy_task.resolved(recipe)
   proxy_task.say_note(recipe)
+  if recipe.space.has_sizes:
+    say("The trials that are measured have random sizes; others take less or more time.")
   measured = dataclasses.replace(
     recipe,
     search=dataclasses.replace(

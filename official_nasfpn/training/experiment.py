@@ -12,6 +12,7 @@ from official_nasfpn.architecture import (
   from_gin,
   names_a_file,
   pyramid_name,
+  to_gin,
 )
 from official_nasfpn.configuration import Stored
 from official_nasfpn.data.annotated_boxes import require_boxes
@@ -132,7 +133,7 @@ def read_with_experiment(
     (DetectorConfig, InputConfig, TrainingConfig, *classes),
     current,
     gin_params,
-    dict.fromkeys(SEARCHED_FILES, from_gin),
+    dict.fromkeys(SEARCHED_FILES, _complete),
   )
   if data.data_dir:
     data = dataclasses.replace(data, data_dir=str(Path(data.data_dir).resolve()))
@@ -235,3 +236,8 @@ def settle_backbone(experiment: Experiment, begins: bool = True) -> Experiment:
     backbone = start_backbone(detector.backbone, training.start_from)
     detector = dataclasses.replace(detector, backbone=backbone)
   return dataclasses.replace(experiment, detector=detector, training=training)
+
+
+def _complete(text: str, where: str) -> str:
+  """Returns the text of a searched pyramid so that it may follow that of another one."""
+  return to_gin(from_gin(text, where), complete=True)

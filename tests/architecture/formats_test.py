@@ -62,8 +62,13 @@ def test_sizes_are_written_where_there_are_any():
   assert to_gin(sized) == to_gin(NAS_FPN) + "\n".join(lines) + "\n"
   assert from_gin("\n".join([lines[1], to_gin(NAS_FPN), lines[0]])) == sized
   assert list(json.loads(to_json(sized)))[3:5] == ["num_repeats", "num_filters"]
-  with pytest.raises(UserError, match=r"x.gin: num_repeats must be a positive int or None, got 0"):
-    from_gin(f"{to_gin(NAS_FPN)}PyramidSpec.num_repeats = 0\n", "x.gin")
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "3.0", "True", "10000", "1" + 400 * "0", "'3'"])
+def test_a_size_that_is_none_is_refused(size):
+  for name in ("num_repeats", "num_filters"):
+    with pytest.raises(UserError, match=f"x.gin: {name} must be an int from 1 to 9999, or None"):
+      from_gin(f"{to_gin(NAS_FPN)}PyramidSpec.{name} = {size}\n", "x.gin")
 
 
 def test_gin_by_hand_with_a_block_a_comment_and_the_reference_name():

@@ -55,6 +55,12 @@ def test_features_are_those_of_the_function_not_of_the_spec():
   assert num_exchanged > 20
 
 
+def test_another_size_has_no_features():
+  sized = dataclasses.replace(CATALOG["nas_fpn"], num_repeats=3)
+  with pytest.raises(ValueError, match="trainings of one size, and the pyramid says 3 repeats"):
+    features(sized)
+
+
 def test_features_of_the_discovered_architecture():
   """Expected values were read off Figure 6 of the paper by hand."""
   found = features(CATALOG["nas_fpn"])

@@ -160,7 +160,8 @@ def check_store(damaged):
       unless_refused(lambda: store.renew(trial.number, trial.attempt, 0.5))
       unless_refused(lambda: store.measure(trial.number, trial.attempt, 0.5, 0.25))
       if unless_refused(lambda: store.report_reward(trial.number, trial.attempt, 0.75)):
-        trials = unless_refused(store.trials)
+        # A row may have become a confirmation, which is no trial of its own.
+        trials = unless_refused(lambda: [*store.trials(), *store.confirmations()])
         if trials is not None:
           [again] = [found for found in trials if found.number == trial.number]
           assert is_damaged(again) or again.reward == 0.75

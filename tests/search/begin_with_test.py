@@ -106,6 +106,10 @@ def test_their_log_probabilities_are_those_of_a_uniform_draw(tmp_path):
       "'nas_fpn', which cannot be a trial: the pyramid has 7 cells",
     ),
     (["Search.begin_with = 'nas_fpn'"], "Search.*begin_with"),
+    (
+      ["Search.begin_with = ('nas_fpn',)", "SearchSpace.num_repeats = (1, 2, 3, 4, 5, 6, 7, 8, 9)"],
+      "makes 9 trials, more than Search.num_trials = 8: raise that, or give SearchSpace fewer",
+    ),
   ],
 )
 def test_what_cannot_be_a_trial_is_said(bindings, message):

@@ -48,6 +48,14 @@ def _weights(training):
 
 
 @pytest.mark.slow
+def test_one_graph_has_one_size(tiny_detector, shapes_data, tmp_path):
+  training = _build(_experiment(tiny_detector, shapes_data))
+  deeper = dataclasses.replace(SECOND, num_repeats=2)
+  with pytest.raises(ValueError, match="an architecture of another size"):
+    training.run(deeper, tmp_path / "train.log", lambda share: None)
+
+
+@pytest.mark.slow
 def test_one_graph_trains_what_a_graph_of_its_own_does(
   tiny_detector, shapes_data, tmp_path, weights, monkeypatch
 ):

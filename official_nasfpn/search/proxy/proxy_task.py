@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.architecture import PyramidSpec, SearchSpace
 from official_nasfpn.data.annotated_boxes import require_boxes
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
@@ -53,17 +53,34 @@ def resolved(recipe: SearchRecipe, begins: bool = True) -> SearchRecipe:
       measured on is not installed, or all architectures cost the same.
   """
   _check_costs(recipe)
-  if recipe.proxy.mode == "shared":
-    _check_shared(recipe)
-  for spec in recipe.space.at_every_size(recipe.space.sample(random.Random(0))):
-    # What goes with one size may not go with another: `Training.exit_loss_weights` has a number.
-    recipe.with_architecture(spec)
+  check_trials(recipe)
   experiment, _ = open_on_holdout(recipe.experiment, begins)
   if begins and experiment.training.backbone_weights:
     from official_nasfpn.training.backbone_weights import check_backbone_weights
 
     check_backbone_weights(experiment.detector, experiment.training.backbone_weights)
   return dataclasses.replace(recipe, experiment=experiment)
+
+
+def check_trials(recipe: SearchRecipe) -> None:
+  """Checks that the proxy can train every architecture of the search space.
+
+  Raises:
+    UserError: it cannot.
+  """
+  if recipe.proxy.mode == "shared":
+    _check_shared(recipe)
+  check_sizes(recipe.experiment, recipe.space)
+
+
+def check_sizes(experiment: Experiment, space: SearchSpace) -> None:
+  """Checks that an experiment goes with every size of a search space.
+
+  Raises:
+    UserError: it does not: `Training.exit_loss_weights` are as many as repeats, for example.
+  """
+  for spec in space.at_every_size(space.sample(random.Random(0))):
+    experiment.with_architecture(spec)
 
 
 def _check_shared(recipe: SearchRecipe) -> None:
@@ -104,8 +121,8 @@ def _check_costs(recipe: SearchRecipe) -> None:
   if same_parameters(specs, recipe.experiment.detector):
     raise UserError(
       f"Search.objectives has {by_weights[0]!r}, but all architectures of this SearchSpace have as "
-      "many weights: merging has none, and they differ in wiring alone. Leave it out; "
-      "'multiply_adds' and 'latency' do differ."
+      "many weights: merging has none, and they differ in wiring alone. Leave it out, as "
+      "'multiply_adds' and 'latency' do differ, or let SearchSpace.num_filters have choices."
     )
 
 

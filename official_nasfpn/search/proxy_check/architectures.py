@@ -16,7 +16,8 @@ def catalogue_architectures(space: SearchSpace) -> list[tuple[int, ...]]:
   found = []
   for spec in CATALOG.values():
     try:
-      found.append(space.encode(spec))
+      # At one size: at all of them they would be a check of their own.
+      found.append(space.encode(space.at_every_size(spec)[0]))
     except ValueError:
       continue
   return found

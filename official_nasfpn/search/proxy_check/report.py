@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from official_nasfpn.architecture import SearchSpace, canonical_hash, pyramid_name
+from official_nasfpn.architecture import CATALOG, SearchSpace, canonical_hash, pyramid_name
 from official_nasfpn.disk import write_text
 from official_nasfpn.search.proxy_check.rank_correlation import (
   Correlation,
@@ -234,4 +234,5 @@ def _correlations(
 def _name(space: SearchSpace, choices: tuple[int, ...]) -> str:
   spec = space.decode(choices)
   digest, name = canonical_hash(spec), pyramid_name(spec)
-  return digest if name == digest else f"{digest} {name}"
+  known = name if name in CATALOG else ""
+  return " ".join(part for part in (digest, known, spec.size_name) if part)

@@ -15,7 +15,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy.config import ProxyConfig
-from official_nasfpn.search.proxy.proxy_task import open_on_holdout
+from official_nasfpn.search.proxy.proxy_task import check_sizes, check_trials, open_on_holdout
 from official_nasfpn.search.proxy.reward import RewardConfig
 from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.training.experiment import Experiment, open_dataset
@@ -46,15 +46,20 @@ class TrainingRecipe:
   @property
   def digest(self) -> str:
     """A short hash of everything that decides a training's AP but its architecture and seed."""
-    experiment = self.search.experiment
+    experiment, space = self.search.experiment, self.search.space
+    # Where the space has sizes, these count instead of the detector's.
+    stand_in = space.at_every_size(CATALOG["nas_fpn"])[0]
     experiment = dataclasses.replace(
-      experiment.with_architecture(CATALOG["nas_fpn"]),
+      experiment.with_architecture(stand_in),
       input=dataclasses.replace(experiment.input, data_dir=""),
       training=dataclasses.replace(experiment.training, seed=0),
     )
     text = experiment.to_gin()
     if self.search.proxy.mode != "plain":
-      text += configuration.to_gin(self.search.proxy, self.search.space)
+      text += configuration.to_gin(self.search.proxy, space)
+    elif space.has_sizes:
+      # A choice of a size is an index into these.
+      text += configuration.to_gin(space)
     text += json.dumps(self.dataset.identity, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
 
@@ -80,11 +85,13 @@ def training_recipes(
   Raises:
     UserError: the data is missing, damaged or has no held-out images.
   """
+  check_trials(recipe)
   experiment, dataset = open_on_holdout(recipe.experiment)
   proxy = dataclasses.replace(
     recipe, experiment=experiment, reward=RewardConfig(), search=SearchConfig()
   )
   target, target_dataset = open_dataset(target)
+  check_sizes(target, recipe.space)
   plain = dataclasses.replace(proxy, experiment=target, proxy=ProxyConfig())
   return (
     TrainingRecipe("proxy", proxy, dataset),

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from official_nasfpn.search.objectives import AP
-from official_nasfpn.search.report.trade_offs import TradeOffs, sizes_on_front, value_of
+from official_nasfpn.search.report.trade_offs import TradeOffs, size_names, value_of
 
 
 def draw_front(found: TradeOffs, path: Path, title: str | None = None) -> None:
@@ -28,7 +28,7 @@ def draw_front(found: TradeOffs, path: Path, title: str | None = None) -> None:
       if trials is found.on_front:
         axes.plot(values, aps, "o", label="front", **style)
         # The dearest of a size is its best on a front of one cost; above it there is nothing.
-        best = dict(zip(sizes_on_front(found), zip(values, aps, strict=True), strict=False))
+        best = dict(zip(size_names(found.on_front), zip(values, aps, strict=True), strict=False))
         for size, place in best.items():
           axes.annotate(size, place, (1, 7), textcoords="offset points", fontsize=7, rotation=60)
         # With more than one cost the front is no line.

@@ -21,7 +21,7 @@ from official_nasfpn.search.report.found import (
 from official_nasfpn.search.report.trade_offs import (
   TradeOffs,
   sentences,
-  sizes_on_front,
+  size_names,
   text_of,
   trade_offs,
 )
@@ -85,6 +85,7 @@ def write_results(
   best = ranking[0]
   spec = architecture.from_gin(best.architecture)
   search = search_dir.resolve().name
+  size = [spec.size_name] if spec.size_name else []
   which = (
     f"No trial of the search {search} has a reward above 0, so none is the best of {len(trials)}: "
     "this is merely"
@@ -100,7 +101,7 @@ def write_results(
   draw_pyramid(
     spec,
     search_dir / "best_architecture.png",
-    title=f"{search}, trial {best.number}, reward {best.mean_reward:.4f}",
+    title=", ".join([f"{search}, trial {best.number}, reward {best.mean_reward:.4f}", *size]),
   )
   draw_reward_curve(trials, search_dir / "reward_curve.png", title=_title(trials, search))
   result = {
@@ -137,14 +138,14 @@ def _front_as_json(found: TradeOffs) -> dict[str, object]:
       {"trial": trial.number, "architecture_hash": trial.architecture_hash, **trial.metrics}
       for trial in found.on_front
     ],
-    "sizes": sizes_on_front(found),
+    "sizes": size_names(found.on_front),
     "notes": sentences(found),
   }
 
 
 def front_table(found: TradeOffs, search_dir: Path) -> str:
   """Returns the front of a search as text, the cheapest first."""
-  sizes = sizes_on_front(found)
+  sizes = size_names(found.on_front)
   rows = [[each.label for each in found.objectives] + ["trial", "architecture"]]
   for trial in found.on_front:
     path = storage.trial_dir(search_dir, trial.number) / "architecture.gin"
@@ -197,15 +198,20 @@ def results_table(overview: Overview, search_dir: Path) -> str:
   # One seed has no deviation, and where nothing is confirmed all have one.
   shows_seeds = any(trial.further_rewards for trial in overview.best)
   seeds = f"  {'seeds':>5}  {'deviation':>9}  {'first':>8}" if shows_seeds else ""
-  lines.append(f"{'rank':>4}  {'reward':>8}{seeds}  {'trial':>6}  {'seconds':>8}  architecture")
+  sizes = size_names(overview.best)
+  size = f"  {'size':>10}" if sizes else ""
+  lines.append(
+    f"{'rank':>4}  {'reward':>8}{seeds}{size}  {'trial':>6}  {'seconds':>8}  architecture"
+  )
   for rank, trial in enumerate(overview.best, start=1):
     path = storage.trial_dir(search_dir, trial.number) / "architecture.gin"
     shown_rank = rank if is_ranking else "-"
     if shows_seeds:
       deviation = "-" if trial.deviation is None else f"{trial.deviation:.4f}"
       seeds = f"  {len(trial.rewards):>5}  {deviation:>9}  {trial.reward:>8.4f}"
+    size = f"  {sizes[rank - 1]:>10}" if sizes else ""
     lines.append(
-      f"{shown_rank:>4}  {trial.mean_reward:>8.4f}{seeds}  {trial.number:>6}  "
+      f"{shown_rank:>4}  {trial.mean_reward:>8.4f}{seeds}{size}  {trial.number:>6}  "
       f"{trial.seconds:>8.1f}  {path}"
     )
   if shows_seeds:

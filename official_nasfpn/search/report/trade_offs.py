@@ -105,9 +105,9 @@ def text_of(trial: Trial, objective: Objective) -> str:
   return text
 
 
-def sizes_on_front(found: TradeOffs) -> list[str]:
-  """Returns the sizes that each pyramid of a front says, as `3 @ 64`; empty if none says any."""
-  names = [_size_name(trial.architecture) for trial in found.on_front]
+def size_names(trials: Sequence[Trial]) -> list[str]:
+  """Returns the sizes that the pyramid of each trial says, as `3 @ 64`; empty if none says any."""
+  names = [_size_name(trial.architecture) for trial in trials]
   return names if any(names) else []
 
 

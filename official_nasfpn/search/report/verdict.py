@@ -116,9 +116,10 @@ def next_steps(
         f"nasfpn report --search_dir {place} --proxy_check {check_dir}",
       )
     )
+  own = " and the size that was found" if recipe.space.has_sizes else ""
   steps.append(
     (
-      f"Train the best at full size, with a recipe of your own; {search_dir}#2 is the second:",
+      f"Train the best at full size, with a recipe of your own{own}; {search_dir}#2 is the second:",
       f"nasfpn train --gin_file RECIPE --architecture {place} --model_dir RUN",
     )
   )

@@ -6,9 +6,21 @@ import pytest
 
 from official_nasfpn.architecture import CATALOG, SearchSpace, canonical_hash
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.proxy_check.architectures import choose_architectures, read_rewards
+from official_nasfpn.search.proxy_check.architectures import (
+  catalogue_architectures,
+  choose_architectures,
+  read_rewards,
+)
 
 SPACE = SearchSpace()
+
+
+def test_the_catalogue_is_there_at_one_size():
+  space = SearchSpace(num_repeats=(3, 1), num_filters=(64, 32))
+  found = [space.decode(choices) for choices in catalogue_architectures(space)]
+  plain = [SearchSpace().decode(choices) for choices in catalogue_architectures(SearchSpace())]
+  assert [spec.cells for spec in found] == [spec.cells for spec in plain]
+  assert {spec.size_name for spec in found} == {"3 @ 64"}
 
 
 def sampled(count, seed=7):

@@ -71,6 +71,26 @@ def test_the_digest_is_of_what_decides_the_ap_alone(recipe):
   assert recipes(recipe, "Proxy.mode = 'shared'")[1].digest == target.digest
 
 
+def test_sizes_of_the_space_are_part_of_the_digest(recipe):
+  def digests(*bindings):
+    return [each.digest for each in recipes(recipe, *bindings)]
+
+  sized = "SearchSpace.num_repeats = (1, 3)"
+  several = [digests(), digests(sized), digests("SearchSpace.num_repeats = (5, 7)")]
+  assert len({digest for both in several for digest in both}) == 6
+  # What the space chooses is not read from the detector.
+  assert digests(sized, "Detector.num_repeats = 2") == digests(sized)
+
+
+def test_a_proxy_that_cannot_train_all_sizes_is_refused(recipe):
+  sized = "SearchSpace.num_repeats = (1, 3)"
+  with pytest.raises(UserError, match="trains one detector for all trials"):
+    recipes(recipe, sized, "Proxy.mode = 'shared'")
+  two_exits = "Detector.exit_heads = 'shared'\nTraining.exit_loss_weights = (0.5, 1.0)"
+  with pytest.raises(UserError, match="has 2 weights for 1 exits"):
+    recipes(recipe, sized, "Detector.num_repeats = 2", two_exits)
+
+
 def test_finished_trainings_come_back(tmp_path):
   file = TrainingsFile(tmp_path / "trainings.jsonl", SPACE)
   assert file.read() == {}

@@ -40,7 +40,7 @@ from official_nasfpn.search.report.reward_curve import reward_curve
 from official_nasfpn.search.report.setup_in_words import facts, reward_in_words
 from official_nasfpn.search.report.shares import MIN_ARCHITECTURES, shares_of_the_best
 from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
-from official_nasfpn.search.report.trade_offs import sizes_on_front, text_of, trade_offs
+from official_nasfpn.search.report.trade_offs import size_names, text_of, trade_offs
 from official_nasfpn.search.report.verdict import next_steps, verdict
 from official_nasfpn.search.storage import stored_recipe
 from official_nasfpn.search.store.trial import FAILED
@@ -112,7 +112,8 @@ def render_report(
   best = drawn.get(summary.best.number) if summary.best and summary.best.reward > 0 else None
   ranked = [row.spec for row in rows if row.rank is not None and row.spec is not None]
   curve = reward_curve(trials)
-  of_what = "the whole detector" if costs_detector(trials) else "one pyramid"
+  of_pyramid = "all pyramids" if recipe.space.num_repeats else "one pyramid"
+  of_what = "the whole detector" if costs_detector(trials) else of_pyramid
   search = search_dir.resolve().name
   script = (_HERE / "report.js").read_text(encoding="utf-8")
   data = table_data(rows, search, recipe.search.algorithm_name)
@@ -140,9 +141,10 @@ def render_report(
     # A search with several objectives has its own front.
     cost_chart=None if found_front else charts.cost_chart(costed, front, of_what),
     trade_offs=found_front,
-    front_sizes=sizes_on_front(found_front) if found_front else [],
+    front_sizes=size_names(found_front.on_front) if found_front else [],
     front_charts=charts.front_charts(found_front) if found_front else [],
     of_what=of_what,
+    of_pyramid=of_pyramid,
     front=[costed[index] for index in front],
     num_ranked=len(ranked),
     shares=shares_of_the_best(ranked, recipe.space),

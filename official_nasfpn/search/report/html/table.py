@@ -47,7 +47,7 @@ class TrialRow:
     rank: 1 for the best; None without a reward of its own.
     spec: its architecture; None when the text in the store is none.
     multiply_adds: on one image, None where nobody knows; see `costs_detector`.
-    parameters: of one pyramid, None where nobody knows.
+    parameters: of one pyramid, or of all where the spec says how many; None where nobody knows.
   """
 
   trial: Trial
@@ -93,15 +93,18 @@ def trial_rows(trials: Sequence[Trial], recipe: SearchRecipe) -> list[TrialRow]:
   with progress_bar(len(trials), "read", "trial") as bar:
     for trial in trials:
       spec = _spec(trial)
+      repeats = (spec and spec.num_repeats) or 1
       multiply_adds = parameters = None
       if measured:
         multiply_adds = _multiply_adds(trial)
       elif spec:
-        multiply_adds = architecture.pyramid_multiply_adds(
+        multiply_adds = repeats * architecture.pyramid_multiply_adds(
           spec, spec.num_filters or width, detector.image_size, separable
         )
       if spec:
-        parameters = architecture.pyramid_parameters(spec, spec.num_filters or width, separable)
+        parameters = repeats * architecture.pyramid_parameters(
+          spec, spec.num_filters or width, separable
+        )
       rows.append(TrialRow(trial, ranks.get(trial.number), spec, multiply_adds, parameters))
       bar.update()
   return sorted(rows, key=lambda row: (row.rank or len(rows) + 1, row.trial.number))
