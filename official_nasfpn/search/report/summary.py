@@ -196,7 +196,8 @@ def cost_by_worker(trials: Iterable[Trial]) -> list[WorkerCost]:
   """Returns what each worker did, the most hours first."""
   by_worker: dict[str, list[Trial]] = {}
   for trial in trials:
-    if trial.worker is not None and trial.seconds is not None:
+    has_ended = trial.state in (DONE, FAILED)
+    if trial.worker is not None and trial.seconds is not None and has_ended:
       by_worker.setdefault(trial.worker, []).append(trial)
   costs = [
     WorkerCost(

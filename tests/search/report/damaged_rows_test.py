@@ -76,6 +76,13 @@ def test_many_damaged_rows_are_counted(search_dir, capsys):
   assert "and 3 more" in warning
 
 
+def test_a_worker_of_trials_that_have_not_ended_has_cost_nothing(search_dir):
+  # Damaged so that seconds are left, as of a trial that has ended.
+  update(search_dir, "UPDATE trials SET state = 'queued'")
+  page = Search(search_dir).write_report().read_text()
+  assert "Cost by worker" not in page
+
+
 def test_text_that_is_no_utf8_is_shown_as_such(search_dir):
   update(search_dir, "UPDATE trials SET worker = CAST(X'77ff' AS TEXT) WHERE number = 2")
   assert best_trials(read_trials(search_dir))[0].worker == "w\ufffd"
