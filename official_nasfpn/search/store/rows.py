@@ -14,7 +14,7 @@ from official_nasfpn.search.store.trial import DONE, FAILED, QUEUED, REUSED, RUN
 
 _DAMAGED = "its row in the trial store is damaged: "
 # The year 9999, up to which dates can be written.
-_LAST_TIME = 253_402_300_799.0
+LAST_TIME = 253_402_300_799.0
 _STATES = (QUEUED, RUNNING, DONE, FAILED, REUSED)
 
 
@@ -109,7 +109,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_time(value: object) -> bool:
-  return value is None or (_is_number(value) and 0 <= value <= _LAST_TIME)
+  return value is None or (_is_number(value) and 0 <= value <= LAST_TIME)
 
 
 def _are_counts(values: Sequence[object]) -> bool:
@@ -154,7 +154,7 @@ _CHECKS: Mapping[str, Callable[[object], bool]] = {
   "proposed_at": lambda value: value is not None and _is_time(value),
   "started_at": _is_time,
   "finished_at": _is_time,
-  "seconds": _or_none(lambda value: _is_number(value) and 0 <= value <= _LAST_TIME),
+  "seconds": _or_none(lambda value: _is_number(value) and 0 <= value <= LAST_TIME),
   "metrics": lambda value: isinstance(value, dict),
   "learnt_in": _or_none(_is_count),
   "confirms": _or_none(_is_count),

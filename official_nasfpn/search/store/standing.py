@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import sqlalchemy as sa
 
 from official_nasfpn.search.store.originals import joined, originals, with_originals
-from official_nasfpn.search.store.rows import is_damaged, to_trial
+from official_nasfpn.search.store.rows import LAST_TIME, is_damaged, to_trial
 from official_nasfpn.search.store.schema import trials as _trials
 from official_nasfpn.search.store.trial import (
   DONE,
@@ -128,7 +128,9 @@ def best(connection: sa.Connection, limit: int) -> tuple[list[Trial], list[Trial
 def overview(connection: sa.Connection, num_best: int) -> Overview:
   """Returns how the search stands, with its best trials; reads no others."""
   counts = count_trials(connection)
-  seconds = connection.scalar(sa.select(sa.func.sum(_trials.c.seconds))) or 0.0
+  # SQLite stores any value, and an infinite one would spoil the sum.
+  sound = _trials.c.seconds.between(0, LAST_TIME)
+  seconds = connection.scalar(sa.select(sa.func.sum(_trials.c.seconds)).where(sound)) or 0.0
   ranking, damaged = best(connection, num_best)
   failed = [trial for trial in confirmations(connection) if trial.state == FAILED]
   damaged += filter(is_damaged, failed)

@@ -584,7 +584,8 @@ class TrialStore:
   def running_workers(self) -> list[str]:
     """Returns the names of the workers that run a trial."""
     query = sa.select(_trials.c.worker).where(_trials.c.state == RUNNING).distinct()
-    return sorted(row.worker for row in self._rows(query))
+    # A damaged row may have another kind of value, or none.
+    return sorted(row.worker for row in self._rows(query) if isinstance(row.worker, str))
 
   # Details.
 

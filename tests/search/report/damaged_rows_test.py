@@ -10,6 +10,7 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.report.found import best_trials, read_search, read_trials
 from official_nasfpn.search.report.html.table import costs_detector
 from official_nasfpn.search.search import Search
+from official_nasfpn.search.store.trial_store import TrialStore
 from tests.search.report.searches import eventful_search
 
 DEEP = "[" * 100_000
@@ -74,6 +75,23 @@ def test_many_damaged_rows_are_counted(search_dir, capsys):
     warning := capsys.readouterr().err
   )
   assert "and 3 more" in warning
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), -5.0, 1e300, "long", b"\xff"])
+def test_seconds_that_are_none_are_not_summed(search_dir, seconds):
+  update(search_dir, "UPDATE trials SET seconds = 7200")
+  update(search_dir, "UPDATE trials SET seconds = ? WHERE number = 2", seconds)
+  with contextlib.closing(TrialStore(storage.database_path(search_dir))) as store:
+    assert store.overview(3).worker_hours == 16
+
+
+def test_workers_that_are_no_names_are_left_out(search_dir):
+  update(search_dir, "UPDATE trials SET state = 'running', worker = NULL WHERE number <= 4")
+  update(search_dir, "UPDATE trials SET state = 'running', worker = X'00ff' WHERE number = 5")
+  update(search_dir, "UPDATE trials SET state = 'running', worker = 'w' WHERE number = 6")
+  with contextlib.closing(TrialStore(storage.database_path(search_dir))) as store:
+    assert "w" in store.running_workers()
+    assert all(isinstance(name, str) for name in store.running_workers())
 
 
 def test_a_worker_of_trials_that_have_not_ended_has_cost_nothing(search_dir):
