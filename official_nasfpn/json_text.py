@@ -1,9 +1,12 @@
 """JSON that anybody may have written."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
+
+_LONG_INTEGER = re.compile(rf"[0-9]{{{sys.float_info.max_10_exp + 1}}}")
 
 
 def parse_json(
@@ -19,7 +22,11 @@ def parse_json(
     ValueError: it is no JSON, is nested more deeply than can be read, or has an integer beyond any
       float. For the last two, readers would meet errors that nobody thinks of.
   """
+  # Python's own reading of integers is twice as fast, and a long search has 150,000 texts.
+  is_harmless = isinstance(text, str) and not _LONG_INTEGER.search(text)
   try:
+    if is_harmless:
+      return json.loads(text, object_hook=object_hook)
     return json.loads(text, object_hook=object_hook, parse_int=_integer)
   except RecursionError:
     raise ValueError("lists or objects are nested too deeply") from None

@@ -95,8 +95,10 @@ class Trial:
   @property
   def mean_reward(self) -> float | None:
     """The mean over all seeds with which the architecture was trained."""
+    if self.reward is None or not self.further_rewards:
+      return self.reward
     # Divided first: damaged rows may hold numbers whose sum is too large.
-    return math.fsum(r / len(self.rewards) for r in self.rewards) if self.rewards else None
+    return math.fsum(reward / len(self.rewards) for reward in self.rewards)
 
   @property
   def deviation(self) -> float | None:

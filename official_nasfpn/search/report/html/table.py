@@ -14,7 +14,7 @@ from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.report.found import best_trials
 from official_nasfpn.search.report.summary import is_stopped_early
-from official_nasfpn.search.store.trial_store import Trial
+from official_nasfpn.search.store.trial import DONE, Trial
 
 # Rows at a time; `report.js` has the same number.
 PAGE_ROWS = 50
@@ -115,7 +115,7 @@ def costs_detector(trials: Sequence[Trial]) -> bool:
 
   They are where every trial with a reward has measured them; the pyramid's follow from its text.
   """
-  done = best_trials(trials)
+  done = [trial for trial in trials if trial.state == DONE]
   return bool(done) and all(_multiply_adds(trial) is not None for trial in done)
 
 
