@@ -347,6 +347,7 @@ def test_a_file_that_is_stored_data_is_so_wherever_it_is_found(tmp_path):
   def check(text, where):
     if "name" in text:
       raise UserError(f"{where} binds a name.")
+    return text
 
   data, top = tmp_path / "data.gin", tmp_path / "top.gin"
   (tmp_path / "link.gin").symlink_to(data)
