@@ -1,5 +1,6 @@
 """A search that chooses how large a pyramid is beside its wiring, from its recipe to a training."""
 
+import dataclasses
 import json
 import random
 import re
@@ -15,7 +16,7 @@ from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.html.page import write_report
 from official_nasfpn.search.report.html.table import trial_rows
 from official_nasfpn.search.report.results import write_results
-from official_nasfpn.search.search import Search, dry_run
+from official_nasfpn.search.search import Search, dry_run, measured_plan
 from official_nasfpn.training.experiment import load_experiment
 from tests.search.one_process import search_in_one_process
 from tests.search.report.searches import rewarded_search
@@ -124,6 +125,15 @@ def test_a_dry_run_shows_the_smallest_and_the_largest(recipe):
   small, large = dry_run(recipe).split("to such large ones:\n")
   assert "1 @ 8" in small
   assert "2 @ 8" in large
+
+
+@pytest.mark.slow
+def test_a_plan_measures_two_of_them(recipe, capfd):
+  nine = dataclasses.replace(recipe.space, num_repeats=tuple(range(1, 10)))
+  search = dataclasses.replace(recipe.search, num_trials=20)
+  plan = measured_plan(dataclasses.replace(recipe, space=nine, search=search))
+  assert "20 trials" in plan.as_text()
+  assert "have random sizes; others take less or more time" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

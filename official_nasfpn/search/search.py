@@ -292,6 +292,7 @@ def measured_plan(recipe: SearchRecipe, num_workers: int = 1, num_measuring: int
     search=dataclasses.replace(
       recipe.search,
       algorithm=RandomSearch(),
+      begin_with=(),
       num_trials=2 * num_measuring,
       trials_per_update=2 * num_measuring,
       trials_in_flight=0,
