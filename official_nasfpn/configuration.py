@@ -272,7 +272,7 @@ def to_gin(*configs: Any, complete: bool = False) -> str:
     lines = []
     for field in dataclasses.fields(config):
       value = getattr(config, field.name)
-      if value is None and not complete and field.metadata.get("left_out_if_none"):
+      if value is None and not complete and field.metadata == LEFT_OUT_IF_NONE:
         continue
       lines.append(f"{name}.{field.name} = {literal(value)}")
     if sections.setdefault(name, lines) != lines:

@@ -25,9 +25,7 @@ def parse_json(
   # Python's own reading of integers is twice as fast, and a long search has 150,000 texts.
   is_harmless = isinstance(text, str) and not _LONG_INTEGER.search(text)
   try:
-    if is_harmless:
-      return json.loads(text, object_hook=object_hook)
-    return json.loads(text, object_hook=object_hook, parse_int=_integer)
+    return json.loads(text, object_hook=object_hook, parse_int=None if is_harmless else _integer)
   except RecursionError:
     raise ValueError("lists or objects are nested too deeply") from None
 

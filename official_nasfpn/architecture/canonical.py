@@ -32,7 +32,7 @@ def canonical_hash(spec: PyramidSpec) -> str:
   canonical = canonical_form(spec)
   cells = [[*cell.inputs, cell.level, cell.op] for cell in canonical.cells]
   parts: list[object] = [canonical.min_level, canonical.max_level, cells]
-  if any(size is not None for size in spec.sizes.values()):
+  if spec.size_name:
     parts.append(spec.sizes)
   text = json.dumps(parts, separators=(",", ":"))
   return hashlib.sha256(text.encode()).hexdigest()[:_HASH_LENGTH]
