@@ -10,13 +10,8 @@ from matplotlib.figure import Figure
 
 from official_nasfpn.architecture import CATALOG, SearchSpace, canonical_hash, pyramid_name
 from official_nasfpn.disk import write_text
-from official_nasfpn.search.proxy_check.rank_correlation import (
-  Correlation,
-  Noise,
-  kendall,
-  noise_of,
-  spearman,
-)
+from official_nasfpn.search.proxy_check.noise import Noise, noise_of
+from official_nasfpn.search.proxy_check.rank_correlation import Correlation, kendall, spearman
 from official_nasfpn.search.proxy_check.trainings import Result, Training, TrainingRecipe
 
 

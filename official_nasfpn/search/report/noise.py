@@ -8,7 +8,7 @@ from pathlib import Path
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
-from official_nasfpn.search.proxy_check.rank_correlation import Noise
+from official_nasfpn.search.proxy_check.noise import Noise
 from official_nasfpn.search.store.trial import Trial
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from official_nasfpn.search.proxy_check.rank_correlation import Noise
+from official_nasfpn.search.proxy_check.noise import Noise
 from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.report.found import best_trials, confirmed_in_words
 from official_nasfpn.search.report.noise import ConfirmedNoise

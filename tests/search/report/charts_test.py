@@ -5,7 +5,7 @@ import pytest
 
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.reporting.chart import HEIGHT, WIDTH, Link, Series, make_chart
-from official_nasfpn.search.proxy_check.rank_correlation import Noise
+from official_nasfpn.search.proxy_check.noise import Noise
 from official_nasfpn.search.report.found import read_trials
 from official_nasfpn.search.report.html import charts
 from official_nasfpn.search.report.reward_curve import reward_curve

@@ -8,7 +8,7 @@ import pytest
 
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.proxy_check.rank_correlation import Noise
+from official_nasfpn.search.proxy_check.noise import Noise
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.noise import read_noise
 from official_nasfpn.search.report.setup_in_words import facts, largest_entropy, reward_in_words

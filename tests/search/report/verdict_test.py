@@ -8,7 +8,7 @@ import shlex
 import numpy as np
 import pytest
 
-from official_nasfpn.search.proxy_check.rank_correlation import Noise
+from official_nasfpn.search.proxy_check.noise import Noise
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.noise import noise_of_confirmations
 from official_nasfpn.search.report.summary import summarize

@@ -7,7 +7,7 @@ import numpy as np
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.reporting.chart import Band, Chart, Link, Series, make_chart
 from official_nasfpn.search.objectives import AP
-from official_nasfpn.search.proxy_check.rank_correlation import Noise
+from official_nasfpn.search.proxy_check.noise import Noise
 from official_nasfpn.search.report.html.table import TrialRow
 from official_nasfpn.search.report.noise import ConfirmedNoise
 from official_nasfpn.search.report.reward_curve import RewardCurve

@@ -10,7 +10,7 @@ from official_nasfpn.reporting.code_version import code_version
 from official_nasfpn.reporting.templates import content_policy, style, templates
 from official_nasfpn.search.confirmation import can_be_confirmed, missing_confirmations
 from official_nasfpn.search.front import non_dominated
-from official_nasfpn.search.proxy_check.rank_correlation import Noise
+from official_nasfpn.search.proxy_check.noise import Noise
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.search.report.found import (
   FoundSearch,
