@@ -27,12 +27,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.search.store import schema, standing
+from official_nasfpn.search.store import measurements, schema, standing
 from official_nasfpn.search.store.database import Database
-from official_nasfpn.search.store.lease_watch import LeaseWatch
+from official_nasfpn.search.store.leases import Leases, change_attempt, since_start
 from official_nasfpn.search.store.originals import originals, result_state, with_originals
 from official_nasfpn.search.store.rows import is_damaged, to_metrics, to_trial
-from official_nasfpn.search.store.schema import measurements as _measurements
 from official_nasfpn.search.store.schema import search as _search
 from official_nasfpn.search.store.schema import trials as _trials
 from official_nasfpn.search.store.schema import updates as _updates
@@ -48,9 +47,6 @@ from official_nasfpn.search.store.trial import (
   TimelineRow,
   Trial,
 )
-
-# A worker's lease may be longer than that of who looks at it, but hardly by this factor.
-_LONGEST_LEASES = 10
 
 
 class TrialStore:
@@ -85,7 +81,7 @@ class TrialStore:
     self._max_attempts = max_attempts
     self._database = Database(url, outage_seconds, clock, keeps_connection, reads_only)
     self._joined: tuple[str, str, str] | None = None
-    self._watch = LeaseWatch(lease_seconds)
+    self._leases = Leases(self._database, lease_seconds, max_attempts)
 
   @property
   def name(self) -> str:
@@ -164,7 +160,7 @@ class TrialStore:
       & ~_trials.c.diverged
       & (_trials.c.deaths > 0)
       & (_trials.c.deaths < self._max_attempts)
-      # As `_requeue` writes it. No evaluation's reason begins so.
+      # As `Leases.requeue` writes it. No evaluation's reason begins so.
       & (
         _trials.c.failure.like("worker %, % attempt")
         | _trials.c.failure.like("worker %, % attempts")
@@ -379,7 +375,7 @@ class TrialStore:
     def transaction(connection: sa.Connection) -> None:
       self._check_joined(connection, joined)
       reason = "worker died (another process with its name has started)"
-      self._requeue(connection, _trials.c.worker == worker, reason, is_death=True)
+      self._leases.requeue(connection, _trials.c.worker == worker, reason, is_death=True)
 
     self._database.write(transaction)
     self._joined = joined
@@ -399,10 +395,10 @@ class TrialStore:
     def transaction(connection: sa.Connection) -> sa.Row | None:
       if self._joined is not None:
         self._check_joined(connection, self._joined)
-      if row := self._take(connection, held, worker):
+      if row := self._leases.take(connection, held, worker):
         return row
-      self._requeue_expired(connection)
-      return self._take(
+      self._leases.requeue_expired(connection)
+      return self._leases.take(
         connection, free, worker, attempt=_trials.c.attempt + 1, started_at=self._database.now()
       )
 
@@ -421,7 +417,7 @@ class TrialStore:
       unless another worker has claimed the trial.
     """
     return self._database.write(
-      lambda connection: self._change_attempt(
+      lambda connection: change_attempt(
         connection,
         number,
         attempt,
@@ -450,32 +446,11 @@ class TrialStore:
       raise ValueError(f"a share must be between 0 and 1, not {share}.")
     if not math.isfinite(value):
       raise ValueError(f"a measurement must be finite, not {value}.")
-    this = (
-      _measurements.c.trial == number,
-      _measurements.c.attempt == attempt,
-      _measurements.c.share == share,
-    )
-    others = (
-      sa.select(_measurements.c.value)
-      .join(_trials, _measurements.c.trial == _trials.c.number)
-      .where(_measurements.c.attempt == _trials.c.attempt)
-      .where(_measurements.c.share == share, _measurements.c.trial != number)
-      .order_by(_measurements.c.trial)
-    )
-
-    def transaction(connection: sa.Connection) -> list[float]:
-      owned = connection.scalar(
-        sa.select(sa.func.count()).select_from(_trials).where(*_unfinished(number, attempt))
+    return self._database.write(
+      lambda connection: measurements.record(
+        connection, number, attempt, share, value, self._database.now()
       )
-      if owned:
-        values = {"value": value, "measured_at": self._database.now()}
-        if not connection.execute(_measurements.update().where(*this).values(**values)).rowcount:
-          connection.execute(
-            _measurements.insert().values(trial=number, attempt=attempt, share=share, **values)
-          )
-      return list(connection.scalars(others))
-
-    return self._database.write(transaction)
+    )
 
   def reward_curves(self) -> dict[int, list[tuple[float, float]]]:
     """Returns the intermediate rewards of the trials that have any, by number.
@@ -483,16 +458,7 @@ class TrialStore:
     Each is a list of (share of the training, reward that the trial would have got), by share, from
     the trial's latest attempt.
     """
-    query = (
-      sa.select(_measurements.c.trial, _measurements.c.share, _measurements.c.value)
-      .join(_trials, _measurements.c.trial == _trials.c.number)
-      .where(_measurements.c.attempt == _trials.c.attempt)
-      .order_by(_measurements.c.trial, _measurements.c.share)
-    )
-    curves: dict[int, list[tuple[float, float]]] = {}
-    for row in self._rows(query):
-      curves.setdefault(row.trial, []).append((row.share, row.value))
-    return curves
+    return self._database.read(measurements.curves)
 
   def report_reward(
     self, number: int, attempt: int, reward: float, metrics: Mapping[str, object] | None = None
@@ -569,12 +535,14 @@ class TrialStore:
       The number of trials that the worker was running.
     """
     return self._database.write(
-      lambda connection: self._requeue(connection, _trials.c.worker == worker, reason, is_death)
+      lambda connection: self._leases.requeue(
+        connection, _trials.c.worker == worker, reason, is_death
+      )
     )
 
   def release_expired(self) -> int:
     """Queues the trials whose lease has expired, and returns their number."""
-    return self._database.write(self._requeue_expired)
+    return self._database.write(self._leases.requeue_expired)
 
   def has_worked(self, worker: str) -> bool:
     """Returns whether a worker of this name was the last to claim some trial."""
@@ -629,106 +597,6 @@ class TrialStore:
         return False
     return True
 
-  def _take(
-    self, connection: sa.Connection, which: sa.Select, worker: str, **values: object
-  ) -> sa.Row | None:
-    """Gives a worker the trial with the lowest number that a query selects."""
-    # PostgreSQL needs the row lock; SQLite has locked the database already and ignores it.
-    lowest = (
-      which.order_by(_trials.c.number).limit(1).with_for_update(skip_locked=True, key_share=True)
-    )
-    return connection.execute(
-      _trials.update()
-      .where(_trials.c.number == lowest.scalar_subquery())
-      .values(
-        state=RUNNING,
-        worker=worker,
-        lease_expires=self._database.now() + self.lease_seconds,
-        progress=0.0,
-        **values,
-      )
-      .returning(*_trials.c)
-    ).first()
-
-  def _requeue_expired(self, connection: sa.Connection) -> int:
-    # A worker could not renew its lease while the database was down; it gets the time to do so now.
-    if self._database.seconds_since_outage() < self.lease_seconds:
-      return 0
-    if self._database.has_machine_clock:
-      running = sa.select(_trials.c.number, _trials.c.attempt, _trials.c.lease_expires)
-      rows = connection.execute(running.where(_trials.c.state == RUNNING))
-      numbers = self._watch.expired((row.number, (row.attempt, row.lease_expires)) for row in rows)
-      if not numbers:
-        return 0
-      expired = _trials.c.number.in_(numbers)
-    else:
-      now = self._database.now()
-      expired = _trials.c.lease_expires < now
-      if (server_started_at := self._database.server_started_at()) is not None:
-        expired &= server_started_at + self.lease_seconds < now
-        if self._watch.has_jumped(connection.scalar(sa.select(now))):
-          return 0
-        # Left over from before the clock was set back.
-        far = now + _LONGEST_LEASES * self.lease_seconds
-        connection.execute(
-          _trials.update()
-          .where(_trials.c.state == RUNNING, _trials.c.lease_expires > far)
-          .values(lease_expires=now + self.lease_seconds)
-        )
-    reason = f"worker sent no heartbeat for {self.lease_seconds:g} s"
-    return self._requeue(connection, expired, reason, is_death=True, skip_locked=True)
-
-  def _requeue(
-    self,
-    connection: sa.Connection,
-    which: sa.ColumnElement,
-    reason: str,
-    is_death: bool,
-    skip_locked: bool = False,
-  ) -> int:
-    # Rows are locked in the order of their numbers, so that two processes cannot deadlock.
-    numbers = connection.scalars(
-      sa.select(_trials.c.number)
-      .where(_trials.c.state == RUNNING, which)
-      .order_by(_trials.c.number)
-      .with_for_update(skip_locked=skip_locked, key_share=True)
-    ).all()
-    if not numbers:
-      return 0
-    running = _trials.update().where(_trials.c.state == RUNNING, _trials.c.number.in_(numbers))
-    now = self._database.now()
-    if is_death:
-      attempts = f"{self._max_attempts} attempt{'s' if self._max_attempts > 1 else ''}"
-      connection.execute(
-        running.where(_trials.c.deaths + 1 >= self._max_attempts).values(
-          state=FAILED,
-          deaths=_trials.c.deaths + 1,
-          lease_expires=None,
-          failure=f"{reason}, {attempts}",
-          finished_at=now,
-          seconds=_since_start(now),
-        )
-      )
-    connection.execute(
-      running.values(
-        state=QUEUED,
-        deaths=_trials.c.deaths + int(is_death),
-        lease_expires=None,
-        failure=reason,
-        progress=0.0,
-      )
-    )
-    return len(numbers)
-
-  def _change_attempt(
-    self, connection: sa.Connection, number: int, attempt: int, **values: object
-  ) -> bool:
-    """Changes a trial if it is unfinished and `attempt` is its latest; rejects late results."""
-    changed = connection.execute(
-      _trials.update().where(*_unfinished(number, attempt)).values(**values)
-    )
-    return changed.rowcount == 1
-
   def _finish(
     self, number: int, attempt: int, result: Mapping[str, object], **values: object
   ) -> bool:
@@ -736,13 +604,13 @@ class TrialStore:
     now = self._database.now()
 
     def transaction(connection: sa.Connection) -> bool:
-      if self._change_attempt(
+      if change_attempt(
         connection,
         number,
         attempt,
         lease_expires=None,
         finished_at=now,
-        seconds=_since_start(now),
+        seconds=since_start(now),
         **result,
         **values,
       ):
@@ -757,16 +625,3 @@ class TrialStore:
       )
 
     return self._database.write(transaction)
-
-
-def _since_start(now: sa.ColumnElement | float) -> sa.ColumnElement:
-  """Returns the seconds since a trial was claimed; 0 if the clock was set back meanwhile."""
-  return sa.case((_trials.c.started_at < now, now - _trials.c.started_at), else_=0.0)
-
-
-def _unfinished(number: int, attempt: int) -> tuple[sa.ColumnElement, ...]:
-  return (
-    _trials.c.number == number,
-    _trials.c.attempt == attempt,
-    _trials.c.state.in_((QUEUED, RUNNING)),
-  )
