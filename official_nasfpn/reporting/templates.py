@@ -18,6 +18,8 @@ _HERE = Path(__file__).parent
 def templates(folder: Path) -> jinja2.Environment:
   """Returns the templates of a folder and those that all reports share; what they print is escaped.
 
+  A page extends `document.html`.
+
   Args:
     folder: with templates of its own.
   """
