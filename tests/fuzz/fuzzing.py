@@ -8,6 +8,7 @@ The rule: whatever comes in, a sentence or a right result goes out. No traceback
 no more bytes read or pixels decoded than stated.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -60,6 +61,36 @@ def unless_refused(read):
     check_sentence(error)
     event("refused")
     return None
+
+
+@contextmanager
+def readable_logs() -> Iterator[None]:
+  """Fails at its end if a warning was logged that is not one readable line.
+
+  Libraries may remark on what they meet; a traceback, or text of who is not trusted, they may not.
+  """
+  kept = _Kept(logging.WARNING)
+  logging.getLogger().addHandler(kept)
+  try:
+    yield
+  finally:
+    logging.getLogger().removeHandler(kept)
+  for record in kept.records:
+    text = record.getMessage()
+    assert not record.exc_info, text
+    assert text.isprintable(), ascii(text)
+    assert len(text) <= _LONGEST_SENTENCE, text
+
+
+class _Kept(logging.Handler):
+  """Keeps what is logged."""
+
+  def __init__(self, level: int):
+    super().__init__(level)
+    self.records: list[logging.LogRecord] = []
+
+  def emit(self, record: logging.LogRecord) -> None:
+    self.records.append(record)
 
 
 class _Watch:
