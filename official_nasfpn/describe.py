@@ -40,8 +40,7 @@ _NUM_CLASSES = flags.DEFINE_integer(
 _RECIPE = flags.DEFINE_string(
   "recipe",
   None,
-  "A recipe of gin/paper/, or `all`: prints parameters and FLOPs next to the published ones; "
-  "--model is ignored.",
+  "A recipe of gin/paper/, or `all`: prints parameters and FLOPs next to the published ones.",
 )
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "json"], "A table, or JSON for programs.")
 _DIAGRAM = flags.DEFINE_string("diagram", None, "Where to write a drawing of the pyramid (.png).")
@@ -186,6 +185,9 @@ def print_recipes(name: str, output_format: str) -> None:
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   if _RECIPE.value:
+    others = (_MODEL, _ARCHITECTURE, _IMAGE_SIZE, _NUM_CLASSES, _DIAGRAM)
+    if given := [other.name for other in others if other.present]:
+      raise UserError(f"--recipe says all of a model: leave --{given[0]} out.")
     print_recipes(_RECIPE.value, _FORMAT.value)
     return
   if _NUM_CLASSES.value < 1:

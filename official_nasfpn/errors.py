@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import math
 import os
 import select
 import signal
@@ -54,6 +55,7 @@ def run_program(main: Callable[[list[str]], object]) -> None:
       logging.set_verbosity(logging.WARNING)
     try:
       _refuse_what_is_no_text(sys.argv[1:])
+      _refuse_what_is_no_number()
       check_tensorflow()
       with printable_output():
         main(argv)
@@ -111,6 +113,14 @@ def _refuse_what_is_no_text(arguments: Iterable[str]) -> None:
         f"{argument!r} is not UTF-8 text, as everything that is written down must be. Rename the "
         "file or folder, or correct the text."
       ) from error
+
+
+def _refuse_what_is_no_number() -> None:
+  """Refuses `nan`, which is neither below a lower bound of absl's nor above an upper one."""
+  for name in flags.FLAGS:
+    value = flags.FLAGS[name].value
+    if isinstance(value, float) and math.isnan(value):
+      raise UserError(f"--{name} is not a number: give one.")
 
 
 def exit_with(error: UserError) -> NoReturn:

@@ -111,6 +111,12 @@ def test_a_recipe_beside_what_is_published_of_it(run_program):
   assert row["parameters_difference_percent"] == pytest.approx(100 * (row["parameters"] / 2.02 - 1))
 
 
+def test_a_recipe_leaves_nothing_to_other_flags(run_program):
+  finished = run_program("describe", "--recipe=all", "--image_size=512")
+  assert finished.returncode == 1
+  assert finished.stderr == "error: --recipe says all of a model: leave --image_size out.\n"
+
+
 def test_a_baseline_cannot_be_drawn(run_program):
   finished = run_program("describe", "--model=R-10, 1 @ 8", "--architecture=fpn", "--diagram=x.png")
   assert finished.returncode == 1

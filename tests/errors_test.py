@@ -67,6 +67,12 @@ def test_a_path_that_the_system_refuses_is_one_line(arguments, tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_what_is_no_number_is_refused(run_program):
+  done = run_program("detect", "--export_dir=x", "--output_dir=y", "--budget_ms=nan", "a.jpg")
+  assert done.returncode == 1
+  assert done.stderr == "error: --budget_ms is not a number: give one.\n"
+
+
 @pytest.mark.parametrize(
   "arguments",
   [

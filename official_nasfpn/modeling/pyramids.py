@@ -118,7 +118,7 @@ def _check_stack(config: DetectorConfig) -> None:
 
 
 def _check_ssdlite(config: DetectorConfig) -> None:
-  if config.backbone != "MobileNetV2":
+  if config.backbone not in ("MobileNetV2", "MobileNetV2-keras"):
     raise ValueError(
       f"an Ssdlite takes its level 4 from within a bottleneck of MobileNetV2; {config.backbone} "
       "has none. Set Detector.backbone = 'MobileNetV2'."

@@ -1,5 +1,6 @@
 """SSDLite: its maps, its anchors, its size, and what cannot be combined with it."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,12 @@ CONFIG = DetectorConfig(
 def detector():
   tf_keras.utils.set_random_seed(0)
   return build_detector(CONFIG, 90)
+
+
+def test_the_backbone_with_the_arithmetic_of_keras_will_do(detector):
+  of_keras = build_detector(dataclasses.replace(CONFIG, backbone="MobileNetV2-keras"), 90)
+  (outputs,), (expected,) = (each(tf.zeros([1, 320, 320, 3])) for each in (of_keras, detector))
+  assert tf.nest.map_structure(np.shape, outputs) == tf.nest.map_structure(np.shape, expected)
 
 
 def test_every_anchor_has_an_output(detector):

@@ -31,6 +31,8 @@ _GRPC_PATH = re.compile(r"/(?P<name>[^/:]+)(/(?P<version>\d+))?/?")
 # "signature name" over REST, "signature key" over gRPC.
 _NO_SIGNATURE = re.compile(r"signature .*not found", re.IGNORECASE)
 _LONGEST_PAUSE_S = 10.0
+# JSON has no infinity.
+_LONGEST_BUDGET_MS = float(np.finfo(np.float32).max)
 
 _Result = TypeVar("_Result")
 
@@ -80,6 +82,7 @@ class DetectionClient:
       UserError: `url` is neither, `ca_file` cannot be used, or a package is missing.
     """
     self.url = url
+    self._shown_url = _without_password(url)
     self._transport = _connect(url, _authorities(url, ca_file))
     self._timeout_s = timeout_s
     self._attempts = attempts
@@ -116,19 +119,28 @@ class DetectionClient:
 
     Raises:
       ServingError: there is no answer, or no such exit or model.
-      UserError: both an exit and a budget are given.
+      UserError: both an exit and a budget are given, the budget is no time, or an image is not the
+        bytes of one.
     """
     if isinstance(encoded, bytes | str):
       raise UserError("detect() takes a list of encoded images; put a single one into brackets.")
     if exit_number is not None and budget_ms is not None:
       raise UserError("Give an exit number or a budget, not both: a budget chooses the exit.")
+    for index, image in enumerate(encoded):
+      if not isinstance(image, bytes | bytearray | memoryview):
+        raise UserError(
+          f"Image {index} of {len(encoded)}, counted from 0, is of type {type(image).__name__}: "
+          "give the bytes of a JPEG or PNG file, as `Path.read_bytes` reads them."
+        )
     signature = "serving_default" if exit_number is None else f"exit_{exit_number}"
     budget_per_image_ms = None
     if budget_ms is not None:
+      if not budget_ms >= 0:  # What is no number is no time either.
+        raise UserError(f"budget_ms is {budget_ms:g}: give milliseconds, 0 or more.")
       signature = "detect_within"
-      budget_per_image_ms = budget_ms / max(len(encoded), 1)
+      budget_per_image_ms = min(budget_ms, _LONGEST_BUDGET_MS) / max(len(encoded), 1)
     try:
-      return self._detect(list(encoded), 0, signature, budget_per_image_ms)
+      return self._detect([bytes(image) for image in encoded], 0, signature, budget_per_image_ms)
     except Failure as failure:
       raise ServingError(self._sentence(failure)) from failure
 
@@ -205,22 +217,22 @@ class DetectionClient:
       if not _NO_SIGNATURE.search(refusal.reason):
         return
       reason = refusal.reason.rstrip(".")
-      raise ServingError(f"There is no {name} at {self.url}: {reason}.") from refusal
+      raise ServingError(f"There is no {name} at {self._shown_url}: {reason}.") from refusal
     if signature not in signatures:
       has = one_line(", ".join(sorted(signatures)))
       raise ServingError(
-        f"There is no {name}: the model at {self.url} has the signatures {has}."
+        f"There is no {name}: the model at {self._shown_url} has the signatures {has}."
       ) from refusal
     if signatures[signature] != inputs:
       takes = one_line(", ".join(sorted(signatures[signature])))
       raise ServingError(
-        f"The {name} of the model at {self.url} takes {takes}, not "
+        f"The {name} of the model at {self._shown_url} takes {takes}, not "
         f"{', '.join(sorted(inputs))}: it is no export of ours."
       ) from refusal
 
   def _sentence(self, failure: Failure) -> str:
     """Returns the message for a failure: what is wrong, and what to do."""
-    url, hint, reason = self.url, self._transport.port_hint, failure.reason.rstrip(".")
+    url, hint, reason = self._shown_url, self._transport.port_hint, failure.reason.rstrip(".")
     tried = f"in {self._attempts} attempts" if self._attempts > 1 else "in one attempt"
     match failure.kind:
       case FailureKind.UNREACHABLE:
@@ -259,13 +271,21 @@ def _authorities(url: str, ca_file: str | os.PathLike[str] | None) -> str | None
   if ca_file is None:
     return None
   if not url.startswith(("https:", "grpcs:")):
-    raise UserError(f"ca_file is for https:// and grpcs://; nothing proves who answers at {url!r}.")
+    raise UserError(
+      f"ca_file is for https:// and grpcs://; nothing proves who answers at "
+      f"{_without_password(url)!r}."
+    )
   try:
     ssl.create_default_context(cafile=ca_file)
   except (OSError, ValueError) as error:  # ssl.SSLError is an OSError.
     reason = getattr(error, "strerror", None) or error
     raise UserError(f"ca_file {os.fspath(ca_file)!r} has no certificates: {reason}.") from error
   return os.fspath(ca_file)
+
+
+def _without_password(url: str) -> str:
+  """Returns an address as it may be shown and logged."""
+  return re.sub(r"//[^/]*@", "//", url)
 
 
 def _connect(url: str, ca_file: str | None) -> Transport:
@@ -282,7 +302,14 @@ def _connect(url: str, ca_file: str | None) -> Transport:
     or not path
     or parts.query
   ):
-    raise UserError(f"{url!r} is not the address of a model: that is {_URL_FORMS}.")
+    raise UserError(
+      f"{_without_password(url)!r} is not the address of a model: that is {_URL_FORMS}."
+    )
+  if is_grpc and "@" in parts.netloc:
+    raise UserError(
+      f"{_without_password(url)!r} was given with a user name, which gRPC does not send: leave it "
+      "out, or use REST."
+    )
   version = int(path["version"]) if path["version"] else None
   if not is_grpc:
     require("A client over REST", "requests")

@@ -64,6 +64,8 @@ def run_detection(
   """
   if request.compare and not request.annotations:
     raise UserError("Nothing to compare with: give --annotations, a COCO JSON of the images.")
+  if batch_size < 1:
+    raise UserError(f"--batch_size is {batch_size}: give 1 or more.")
   truth = GroundTruth(request.annotations) if request.annotations else None
   images, videos = _inputs(request, truth)
   if videos:

@@ -18,7 +18,8 @@ from official_nasfpn.serving.checksums import check_files
 from official_nasfpn.serving.export_folder import find_export
 
 # uint8 [height, width, 3] in RGB, a file, or the bytes of a file.
-ImageInput = np.ndarray | str | os.PathLike[str] | bytes
+ImageInput = np.ndarray | str | os.PathLike[str] | bytes | bytearray | memoryview
+_ONE_IMAGE = (np.ndarray, str, os.PathLike, bytes, bytearray, memoryview)
 
 
 class Runtime(Protocol):
@@ -114,10 +115,13 @@ class Detector:
       pixels of the upright image.
 
     Raises:
-      UserError: an image cannot be read, there is no such exit, or the detector has no exits.
+      UserError: an image cannot be read, there is no such exit, the detector has no exits, or
+        `batch_size` is below 1.
     """
     self.check_choice(exit_number, budget_ms)
-    if isinstance(images, (np.ndarray, str, os.PathLike, bytes)):
+    if batch_size < 1:
+      raise UserError(f"batch_size is {batch_size}: give 1 or more.")
+    if isinstance(images, _ONE_IMAGE) or not isinstance(images, Sequence):
       return self.detect([images], min_score, exit_number, budget_ms)[0]
     detections = []
     encoded = (_encode(image, index, len(images)) for index, image in enumerate(images))
@@ -155,12 +159,14 @@ class Detector:
     return self._runtime(encoded, exit_number, budget_ms)
 
   def check_choice(self, exit_number: int | None, budget_ms: float | None) -> None:
-    """Raises a `UserError` unless the detector has the exit, and exits for a budget to choose."""
+    """Raises a `UserError` unless there is such an exit, or exits for such a budget to choose."""
     if exit_number is not None and budget_ms is not None:
       raise UserError("Give an exit number or a budget, not both: a budget chooses the exit.")
     if exit_number is not None and exit_number not in self.exits:
       has = f"the exits {', '.join(map(str, self.exits))}" if self.exits else "one exit only"
       raise UserError(f"There is no exit {exit_number}: {self.path} has {has}.")
+    if budget_ms is not None and not budget_ms >= 0:  # What is no number is no time either.
+      raise UserError(f"budget_ms is {budget_ms:g}: give milliseconds, 0 or more.")
     if budget_ms is not None and not self.exits:
       raise UserError(f"{self.path} has one exit only, so a budget has nothing to choose from.")
 
@@ -181,6 +187,14 @@ def _encode(image: ImageInput, index: int, count: int) -> bytes:
     # It loses nothing and takes no time.
     Image.fromarray(image).save(buffer, "BMP")
     return buffer.getvalue()
+  if isinstance(image, bytearray | memoryview):
+    image = bytes(image)
+  if not isinstance(image, str | os.PathLike | bytes):
+    raise UserError(
+      f"Image {index} of {count}, counted from 0, is of type {type(image).__name__}: give an array "
+      "uint8 [height, width, 3] in RGB, a file, or the bytes of a file; of a Pillow image "
+      "`numpy.asarray(image.convert('RGB'))`."
+    )
   try:
     return read_image(image).data
   except BrokenImageError as error:

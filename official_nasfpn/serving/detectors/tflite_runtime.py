@@ -3,6 +3,8 @@
 Not by TensorFlow 2.20's own `tf.lite.Interpreter`, which gets some padded convolutions wrong.
 """
 
+import threading
+
 import numpy as np
 import tensorflow as tf
 
@@ -38,17 +40,24 @@ class TfliteRuntime(ImageRuntime):
     except (ValueError, RuntimeError) as error:
       raise damaged(export.path, error) from error
     self._run = interpreter.get_signature_runner()
+    self._lock = threading.Lock()
     self._anchors = flat_anchors(self._config)
 
   def _detect(self, image: tf.Tensor) -> dict[str, np.ndarray]:
     fitted, size = fit_pixels(image, self._config.image_size)
     images, sizes = fitted.numpy()[np.newaxis], size.numpy()[np.newaxis]
-    if self._is_integer:
-      arrays = self._suppress(self._run(images=np.rint(images).astype(np.uint8)), sizes)
-    else:
-      arrays = dict(self._run(images=images, sizes=sizes))
+    # An interpreter has one set of tensors, for one caller at a time.
+    with self._lock:
+      if self._is_integer:
+        arrays = self._suppress(self._run(images=self._quantized(images)), sizes)
+      else:
+        arrays = dict(self._run(images=images, sizes=sizes))
     scale = np.tile(np.array(image.shape[:2], np.float32) / sizes[0], 2)
     return {**arrays, "boxes": arrays["boxes"] * scale}
+
+  def _quantized(self, images: np.ndarray) -> np.ndarray:
+    scale, zero = self._run.get_input_details()["images"]["quantization"]
+    return np.clip(np.rint(images / scale + zero), 0, 255).astype(np.uint8)
 
   def _suppress(self, quantized: dict[str, np.ndarray], sizes: np.ndarray) -> dict[str, np.ndarray]:
     """Decodes the outputs of the network in integers and keeps the best boxes."""

@@ -87,6 +87,8 @@ def export_detector(
   _check_choice(format_, precision, exit_number)
   if calibration_images is not None and precision != "int8":
     raise UserError("--calibration_images is for --precision int8.")
+  if calibration_images is not None and calibration_images < 1:
+    raise UserError(f"--calibration_images is {calibration_images}: give 1 or more.")
   format_.require_conversion()
   if check:
     format_.require_runtime(f"--check of --format {format}")

@@ -96,7 +96,9 @@ def raw_outputs(detector: Detector, config: DetectorConfig, exit_number: int) ->
   """
 
   def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
-    outputs = _run(detector, images, exit_number)
+    # Or a pixel of 8 bits would mean what the brightest image of the calibration says.
+    pixels = tf.quantization.fake_quant_with_min_max_args(images, 0.0, 255.0)
+    outputs = _run(detector, pixels, exit_number)
     return {
       f"{kind}_{level}": values
       for kind, levels in outputs.items()

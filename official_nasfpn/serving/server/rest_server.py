@@ -166,6 +166,9 @@ class RestHandler(http.server.BaseHTTPRequestHandler):
   wbufsize = -1
 
   def do_GET(self) -> None:
+    if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+      # Nobody reads this body, and it must not be taken for the next request.
+      self.close_connection = True
     self._answer(self._tell)
 
   def do_POST(self) -> None:

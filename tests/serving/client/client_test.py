@@ -120,7 +120,7 @@ def test_each_exit(connect, local, jpeg):
   assert not np.allclose(found[1].scores[:3], found[3].scores[:3], atol=1e-5)
 
 
-@pytest.mark.parametrize(("budget", "exit_number"), [(1e6, 3), (0, 1)])
+@pytest.mark.parametrize(("budget", "exit_number"), [(1e6, 3), (0, 1), (float("inf"), 3)])
 def test_a_budget_chooses_the_exit(connect, local, jpeg, budget, exit_number):
   (found,) = connect().detect([jpeg(300, 200)], budget_ms=budget)
   assert found.exit_number == exit_number
@@ -421,6 +421,28 @@ def test_calls_that_cannot_be_meant(connect, jpeg):
     connect().detect(jpeg(300, 200))
   with pytest.raises(UserError, match="not both"):
     connect().detect([jpeg(300, 200)], exit_number=1, budget_ms=3)
+  with pytest.raises(
+    UserError, match=r"^Image 1 of 2, counted from 0, is of type str: give the by"
+  ):
+    connect().detect([jpeg(300, 200), "a.jpg"])
+  for budget in (float("nan"), -1.0):
+    with pytest.raises(UserError, match=r"budget_ms is .*: give milliseconds, 0 or more"):
+      connect().detect([jpeg(300, 200)], budget_ms=budget)
+
+
+def test_a_password_in_an_address_is_not_shown(jpeg):
+  with (
+    DetectionClient("http://me:secret@127.0.0.1:9/v1/models/m", 5.0, attempts=1) as client,
+    pytest.raises(ServingError, match=r"^No answer from http://127.0.0.1:9/v1/models/m ") as caught,
+  ):
+    client.detect([jpeg(300, 200)])
+  assert "secret" not in str(caught.value)
+  for url in ("http://me:secret@host", "ftp://me:p@secret@host/m"):
+    with pytest.raises(UserError, match="is not the address of a model") as refused:
+      DetectionClient(url)
+    assert "secret" not in str(refused.value)
+  with pytest.raises(UserError, match="'grpc://host:1/m' was given with a user name"):
+    DetectionClient("grpc://me:secret@host:1/m")
 
 
 def _run(code: str) -> str:

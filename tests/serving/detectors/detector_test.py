@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -68,6 +69,7 @@ def test_an_array_a_file_and_its_bytes_are_the_same_image(detector, photo, tmp_p
   picture, file = photo(200, 100), tmp_path / "a.png"
   picture.save(file)
   detections = detector.detect(np.asarray(picture))
+  assert_same(detector.detect(bytearray(file.read_bytes())), detections)
   # The same as the batch that a server would return.
   batch = detector([file.read_bytes()])
   assert len(detections) == batch["num_detections"][0] == 20
@@ -133,12 +135,38 @@ def test_an_exit_or_a_budget_is_taken(anytime_detector, photo):
     (np.zeros([4, 4], np.uint8), r"an array of uint8 \[4, 4\]"),
     (b"no image", r"of 8 bytes, cannot be used: not in any known image format\.$"),
     ("gone.jpg", r"gone\.jpg, cannot be used: cannot be read: No such file"),
+    (
+      Image.new("RGB", (4, 4)),
+      r"is of type Image: give .* of a Pillow image `numpy\.asarray\(image",
+    ),
+    (None, "is of type NoneType: give an array"),
   ],
-  ids=["floats", "grey", "text", "missing"],
+  ids=["floats", "grey", "text", "missing", "Pillow", "nothing"],
 )
 def test_what_cannot_be_used_is_named(saved_detector, image, message):
   with pytest.raises(UserError, match=f"^Image 1 of 2, counted from 0, .*{message}"):
     saved_detector.detect([np.zeros([4, 4, 3], np.uint8), image])
+
+
+def test_numbers_that_cannot_be_used_are_refused(anytime_detector, photo):
+  image = np.asarray(photo(256, 128))
+  with pytest.raises(UserError, match=r"^batch_size is 0: give 1 or more"):
+    anytime_detector.detect([image, image], batch_size=0)
+  for budget in (float("nan"), -1.0):
+    with pytest.raises(UserError, match=r"budget_ms is .*: give milliseconds, 0 or more"):
+      anytime_detector.detect(image, budget_ms=budget)
+  with pytest.raises(UserError, match=r"^Image 0 of 1, counted from 0, is of type int"):
+    anytime_detector.detect(5)
+
+
+def test_many_threads_get_their_own_detections(detector, photo):
+  images = [np.asarray(photo(256, 128, seed)) for seed in range(4)]
+  expected = [detector.detect(image) for image in images]
+  numbers = [number % len(images) for number in range(60)]
+  with ThreadPoolExecutor(4) as threads:
+    found = list(threads.map(lambda number: detector.detect(images[number]), numbers))
+  for number, one in zip(numbers, found, strict=True):
+    assert_same(one, expected[number])
 
 
 def test_detections_are_drawn_on_whatever_they_were_detected_in(saved_detector, photo, tmp_path):

@@ -9,6 +9,7 @@ from official.vision.modeling.layers import nn_blocks
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.export import check as check_module
+from official_nasfpn.serving.export import tflite_file
 from official_nasfpn.serving.export.check import Check, check_export
 from official_nasfpn.serving.export.export_detector import export_detector
 from official_nasfpn.training.coco_evaluation import METRICS, EvaluationResult
@@ -95,6 +96,22 @@ def test_a_network_that_integers_do_not_suit_fails_the_check(trained_detector, t
     check_export(lite, run)
   in_floats = export_detector(run.path, tmp_path / "floats", "tflite", check=True).check.result
   assert in_floats.metrics["AP"] == pytest.approx(trained.metrics["AP"], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_pixel_means_the_same_whatever_was_calibrated_with(trained_detector, monkeypatch):
+  interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+  run = trained_detector("R-10")[0]
+  experiment, label_map = run.load()
+  detector = restore_detector(experiment, label_map, run.latest_checkpoint())
+  bright = tflite_file._calibration_images
+  monkeypatch.setattr(
+    tflite_file, "_calibration_images", lambda *choice: (0.3 * image for image in bright(*choice))
+  )
+  content = tflite_file.to_tflite_int8(detector, experiment, 1, calibration_images=2)
+  run = interpreter.Interpreter(model_content=content).get_signature_runner()
+  scale, zero = run.get_input_details()["images"]["quantization"]
+  assert (scale, zero) == (pytest.approx(1.0), 0)
 
 
 def test_calibration_images_are_for_int8(untrained_run, tmp_path):

@@ -232,6 +232,8 @@ def raw(port, data, ending=True):
 
 
 POST = b"POST /v1/models/cells:predict HTTP/1.1\r\nHost: x\r\n"
+GET = b"GET /v1/models/cells HTTP/1.1\r\nHost: x\r\n"
+WHOLE_GET = GET + b"\r\n"
 
 
 @pytest.mark.parametrize(
@@ -254,6 +256,9 @@ POST = b"POST /v1/models/cells:predict HTTP/1.1\r\nHost: x\r\n"
     (POST + b"X: " + b"x" * 70_000 + b"\r\n\r\n", "431 "),
     (POST + b"X: x\r\n" * 200 + b"\r\n", "431 "),
     (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", "414 "),
+    # A body that nobody reads is no further request.
+    (GET + b"Content-Length: %d\r\n\r\n" % len(WHOLE_GET) + WHOLE_GET, "200 OK"),
+    (GET + b"Transfer-Encoding: chunked\r\n\r\n" + WHOLE_GET, "200 OK"),
   ],
 )
 def test_nothing_that_is_sent_ends_the_server(port, ask, data, expected):
