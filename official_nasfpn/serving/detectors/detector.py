@@ -171,7 +171,7 @@ class Detector:
       raise UserError(f"{self.path} has one exit only, so a budget has nothing to choose from.")
 
 
-def _encode(image: ImageInput, index: int, count: int) -> bytes:
+def _encode(image: object, index: int, count: int) -> bytes:
   """Returns an image as bytes that every export reads.
 
   Raises:
