@@ -91,8 +91,8 @@ class GroundTruth:
     if guessed:
       path, annotated = next(iter(guessed.items()))
       say(
-        f"{len(guessed)} of the images are found by the last part of their names, since {self.path} "
-        f"has them in other folders; the first is {path}, annotated as {annotated.file_name!r}."
+        f"{len(guessed)} of the images are found by the last part of their names: {self.path} has "
+        f"them in other folders. The first is {path}, annotated as {annotated.file_name!r}."
       )
     if ambiguous:
       say(f"{_left_out(ambiguous)}.")

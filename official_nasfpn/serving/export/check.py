@@ -12,7 +12,6 @@ import numpy as np
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.stored_images import stored_images
 from official_nasfpn.errors import UserError
-from official_nasfpn.json_text import parse_json
 from official_nasfpn.printable import one_line
 from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.serving.detectors.detector import Detector
@@ -203,9 +202,9 @@ def _stored_evaluation(
     conditions: of the evaluation of the export.
   """
   file = folder.evaluation_file
-  if not file.is_file():
+  stored = folder.evaluation()
+  if stored is None:
     return {}, f"the run has no evaluation of these weights: there is no {file}"
-  stored = parse_json(file.read_text(encoding="utf-8"))
   step, exported_step = stored.get("step"), detector.record.get("checkpoint_step")
   if step not in (None, exported_step):
     return {}, (
