@@ -10,6 +10,8 @@ and parameters; `exits` AP over latency, one point for each exit of an anytime d
 Figure 7, the best architecture so far at several times of a search.
 """
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
@@ -49,15 +51,14 @@ def main(argv: list[str]) -> None:
     raise UserError(f"--output {output}: an image ends in {', '.join(_SUFFIXES)}.")
   if not output.parent.is_dir():
     raise UserError(f"--output {output}: there is no folder {output.parent}.")
+  draw = _figure_of_search() if _FIGURE.value == "search" else _figure_of_models()
   with disk_errors(output, "Choose another --output."):
-    if _FIGURE.value == "search":
-      _draw_search(output)
-    else:
-      _draw_models(output)
+    draw(output)
   print(output)
 
 
-def _draw_models(output: Path) -> None:
+def _figure_of_models() -> Callable[[Path], None]:
+  """Measures what is to be drawn; returns what draws it into a file."""
   from official_nasfpn.paper import figures, measured
 
   if not _RUNS.value:
@@ -71,10 +72,11 @@ def _draw_models(output: Path) -> None:
     "accuracy": figures.draw_accuracy,
     "exits": figures.draw_exits,
   }[_FIGURE.value]
-  draw(models, output)
+  return functools.partial(draw, models)
 
 
-def _draw_search(output: Path) -> None:
+def _figure_of_search() -> Callable[[Path], None]:
+  """Reads what is to be drawn; returns what draws it into a file."""
   from official_nasfpn import architecture
   from official_nasfpn.paper import figures
   from official_nasfpn.search.report.found import read_trials
@@ -85,16 +87,11 @@ def _draw_search(output: Path) -> None:
   bests = bests_so_far(read_trials(Path(_SEARCH_DIR.value), _STORE.value))
   if not bests:
     raise UserError(f"No trial in {_SEARCH_DIR.value} has a reward yet.")
-  figures.draw_search(
-    [
-      (
-        f"trial {trial.number}, reward {trial.reward:.4f}",
-        architecture.from_gin(trial.architecture),
-      )
-      for trial in spread(bests, _MAX_ARCHITECTURES)
-    ],
-    output,
-  )
+  architectures = [
+    (f"trial {trial.number}, reward {trial.reward:.4f}", architecture.from_gin(trial.architecture))
+    for trial in spread(bests, _MAX_ARCHITECTURES)
+  ]
+  return functools.partial(figures.draw_search, architectures)
 
 
 if __name__ == "__main__":

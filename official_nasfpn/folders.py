@@ -9,6 +9,7 @@ import errno
 import fcntl
 import glob
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -85,10 +86,15 @@ def whole_folder(
   is killed, the next call for the same folder removes it; no other process does while it is being
   filled.
 
+  A folder that a disk is mounted at cannot be replaced, nor can anything be moved into it from
+  another disk. What is below it is made on its disk; into the folder itself each file is moved for
+  itself when the block ends, in the order in which they were written.
+
   Args:
     folder: what to make; must not exist, or be empty.
     flag: the option that names the folder, as in "--output_dir".
-    beside: the unfinished folder lies beside this one, on the same disk; default: `folder`.
+    beside: the unfinished folder lies beside this one, unless that is on another disk than
+      `folder`; default: `folder`.
     resume_key: letters and digits that say what is being made. What a block of the same key has
       left, interrupted or killed, is yielded again. None keeps nothing of an interrupted block.
 
@@ -104,30 +110,84 @@ def whole_folder(
     f"{folder} is not an empty folder; hidden files count, too. Give {flag} a new folder."
   )
   with disk_errors(folder, advice), contextlib.ExitStack() as stack:
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+    prefix = f".{beside.name}.partial-"
+    if target.is_file() or (target.is_dir() and not _is_empty(target, prefix)):
       raise not_empty
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(beside.parent, wait=True):
-      prefix = f".{beside.name}.partial-"
+    place = _place(target, beside)
+    place.mkdir(parents=True, exist_ok=True)
+    with _lock(place, wait=True):
       resumed = f"{prefix}{resume_key}-" if resume_key else None
-      unfinished = _take_abandoned(beside.parent, prefix, resumed, stack)
+      unfinished = _take_abandoned(place, prefix, resumed, stack)
       if unfinished is None:
-        unfinished = beside.with_name((resumed or prefix) + secrets.token_hex(4))
+        unfinished = place / ((resumed or prefix) + secrets.token_hex(4))
         unfinished.mkdir()
         stack.enter_context(_lock(unfinished, wait=False))
     try:
       yield unfinished
-      target.parent.mkdir(exist_ok=True)
-      try:
-        unfinished.rename(target)
-      except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-          raise not_empty from error
-        raise
+      if place == target:
+        with _lock(target, wait=True):
+          if not _is_empty(target, prefix):
+            raise not_empty
+          _move_content(unfinished, target)
+      else:
+        target.parent.mkdir(exist_ok=True)
+        try:
+          unfinished.rename(target)
+        except OSError as error:
+          if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise not_empty from error
+          raise
     except BaseException as error:
       if isinstance(error, Exception) or not resume_key:
         shutil.rmtree(unfinished, ignore_errors=True)
       raise
+
+
+def _is_empty(folder: Path, prefix: str) -> bool:
+  """Returns whether a folder holds nothing, but for unfinished folders, whose names begin so."""
+  return all(path.name.startswith(prefix) for path in folder.iterdir())
+
+
+def _place(target: Path, beside: Path) -> Path:
+  """Returns the folder for an unfinished folder: on the disk on which it will stay."""
+  disk = _mount_point(target)
+  if disk == target:
+    return target
+  return beside.parent if _mount_point(beside.parent) == disk else target.parent
+
+
+def _mount_point(path: Path) -> Path:
+  """Returns the folder at which the disk of a path, which need not exist, is mounted."""
+  mounted = _listed_mounts()
+  return next(
+    folder for folder in (path, *path.parents) if str(folder) in mounted or os.path.ismount(folder)
+  )
+
+
+def _listed_mounts() -> set[str]:
+  """Returns the mount points that Linux lists; elsewhere none.
+
+  Of a folder that is mounted at another folder of the same disk, as containers do it, nothing else
+  tells.
+  """
+  try:
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+  except OSError:
+    return set()
+  # A space in a name is `\040`.
+  names = (re.sub(rb"\\([0-7]{3})", _octal, line.split(b" ")[4]) for line in lines)
+  return {os.fsdecode(name) for name in names}
+
+
+def _octal(digits: re.Match[bytes]) -> bytes:
+  return bytes([int(digits[1], 8)])
+
+
+def _move_content(source: Path, target: Path) -> None:
+  # What says that a folder is whole is written last; who is killed here has left it out.
+  for path in sorted(source.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+    path.rename(target / path.name)
+  source.rmdir()
 
 
 def _take_abandoned(

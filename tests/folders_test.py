@@ -3,6 +3,9 @@
 import multiprocessing
 import os
 import resource
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -228,6 +231,79 @@ class TestWholeFolder:
     go_on.set()
     process.join(PATIENCE_SECONDS)
     assert set(content(tmp_path / "job")) == {"a.txt", "b.txt"}
+
+
+@pytest.fixture(params=["tmpfs", "bind"])
+def mounted(request, tmp_path):
+  """Returns a function that runs Python where `tmp_path / "a disk"` is mounted.
+
+  That is another disk, or another folder of the same, of which the number of the device says
+  nothing.
+  """
+  disk, host = tmp_path / "a disk", tmp_path / "host"
+  disk.mkdir()
+  host.mkdir()
+  options = {"tmpfs": ["-t", "tmpfs", "none"], "bind": ["--bind", str(host)]}[request.param]
+  script = 'mount "$@" && exec "$PYTHON" -c "$CODE"'
+  command = ["unshare", "-rm", "sh", "-ec", script, "sh", *options, str(disk)]
+
+  def run(code):
+    head = "from pathlib import Path\nfrom tests.folders_test import *\ndisk = Path(DISK)\n"
+    environment = {
+      **os.environ,
+      "PYTHON": sys.executable,
+      "PYTHONPATH": str(Path(__file__).parents[1]),
+      "CODE": head.replace("DISK", repr(str(disk))) + code,
+    }
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+  if shutil.which("unshare") is None or run("").returncode:
+    pytest.skip("this system lets nobody mount a disk in a namespace of his own")
+  return run
+
+
+class TestMountedFolder:
+  """As a volume of Docker or Kubernetes that is given as --output_dir."""
+
+  def test_a_folder_below_it_is_made_in_one_move(self, mounted):
+    process = mounted("""
+with whole_folder(disk / "1", "--job_dir", beside=disk) as unfinished:
+  assert unfinished.parent == disk and unfinished.name.startswith(".a disk.partial-")
+  (unfinished / "a.txt").write_text("a")
+assert [path.name for path in disk.iterdir()] == ["1"]
+assert content(disk / "1") == {"a.txt": "a"}
+make_whole(disk / "new" / "job")
+assert set(content(disk / "new" / "job")) == {"a.txt", "b.txt"}
+""")
+    assert process.returncode == 0, process.stderr
+
+  def test_it_is_filled_itself_and_what_was_written_last_comes_last(self, mounted):
+    process = mounted("""
+(disk / ".a disk.partial-0123").mkdir()  # A killed process has left it.
+moved = []
+rename = Path.rename
+Path.rename = lambda path, new: moved.append(path.name) or rename(path, new)
+with whole_folder(disk, "--job_dir") as unfinished:
+  for name in "cab":
+    (unfinished / name).write_text(name)
+    time.sleep(0.02)
+assert content(disk) == {"a": "a", "b": "b", "c": "c"}
+assert moved == ["c", "a", "b"]
+""")
+    assert process.returncode == 0, process.stderr
+
+  def test_what_is_there_is_refused_and_what_fails_leaves_nothing(self, mounted):
+    process = mounted("""
+with pytest.raises(ValueError, match="my own"), whole_folder(disk, "--job_dir"):
+  raise ValueError("my own")
+assert not list(disk.iterdir())
+with pytest.raises(UserError, match="not an empty folder"), whole_folder(disk, "--job_dir"):
+  (disk / "late.txt").touch()
+with pytest.raises(UserError, match="not an empty folder"), whole_folder(disk, "--job_dir"):
+  pass
+assert [path.name for path in disk.iterdir()] == ["late.txt"]
+""")
+    assert process.returncode == 0, process.stderr
 
 
 def test_a_parent_that_cannot_be_written_is_named(child):

@@ -40,20 +40,31 @@ class ImageFile:
 FoundImage = tuple[AnnotatedImage, ImageFile | None]
 
 
+def possible_names(file_name: str) -> dict[str, bool]:
+  """Returns the names that an image file may have, the likeliest first.
+
+  As it stands, then with `/` for every backslash, and then without its folders.
+
+  Args:
+    file_name: as the JSON has it.
+
+  Returns:
+    By name, whether it is the last part of `file_name` alone.
+  """
+  names = {file_name: False, file_name.replace("\\", "/"): False}
+  return names | {PurePosixPath(name).name: True for name in names if "/" in name}
+
+
 def find_image_file(images_dir: Path, file_name: str) -> ImageFile | None:
   """Returns the file of an image, or None if there is none.
 
   Args:
     images_dir: the folder that names start from.
-    file_name: as the JSON has it. As it stands is tried first, then with `/` for every backslash,
-      and then without its folders.
+    file_name: as the JSON has it, tried as `possible_names` has it.
   """
   if not is_text(file_name):
     return None
-  slashed = file_name.replace("\\", "/")
-  names = {file_name: False, slashed: False}
-  names |= {PurePosixPath(name).name: True for name in tuple(names) if "/" in name}
-  for name, by_last_part in names.items():
+  for name, by_last_part in possible_names(file_name).items():
     path = images_dir / name
     try:
       found = path.stat()
@@ -61,7 +72,7 @@ def find_image_file(images_dir: Path, file_name: str) -> ImageFile | None:
     except (OSError, ValueError):
       continue
     if stat.S_ISREG(found.st_mode):
-      has_backslashes = slashed != file_name and "\\" not in name
+      has_backslashes = "\\" in file_name and "\\" not in name
       identity = (found.st_dev, found.st_ino)
       return ImageFile(path, identity, found.st_size, has_backslashes, by_last_part)
   return None

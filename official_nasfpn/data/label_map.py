@@ -83,7 +83,7 @@ class LabelMap:
     """Reads a label map that `save` wrote.
 
     Raises:
-      UserError: the file is missing or is not a label map.
+      UserError: the file is missing, cannot be read, or is not a label map.
     """
     try:
       rows = parse_json(Path(path).read_text(encoding="utf-8"))["categories"]
@@ -96,5 +96,7 @@ class LabelMap:
       return cls(categories)
     except FileNotFoundError as error:
       raise UserError(f"There is no label map {str(path)!r}.") from error
+    except OSError as error:
+      raise UserError(f"The label map {path} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError) as error:
       raise UserError(f"{path} is not a label map: {error!r}.") from error

@@ -1,15 +1,16 @@
 """Reads trained and evaluated detectors from their run folders."""
 
 import dataclasses
+import itertools
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from official_nasfpn.architecture import pyramid_name
+from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
-from official_nasfpn.json_text import parse_json
 from official_nasfpn.modeling import DetectorConfig
 from official_nasfpn.modeling.closed_form import total_size
 from official_nasfpn.training.config import TrainingConfig
@@ -135,13 +136,16 @@ def read_models(
   Args:
     groups: evaluated run folders, from `group_runs`.
     with_latency: whether to export and time one run of each detector on this machine; needs its
-      checkpoints and the images of its dataset.
+      checkpoints and its prepared data.
     on_model: called after each detector.
+
+  Raises:
+    UserError: an evaluation cannot be read, or what latency needs is not there.
   """
   models = []
   for config, training, folders in groups:
-    evaluations = [_evaluation(folder) for folder in folders]
-    evaluations = [found for found in evaluations if found["metrics"]["AP"] is not None]
+    evaluations = [RunFolder(folder).evaluation() for folder in folders]
+    evaluations = [found for found in evaluations if found and found["metrics"]["AP"] is not None]
     if evaluations:
       parameters, flops = _size(config)
       latency = _latency(folders[0]) if with_latency else {}
@@ -171,10 +175,6 @@ def _size(config: DetectorConfig) -> tuple[float, float]:
   return total.parameters / 1e6, 2 * total.multiply_adds / 1e9
 
 
-def _evaluation(run: Path) -> dict:
-  return parse_json((run / "evaluation.json").read_text(encoding="utf-8"))
-
-
 def _exits(
   config: DetectorConfig, evaluations: Sequence[dict], latency: Mapping[int, float]
 ) -> tuple[MeasuredExit, ...]:
@@ -192,15 +192,26 @@ def _latency(run: Path) -> dict[int, float]:
 
   folder = RunFolder(run)
   experiment, _ = folder.load()
+  is_anytime = experiment.detector.num_exits > 1
+  # Before the export, which takes longer. The exits of an anytime detector are timed by that.
+  images = [] if is_anytime else _images(experiment.input)
   with tempfile.TemporaryDirectory() as scratch:
     export = export_detector(run, Path(scratch) / "saved_model")
-    if export.exit_latency:
+    if is_anytime:
       return {latency.exit: latency.median_ms for latency in export.exit_latency}
-    part = experiment.input.evaluation_part
-    dataset = DatasetInfo.load(experiment.input.data_dir)
-    content = parse_json(dataset.annotation_file(part).read_text(encoding="utf-8"))
-    images = [
-      dataset.images_dir(part) / image["file_name"]
-      for image in content["images"][:_NUM_LATENCY_IMAGES]
-    ]
     return {experiment.detector.num_repeats: measure_latency(export.path, images)["median_ms"]}
+
+
+def _images(config: InputConfig) -> list[bytes]:
+  """Returns the images to time with; the files that they were made from may be gone by now."""
+  from official_nasfpn.data.stored_images import stored_images
+
+  dataset = DatasetInfo.load(config.data_dir)
+  records = stored_images(dataset, [config.evaluation_part])
+  images = [encoded for _, encoded in itertools.islice(records, _NUM_LATENCY_IMAGES)]
+  if not images:
+    raise UserError(
+      f"{dataset.data_dir} has no image in its part {config.evaluation_part!r} to time a detector "
+      "with: give --nolatency."
+    )
+  return images

@@ -48,6 +48,8 @@ class EvaluationResult:
       where none is left out.
     analysis: counts and best score thresholds by class, and errors by kind; see
       `analysis.Analysis.summary`. None where it was not asked for, and in files of 0.1.
+    conditions: the data and the settings that the figures depend on; see
+      `evaluated_under.conditions_of`. None where nobody said.
   """
 
   metrics: Mapping[str, float | None]
@@ -61,6 +63,7 @@ class EvaluationResult:
   num_uncounted: int = 0
   uncut_metrics: Mapping[str, float | None] | None = None
   analysis: Mapping[str, Any] | None = None
+  conditions: Mapping[str, Any] | None = None
 
   @classmethod
   def from_json(cls, text: str) -> "EvaluationResult":

@@ -11,14 +11,17 @@ RUN/report.html       what `nasfpn report` writes
 """
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from official_nasfpn import folders
 from official_nasfpn.configuration import Stored, read_stored, stored_bindings
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.json_text import parse_json
 from official_nasfpn.training.experiment import Experiment, load_experiment
 
 
@@ -95,6 +98,29 @@ class RunFolder:
   def config(self) -> Stored:
     """Reads the settings of a claimed folder, as data."""
     return read_stored(self.config_file)
+
+  def evaluation(self) -> dict[str, Any] | None:
+    """Reads `evaluation.json`, also one of an earlier version, as it is; None where there is none.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    try:
+      if not self.evaluation_file.is_file():
+        return None
+      content = parse_json(self.evaluation_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+      raise self.damaged_evaluation(error) from error
+    if not isinstance(content, dict):
+      raise self.damaged_evaluation("it is no JSON object")
+    return content
+
+  def damaged_evaluation(self, reason: object) -> UserError:
+    """Returns what to say of an `evaluation.json` that cannot be read."""
+    return UserError(
+      f"{self.evaluation_file} cannot be read ({reason}). Evaluate the run again: nasfpn train "
+      f"--model_dir {shlex.quote(str(self.path))} --mode evaluate."
+    )
 
   def latest_checkpoint(self) -> str:
     """Returns the path prefix of the newest checkpoint.

@@ -27,6 +27,7 @@ from official_nasfpn.training.best_checkpoint import (
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.compilation import compilation
 from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.evaluated_under import conditions_of
 from official_nasfpn.training.evaluator import Evaluator
 from official_nasfpn.training.experiment import Experiment, model_name
 from official_nasfpn.training.memory import memory_errors
@@ -156,7 +157,7 @@ def train(
       narration.evaluating()
       with strategy.scope(), averaged_weights(trainer.optimizer):
         controller.evaluate()
-        if best.offer(_analysed(evaluator, stop)):
+        if best.offer(_analysed(evaluator, experiment, dataset, stop)):
           _keep_boxes(evaluator, experiment, folder, stop)
       if best.is_over():
         narration.say(
@@ -192,15 +193,22 @@ def evaluate(
     evaluator.run(on_batch=bar.update)
   step = step_of(checkpoint)
   _keep_boxes(evaluator, experiment, folder, step)
-  return _analysed(evaluator, step)
+  return _analysed(evaluator, experiment, dataset, step)
 
 
-def _analysed(evaluator: Evaluator, step: int) -> EvaluationResult:
+def _analysed(
+  evaluator: Evaluator, experiment: Experiment, dataset: DatasetInfo, step: int
+) -> EvaluationResult:
   """Returns the last evaluation, of the weights of a train step, with its errors by kind."""
   assert evaluator.last_result
   assert evaluator.last_boxes
   summary = analyse(evaluator.last_boxes).summary()
-  return dataclasses.replace(evaluator.last_result, step=step, analysis=summary)
+  return dataclasses.replace(
+    evaluator.last_result,
+    step=step,
+    analysis=summary,
+    conditions=conditions_of(experiment, dataset),
+  )
 
 
 def _keep_boxes(evaluator: Evaluator, experiment: Experiment, folder: RunFolder, step: int) -> None:

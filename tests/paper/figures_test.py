@@ -1,14 +1,17 @@
 """The figures: what they read, what they draw, what they refuse."""
 
 import dataclasses
+import io
 import json
 import random
+import shutil
 
 import pytest
 from PIL import Image
 
 from official_nasfpn.architecture import CATALOG, SearchSpace, canonical_hash, to_gin
 from official_nasfpn.data.config import InputConfig
+from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling import DetectorConfig
@@ -249,6 +252,45 @@ def test_bad_input_is_one_clear_line(arguments, message, run_program):
   assert finished.returncode == 1
   assert message in finished.stderr
   assert finished.stderr.count("\n") == 1
+
+
+def test_input_that_cannot_be_read_is_not_taken_for_the_output(runs, tmp_path, run_program):
+  run = tmp_path / "runs" / "a"
+  shutil.copytree(runs / "a", run)
+  (run / "label_map.json").unlink()
+  (run / "label_map.json").mkdir()
+  output = tmp_path / "x.png"
+  arguments = ["--figure=capacity", f"--output={output}", f"--runs={run}"]
+  finished = run_program("figures", *arguments)
+  assert finished.returncode == 1
+  assert "label_map.json cannot be read: Is a directory" in finished.stderr
+  assert "x.png" not in finished.stderr
+
+  output.mkdir()
+  finished = run_program("figures", "--figure=capacity", f"--output={output}", f"--runs={runs}")
+  assert finished.returncode == 1
+  assert f"{output} cannot be written" in finished.stderr
+
+
+@pytest.mark.parametrize("text", ["", "[1]"])
+def test_an_evaluation_that_is_damaged_is_named(runs, tmp_path, text):
+  shutil.copytree(runs / "a", tmp_path / "a")
+  (tmp_path / "a" / "evaluation.json").write_text(text)
+  groups = measured.group_runs(measured.find_runs([tmp_path]))
+  with pytest.raises(UserError, match=r"evaluation\.json cannot be read .*--mode evaluate"):
+    measured.read_models(groups, with_latency=False)
+
+
+def test_a_detector_is_timed_with_prepared_data_whose_images_are_gone(shapes_data, tmp_path):
+  data = tmp_path / "data"
+  shutil.copytree(shapes_data, data)
+  shutil.rmtree(DatasetInfo.load(data).images_dir("val"))
+  config = InputConfig(data_dir=str(data))
+  images = measured._images(config)
+  assert len(images) == min(10, DatasetInfo.load(data).num_images(["val"]))
+  assert all(Image.open(io.BytesIO(image)).size for image in images)
+  with pytest.raises(UserError, match="holds no prepared dataset"):
+    measured._images(dataclasses.replace(config, data_dir=str(tmp_path / "gone")))
 
 
 def test_a_wide_pyramid_is_drawn_beside_nas_fpn(tmp_path):

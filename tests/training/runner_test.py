@@ -16,6 +16,7 @@ from official_nasfpn.training import runner
 from official_nasfpn.training.analysis.analysis import analyse
 from official_nasfpn.training.analysis.boxes import load_boxes
 from official_nasfpn.training.config import TrainingConfig
+from official_nasfpn.training.evaluated_under import conditions_of
 from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
 from official_nasfpn.training.nan_guard import TrainingDiverged
 from official_nasfpn.training.report.run_report import write_run_report
@@ -72,6 +73,7 @@ def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path):
   assert run.evaluation.num_images == dataset.num_images(("val",))
   assert set(run.evaluation.class_ap) == {c.name for c in dataset.label_map.categories}
   assert folder.evaluation_file.read_text() == run.evaluation.to_json()
+  assert run.evaluation.conditions == conditions_of(experiment, dataset)
 
   # The training is finished: the same call has nothing to do.
   again = train_detector(experiment, run.model_dir, evaluate=False)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -13,7 +14,7 @@ from official_nasfpn.data.image_encoding import decoded_picture
 from official_nasfpn.data.text_ids import with_text_ids
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
-from official_nasfpn.progress import progress_bar
+from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.serving.detect.budget import use_of_budget
 from official_nasfpn.serving.detect.detection import (
   Detect,
@@ -45,6 +46,9 @@ from official_nasfpn.serving.detect.video_files import (
 )
 from official_nasfpn.serving.detectors.detector import Detector
 from official_nasfpn.serving.export_folder import find_export
+
+# What libjpeg writes at most, in width and in height.
+_JPEG_SIDE = 65_500
 
 
 def run_detection(
@@ -153,13 +157,37 @@ def _detect_images(
 
     for found in detect_files(detect, images, batch_size, skip):
       id_, picture = found.source.id, pictures[found.source.path]
-      draw(found).save(picture, **({"quality": 92} if picture.suffix == ".jpg" else {}))
+      size = _save(draw(found), picture)
       results += [{"image_id": id_, **row} for row in result_rows(found)]
-      row = {"id": id_, "file": str(found.source.path), "picture": picture.name}
+      row = {"id": id_, "file": str(found.source.path), "picture": picture.name, **size}
       rows.append({**row, **exit_row(found)})
       sizes[id_] = (found.encoded.width, found.encoded.height)
       bar.update()
+  _say_what_was_shrunk(rows)
   return rows, results, sizes
+
+
+def _save(picture: Image.Image, path: Path) -> dict[str, tuple[int, int]]:
+  """Writes a picture; of one that is too large for its format, returns its size until then."""
+  if path.suffix != ".jpg":
+    picture.save(path)
+    return {}
+  size = picture.size
+  # Smaller rather than in another format, which would make a file of gigabytes.
+  picture.thumbnail((_JPEG_SIDE, _JPEG_SIDE))
+  picture.save(path, quality=92)
+  return {} if picture.size == size else {"shrunk_from": size}
+
+
+def _say_what_was_shrunk(rows: Sequence[Mapping[str, Any]]) -> None:
+  shrunk = [row for row in rows if "shrunk_from" in row]
+  if shrunk:
+    width, height = shrunk[0]["shrunk_from"]
+    say(
+      f"{len(shrunk)} of the pictures were made smaller, since a JPEG has at most {_JPEG_SIDE:,} "
+      f"pixels a side; the first, {shrunk[0]['picture']}, was {width:,} x {height:,}. Boxes in "
+      "detections.json are in the pixels of the images."
+    )
 
 
 def _detect_videos(

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -13,10 +13,12 @@ from official_nasfpn.data.coco_json import (
   coco_dataset,
   parse_coco_json,
 )
+from official_nasfpn.data.image_files import possible_names
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.data.text_ids import with_number_ids
 from official_nasfpn.errors import UserError
+from official_nasfpn.progress import say
 from official_nasfpn.serving.detect.detection import InputImage
 from official_nasfpn.training.coco_evaluation import EvaluationResult, evaluate_coco_results
 
@@ -41,9 +43,10 @@ class GroundTruth:
     content = with_number_ids(parse_coco_json(self.path))
     self._dataset = coco_dataset(content, path, Report())
     self._by_name: dict[str, list[AnnotatedImage]] = defaultdict(list)
+    self._by_last_part: dict[str, list[AnnotatedImage]] = defaultdict(list)
     for image in self._dataset.images:
-      for name in {image.file_name, image.file_name.replace("\\", "/")}:
-        self._by_name[name].append(image)
+      for name, is_last_part in _normal_names(image).items():
+        (self._by_last_part if is_last_part else self._by_name)[name].append(image)
 
   @property
   def text_ids(self) -> Mapping[int, str]:
@@ -53,18 +56,24 @@ class GroundTruth:
   def find_images(self, paths: Sequence[Path]) -> list[InputImage]:
     """Returns those of some image files that are annotated, with their ids and sizes.
 
+    Names count as `nasfpn prepare` counts them. A line says of how many files the last part of the
+    name alone was found, and how many are left out, because that is several images'.
+
     Args:
       paths: image files. `file_name` in the annotations may hold folders: the longest end of a path
-        that is a `file_name` counts.
+        that is a `file_name` counts. Of other paths the last part does, where it is that of no
+        other file or annotated image.
 
     Raises:
       UserError: none of the files is annotated, two are the same annotated image, or one has
         several ids.
     """
+    found = {path: annotated for path in paths if (annotated := self._find(path))}
+    guessed, ambiguous = self._find_by_last_part(paths, found)
     path_of_id: dict[int, Path] = {}
     images: list[InputImage] = []
     for path in paths:
-      annotated = self._find(path)
+      annotated = found.get(path) or guessed.get(path)
       if annotated is None:
         continue
       if annotated.id in path_of_id:
@@ -75,7 +84,18 @@ class GroundTruth:
       images.append(InputImage(path, annotated.id, annotated.size))
     if not images:
       example = self._dataset.images[0].file_name
-      raise UserError(f"{self.path} annotates none of the images; its first is {example!r}.")
+      reason = f": {_left_out(ambiguous)}" if ambiguous else ""
+      raise UserError(
+        f"{self.path} annotates none of the images; its first is {example!r}{reason}."
+      )
+    if guessed:
+      path, annotated = next(iter(guessed.items()))
+      say(
+        f"{len(guessed)} of the images are found by the last part of their names: {self.path} has "
+        f"them in other folders. The first is {path}, annotated as {annotated.file_name!r}."
+      )
+    if ambiguous:
+      say(f"{_left_out(ambiguous)}.")
     return images
 
   def evaluate(
@@ -145,14 +165,59 @@ class GroundTruth:
         )
 
   def _find(self, path: Path) -> AnnotatedImage | None:
-    parts = path.absolute().parts
-    for start in range(1, len(parts)):
-      if images := self._by_name.get("/".join(parts[start:])):
-        if len(images) > 1:
-          ids = " and ".join(str(image.id) for image in images[:2])
-          raise UserError(
-            f"{path} is the image of {len(images)} ids in {self.path}, {ids}. Give all boxes of an "
-            "image the same image_id."
-          )
-        return images[0]
+    absolute = path.absolute()
+    ends = ("/".join(absolute.parts[start:]) for start in range(1, len(absolute.parts)))
+    for name in (str(absolute), *ends):
+      if images := self._by_name.get(name):
+        return self._only(path, images)
     return None
+
+  def _find_by_last_part(
+    self, paths: Sequence[Path], found: Mapping[Path, AnnotatedImage]
+  ) -> tuple[dict[Path, AnnotatedImage], list[Path]]:
+    """Returns images by the last part of the names of their files, and files that are several's.
+
+    Args:
+      paths: image files.
+      found: those whose image is known.
+    """
+    same_name: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+      same_name[path.name].append(path)
+    known = {image.id for image in found.values()}
+    guessed: dict[Path, AnnotatedImage] = {}
+    ambiguous: list[Path] = []
+    for path in paths:
+      images = self._by_last_part.get(path.name, [])
+      if path in found or known.issuperset(image.id for image in images):
+        continue
+      names = {PurePosixPath(image.file_name.replace("\\", "/")) for image in images}
+      if len(same_name[path.name]) > 1 or len(names) > 1:
+        ambiguous.append(path)
+      else:
+        guessed[path] = self._only(path, images)
+    return guessed, ambiguous
+
+  def _only(self, path: Path, images: Sequence[AnnotatedImage]) -> AnnotatedImage:
+    if len(images) > 1:
+      ids = " and ".join(str(image.id) for image in images[:2])
+      raise UserError(
+        f"{path} is the image of {len(images)} ids in {self.path}, {ids}. Give all boxes of an "
+        "image the same image_id."
+      )
+    return images[0]
+
+
+def _normal_names(image: AnnotatedImage) -> dict[str, bool]:
+  """Returns `possible_names` of an image without `./` and `//`."""
+  names: dict[str, bool] = {}
+  for name, is_last_part in possible_names(image.file_name).items():
+    names.setdefault(str(PurePosixPath(name)), is_last_part)
+  return names
+
+
+def _left_out(paths: Sequence[Path]) -> str:
+  return (
+    f"{len(paths)} of the images are left out, because the last part of their names is that of "
+    f"several files or annotated images; the first is {paths[0]}"
+  )

@@ -13,6 +13,7 @@ from PIL import Image
 from official_nasfpn.data.image_encoding import EncodedImage
 from official_nasfpn.errors import UserError
 from official_nasfpn.installation import require
+from official_nasfpn.progress import say
 
 # Files with these names are taken for videos, wherever they are given.
 VIDEO_SUFFIXES = frozenset(
@@ -20,6 +21,8 @@ VIDEO_SUFFIXES = frozenset(
 )
 # Where a file does not tell its rate.
 _DEFAULT_FPS = 25.0
+# What MPEG-4 has at most, in width and in height; the next even number is too large for it.
+_MPEG4_SIDE = 8190
 # A file says how long it is, some only roughly. One that ends before this share of it was cut off.
 _WHOLE = 0.95
 
@@ -133,13 +136,24 @@ class VideoWriter:
     """Appends a frame.
 
     Args:
-      picture: RGB, all of one size. Of an odd width or height the last pixels are left out, since
-        the codec has even ones only.
+      picture: RGB, all of one size. What is larger than a video can be is made smaller, which is
+        said. Of an odd width or height the last pixels are left out, since the codec has even ones
+        only.
 
     Raises:
       UserError: the codec does not make videos of this size.
     """
     cv2 = _opencv()
+    if max(picture.size) > _MPEG4_SIDE:
+      width, height = picture.size
+      picture = picture.copy()
+      picture.thumbnail((_MPEG4_SIDE, _MPEG4_SIDE))
+      if self._writer is None:
+        say(
+          f"The pictures of {self._path.name.removeprefix('.')} are made smaller, from {width:,} x "
+          f"{height:,} to {picture.width:,} x {picture.height:,} pixels: MPEG-4 has at most "
+          f"{_MPEG4_SIDE:,} a side."
+        )
     if self._writer is None:
       self._size = picture.width // 2 * 2, picture.height // 2 * 2
       self._writer = cv2.VideoWriter(

@@ -11,7 +11,7 @@ from official_nasfpn.serving.detectors.detector import Detector
 
 
 def measure_latency(
-  export_dir: str | Path, image_paths: Sequence[str | Path], repeats: int = 50
+  export_dir: str | Path, images: Sequence[str | Path | bytes], repeats: int = 50
 ) -> dict[str, float | int]:
   """Times single images, one after another.
 
@@ -19,7 +19,7 @@ def measure_latency(
 
   Args:
     export_dir: the export, in any format.
-    image_paths: image files, taken in turn.
+    images: image files, or what prepared data holds of them, taken in turn.
     repeats: number of timed images.
 
   Returns:
@@ -27,16 +27,19 @@ def measure_latency(
     which TensorFlow optimises its graph; `repeats`.
   """
   detector = Detector(export_dir)
-  images = [encode_image(Path(path).read_bytes(), None).data for path in image_paths]
+  encoded = [
+    image if isinstance(image, bytes) else encode_image(Path(image).read_bytes(), None).data
+    for image in images
+  ]
 
   def measure(image: bytes) -> float:
     start = time.perf_counter()
     detector([image])
     return 1000 * (time.perf_counter() - start)
 
-  first = measure(images[0])
-  measure(images[0])  # The second call may still be slower than the rest.
-  times = [measure(images[index % len(images)]) for index in range(repeats)]
+  first = measure(encoded[0])
+  measure(encoded[0])  # The second call may still be slower than the rest.
+  times = [measure(encoded[index % len(encoded)]) for index in range(repeats)]
   return {
     "median_ms": float(np.median(times)),
     "p90_ms": float(np.percentile(times, 90)),

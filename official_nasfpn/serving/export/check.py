@@ -5,13 +5,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.stored_images import stored_images
 from official_nasfpn.errors import UserError
-from official_nasfpn.json_text import parse_json
 from official_nasfpn.printable import one_line
 from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.serving.detectors.detector import Detector
@@ -22,6 +22,7 @@ from official_nasfpn.training.coco_evaluation import (
   detect_in_batches,
   evaluate_detections,
 )
+from official_nasfpn.training.evaluated_under import Conditions, conditions_of, difference
 from official_nasfpn.training.run_folder import RunFolder
 
 # Decoding and resizing are the same code; what is left is the order of sums. On 87 images of BCCD
@@ -64,15 +65,17 @@ class Check:
   Attributes:
     result: the evaluation of the export, with every exit of an anytime detector.
     expected: by exit (None if there is one only), the metrics of the run's own last evaluation;
-      empty if there was none of the same weights.
+      empty if there was none of the same weights, settings and data.
     expected_class_ap: AP by class name, of the last exit; empty where it is not known of the exit.
     allowed_loss: the AP that an export in int8 may lose; None for others, whose AP must be equal.
+    why_not: why the run's evaluation is not compared with, as a sentence's end; empty where it is.
   """
 
   result: EvaluationResult
   expected: Expected
   expected_class_ap: Mapping[str, float | None] = field(default_factory=dict)
   allowed_loss: float | None = None
+  why_not: str = ""
 
   def metrics(self, exit_number: int | None) -> Metrics:
     """Returns the export's metrics at an exit."""
@@ -85,8 +88,8 @@ class Check:
       return "\n".join(
         [
           *lines,
-          "note: the run has no evaluation of these weights to compare with; "
-          "`nasfpn train --mode evaluate` makes one",
+          f"note: nothing was compared: {self.why_not}; `nasfpn train --model_dir RUN --mode "
+          "evaluate`, without other settings, makes one that can be",
         ]
       )
     lines.append("AP of the export and of the training's last evaluation:")
@@ -107,8 +110,8 @@ class Check:
 def check_export(path: Path, folder: RunFolder) -> Check:
   """Evaluates an export on its run's evaluation part, and compares with the run's own evaluation.
 
-  Where that is not of the same weights, an export in int8 is compared with the same one in floats,
-  which is made for it.
+  Where that is not of the same weights, settings and data, an export in int8 is compared with the
+  same one in floats, which is made for it.
 
   Args:
     path: the export, of any format.
@@ -123,17 +126,19 @@ def check_export(path: Path, folder: RunFolder) -> Check:
   detector = Detector(path)
   part = experiment.input.evaluation_part
   result = evaluate_export(detector, dataset, part)
-  expected, class_ap = _expected(detector, folder)
+  stored, why_not = _stored_evaluation(detector, folder, conditions_of(experiment, dataset))
+  expected, class_ap = _expected(detector, stored)
   stated = experiment.training.compute_dtype
-  evaluated_in = _evaluated_in(folder) or stated
+  evaluated_in = stored.get("compute_dtype") or stated
   precision = detector.record.get("precision") or detector.record.get("compute_dtype", stated)
   num_boxes = max(dataset.parts[part].num_boxes, 1)
   if precision != "int8":
-    check = Check(result, expected, class_ap)
+    check = Check(result, expected, class_ap, why_not=why_not)
     tolerance = max(_tolerance(name, num_boxes) for name in (precision, evaluated_in))
     _compare(check, path, folder, tolerance)
     return check
   if not expected:
+    say(f"comparing with the same export in float32: {why_not}")
     in_floats = _in_floats(detector, folder, dataset, part)
     expected, class_ap = {None: in_floats.metrics}, in_floats.class_ap
   check = Check(result, expected, class_ap, max(INT8_LOSS, _INT8_BOXES_LOST / num_boxes))
@@ -145,7 +150,6 @@ def _in_floats(
   detector: Detector, folder: RunFolder, dataset: DatasetInfo, part: str
 ) -> EvaluationResult:
   """Returns the evaluation of an export's weights in its format, but in float32."""
-  say("comparing with the same export in float32: the run has no evaluation of these weights")
   checkpoint = str(folder.checkpoints / f"ckpt-{detector.record['checkpoint_step']}")
   if not Path(f"{checkpoint}.index").is_file():
     raise UserError(
@@ -158,13 +162,6 @@ def _in_floats(
     format_ = find_format(detector.format)
     export_file(folder, checkpoint, path, format_, "float32", detector.record["exit"])
     return evaluate_export(Detector(path), dataset, part)
-
-
-def _evaluated_in(folder: RunFolder) -> str | None:
-  """Returns the number format of the run's last evaluation, if that says it."""
-  if not folder.evaluation_file.is_file():
-    return None
-  return parse_json(folder.evaluation_file.read_text(encoding="utf-8")).get("compute_dtype")
 
 
 def _tolerance(precision: str, num_boxes: int) -> float:
@@ -194,13 +191,37 @@ def evaluate_export(detector: Detector, dataset: DatasetInfo, part: str) -> Eval
   return evaluate_detections(detections, dataset.annotation_file(part), detector.label_map)
 
 
-def _expected(detector: Detector, folder: RunFolder) -> tuple[Expected, Mapping[str, float | None]]:
+def _stored_evaluation(
+  detector: Detector, folder: RunFolder, conditions: Conditions
+) -> tuple[Mapping[str, Any], str]:
+  """Returns the run's last evaluation if an export may be compared with it; else nothing, and why.
+
+  Args:
+    detector: the export.
+    folder: the run.
+    conditions: of the evaluation of the export.
+  """
+  file = folder.evaluation_file
+  stored = folder.evaluation()
+  if stored is None:
+    return {}, f"the run has no evaluation of these weights: there is no {file}"
+  step, exported_step = stored.get("step"), detector.record.get("checkpoint_step")
+  if step not in (None, exported_step):
+    return {}, (
+      f"the run has no evaluation of these weights: {file} is of step {step}, the export of step "
+      f"{exported_step}"
+    )
+  if differs := difference(stored.get("conditions"), conditions):
+    return {}, f"{file} {differs}"
+  return stored, ""
+
+
+def _expected(
+  detector: Detector, stored: Mapping[str, Any]
+) -> tuple[Expected, Mapping[str, float | None]]:
   """Returns the metrics of the run's evaluation by exit, and the AP by class of the last exit."""
-  if not folder.evaluation_file.is_file():
+  if not stored:
     return {}, {}
-  stored = parse_json(folder.evaluation_file.read_text(encoding="utf-8"))
-  if stored.get("step") not in (None, detector.record.get("checkpoint_step")):
-    return {}, {}  # It is of other weights of the run.
   by_exit = dict(enumerate(stored.get("exit_metrics", ()), start=1))
   class_ap = stored.get("class_ap", {})
   if detector.exits:

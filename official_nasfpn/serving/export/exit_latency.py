@@ -35,7 +35,8 @@ def sample_images(experiment: Experiment) -> tuple[list[bytes], str]:
       records = stored_images(dataset, [part])
       if images := [encoded for _, encoded in itertools.islice(records, _NUM_IMAGES)]:
         return images, f"part {part!r} of {dataset.data_dir}"
-  except UserError:
+  # It is not there, or may not be read.
+  except (UserError, OSError):
     pass
   return _drawn_image(max(experiment.detector.image_size)), "drawn shapes"
 

@@ -74,7 +74,8 @@ def export_saved_model(folder: RunFolder, checkpoint: str, output_dir: Path) -> 
   detector = restore_detector(experiment, label_map, checkpoint)
   number = int(versions[-1].name) + 1 if versions else 1
   version = output_dir / str(number)
-  # Beside the model's folder: in it, a server would see the unfinished export.
+  # Beside the model's folder: in it, a server would see the unfinished export. Where that cannot be
+  # it has a hidden name, which is no version's.
   with folders.whole_folder(version, "--output_dir", beside=output_dir) as unfinished:
     _save(detector, experiment, label_map, folder, record, unfinished)
   return version, True
@@ -91,6 +92,8 @@ def _versions(output_dir: Path) -> list[Path]:
   if not output_dir.exists():
     return []
   content = list(output_dir.iterdir()) if output_dir.is_dir() else [output_dir]
+  # Such as an export that a killed process has left unfinished in a folder that is mounted.
+  content = [path for path in content if not path.name.startswith(".")]
   versions = [path for path in content if path.name.isdigit() and path.is_dir()]
   if len(versions) != len(content) or not all(
     (path / "assets" / RECORD_FILE).is_file() for path in versions

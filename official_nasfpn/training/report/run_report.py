@@ -3,12 +3,10 @@
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 from official_nasfpn.data.dataset_info import DatasetInfo, is_prepared
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
-from official_nasfpn.json_text import parse_json
 from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.reporting.event_files import read_scalars
 from official_nasfpn.training.analysis.analysis import Analysis, analyse
@@ -150,13 +148,8 @@ def _pictures(boxes: EvaluatedBoxes, part: str, analysis: Analysis, data_dir: st
 
 def _result(folder: RunFolder) -> EvaluationResult | None:
   """Reads `evaluation.json`, also one of an earlier version."""
-  path = folder.evaluation_file
-  if not path.is_file():
-    return None
+  content = folder.evaluation()
   try:
-    content: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
-    return EvaluationResult(**content)
-  except (OSError, ValueError, TypeError) as error:
-    raise UserError(
-      f"{path} cannot be read ({error}). Evaluate the run again: nasfpn train --mode evaluate."
-    ) from error
+    return None if content is None else EvaluationResult(**content)
+  except TypeError as error:
+    raise folder.damaged_evaluation(error) from error

@@ -119,6 +119,20 @@ def test_an_image_of_16_bits_is_drawn_as_it_was_detected_in(export_dir, photo, t
   assert np.asarray(of_16).mean() < 200
 
 
+def test_a_picture_that_is_too_wide_for_jpeg_is_made_smaller_and_said(
+  export_dir, images, tmp_path, capsys
+):
+  """One image stands for several side by side, which a JPEG of 9,400 pixels can become."""
+  Image.new("RGB", (66_000, 300)).save(images / "wide.jpg", "PNG")
+  files = (images / "a.jpg", images / "wide.jpg")
+  run_detection(DetectionRequest(export_dir, files, score_threshold=1.0), tmp_path / "out")
+  written = read(tmp_path / "out" / "images.json")["images"]
+  assert [row.get("shrunk_from") for row in written] == [None, [66_000, 300]]
+  with Image.open(tmp_path / "out" / "wide.jpg") as picture:
+    assert picture.size == (65_500, 298)
+  assert "1 of the pictures were made smaller" in capsys.readouterr().err
+
+
 def test_a_decompression_bomb_is_skipped_in_one_sentence(export_dir, images, tmp_path):
   (images / "bomb.png").write_bytes(decompression_bomb(60_000, 60_000))
   request = DetectionRequest(export_dir, (images / "bomb.png", images / "a.jpg"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from official_nasfpn.data.image_files import find_image_file
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detect.ground_truth import GroundTruth
 
@@ -17,10 +18,62 @@ def annotations(folder, *names):
   return GroundTruth(path)
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "deep/a.jpg", "deep\\a.jpg"])
-def test_folders_in_names_may_be_written_in_any_way(tmp_path, name):
+NAMES = ["a.jpg", "deep/a.jpg", "deep\\a.jpg", "./a.jpg", "deep//a.jpg", "/my/deep/a.jpg"]
+ELSEWHERE = ["train/a.jpg", "/home/me/a.jpg", "C:\\data\\a.jpg", "../images/a.jpg"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folders_in_names_may_be_written_in_any_way(tmp_path, capsys, name):
   (image,) = annotations(tmp_path, name, "b.jpg").find_images([Path("/my/deep/a.jpg")])
   assert image.id == 1
+  assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_folders_that_are_not_there_are_left_out_and_it_is_said(tmp_path, capsys, name):
+  (image,) = annotations(tmp_path, name, "b.jpg").find_images([Path("/my/deep/a.jpg")])
+  assert image.id == 1
+  assert f"/my/deep/a.jpg, annotated as {name!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [*NAMES[:-1], *ELSEWHERE])
+def test_what_is_prepared_under_a_name_is_found_under_it(tmp_path, name):
+  file = tmp_path / "deep" / "a.jpg"
+  file.parent.mkdir()
+  file.touch()
+  assert any(find_image_file(folder, name) for folder in (tmp_path, file.parent))
+  assert annotations(tmp_path, name).find_images([file])
+
+
+def test_of_several_images_of_a_last_part_none_is_guessed(tmp_path, capsys):
+  truth = annotations(tmp_path, "train/a.jpg", "val/a.jpg", "b.jpg")
+  (image,) = truth.find_images([Path("/my/a.jpg"), Path("/my/b.jpg")])
+  assert image.id == 3
+  assert "1 of the images are left out" in capsys.readouterr().err
+  with pytest.raises(UserError, match=r"none of the images; .*: 1 of the images are left out"):
+    truth.find_images([Path("/my/a.jpg")])
+  # Where folders tell them apart they do.
+  assert [i.id for i in truth.find_images([Path("/my/val/a.jpg"), Path("/my/train/a.jpg")])] == [
+    2,
+    1,
+  ]
+
+
+def test_of_several_files_of_a_last_part_none_is_guessed(tmp_path, capsys):
+  truth = annotations(tmp_path, "train/a.jpg", "b.jpg")
+  (image,) = truth.find_images([Path("/my/a.jpg"), Path("/your/a.jpg"), Path("/my/b.jpg")])
+  assert image.id == 2
+  assert "2 of the images are left out" in capsys.readouterr().err
+  # A file of that name whose image is known leaves nothing to guess.
+  (image,) = truth.find_images([Path("/my/a.jpg"), Path("/my/train/a.jpg")])
+  assert image.path == Path("/my/train/a.jpg")
+  assert not capsys.readouterr().err
+
+
+def test_an_image_of_several_ids_is_refused_by_its_last_part_too(tmp_path):
+  truth = annotations(tmp_path, "train/a.jpg", "train/a.jpg")
+  with pytest.raises(UserError, match=r"a\.jpg is the image of 2 ids"):
+    truth.find_images([Path("/my/a.jpg")])
 
 
 def test_an_image_of_several_ids_is_refused(tmp_path):

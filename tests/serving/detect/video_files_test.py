@@ -82,6 +82,16 @@ def test_what_is_written_is_read_again_in_even_numbers_of_pixels(tmp_path, photo
     assert np.abs(decoded - np.asarray(picture)[:62, :120]).mean() < 6
 
 
+def test_pictures_that_are_too_wide_for_a_video_are_made_smaller_and_said_once(
+  tmp_path, photo, capsys
+):
+  """As those of seven exits beside each other are."""
+  write(tmp_path / "wide.mp4", 25.0, [photo(9_000, 200)] * 2)
+  _, frames = read(tmp_path / "wide.mp4")
+  assert {(encoded.width, encoded.height) for _, encoded in frames} == {(8190, 182)}
+  assert capsys.readouterr().err.count("from 9,000 x 200 to 8,190 x 182 pixels") == 1
+
+
 def test_a_video_that_does_not_get_onto_the_disk_is_an_error(tmp_path, photo, small_disk):
   pictures = [photo(320, 240, seed=seed) for seed in range(30)]
   with small_disk(3_000), pytest.raises(UserError, match=r"out\.mp4 cannot be written in full"):

@@ -1,5 +1,6 @@
 """The check of an export: what int8 may lose, and what is said of it."""
 
+import dataclasses
 import json
 import shutil
 
@@ -53,7 +54,60 @@ class TestALoss:
     check_module._refuse_a_loss(int8_check(evaluation(0.5), evaluation(0.1)), "lite")
 
   def test_nothing_to_compare_with_is_said(self):
-    assert "note: the run has no evaluation of these weights" in Check(evaluation(0.5), {}).table()
+    table = Check(evaluation(0.5), {}, why_not="there is none").table()
+    assert "note: nothing was compared: there is none; `nasfpn train" in table
+
+
+class TestTheEvaluationOfTheRun:
+  """An untrained run, at step 7, and its export."""
+
+  @pytest.fixture
+  def stored(self, run_copy, saved_detector):
+    """Returns a function that writes an evaluation; what is taken of it is returned, or why not."""
+
+    def write(conditions, step=7):
+      written = dataclasses.replace(evaluation(0.5), step=step, conditions=conditions)
+      run_copy.evaluation_file.write_text(written.to_json())
+      wanted = {"annotations_sha256": "1", "Detector.score_threshold": 0.05}
+      return check_module._stored_evaluation(saved_detector, run_copy, wanted)
+
+    return write
+
+  def test_of_the_same_settings_and_data_is_compared_with(self, stored, saved_detector):
+    found, why_not = stored({"annotations_sha256": "1", "Detector.score_threshold": 0.05})
+    assert not why_not
+    expected, _ = check_module._expected(saved_detector, found)
+    assert expected[None]["AP"] == 0.5
+
+  @pytest.mark.parametrize(
+    ("conditions", "reason"),
+    [
+      (
+        {"annotations_sha256": "1", "Detector.score_threshold": 0.5},
+        "is with Detector.score_threshold = 0.5 instead of 0.05",
+      ),
+      (
+        {"annotations_sha256": "2", "Detector.score_threshold": 0.05},
+        "is of other annotations",
+      ),
+      # A file of an earlier version.
+      (None, "does not say on which data and with which settings it was made"),
+    ],
+  )
+  def test_of_others_is_not_and_the_reason_is_said(
+    self, stored, saved_detector, conditions, reason
+  ):
+    found, why_not = stored(conditions)
+    assert why_not.endswith(f"evaluation.json {reason}")
+    assert check_module._expected(saved_detector, found) == ({}, {})
+
+  def test_of_other_weights_is_not(self, stored):
+    assert stored(None, step=5)[1].endswith("is of step 5, the export of step 7")
+
+  def test_need_not_be_there(self, run_copy, saved_detector):
+    run_copy.evaluation_file.unlink(missing_ok=True)
+    found, why_not = check_module._stored_evaluation(saved_detector, run_copy, {})
+    assert (found, why_not[:43]) == ({}, "the run has no evaluation of these weights:")
 
 
 def collapse(source: RunFolder, path) -> RunFolder:
