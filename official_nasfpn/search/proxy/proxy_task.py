@@ -192,8 +192,14 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
       does not use it.
   """
   reward = recipe.reward
-  names = recipe.costs
-  cost = costs_of(names, recipe.experiment.detector, dataset.label_map.num_classes, recipe.latency)
+  experiment = recipe.experiment
+  cost = costs_of(
+    recipe.costs,
+    experiment.detector,
+    dataset.label_map.num_classes,
+    recipe.latency,
+    experiment.training.compute_dtype,
+  )
   make_train = _shared if recipe.proxy.mode == "shared" else _plain
   train = make_train(recipe, dataset, warm_dir)
 
