@@ -211,16 +211,16 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
     from official_nasfpn.training.memory import OutOfMemory
     from official_nasfpn.training.nan_guard import TrainingDiverged
 
-    metrics = cost(spec)
-    weighed = reward.cost != "none"
-    rewarded_cost = measured(metrics, OBJECTIVES[reward.cost]) if weighed else None
-
-    def should_stop(share: float, result: EvaluationResult) -> bool:
-      ap = result.metrics["AP"] or 0.0
-      return progress.is_hopeless(share, reward_of(ap, rewarded_cost, reward))
-
     try:
       with damage_named(dataset), gpu_errors("This worker ends, and its trial is tried again."):
+        metrics = cost(spec)
+        weighed = reward.cost != "none"
+        rewarded_cost = measured(metrics, OBJECTIVES[reward.cost]) if weighed else None
+
+        def should_stop(share: float, result: EvaluationResult) -> bool:
+          ap = result.metrics["AP"] or 0.0
+          return progress.is_hopeless(share, reward_of(ap, rewarded_cost, reward))
+
         result, share = train(spec, trial_dir, progress, should_stop, seed_offset)
     except GpuLost as error:
       raise WorkerBroken(str(error)) from error
