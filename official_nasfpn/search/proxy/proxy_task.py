@@ -8,6 +8,7 @@ small the training is; the reward comes from the images of the `holdout` part. O
 
 import dataclasses
 import gc
+import os
 import random
 import shlex
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from official_nasfpn.data.annotated_boxes import require_boxes
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.installation import ONEDNN_VARIABLE, use_onednn
 from official_nasfpn.progress import say
 from official_nasfpn.search.objectives import OBJECTIVES, measured
 from official_nasfpn.search.proxy.cost import costs_of, same_parameters
@@ -161,6 +163,25 @@ def plan_of_a_trial(recipe: SearchRecipe, spec: PyramidSpec) -> str:
     f"in {proxy.warmup_epochs:g} epochs with an FPN, and trains pyramid and heads for "
     f"{proxy.epochs:g}."
   )
+
+
+def settle_onednn(recipe: SearchRecipe) -> None:
+  """Has a worker train with oneDNN, unless it times TensorFlow; call before importing TensorFlow.
+
+  With oneDNN single images take up to 8 times as long where TensorFlow would leave it off, as it
+  does where a SavedModel is served, and it is on or off for a whole process. Timing in a process
+  apart would take seconds of every trial and memory beside that of the training, and a GPU is the
+  training's alone. So such trainings are done without.
+  """
+  if not recipe.times_tensorflow:
+    use_onednn()
+  elif ONEDNN_VARIABLE not in os.environ:
+    print(
+      "Latency.runtime = 'tensorflow' is timed in this process, so oneDNN is as TensorFlow has it. "
+      "On x86 without AVX-512 trainings take up to 1.7 times as long as with it, which they have "
+      "where latency is measured on 'litert' or 'onnxruntime'.",
+      flush=True,
+    )
 
 
 def make_evaluate(recipe: SearchRecipe, work_dir: Path) -> Evaluate:
