@@ -29,6 +29,7 @@ from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.workers.evaluation import (
   Evaluate,
   Evaluation,
+  SearchBroken,
   TrialFailed,
   TrialProgress,
   WorkerBroken,
@@ -302,6 +303,7 @@ def _shared(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Trai
 
   def train(spec, trial_dir, progress, should_stop, seed_offset):
     from official_nasfpn.search.proxy.shared_proxy import SharedProxy
+    from official_nasfpn.training.nan_guard import TrainingDiverged
 
     # Made during the first trial, as half of it: a worker renews its lease only while it has one.
     nonlocal shared, shared_offset
@@ -311,15 +313,26 @@ def _shared(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Trai
       # Two would take the memory of two caches of features.
       shared = None
       gc.collect()
-      shared = SharedProxy(
-        recipe.proxy,
-        recipe.space,
-        recipe.experiment,
-        dataset,
-        warm_dir,
-        report_progress=lambda share: progress.report(begin * share),
-        seed_offset=seed_offset,
-      )
+      try:
+        shared = SharedProxy(
+          recipe.proxy,
+          recipe.space,
+          recipe.experiment,
+          dataset,
+          warm_dir,
+          report_progress=lambda share: progress.report(begin * share),
+          seed_offset=seed_offset,
+        )
+      except TrainingDiverged as error:
+        # No architecture is to blame, and every other trial would do the same training again.
+        raise SearchBroken(
+          "The training with the FPN, from which all trials of Proxy.mode = 'shared' start, "
+          f"diverged at train step {error.step}. Lower Training.learning_rate or lengthen "
+          "Training.warmup_epochs, set Training.gradient_clip_norm, or look for broken boxes in "
+          "the data; then start a new search."
+        ) from error
+      except UserError as error:
+        raise WorkerBroken(str(error)) from error
       shared_offset = seed_offset
     return shared.train(spec, lambda share: progress.report(begin + (1 - begin) * share)), 1.0
 
