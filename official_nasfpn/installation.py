@@ -15,6 +15,8 @@ from typing import NamedTuple
 from official_nasfpn.errors import UserError
 
 DISTRIBUTION = "official-nasfpn"
+# TensorFlow reads it when it is imported.
+ONEDNN_VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
 # As in pyproject.toml. Model Garden 2.20 works with no older and no newer one.
 TENSORFLOW = "2.20"
 _TENSORFLOW_DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu")
@@ -106,11 +108,12 @@ def use_onednn() -> None:
   """Makes TensorFlow train with oneDNN on any x86 processor; call it before importing TensorFlow.
 
   TensorFlow leaves it off where there is no AVX-512, and a train step takes 1.3 times as long. A
-  person's own TF_ENABLE_ONEDNN_OPTS counts. Programs that detect in single images do not call this:
-  there a request takes 8 times as long with it (docs/performance.md).
+  person's own TF_ENABLE_ONEDNN_OPTS counts. Programs that detect in single images do not call this,
+  nor do workers that time them: there a request takes 8 times as long with it
+  (docs/performance.md).
   """
   if platform.machine().lower() in ("x86_64", "amd64"):
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault(ONEDNN_VARIABLE, "1")
 
 
 def missing_cuda_libraries() -> list[str]:

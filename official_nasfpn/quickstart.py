@@ -128,11 +128,13 @@ class Step:
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   start = time.monotonic()
-  use_onednn()
   request = _request()
   paths = Paths(Path(FLAGS.output_dir).resolve())
   steps = _steps(request, paths)
   recipe = _search_recipe(request, paths)  # What is wrong is said before anything is made.
+  # The search's workers have the environment of this process.
+  if not recipe.times_tensorflow:
+    use_onednn()
   if request.backbone_weights and not (paths.search / "result.json").is_file():
     _check_weights(recipe.experiment)
   if request.annotations and not (paths.data / "dataset.json").is_file():

@@ -27,7 +27,6 @@ from absl import flags
 from official_nasfpn.configuration import Stored
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
-from official_nasfpn.installation import use_onednn
 from official_nasfpn.progress import duration
 from official_nasfpn.search import storage
 from official_nasfpn.search.proxy import proxy_task
@@ -78,7 +77,6 @@ flags.register_multi_flags_validator(
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
-  use_onednn()
   # Workers that share a GPU take the memory that they need, not all of it.
   os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
   work_dir = _WORK_DIR.value or _SEARCH_DIR.value
@@ -100,6 +98,7 @@ def main(argv: list[str]) -> None:
 def _work(work_dir: Path, stop_signals: StopSignals) -> int:
   place, recipe = _wait_for_search()
   config = recipe.search
+  proxy_task.settle_onednn(recipe)
   _settle_work_dir(work_dir, recipe)
   store = TrialStore(place, config.lease_seconds, config.max_attempts, keeps_connection=False)
   try:

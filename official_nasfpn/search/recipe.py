@@ -79,6 +79,11 @@ class SearchRecipe:
     return frozenset({*self.search.objectives, self.reward.cost} - {"AP", "none"})
 
   @property
+  def times_tensorflow(self) -> bool:
+    """Whether workers time single images in TensorFlow, in the processes that train."""
+    return "latency" in self.costs and self.latency.runtime == "tensorflow"
+
+  @property
   def version(self) -> str:
     """Version of what the recipe computes, 12 hex digits; settings that may change are left out."""
     counting = [

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from official_nasfpn.data.config import InputConfig
-from official_nasfpn.search.proxy import proxy_task
+from official_nasfpn.search.proxy import cost, proxy_task
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.workers.evaluation import NullProgress, WorkerBroken
 from official_nasfpn.training import task as task_lib
@@ -88,3 +88,19 @@ def test_a_trial_ends_its_worker(experiment, from_step_3, tmp_path):
   spec = recipe.space.sample(random.Random(0))
   with pytest.raises(WorkerBroken, match="This worker ends, and its trial is tried again"):
     evaluate(spec, tmp_path, NullProgress())
+
+
+def test_a_gpu_that_fails_while_a_network_is_timed_ends_the_worker_too(
+  experiment, tmp_path, monkeypatch
+):
+  def fail(run):
+    del run
+    raise tf.errors.InternalError(None, None, ILLEGAL_ADDRESS)
+
+  monkeypatch.setattr(cost, "time_network", fail)
+  weighed = ["Reward.cost = 'latency'", "Reward.target = 5.0"]
+  recipe = read_recipe(["gin/quickstart.gin"], weighed)
+  recipe = dataclasses.replace(recipe, experiment=experiment)
+  evaluate = proxy_task.make_evaluate(recipe, tmp_path)
+  with pytest.raises(WorkerBroken, match="This worker ends, and its trial is tried again"):
+    evaluate(recipe.space.sample(random.Random(0)), tmp_path, NullProgress())

@@ -44,7 +44,9 @@ class LatencyConfig:
   down: let each worker have cores of its own.
 
   Attributes:
-    runtime: what runs it: `tensorflow` as a SavedModel is served, `onnxruntime`, or `litert`.
+    runtime: what runs it: `tensorflow` as a SavedModel is served, `onnxruntime`, or `litert`. With
+      `tensorflow` it is timed in the worker's process, so latency has trainings do without oneDNN
+      where TensorFlow leaves it off, on x86 without AVX-512: they take up to 1.7 times as long.
     threads: of the runtime; 0 leaves them to it, as `nasfpn detect` does. TensorFlow's are those of
       the whole worker, `TF_NUM_INTRAOP_THREADS` in its environment.
   """

@@ -10,7 +10,7 @@ from official_nasfpn.architecture import PyramidSpec, canonical_hash
 from official_nasfpn.modeling.closed_form import total_size
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.search.proxy.config import LatencyConfig
-from official_nasfpn.search.proxy.runtimes import ServedNetwork, serve_network
+from official_nasfpn.search.proxy.runtimes import ServedNetwork, served_network
 
 _WARM_UP_RUNS = 3
 _TIMED_RUNS = 20
@@ -35,6 +35,7 @@ def costs_of(
   config: DetectorConfig,
   num_classes: int,
   latency: LatencyConfig,
+  compute_dtype: str = "float32",
 ) -> CostOf:
   """Returns a function from a pyramid to what its detector costs, measured once an architecture.
 
@@ -43,6 +44,7 @@ def costs_of(
     config: settings of the detector; the pyramid replaces its architecture.
     num_classes: object classes, without a background class.
     latency: where latency and file size are measured.
+    compute_dtype: `Training.compute_dtype`, in which TensorFlow computes what is measured.
 
   Returns:
     A function that returns metrics: `multiply_adds`; `parameters`; `latency_ms` with
@@ -57,7 +59,8 @@ def costs_of(
       sizes = {"multiply_adds": size.multiply_adds, "parameters": size.parameters}
       metrics |= {name: value for name, value in sizes.items() if name in names}
     if {"latency", "file_size"} & {*names}:
-      metrics |= _measured(names, serve_network(config, num_classes, spec, latency))
+      with served_network(config, num_classes, spec, latency, compute_dtype) as network:
+        metrics |= _measured(names, network)
     return metrics
 
   def cached(spec: PyramidSpec) -> dict[str, float | str]:

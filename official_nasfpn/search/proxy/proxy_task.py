@@ -8,6 +8,7 @@ small the training is; the reward comes from the images of the `holdout` part. O
 
 import dataclasses
 import gc
+import os
 import random
 import shlex
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from official_nasfpn.data.annotated_boxes import require_boxes
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.installation import ONEDNN_VARIABLE, use_onednn
 from official_nasfpn.progress import say
 from official_nasfpn.search.objectives import OBJECTIVES, measured
 from official_nasfpn.search.proxy.cost import costs_of, same_parameters
@@ -27,6 +29,7 @@ from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.workers.evaluation import (
   Evaluate,
   Evaluation,
+  SearchBroken,
   TrialFailed,
   TrialProgress,
   WorkerBroken,
@@ -163,6 +166,25 @@ def plan_of_a_trial(recipe: SearchRecipe, spec: PyramidSpec) -> str:
   )
 
 
+def settle_onednn(recipe: SearchRecipe) -> None:
+  """Has a worker train with oneDNN, unless it times TensorFlow; call before importing TensorFlow.
+
+  With oneDNN single images take up to 8 times as long where TensorFlow would leave it off, as it
+  does where a SavedModel is served, and it is on or off for a whole process. Timing in a process
+  apart would take seconds of every trial and memory beside that of the training, and a GPU is the
+  training's alone. So such trainings are done without.
+  """
+  if not recipe.times_tensorflow:
+    use_onednn()
+  elif ONEDNN_VARIABLE not in os.environ:
+    print(
+      "Latency.runtime = 'tensorflow' is timed in this process, so oneDNN is as TensorFlow has it. "
+      "On x86 without AVX-512 trainings take up to 1.7 times as long as with it, which they have "
+      "where latency is measured on 'litert' or 'onnxruntime'.",
+      flush=True,
+    )
+
+
 def make_evaluate(recipe: SearchRecipe, work_dir: Path) -> Evaluate:
   """Returns the function that trains one architecture on the proxy task of a search.
 
@@ -192,8 +214,14 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
       does not use it.
   """
   reward = recipe.reward
-  names = recipe.costs
-  cost = costs_of(names, recipe.experiment.detector, dataset.label_map.num_classes, recipe.latency)
+  experiment = recipe.experiment
+  cost = costs_of(
+    recipe.costs,
+    experiment.detector,
+    dataset.label_map.num_classes,
+    recipe.latency,
+    experiment.training.compute_dtype,
+  )
   make_train = _shared if recipe.proxy.mode == "shared" else _plain
   train = make_train(recipe, dataset, warm_dir)
 
@@ -205,16 +233,16 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
     from official_nasfpn.training.memory import OutOfMemory
     from official_nasfpn.training.nan_guard import TrainingDiverged
 
-    metrics = cost(spec)
-    weighed = reward.cost != "none"
-    rewarded_cost = measured(metrics, OBJECTIVES[reward.cost]) if weighed else None
-
-    def should_stop(share: float, result: EvaluationResult) -> bool:
-      ap = result.metrics["AP"] or 0.0
-      return progress.is_hopeless(share, reward_of(ap, rewarded_cost, reward))
-
     try:
       with damage_named(dataset), gpu_errors("This worker ends, and its trial is tried again."):
+        metrics = cost(spec)
+        weighed = reward.cost != "none"
+        rewarded_cost = measured(metrics, OBJECTIVES[reward.cost]) if weighed else None
+
+        def should_stop(share: float, result: EvaluationResult) -> bool:
+          ap = result.metrics["AP"] or 0.0
+          return progress.is_hopeless(share, reward_of(ap, rewarded_cost, reward))
+
         result, share = train(spec, trial_dir, progress, should_stop, seed_offset)
     except GpuLost as error:
       raise WorkerBroken(str(error)) from error
@@ -275,6 +303,7 @@ def _shared(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Trai
 
   def train(spec, trial_dir, progress, should_stop, seed_offset):
     from official_nasfpn.search.proxy.shared_proxy import SharedProxy
+    from official_nasfpn.training.nan_guard import TrainingDiverged
 
     # Made during the first trial, as half of it: a worker renews its lease only while it has one.
     nonlocal shared, shared_offset
@@ -284,15 +313,26 @@ def _shared(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Trai
       # Two would take the memory of two caches of features.
       shared = None
       gc.collect()
-      shared = SharedProxy(
-        recipe.proxy,
-        recipe.space,
-        recipe.experiment,
-        dataset,
-        warm_dir,
-        report_progress=lambda share: progress.report(begin * share),
-        seed_offset=seed_offset,
-      )
+      try:
+        shared = SharedProxy(
+          recipe.proxy,
+          recipe.space,
+          recipe.experiment,
+          dataset,
+          warm_dir,
+          report_progress=lambda share: progress.report(begin * share),
+          seed_offset=seed_offset,
+        )
+      except TrainingDiverged as error:
+        # No architecture is to blame, and every other trial would do the same training again.
+        raise SearchBroken(
+          "The training with the FPN, from which all trials of Proxy.mode = 'shared' start, "
+          f"diverged at train step {error.step}. Lower Training.learning_rate or lengthen "
+          "Training.warmup_epochs, set Training.gradient_clip_norm, or look for broken boxes in "
+          "the data; then start a new search."
+        ) from error
+      except UserError as error:
+        raise WorkerBroken(str(error)) from error
       shared_offset = seed_offset
     return shared.train(spec, lambda share: progress.report(begin + (1 - begin) * share)), 1.0
 

@@ -4,9 +4,10 @@ It is the network alone, whose latency does not depend on its weights: decoding 
 non-maximum suppression are the same for all architectures. `serving/export/` converts all of it.
 """
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from official_nasfpn.architecture import PyramidSpec
@@ -18,6 +19,8 @@ from official_nasfpn.search.proxy.config import LatencyConfig
 _OPSET = 17
 # As `serving/detectors/tflite_runtime.py` has it.
 _LITERT_THREADS = 2
+# TensorFlow's option to rewrite sums and products; on, unless it is set.
+_REWRITES = "arithmetic_optimization"
 
 
 class ServedNetwork(NamedTuple):
@@ -44,30 +47,64 @@ def require_runtime(config: LatencyConfig) -> None:
   require(what, *_PACKAGES[config.runtime], otherwise="Or measure on 'tensorflow'.")
 
 
-def serve_network(
-  config: DetectorConfig, num_classes: int, spec: PyramidSpec, latency: LatencyConfig
-) -> ServedNetwork:
+@contextlib.contextmanager
+def served_network(
+  config: DetectorConfig,
+  num_classes: int,
+  spec: PyramidSpec,
+  latency: LatencyConfig,
+  compute_dtype: str,
+) -> Iterator[ServedNetwork]:
   """Builds a detector with its initial weights, and loads its network into a runtime.
+
+  Within the block TensorFlow computes as where the detector is served, whatever trainings in this
+  process have set, and so it is the same before the first training and after any.
 
   Args:
     config: settings of the detector.
     num_classes: object classes, without a background class.
     spec: the pyramid, which replaces that of the settings.
     latency: names the runtime and its threads.
+    compute_dtype: `Training.compute_dtype`, in which a SavedModel computes. The other runtimes get
+      float32, as `serving/export/model_file.py` has it.
+
+  Yields:
+    The network, to be run within the block.
   """
   import tensorflow as tf
 
   from official_nasfpn.modeling.detector import build_detector
+  from official_nasfpn.training.number_format import settled_compute_dtype
 
-  detector = build_detector(dataclasses.replace(config, architecture=spec), num_classes)
+  on_tensorflow = latency.runtime == "tensorflow"
+  with _served_as(settled_compute_dtype(compute_dtype) if on_tensorflow else "float32"):
+    detector = build_detector(dataclasses.replace(config, architecture=spec), num_classes)
 
-  def network(image: tf.Tensor) -> dict[str, tf.Tensor]:
-    outputs = tf.nest.flatten(detector(image, training=False))
-    return {f"output_{index}": output for index, output in enumerate(outputs)}
+    def network(image: tf.Tensor) -> dict[str, tf.Tensor]:
+      outputs = tf.nest.flatten(detector(image, training=False))
+      return {f"output_{index}": output for index, output in enumerate(outputs)}
 
-  signature = [tf.TensorSpec([1, *config.image_size, 3], tf.float32, name="image")]
-  function = tf.function(network, input_signature=signature, jit_compile=False)
-  return _SERVE[latency.runtime](detector, function, latency.threads)
+    signature = [tf.TensorSpec([1, *config.image_size, 3], tf.float32, name="image")]
+    function = tf.function(network, input_signature=signature, jit_compile=False)
+    yield _SERVE[latency.runtime](detector, function, latency.threads)
+
+
+@contextlib.contextmanager
+def _served_as(policy: str) -> Iterator[None]:
+  """Sets Keras's precision policy, and TensorFlow's options as where a model is served."""
+  import tensorflow as tf
+  import tf_keras
+
+  former = tf_keras.mixed_precision.global_policy()
+  rewrites = tf.config.optimizer.get_experimental_options().get(_REWRITES, True)
+  tf_keras.mixed_precision.set_global_policy(policy)
+  # Trainings switch it off for the process (`training/runner.py`); who serves a model has it on.
+  tf.config.optimizer.set_experimental_options({_REWRITES: True})
+  try:
+    yield
+  finally:
+    tf_keras.mixed_precision.set_global_policy(former)
+    tf.config.optimizer.set_experimental_options({_REWRITES: rewrites})
 
 
 def _on_tensorflow(detector, function, threads: int) -> ServedNetwork:

@@ -208,6 +208,7 @@ class SharedProxy:
         bar.update()
         if number % config.steps_per_loop == 0:
           self._report_warm_up(number / count)
+          nan_guard.check(tf.distribute.get_strategy())
     nan_guard.check(tf.distribute.get_strategy())
     weights = {name: variable.numpy() for name, variable in _named_variables(detector).items()}
     return {**weights, CLASS_NAMES: np.array(class_names_of(self._dataset.label_map))}

@@ -1,6 +1,7 @@
 """Which architectures a proxy check trains."""
 
 import csv
+import math
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,14 +67,15 @@ def read_rewards(path: Path, space: SearchSpace) -> dict[tuple[int, ...], float]
 
   Args:
     path: a CSV file with at least the columns `reward` and `choices`, the latter separated by
-      spaces. Trials without a reward are left out; a repeated architecture keeps its first reward.
+      spaces. If there is a column `architecture_hash`, it must be that of the choices. Trials
+      without a reward are left out; a repeated architecture keeps its first reward.
     space: the search space of the trials.
 
   Returns:
-    Rewards by choices.
+    Rewards by choices; all are finite.
 
   Raises:
-    UserError: there is no such file, or a row is not a trial of this space.
+    UserError: there is no such file, or a row is not a trial of this space or has no finite reward.
   """
   if not path.is_file():
     raise UserError(f"There is no table of trials {str(path)!r}.")
@@ -81,13 +83,21 @@ def read_rewards(path: Path, space: SearchSpace) -> dict[tuple[int, ...], float]
   with path.open(encoding="utf-8", newline="") as file:
     for number, row in enumerate(csv.DictReader(file), start=2):
       try:
-        if row["reward"]:
-          choices = tuple(map(int, row["choices"].split()))
-          space.decode(choices)
-          rewards.setdefault(choices, float(row["reward"]))
+        if not row["reward"]:
+          continue
+        choices, reward = tuple(map(int, row["choices"].split())), float(row["reward"])
+        named, computed = row.get("architecture_hash"), canonical_hash(space.decode(choices))
+        if named and named != computed:
+          raise ValueError(f"its choices are architecture {computed} here, not {named}")
       except (ValueError, KeyError, AttributeError) as error:
         raise UserError(
           f"{path}, line {number}, is not a trial of this search space ({error}). The columns "
           "reward and choices are needed."
         ) from error
+      if not math.isfinite(reward):
+        raise UserError(
+          f"{path}, line {number}, has the reward {row['reward']}, which ranks nothing. Leave it "
+          "empty, as of a trial that has failed, or leave the line out."
+        )
+      rewards.setdefault(choices, reward)
   return rewards

@@ -7,11 +7,13 @@ print(report.as_text())
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 from official_nasfpn.disk import FileLock, disk_errors
 from official_nasfpn.errors import UserError
+from official_nasfpn.progress import say
 from official_nasfpn.search.proxy_check.architectures import choose_architectures, read_rewards
 from official_nasfpn.search.proxy_check.processes import train_missing
 from official_nasfpn.search.proxy_check.report import CheckReport, make_report, write_report
@@ -57,7 +59,8 @@ def check_proxy(
       spread evenly over all. Default: every architecture.
     rewards: a CSV file of trials with the columns `reward` and `choices`, from a search with this
       recipe in plain mode and with its first seed. The architectures are then taken from it, spread
-      over their rewards. In plain mode the rewards are taken, too, and not measured again.
+      over their rewards. In plain mode the rewards are taken, too, and not measured again, unless
+      the recipe weighs them by a cost or stops trials early: a warning then says so.
     trainings: the file of finished trainings. Several checks may share one: a training with the
       same recipe, architecture and seed is not done twice. Default: `trainings.jsonl` in
       `output_dir`.
@@ -90,10 +93,13 @@ def check_proxy(
   count = min(num_repeated or len(architectures), len(architectures))
   repeated = [architectures[index * len(architectures) // count] for index in range(count)]
   wanted = wanted_trainings(of_proxy, of_target, architectures, repeated, num_seeds)
+  why_not = _why_no_ap(recipe) if recorded else None
+  if why_not:
+    say(f"warning: {why_not}")
   known = {
     Training(of_proxy.digest, choices, of_proxy.seed): Result(reward)
     for choices, reward in recorded.items()
-    if recipe.proxy.mode == "plain"
+    if recipe.proxy.mode == "plain" and not why_not
   }
 
   output_dir = Path(output_dir)
@@ -107,8 +113,27 @@ def check_proxy(
       train_missing(wanted, done, (of_proxy, of_target), file, output_dir, num_workers)
       results = {**file.read(), **known}
     report = make_report(architectures, of_proxy, of_target, num_seeds, results)
+    if why_not:
+      report = dataclasses.replace(report, warnings=(*report.warnings, why_not))
     write_report(report, output_dir)
   return report
+
+
+def _why_no_ap(recipe: SearchRecipe) -> str | None:
+  """Returns what the rewards of a recipe's trials are instead of the AP of whole trainings."""
+  if recipe.reward.cost != "none":
+    what = f"are weighed by the cost, as Reward.cost = {recipe.reward.cost!r} says"
+  elif recipe.search.early_stopping_quantile:
+    what = (
+      "may be of trials that stopped early, as Search.early_stopping_quantile = "
+      f"{recipe.search.early_stopping_quantile:g} says"
+    )
+  else:
+    return None
+  return (
+    f"the recorded rewards {what}, and not the AP of whole trainings: they choose the "
+    "architectures, and the proxy trains all of them again"
+  )
 
 
 @contextlib.contextmanager

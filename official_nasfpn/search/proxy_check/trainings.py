@@ -133,9 +133,14 @@ class TrainingsFile:
   def __init__(self, path: Path, space: SearchSpace):
     self._path = path
     self._space = space
+    # The file is read many times while trainings run.
+    self._known: dict[tuple[tuple[int, ...], str], bool] = {}
 
   def read(self) -> dict[Training, Result]:
-    """Returns all finished trainings.
+    """Returns all finished trainings of architectures of this search space.
+
+    Choices are indices into a space. In another one, of which the same file may have trainings,
+    they mean another architecture or none: such lines are left out.
 
     Raises:
       UserError: a line does not describe a finished training.
@@ -150,13 +155,26 @@ class TrainingsFile:
         row = parse_json(line)
         choices = tuple(map(int, row["choices"].split()))
         training = Training(str(row["recipe"]), choices, int(row["seed"]))
-        results[training] = Result(float(row["ap"]), float(row["seconds"]))
+        result = Result(float(row["ap"]), float(row["seconds"]))
+        architecture = str(row["architecture"])
       except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
           f"{self._path}, line {number}, is not a finished training ({error!r}). Remove that line; "
           "its training is then repeated."
         ) from error
+      if self._is(choices, architecture):
+        results[training] = result
     return results
+
+  def _is(self, choices: tuple[int, ...], architecture: str) -> bool:
+    """Returns whether choices mean the architecture of this hash in this search space."""
+    key = choices, architecture
+    if key not in self._known:
+      try:
+        self._known[key] = canonical_hash(self._space.decode(choices)) == architecture
+      except ValueError:
+        self._known[key] = False
+    return self._known[key]
 
   def mend(self) -> None:
     """Removes an unfinished last line; nobody else may be writing to the file."""

@@ -69,6 +69,7 @@ class Evaluate(Protocol):
     Raises:
       TrialFailed: the trial cannot give a reward.
       WorkerBroken: no trial could in this process.
+      SearchBroken: no trial could in any.
     """
     ...
 
@@ -92,4 +93,11 @@ class WorkerBroken(UserError):
   """Raised by an evaluation whose process can evaluate nothing more, as where its GPU failed.
 
   The worker ends, as if it had died. Were it to go on, it would fail all trials that are left.
+  """
+
+
+class SearchBroken(WorkerBroken):
+  """Raised by an evaluation that fails whatever the architecture and the process.
+
+  What all trials start from cannot be made as the recipe says. The search stops.
   """

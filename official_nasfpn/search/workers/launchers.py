@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -69,6 +70,7 @@ def launcher_maker(
   if config.launcher not in LAUNCHERS:
     nearest = nearest_name(config.launcher, LAUNCHERS)
     raise UserError(f"There is no launcher {config.launcher!r}. Did you mean {nearest!r}?")
+  _refuse_too_little(config)
   if config.launcher != "ray":
     _refuse_settings_of_ray(config)
   return LAUNCHERS[config.launcher](config, search_dir, [*program], [*worker_flags])
@@ -147,6 +149,17 @@ def worker_flags(launcher: str, search_dir: Path, store: str | None) -> list[str
 
 def _shown(url: sa.URL) -> str:
   return without_password(url.set(drivername="postgresql"))
+
+
+def _refuse_too_little(config: LauncherConfig) -> None:
+  # As the flags of `nasfpn search` do. With less the search would wait for ever.
+  for name, value, least in (
+    ("num_workers", config.num_workers, 1),
+    ("worker_cpus", config.worker_cpus, 0.1),
+    ("worker_gpus", config.worker_gpus, 0),
+  ):
+    if value is not None and not least <= value < math.inf:
+      raise UserError(f"{name} is {value}; it must be at least {least}.")
 
 
 def _refuse_settings_of_ray(config: LauncherConfig) -> None:

@@ -18,6 +18,7 @@ from official_nasfpn.search.workers.stop_signals import EXIT_STOPPED
 from official_nasfpn.search.workers.trial_worker import (
   EXIT_LOST_TRIAL,
   EXIT_REPLACE_ME,
+  EXIT_SEARCH_BROKEN,
   EXIT_STORAGE,
 )
 
@@ -117,7 +118,7 @@ class LocalLauncher:
     # A worker that ends properly holds no trial. If it holds one, it died while it ran that trial.
     reason = f"worker died ({how})"
     released = self._store.release(slot.worker, reason, is_death=code != EXIT_STORAGE)
-    if code == EXIT_STORAGE:
+    if code in (EXIT_STORAGE, EXIT_SEARCH_BROKEN):
       raise UserError(f"{slot.worker} cannot work. {self._log_end(slot.worker)}")
     if released and not self._has_hinted and (hint := hint_of(reason)):
       self._has_hinted = True

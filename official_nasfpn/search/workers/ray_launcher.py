@@ -32,6 +32,7 @@ from official_nasfpn.search.workers.stop_signals import EXIT_STOPPED
 from official_nasfpn.search.workers.trial_worker import (
   EXIT_LOST_TRIAL,
   EXIT_REPLACE_ME,
+  EXIT_SEARCH_BROKEN,
   EXIT_STORAGE,
 )
 
@@ -211,6 +212,9 @@ class RayLauncher:
     is_planned = code in (EXIT_REPLACE_ME, EXIT_LOST_TRIAL, *EXIT_STOPPED)
     if not is_planned:
       self._write_last_lines(slot.worker, how, last_lines)
+    if code == EXIT_SEARCH_BROKEN:
+      output = "\n".join(f"  {line}" for line in last_lines)
+      raise UserError(f"{slot.worker} cannot work. Its last output:\n{output}")
     if is_planned or (released and is_death):
       slot.fruitless_ends = 0
       slot.end = slot.actor.run.remote()

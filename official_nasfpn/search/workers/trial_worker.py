@@ -20,7 +20,12 @@ from official_nasfpn.search import storage
 from official_nasfpn.search.fingerprint import code_fingerprint
 from official_nasfpn.search.store.trial import Trial
 from official_nasfpn.search.store.trial_store import TrialStore
-from official_nasfpn.search.workers.evaluation import Evaluate, TrialFailed, WorkerBroken
+from official_nasfpn.search.workers.evaluation import (
+  Evaluate,
+  SearchBroken,
+  TrialFailed,
+  WorkerBroken,
+)
 from official_nasfpn.search.workers.stop_signals import StopSignals
 
 IsHopeless = Callable[[float, Sequence[float]], bool]
@@ -29,6 +34,7 @@ IsHopeless = Callable[[float, Sequence[float]], bool]
 EXIT_REPLACE_ME = 0
 EXIT_LOST_TRIAL = 70
 EXIT_STORAGE = 74  # EX_IOERR of sysexits.h
+EXIT_SEARCH_BROKEN = 78  # EX_CONFIG
 
 _POLL_SECONDS = 0.2
 _LONGEST_POLL_SECONDS = 60.0
@@ -94,7 +100,10 @@ def run_worker(
     return EXIT_REPLACE_ME
   except WorkerBroken as error:
     heartbeat.give_up(str(error).rstrip("."))
-    raise
+    if not isinstance(error, SearchBroken):
+      raise
+    print(f"cannot go on: {error}", flush=True)
+    return EXIT_SEARCH_BROKEN
   except Exception as error:
     problem = disk_problem(error)
     if problem is None:

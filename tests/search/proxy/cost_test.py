@@ -1,5 +1,6 @@
 """The cost of a trial's detector for one image."""
 
+import contextlib
 import dataclasses
 import random
 import sys
@@ -84,7 +85,9 @@ def test_every_runtime_runs_the_network_and_says_what_it_is(runtime, named, modu
   latency = LatencyConfig(runtime, threads=0 if runtime == "tensorflow" else 1)
   require_runtime(latency)
   measure = costs_of(("latency", "file_size", "parameters"), CONFIG, 3, latency)
-  metrics = measure(CATALOG["panet"])
+  # A worker measures after a training, too, which no file of another runtime could hold.
+  with process_after("mixed_bfloat16", False):
+    metrics = measure(CATALOG["panet"])
   assert metrics["latency_on"].startswith(named)
   assert " thread" in metrics["latency_on"] or "GPU" in metrics["latency_on"]
   if runtime != "tensorflow":
@@ -93,6 +96,51 @@ def test_every_runtime_runs_the_network_and_says_what_it_is(runtime, named, modu
   assert 3.9 < metrics["file_bytes"] / metrics["parameters"] < 4.6
   # The same architecture is measured once: a second measurement would differ in the last digits.
   assert measure(CATALOG["panet"]) == metrics
+
+
+@pytest.mark.parametrize(
+  ("before", "compute_dtype"),
+  [(("float32", True), "mixed_bfloat16"), (("mixed_bfloat16", False), "float32")],
+)
+def test_tensorflow_is_timed_as_it_serves_whatever_was_trained_before(
+  before, compute_dtype, monkeypatch
+):
+  in_force_while_timed = []
+
+  def time_network(run):
+    del run
+    in_force_while_timed.append(in_force())
+    return cost.Timing(1.0, 0.0)
+
+  monkeypatch.setattr(cost, "time_network", time_network)
+  with process_after(*before):
+    costs_of(("latency",), CONFIG, 3, LatencyConfig(), compute_dtype)(CATALOG["nas_fpn"])
+    assert in_force_while_timed == [(compute_dtype, True)]
+    assert in_force() == before
+
+
+def in_force():
+  """Returns the precision policy of the process, and whether TensorFlow rewrites sums."""
+  import tensorflow as tf
+  import tf_keras
+
+  rewrites = tf.config.optimizer.get_experimental_options().get("arithmetic_optimization", True)
+  return tf_keras.mixed_precision.global_policy().name, rewrites
+
+
+@contextlib.contextmanager
+def process_after(policy, rewrites):
+  """Leaves the process as a training does, for a block."""
+  import tensorflow as tf
+  import tf_keras
+
+  tf_keras.mixed_precision.set_global_policy(policy)
+  tf.config.optimizer.set_experimental_options({"arithmetic_optimization": rewrites})
+  try:
+    yield
+  finally:
+    tf_keras.mixed_precision.set_global_policy("float32")
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": True})
 
 
 def test_wiring_alone_changes_no_parameters():

@@ -15,7 +15,12 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.proxy.config import ProxyConfig
 from official_nasfpn.search.recipe import read_recipe
-from official_nasfpn.search.workers.evaluation import NullProgress, TrialFailed
+from official_nasfpn.search.workers.evaluation import (
+  NullProgress,
+  SearchBroken,
+  TrialFailed,
+  WorkerBroken,
+)
 from official_nasfpn.training.experiment import load_experiment
 
 SPACE = SearchSpace()
@@ -198,14 +203,43 @@ for number, spec in enumerate(test.specs(50), start=1):
 
 
 @pytest.mark.slow
-def test_a_diverging_trial_is_a_bad_architecture(recipe, tmp_path):
-  hot = read_recipe([recipe], ["Training.learning_rate = 1e30", "Training.steps_per_loop = 5"])
+def test_a_diverging_trial_is_a_bad_architecture(recipe, tmp_path, monkeypatch):
+  from official_nasfpn.search.proxy import shared_proxy
+
+  schedule = shared_proxy._schedule
+
+  def hot_in_trials(config, epochs, rate=1.0):
+    return schedule(config, epochs, rate if rate == 1 else 1e30)
+
+  monkeypatch.setattr(shared_proxy, "_schedule", hot_in_trials)
+  proxy = dataclasses.replace(PROXY, warmup_epochs=0.1)
+  evaluate = proxy_task.make_evaluate(
+    dataclasses.replace(read_recipe([recipe]), proxy=proxy), tmp_path
+  )
+  with pytest.raises(TrialFailed, match="NaN or infinite at train step") as failed:
+    evaluate(specs(1)[0], tmp_path, NullProgress())
+  assert failed.value.diverged
+
+
+@pytest.mark.slow
+def test_no_architecture_is_blamed_for_shared_weights_that_diverge(recipe, tmp_path):
+  hot = read_recipe([recipe], ["Training.learning_rate = 1e30", "Training.steps_per_loop = 2"])
   evaluate = proxy_task.make_evaluate(dataclasses.replace(hot, proxy=PROXY), tmp_path / "hot")
-  with pytest.raises(TrialFailed, match="NaN or infinite at train step"):
+  with pytest.raises(SearchBroken, match="The training with the FPN, from which all trials"):
     evaluate(specs(1)[0], tmp_path, progress := RecordedProgress())
-  # Making the shared weights is half of the first trial.
+  # Making the shared weights is half of the first trial, and it stops when it has diverged.
   assert progress.shares == sorted(progress.shares)
-  assert 0 < progress.shares[0] < progress.shares[-1] <= 0.5
+  assert 0 < progress.shares[0] <= progress.shares[-1] < 0.5
+
+
+@pytest.mark.slow
+def test_no_architecture_is_blamed_for_features_that_take_too_much_memory(recipe, tmp_path):
+  proxy = dataclasses.replace(PROXY, warmup_epochs=0.1, epochs=100.0, max_cache_gb=0.05)
+  evaluate = proxy_task.make_evaluate(
+    dataclasses.replace(read_recipe([recipe]), proxy=proxy), tmp_path
+  )
+  with pytest.raises(WorkerBroken, match=r"more than Proxy.max_cache_gb = 0.05"):
+    evaluate(specs(1)[0], tmp_path, NullProgress())
 
 
 class RecordedProgress(NullProgress):
@@ -223,13 +257,6 @@ def test_what_it_cannot_do_is_said_before_a_search_begins(recipe, setting):
   asked = dataclasses.replace(read_recipe([recipe], [f"Training.{setting}"]), proxy=PROXY)
   with pytest.raises(UserError, match=rf"knows no Training\.{setting.split()[0]}: set it to"):
     proxy_task.resolved(asked)
-
-
-@pytest.mark.slow
-def test_too_much_memory_is_said_before_it_is_taken(recipe, tmp_path):
-  proxy = dataclasses.replace(PROXY, warmup_epochs=0.1, epochs=100.0, max_cache_gb=0.05)
-  with pytest.raises(UserError, match=r"more than Proxy.max_cache_gb = 0.05"):
-    make_shared(recipe, tmp_path / "warm", proxy)
 
 
 def test_the_recipe_says_how_trials_are_evaluated_and_rewarded(recipe):

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from official_nasfpn.architecture import CATALOG, SearchSpace, canonical_hash
+from official_nasfpn.benchmark.table import TABLE
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.proxy_check.architectures import (
   catalogue_architectures,
@@ -59,5 +60,22 @@ def test_a_table_of_trials_is_read(tmp_path):
     table.write_text(f"trial,reward,choices\n{row}\n")
     with pytest.raises(UserError, match="line 2, is not a trial"):
       read_rewards(table, SPACE)
+  for reward in ("nan", "inf", "-inf"):
+    table.write_text(f"trial,reward,choices\n3,0.5,{first}\n4,{reward},{second}\n")
+    with pytest.raises(UserError, match=f"line 3, has the reward {reward}, which ranks nothing"):
+      read_rewards(table, SPACE)
   with pytest.raises(UserError, match="no table of trials"):
     read_rewards(tmp_path / "none.csv", SPACE)
+
+
+def test_a_table_of_another_space_is_refused(tmp_path):
+  table, (choices,) = tmp_path / "trials.csv", sampled(1)
+  there = SearchSpace(ops=SPACE.ops[::-1]).decode(choices)
+  row = f"0.5,{canonical_hash(there)},{' '.join(map(str, choices))}"
+  table.write_text(f"reward,architecture_hash,choices\n{row}\n")
+  with pytest.raises(UserError, match=r"line 2, is not a trial of this search space \(its choices"):
+    read_rewards(table, SPACE)
+
+
+def test_the_recorded_table_is_of_the_papers_space():
+  assert len(read_rewards(TABLE, SPACE)) == 300

@@ -104,6 +104,38 @@ def test_only_some_architectures_get_all_seeds(search, target, tmp_path):
 
 
 @pytest.mark.parametrize(
+  ("bindings", "why_not"),
+  [
+    ((), None),
+    (
+      ("Reward.cost = 'multiply_adds'", "Reward.target = 1e8"),
+      "weighed by the cost, as Reward.cost = 'multiply_adds' says",
+    ),
+    (("Search.early_stopping_quantile = 0.5",), "may be of trials that stopped early"),
+  ],
+)
+def test_recorded_rewards_are_taken_only_where_they_are_the_ap_of_whole_trainings(
+  recipe, target, tmp_path, capsys, bindings, why_not
+):
+  search = read_recipe([recipe], bindings)
+  record(tmp_path / "trainings.jsonl", search, target, lambda number, seed: 0.05 * number + seed)
+  table = tmp_path / "trials.csv"
+  architectures = choose_architectures(search.space, NUM_ARCHITECTURES, 0, {})
+  # All but NAS-FPN, which comes first.
+  rows = [f"{index}.5,{' '.join(map(str, each))}" for index, each in enumerate(architectures)][1:]
+  table.write_text("\n".join(["reward,choices", *rows]))
+  report = check(search, target, tmp_path, rewards=table)
+  rewards = sorted(row.rewards[0] for row in report.rows)
+  if why_not:
+    assert rewards == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+    assert why_not in report.warnings[-1]
+    assert why_not in capsys.readouterr().err
+  else:
+    assert rewards == [0, 1.5, 2.5, 3.5, 4.5]
+    assert "recorded rewards" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
   ("name", "value"),
   [("num_architectures", 2), ("num_seeds", 0), ("num_repeated", 1), ("num_workers", 0)],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +101,30 @@ def test_finished_trainings_come_back(tmp_path):
   assert file.read() == {
     training: Result(index / 10, 1.5) for index, training in enumerate(trainings)
   }
+
+
+def test_trainings_of_another_space_are_not_taken_for_those_of_this_one(tmp_path):
+  path = tmp_path / "trainings.jsonl"
+  other_ops = SearchSpace(ops=SPACE.ops[::-1])
+  more_cells = SearchSpace(num_intermediate_cells=SPACE.num_intermediate_cells + 1)
+  choices = SPACE.encode(CATALOG["nas_fpn"])
+  assert other_ops.decode(choices) != CATALOG["nas_fpn"]
+  TrainingsFile(path, other_ops).add(Training("abc", choices, 0), Result(0.9))
+  longer = more_cells.encode(more_cells.sample(random.Random(0)))
+  TrainingsFile(path, more_cells).add(Training("abc", longer, 0), Result(0.8))
+  file = TrainingsFile(path, SPACE)
+  assert file.read() == {}
+  file.add(Training("abc", choices, 0), Result(0.1))
+  assert file.read() == {Training("abc", choices, 0): Result(0.1)}
+  # Every space has its own.
+  assert TrainingsFile(path, other_ops).read() == {Training("abc", choices, 0): Result(0.9)}
+  assert TrainingsFile(path, more_cells).read() == {Training("abc", longer, 0): Result(0.8)}
+
+
+def test_recorded_trainings_stay_valid():
+  path = Path("docs/bccd_search/proxy_check.jsonl")
+  space = read_recipe(["gin/bccd_search.gin"]).space
+  assert len(TrainingsFile(path, space).read()) == len(path.read_text().splitlines())
 
 
 def test_an_unfinished_last_line_is_cut_off(tmp_path):

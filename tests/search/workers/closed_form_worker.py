@@ -23,7 +23,12 @@ from official_nasfpn.errors import exit_with
 from official_nasfpn.search import storage
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.store.trial_store import TrialStore
-from official_nasfpn.search.workers.evaluation import Evaluation, TrialFailed, WorkerBroken
+from official_nasfpn.search.workers.evaluation import (
+  Evaluation,
+  SearchBroken,
+  TrialFailed,
+  WorkerBroken,
+)
 from official_nasfpn.search.workers.stop_signals import STOP_SECONDS, StopSignals
 from official_nasfpn.search.workers.trial_worker import run_worker
 
@@ -53,6 +58,10 @@ def _break():
   raise WorkerBroken("The GPU failed while it computed.")
 
 
+def _break_all():
+  raise SearchBroken("What all trials start from diverged.")
+
+
 def _fill_the_disk():
   with open("/dev/full", "w") as file:
     file.write("x")
@@ -64,6 +73,7 @@ _FAULTS = {
   "memory": lambda: bytearray(1 << 62),
   "disk": _fill_the_disk,
   "broken": _break,
+  "all-broken": _break_all,
   "exit": lambda: sys.exit(9),
   "exit-0": lambda: sys.exit(0),
   "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),

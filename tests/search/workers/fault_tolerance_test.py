@@ -386,6 +386,19 @@ def test_a_machine_on_which_every_worker_breaks_ends_the_search(tmp_path):
   assert [trial.deaths for trial in read_trials(tmp_path)[:3]] == [3, 1, 0]
 
 
+def test_what_no_worker_can_do_ends_the_search_at_once(tmp_path):
+  search = start_search(tmp_path, "--num_workers=1", worker="--faults=1:all-broken")
+  code, printed = end_of(search)
+  assert code == 1
+  assert "\nerror: worker-0 cannot work. " in printed
+  assert "cannot go on: What all trials start from diverged." in printed
+  # It is not learnt from, and it was tried once: the next worker would fare no better.
+  first, second = read_trials(tmp_path)[:2]
+  assert (first.state, first.deaths, first.reward) == ("queued", 1, None)
+  assert (second.state, second.deaths) == ("queued", 0)
+  assert len((tmp_path / "evaluations.txt").read_text().splitlines()) == 1
+
+
 def test_a_full_disk_during_an_evaluation_is_not_held_against_the_trial(tmp_path):
   search = start_search(tmp_path, worker="--faults=2:disk --seconds=0.2")
   code, printed = end_of(search)

@@ -1,6 +1,7 @@
 """The launcher that the flags choose, and the messages of `NoLauncher`."""
 
 import contextlib
+import math
 import os
 import subprocess
 
@@ -29,6 +30,12 @@ def store(tmp_path):
     (LauncherConfig("none", worker_gpus=1.0), "--worker_gpus needs --launcher=ray"),
     (LauncherConfig(worker_resources=("TPU=1",)), "--worker_resource needs --launcher=ray"),
     (LauncherConfig("none", num_workers=2), "--launcher=none starts no workers"),
+    (LauncherConfig(num_workers=0), "num_workers is 0; it must be at least 1"),
+    (LauncherConfig(num_workers=-1), "num_workers is -1; it must be at least 1"),
+    (LauncherConfig("ray", num_workers=0), "num_workers is 0; it must be at least 1"),
+    (LauncherConfig("ray", worker_cpus=0.0), "worker_cpus is 0.0; it must be at least 0.1"),
+    (LauncherConfig("ray", worker_cpus=math.nan), "worker_cpus is nan"),
+    (LauncherConfig("ray", worker_gpus=-1.0), "worker_gpus is -1.0; it must be at least 0"),
     (LauncherConfig("ray", worker_resources=("TPU",)), "write NAME=AMOUNT"),
     (LauncherConfig("ray", worker_resources=("TPU=nan",)), "write NAME=AMOUNT"),
     (LauncherConfig("ray", worker_resources=("TPU=-1",)), "write NAME=AMOUNT"),
