@@ -13,6 +13,8 @@ from official_nasfpn.search.store.trial import FAILED, QUEUED, RUNNING
 
 # A worker's lease may be longer than that of who looks at it, but hardly by this factor.
 _LONGEST_LEASES = 10
+# What the reason of every death begins with, and that of no evaluation.
+_DEATH = "worker "
 
 
 class Leases:
@@ -94,13 +96,18 @@ class Leases:
     Args:
       connection: of the transaction.
       which: condition on the table of trials.
-      reason: how the worker ended, for people.
+      reason: how the worker ended, for people; that of a death begins with `worker`.
       is_death: whether the worker died, so that the trial may be to blame.
       skip_locked: whether to leave out a trial that another transaction is changing.
 
     Returns:
       The number of trials.
+
+    Raises:
+      ValueError: `failed_by_deaths` could not tell such a death from an evaluation that failed.
     """
+    if is_death and not reason.startswith(_DEATH):
+      raise ValueError(f"the reason of a death begins with {_DEATH!r}, unlike {reason!r}.")
     # Rows are locked in the order of their numbers, so that two processes cannot deadlock.
     numbers = connection.scalars(
       sa.select(_trials.c.number)
@@ -134,6 +141,20 @@ class Leases:
       )
     )
     return len(numbers)
+
+
+def failed_by_deaths() -> sa.ColumnElement[bool]:
+  """Returns the condition on the table of trials that only dead workers have failed a trial."""
+  return (
+    (_trials.c.state == FAILED)
+    & ~_trials.c.diverged
+    & (_trials.c.deaths > 0)
+    # As `Leases.requeue` writes it.
+    & (
+      _trials.c.failure.like(f"{_DEATH}%, % attempt")
+      | _trials.c.failure.like(f"{_DEATH}%, % attempts")
+    )
+  )
 
 
 def change_attempt(connection: sa.Connection, number: int, attempt: int, **values: object) -> bool:
