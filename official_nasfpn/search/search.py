@@ -174,7 +174,9 @@ class Search:
     return _found_pyramid(found_trial(self.search_dir, rank, self._store))
 
   def best_within(self, *budgets: str) -> FoundPyramid:
-    """Returns the pyramid with the greatest AP so far within budgets.
+    """Returns the pyramid with the greatest AP so far within budgets; confirmed ones come first.
+
+    Confirmed pyramids (`Search.confirm_top`) are ranked by the mean AP of all their seeds.
 
     Args:
       *budgets: such as `'20ms'`, `'150M'` multiply-adds, `'2.5Mparams'` or `'3MB'`.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import statistics
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -143,18 +144,44 @@ def sentences(found: TradeOffs) -> list[str]:
   return [text, *_warnings(found)]
 
 
-def best_within(trials: Sequence[Trial], budgets: Sequence[Budget], where: str) -> Trial:
+def aps_by_trial(
+  trials: Sequence[Trial], confirmations: Sequence[Trial]
+) -> dict[int, tuple[float, ...]]:
+  """Returns the AP of each seed with which a trial was trained, its own first, by number.
+
+  Args:
+    trials: all of a search; those without an AP are left out.
+    confirmations: all of it.
+  """
+  aps = {t.number: (ap,) for t in _done(trials) if (ap := measured(t.metrics, AP)) is not None}
+  for one in sorted(_done(confirmations), key=lambda one: one.seed_offset):
+    ap = measured(one.metrics, AP)
+    if one.confirms in aps and ap is not None:
+      aps[one.confirms] = (*aps[one.confirms], ap)
+  return aps
+
+
+def best_within(
+  trials: Sequence[Trial],
+  budgets: Sequence[Budget],
+  where: str,
+  confirmations: Sequence[Trial] = (),
+) -> Trial:
   """Returns the trial of the greatest AP within budgets; of equal ones the cheapest.
+
+  As everywhere, confirmed ones come first, by the mean over their seeds; see `rank_key`.
 
   Args:
     trials: all of a search.
     budgets: all of which it must keep.
     where: the search, for error messages.
+    confirmations: all of the search.
 
   Raises:
     UserError: no trial has measured what a budget limits, or none is within.
   """
-  kept = [trial for trial in _done(trials) if measured(trial.metrics, AP) is not None]
+  aps = aps_by_trial(trials, confirmations)
+  kept = [trial for trial in _done(trials) if trial.number in aps]
   for budget in budgets:
     limited = budget.objective
     known = [trial for trial in kept if measured(trial.metrics, limited) is not None]
@@ -174,7 +201,9 @@ def best_within(trials: Sequence[Trial], budgets: Sequence[Budget], where: str) 
       )
 
   def key(trial: Trial) -> tuple[float, ...]:
-    return (-value_of(trial, AP), *(value_of(trial, b.objective) for b in budgets), trial.number)
+    own = aps[trial.number]
+    costs = (value_of(trial, budget.objective) for budget in budgets)
+    return (len(own) == 1, -statistics.fmean(own), *costs, trial.number)
 
   return min(kept, key=key)
 
