@@ -30,7 +30,6 @@ from official_nasfpn.search.report.found import (
 )
 from official_nasfpn.search.report.results import front_table, results_table, write_results
 from official_nasfpn.search.report.trade_offs import TradeOffs, trade_offs
-from official_nasfpn.search.store.address import parse_server, without_password
 from official_nasfpn.search.store.trial import Trial
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.launchers import (
@@ -121,12 +120,10 @@ class Search:
     if config.launcher == "local":
       # Its workers say it in their logs alone.
       warn_of_an_unused_gpu()
-    url = without_password(parse_server(self._store)) if self._store else None
     found_by = worker_flags(config.launcher, self.search_dir, self._store)
     make_launcher = launcher_maker(config, self.search_dir, found_by)
     with storage.exclusive(self.search_dir):
       storage.settle_recipe(recipe, self.search_dir)
-      storage.settle_store(self.search_dir, url)
       events = EventLog(self.search_dir / "events")
 
       def write_events(store: TrialStore) -> None:
