@@ -1,6 +1,7 @@
 """The front of a search with several objectives, in numbers and in words."""
 
 import dataclasses
+import functools
 import itertools
 import statistics
 from collections.abc import Mapping, Sequence
@@ -27,9 +28,8 @@ class TradeOffs:
     objectives: what it aims at, in the order of the recipe.
     trials: those that have measured all of it, by number.
     on_front: those of them that no other beats in all objectives, the cheapest first.
-    volumes: hypervolume of the first 1, 2, ... of `trials`, in [0, 1]. It is the share that they
-      beat of a box from AP 0 to 1, and from the least cost to a tenth of the range beyond the
-      greatest.
+    shares: `trials` as points [N, D] of a box, 0 at its worst corner and 1 at its best. The box
+      goes from AP 0 to 1, and from the least cost to a tenth of the range beyond the greatest.
     reference: the worst corner of that box by objective, in the units of its metric.
     places: what `latency_on` says of the front; more than one cannot be compared.
   """
@@ -37,7 +37,7 @@ class TradeOffs:
   objectives: tuple[Objective, ...]
   trials: tuple[Trial, ...]
   on_front: tuple[Trial, ...]
-  volumes: np.ndarray
+  shares: np.ndarray
   reference: Mapping[str, float]
   places: tuple[str, ...]
 
@@ -52,10 +52,15 @@ class TradeOffs:
     *first, last = [each.label for each in self.objectives]
     return f"{', '.join(first)} and {last}"
 
-  @property
+  @functools.cached_property
   def hypervolume(self) -> float:
-    """The hypervolume of all trials."""
-    return float(self.volumes[-1]) if len(self.volumes) else 0.0
+    """The share of the box that all trials beat, in [0, 1]."""
+    return front.hypervolume(self.shares, [0.0] * len(self.objectives))
+
+  @functools.cached_property
+  def volumes(self) -> np.ndarray:
+    """The hypervolume of the first 1, 2, ... of `trials`; with many objectives it takes a while."""
+    return front.hypervolumes(self.shares, [0.0] * len(self.objectives))
 
 
 def trade_offs(trials: Sequence[Trial], names: Sequence[str]) -> TradeOffs | None:
@@ -79,7 +84,7 @@ def trade_offs(trials: Sequence[Trial], names: Sequence[str]) -> TradeOffs | Non
     objectives=objectives,
     trials=tuple(kept),
     on_front=tuple(sorted(found, key=lambda trial: (value_of(trial, cheapest), trial.number))),
-    volumes=front.hypervolumes(shares, [0.0] * len(names)),
+    shares=shares,
     reference={each.metric: value for each, value in zip(objectives, worst, strict=True)},
     places=tuple(dict.fromkeys(place for t in found if (place := place_of(t)))),
   )

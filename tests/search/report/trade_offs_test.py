@@ -10,6 +10,7 @@ from PIL import Image
 
 from official_nasfpn.architecture import SearchSpace, from_gin
 from official_nasfpn.errors import UserError
+from official_nasfpn.search import front
 from official_nasfpn.search.report.found import (
   found_architecture,
   names_search,
@@ -68,6 +69,11 @@ def test_the_table_and_the_result_have_the_front(search_dir):
   assert result["hypervolume"] == pytest.approx(0.2182, abs=1e-4)
   with Image.open(search_dir / "front.png") as image:
     assert image.size == (1320, 504)
+
+
+def test_a_status_computes_no_curve(search_dir, monkeypatch):
+  monkeypatch.setattr(front, "hypervolumes", None)
+  assert "its hypervolume is 0.2182" in Search(search_dir).table()
 
 
 def test_python_has_the_front_and_the_best_within(search_dir):
