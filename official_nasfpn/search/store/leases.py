@@ -7,12 +7,10 @@ A lease is what a claim gives a worker: the trial is its own until the lease exp
 import sqlalchemy as sa
 
 from official_nasfpn.search.store.database import Database
-from official_nasfpn.search.store.lease_watch import LeaseWatch
+from official_nasfpn.search.store.lease_watch import LONGEST_LEASES, LeaseWatch
 from official_nasfpn.search.store.schema import trials as _trials
 from official_nasfpn.search.store.trial import FAILED, QUEUED, RUNNING
 
-# A worker's lease may be longer than that of who looks at it, but hardly by this factor.
-_LONGEST_LEASES = 10
 # What the reason of every death begins with, and that of no evaluation.
 _DEATH = "worker "
 
@@ -62,7 +60,12 @@ class Leases:
     if self._database.has_machine_clock:
       running = sa.select(_trials.c.number, _trials.c.attempt, _trials.c.lease_expires)
       rows = connection.execute(running.where(_trials.c.state == RUNNING))
-      numbers = self._watch.expired((row.number, (row.attempt, row.lease_expires)) for row in rows)
+      time = self._database.now()
+      assert isinstance(time, float)
+      numbers = self._watch.expired(
+        (row.number, (row.attempt, row.lease_expires), _left(row.lease_expires, time))
+        for row in rows
+      )
       if not numbers:
         return 0
       expired = _trials.c.number.in_(numbers)
@@ -73,12 +76,13 @@ class Leases:
         expired &= server_started_at + self._seconds < now
         if self._watch.has_jumped(connection.scalar(sa.select(now))):
           return 0
-        # Left over from before the clock was set back.
-        far = now + _LONGEST_LEASES * self._seconds
+        # Left over from before the clock was set back. Not cut further: it may be the lease of a
+        # worker whose own is far longer, and that renews it in a quarter of it.
+        far = now + LONGEST_LEASES * self._seconds
         connection.execute(
           _trials.update()
           .where(_trials.c.state == RUNNING, _trials.c.lease_expires > far)
-          .values(lease_expires=now + self._seconds)
+          .values(lease_expires=far)
         )
     reason = f"worker sent no heartbeat for {self._seconds:g} s"
     return self.requeue(connection, expired, reason, is_death=True, skip_locked=True)
@@ -163,6 +167,11 @@ def change_attempt(connection: sa.Connection, number: int, attempt: int, **value
     _trials.update().where(*unfinished(number, attempt)).values(**values)
   )
   return changed.rowcount == 1
+
+
+def _left(lease_expires: object, now: float) -> float:
+  """Returns the seconds that are left of a lease; 0 where a damaged row has none."""
+  return lease_expires - now if isinstance(lease_expires, int | float) else 0.0
 
 
 def unfinished(number: int, attempt: int) -> tuple[sa.ColumnElement, ...]:
