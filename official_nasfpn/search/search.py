@@ -10,6 +10,7 @@ from pathlib import Path
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.configuration import Stored
 from official_nasfpn.errors import UserError
 from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.progress import say
@@ -190,7 +191,7 @@ class Search:
     Raises:
       UserError: there is no search, or it has one objective.
     """
-    found = self._trade_offs()
+    found = self._trade_offs(storage.stored_recipe(self.search_dir))
     if found is None:
       raise UserError(
         f"{self.search_dir} has one objective, the reward, so it has no front: `best` is its "
@@ -209,14 +210,14 @@ class Search:
     """
     overview = read_overview(self.search_dir, num_rows, self._store)
     text = results_table(overview, self.search_dir)
-    found = self._trade_offs()
+    # A store that was copied without its recipe has a table all the same.
+    has_recipe = storage.recipe_path(self.search_dir).is_file()
+    found = self._trade_offs(storage.stored_recipe(self.search_dir)) if has_recipe else None
     return f"{text}\n{front_table(found, self.search_dir)}" if found else text
 
-  def _trade_offs(self) -> TradeOffs | None:
+  def _trade_offs(self, recipe: Stored) -> TradeOffs | None:
     """Returns the front; None where there is one objective, without reading the trials."""
-    if not storage.recipe_path(self.search_dir).is_file():
-      return None
-    objectives = read_recipe([storage.stored_recipe(self.search_dir)]).search.objectives
+    objectives = read_recipe([recipe]).search.objectives
     if len(objectives) == 1:
       return None
     return trade_offs(read_trials(self.search_dir, self._store), objectives)
