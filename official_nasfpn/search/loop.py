@@ -214,7 +214,9 @@ class SearchLoop:
     if ready < (1 if is_last else size):
       return False
     algorithm = self._restored_algorithm()
-    trials = sorted(self._store.finished_and_not_learnt(size), key=lambda trial: trial.number)
+    trials = sorted(
+      self._store.finished_and_not_learnt(min(size, ready)), key=lambda trial: trial.number
+    )
     outcomes = [
       outcome
       for trial in trials
