@@ -10,6 +10,7 @@ from pathlib import Path
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.architecture.search_space import count_in_words
 from official_nasfpn.configuration import Stored
 from official_nasfpn.errors import UserError
 from official_nasfpn.gpus import warn_of_an_unused_gpu
@@ -261,7 +262,8 @@ def dry_run(recipe: SearchRecipe) -> str:
   recipe = proxy_task.resolved(recipe)
   spec = recipe.space.sample(random.Random(recipe.search.seed))
   confirmations = and_confirmations(recipe.search)
-  trials = f"{recipe.search.num_trials:,} trials of {recipe.space.size_unordered:.2e} architectures"
+  count = count_in_words(recipe.space.size_unordered)
+  trials = f"{recipe.search.num_trials:,} trials of {count} architectures"
   sized = recipe.space.at_every_size(spec)
   if len(sized) == 1:
     return (
