@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from official_nasfpn.architecture import from_gin
+from official_nasfpn.architecture import PyramidSpec, from_gin
 from official_nasfpn.errors import UserError
 from official_nasfpn.printable import printable
 from official_nasfpn.search import front
@@ -113,15 +113,17 @@ def text_of(trial: Trial, objective: Objective) -> str:
 
 def size_names(trials: Sequence[Trial]) -> list[str]:
   """Returns the sizes that the pyramid of each trial says, as `3 @ 64`; empty if none says any."""
-  names = [_size_name(trial.architecture) for trial in trials]
+  specs = [pyramid_of(trial) for trial in trials]
+  names = [spec.size_name if spec else "" for spec in specs]
   return names if any(names) else []
 
 
-def _size_name(architecture: str) -> str:
+def pyramid_of(trial: Trial) -> PyramidSpec | None:
+  """Returns the pyramid of a trial; None if its text is damaged: its numbers are shown anyway."""
   try:
-    return from_gin(architecture).size_name
+    return from_gin(trial.architecture)
   except UserError:
-    return ""  # The store may be damaged; its numbers are shown all the same.
+    return None
 
 
 def place_of(trial: Trial) -> str | None:
