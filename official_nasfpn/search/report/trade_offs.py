@@ -160,7 +160,11 @@ def aps_by_trial(
     trials: all of a search; those without an AP are left out.
     confirmations: all of it.
   """
-  aps = {t.number: (ap,) for t in _done(trials) if (ap := measured(t.metrics, AP)) is not None}
+  aps: dict[int, tuple[float, ...]] = {
+    trial.number: (ap,)
+    for trial in _done(trials)
+    if (ap := measured(trial.metrics, AP)) is not None
+  }
   for one in sorted(_done(confirmations), key=lambda one: one.seed_offset):
     ap = measured(one.metrics, AP)
     if one.confirms in aps and ap is not None:
