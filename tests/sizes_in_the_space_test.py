@@ -10,6 +10,7 @@ import pytest
 from official_nasfpn.architecture import CATALOG, SearchSpace, from_gin, to_gin
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
+from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.proxy import proxy_task
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.found import read_trials
@@ -125,6 +126,13 @@ def test_a_dry_run_shows_the_smallest_and_the_largest(recipe):
   small, large = dry_run(recipe).split("to such large ones:\n")
   assert "1 @ 8" in small
   assert "2 @ 8" in large
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_a_space_beyond_all_floats(recipe):
+  space = SearchSpace(num_intermediate_cells=100)
+  said = dry_run(dataclasses.replace(recipe, space=space, search=SearchConfig(num_trials=20)))
+  assert re.match(r"20 trials of \d\.\d\de\+\d{3} architectures, each like this:\nmodel ", said)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Annotated, Literal, cast
 
 from pydantic import Field
@@ -256,7 +257,8 @@ class SearchSpace:
     """
     if self.size > _MAX_ENUMERATED:
       raise ValueError(
-        f"the search space has {self.size:,} pyramids; at most {_MAX_ENUMERATED:,} are enumerated"
+        f"the search space has {count_in_words(self.size)} pyramids; at most {_MAX_ENUMERATED:,} "
+        "are enumerated"
       )
     return map(self.decode, self._sequences(()))
 
@@ -314,3 +316,14 @@ class SearchSpace:
       )
       for masks in self._constant_masks
     )
+
+
+def count_in_words(number: int) -> str:
+  """Returns a number of pyramids for people, `1,320` or `1.93e+15`.
+
+  It may be greater than any float, and have more digits than Python writes of a whole number.
+
+  Args:
+    number: such as `SearchSpace.size`.
+  """
+  return f"{number:,}" if number < 1_000_000 else f"{Decimal(number):.2e}"

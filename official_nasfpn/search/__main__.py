@@ -94,6 +94,16 @@ flags.register_multi_flags_validator(
   lambda values: any(values.values()),
   "--search_dir is needed, unless with --dry_run or --plan.",
 )
+flags.register_multi_flags_validator(
+  ["search_dir", "status"],
+  lambda values: values["search_dir"] or not values["status"],
+  "--search_dir is needed with --status.",
+)
+flags.register_multi_flags_validator(
+  ["status", "dry_run", "plan"],
+  lambda values: sum(values.values()) < 2,
+  "--status, --dry_run and --plan exclude each other.",
+)
 
 
 def main(argv: list[str]) -> None:

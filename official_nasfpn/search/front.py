@@ -104,8 +104,7 @@ def hypervolume(points: Points, reference: Sequence[float]) -> float:
     reference: [D]; what is not better than it in every objective adds nothing.
   """
   values = np.asarray(points, float).reshape(-1, len(reference)) - np.asarray(reference, float)
-  values = values[(values > 0).all(axis=1)]
-  return _volume(values[non_dominated(values)])
+  return _volume(values[(values > 0).all(axis=1)])
 
 
 def hypervolumes(points: Points, reference: Sequence[float]) -> np.ndarray:
@@ -115,34 +114,48 @@ def hypervolumes(points: Points, reference: Sequence[float]) -> np.ndarray:
     points: [N, D], more is better, in the order in which they came.
     reference: [D].
   """
-  values = np.asarray(points, float).reshape(-1, len(reference))
+  values = np.asarray(points, float).reshape(-1, len(reference)) - np.asarray(reference, float)
   volumes = np.zeros(len(values))
   front = np.empty((0, len(reference)))
   volume = 0.0
   for index, point in enumerate(values):
-    if not (front >= point).all(axis=1).any():
+    if (point > 0).all() and not (front >= point).all(axis=1).any():
+      volume += _own_volume(point, front)
       front = np.vstack([front[~(point >= front).all(axis=1)], point])
-      volume = hypervolume(front, reference)
     volumes[index] = volume
   return volumes
 
 
-def _volume(values: np.ndarray) -> float:
-  """Returns the volume between points and the origin, slice by slice along the last objective.
+def _own_volume(point: np.ndarray, others: np.ndarray) -> float:
+  """Returns the volume between a point and the origin that no other point dominates.
 
-  It takes N^(D-1) steps, which is little for a front of two to four objectives.
+  What others dominate of it is the volume of the others, each cut to the point (While et al. 2012).
+
+  Args:
+    point: positive, [D].
+    others: positive, [N, D].
+  """
+  return max(float(point.prod()) - _volume(np.minimum(others, point)), 0.0)
+
+
+def _volume(values: np.ndarray) -> float:
+  """Returns the volume between points and the origin: what each adds to those before it.
+
+  They come by falling last objective. So all before it reach beyond a point there, and what it adds
+  is a prism over what it adds in the other objectives. Cut to a point, few of a front are left that
+  no other dominates, so five objectives take a moment; the worst case takes N^(D-2) steps.
 
   Args:
     values: positive, [N, D].
   """
-  if not len(values):
-    return 0.0
   if values.shape[1] == 1:
-    return float(values.max())
+    return float(values.max(initial=0.0))
+  if values.shape[1] > 2:
+    values = values[non_dominated(values)]
   values = values[np.argsort(-values[:, -1], kind="stable")]
-  heights = values[:, -1] - np.append(values[1:, -1], 0.0)
-  return float(
-    sum(
-      height * _volume(values[: index + 1, :-1]) for index, height in enumerate(heights) if height
-    )
+  if values.shape[1] == 2:
+    return float(np.diff(np.maximum.accumulate(values[:, 0]), prepend=0.0) @ values[:, 1])
+  return sum(
+    float(point[-1]) * _own_volume(point[:-1], values[:index, :-1])
+    for index, point in enumerate(values)
   )

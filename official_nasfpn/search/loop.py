@@ -48,6 +48,8 @@ def begun_store(
 ) -> Iterator[TrialStore]:
   """Opens the trial store of a search for its controller, and keeps other controllers out.
 
+  The directory names the database from now on, but only if it could be opened.
+
   Args:
     search_dir: directory of the search; the caller holds `storage.exclusive(search_dir)`.
     recipe: recipe of the search.
@@ -58,8 +60,10 @@ def begun_store(
     The store, with its tables and the recipe.
 
   Raises:
-    UserError: the store holds another search, or another controller is running.
+    UserError: the directory names another database, the store holds another search, or another
+      controller is running.
   """
+  storage.check_store(search_dir, url)
   place = url or storage.new_store_place(search_dir)
   if isinstance(place, Path) and not place.is_file():
     storage.check_without_store(search_dir, place.name)
@@ -73,6 +77,7 @@ def begun_store(
       if there is not None:
         stored = Stored(there, f"The recipe in {store.name}")
         check_continues(read_recipe([stored]), recipe, store.name, "--store")
+      storage.settle_store(search_dir, url)
       store.begin(recipe.to_gin(), recipe.version, code_fingerprint())
       if count := store.retry_dead():
         say(
@@ -209,7 +214,9 @@ class SearchLoop:
     if ready < (1 if is_last else size):
       return False
     algorithm = self._restored_algorithm()
-    trials = sorted(self._store.finished_and_not_learnt(size), key=lambda trial: trial.number)
+    trials = sorted(
+      self._store.finished_and_not_learnt(min(size, ready)), key=lambda trial: trial.number
+    )
     outcomes = [
       outcome
       for trial in trials

@@ -10,7 +10,7 @@ from official_nasfpn.progress import duration
 from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.confirmation import largest_number_of_confirmations
 from official_nasfpn.search.report.found import NOTHING_LEARNT
-from official_nasfpn.search.store.trial_store import Trial
+from official_nasfpn.search.store.trial import DONE, Trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,8 @@ class SearchPlan:
     config = self.config
     rewards = ", ".join(f"{reward:.3f}" for reward in self.rewards)
     lines = [
-      f"measured         {len(self.rewards)} trials, {self.num_measuring} at a time, "
+      f"measured         {len(self.rewards)} trial{'' if len(self.rewards) == 1 else 's'}, "
+      f"{self.num_measuring} at a time, "
       f"rewards {rewards}",
       f"a trial          {duration(self.seconds)}, a worker's first one "
       f"{duration(self.first_seconds)}",
@@ -69,6 +70,10 @@ class SearchPlan:
       f"on this pool     {duration(86400 * self.days)} with {self.num_workers} workers, busy "
       f"{100 * self.busy_share:.0f} % of the time",
     ]
+    if len(self.rewards) <= self.num_measuring:
+      lines.append(
+        "                 No worker trained a second one: each is taken to last as long as a first."
+      )
     needed = in_flight_that_keeps_busy(config, self.num_workers)
     if needed > config.max_in_flight and self.busy_share < 0.9:
       lines.append(
@@ -94,14 +99,15 @@ def plan_of(trials: Sequence[Trial], config: SearchConfig, num_workers: int) -> 
   """Returns the cost of a search.
 
   Args:
-    trials: measured trials, at least two of each worker.
+    trials: measured trials, two for each worker; those that repeat another one's architecture were
+      not trained and tell nothing.
     config: settings of the search.
     num_workers: number of workers in the pool of the search.
 
   Raises:
     UserError: no trial gave a reward.
   """
-  done = sorted((t for t in trials if t.reward is not None), key=lambda trial: trial.started_at)
+  done = sorted((t for t in trials if t.state == DONE), key=lambda trial: trial.started_at)
   if not done:
     raise UserError(
       f"None of the {len(trials)} measured trials gave a reward. The first failed because: "
@@ -115,7 +121,8 @@ def plan_of(trials: Sequence[Trial], config: SearchConfig, num_workers: int) -> 
     num_workers,
     num_measuring=len(first),
     first_seconds=statistics.mean(firsts),
-    # A fast worker may have taken all further trials before another one was ready.
+    # A fast worker may have taken all further trials before another one was ready; in a small space
+    # there may be none.
     seconds=statistics.mean(further or firsts),
     rewards=tuple(trial.reward for trial in done),
   )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec
+from official_nasfpn.architecture.search_space import count_in_words
+from official_nasfpn.configuration import Stored
 from official_nasfpn.errors import UserError
 from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.progress import say
@@ -30,7 +32,6 @@ from official_nasfpn.search.report.found import (
 )
 from official_nasfpn.search.report.results import front_table, results_table, write_results
 from official_nasfpn.search.report.trade_offs import TradeOffs, trade_offs
-from official_nasfpn.search.store.address import parse_server, without_password
 from official_nasfpn.search.store.trial import Trial
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.launchers import (
@@ -121,12 +122,10 @@ class Search:
     if config.launcher == "local":
       # Its workers say it in their logs alone.
       warn_of_an_unused_gpu()
-    url = without_password(parse_server(self._store)) if self._store else None
     found_by = worker_flags(config.launcher, self.search_dir, self._store)
     make_launcher = launcher_maker(config, self.search_dir, found_by)
     with storage.exclusive(self.search_dir):
       storage.settle_recipe(recipe, self.search_dir)
-      storage.settle_store(self.search_dir, url)
       events = EventLog(self.search_dir / "events")
 
       def write_events(store: TrialStore) -> None:
@@ -174,7 +173,9 @@ class Search:
     return _found_pyramid(found_trial(self.search_dir, rank, self._store))
 
   def best_within(self, *budgets: str) -> FoundPyramid:
-    """Returns the pyramid with the greatest AP so far within budgets.
+    """Returns the pyramid with the greatest AP so far within budgets; confirmed ones come first.
+
+    Confirmed pyramids (`Search.confirm_top`) are ranked by the mean AP of all their seeds.
 
     Args:
       *budgets: such as `'20ms'`, `'150M'` multiply-adds, `'2.5Mparams'` or `'3MB'`.
@@ -191,7 +192,7 @@ class Search:
     Raises:
       UserError: there is no search, or it has one objective.
     """
-    found = self._trade_offs()
+    found = self._trade_offs(storage.stored_recipe(self.search_dir))
     if found is None:
       raise UserError(
         f"{self.search_dir} has one objective, the reward, so it has no front: `best` is its "
@@ -210,14 +211,14 @@ class Search:
     """
     overview = read_overview(self.search_dir, num_rows, self._store)
     text = results_table(overview, self.search_dir)
-    found = self._trade_offs()
+    # A store that was copied without its recipe has a table all the same.
+    has_recipe = storage.recipe_path(self.search_dir).is_file()
+    found = self._trade_offs(storage.stored_recipe(self.search_dir)) if has_recipe else None
     return f"{text}\n{front_table(found, self.search_dir)}" if found else text
 
-  def _trade_offs(self) -> TradeOffs | None:
+  def _trade_offs(self, recipe: Stored) -> TradeOffs | None:
     """Returns the front; None where there is one objective, without reading the trials."""
-    if not storage.recipe_path(self.search_dir).is_file():
-      return None
-    objectives = read_recipe([storage.stored_recipe(self.search_dir)]).search.objectives
+    objectives = read_recipe([recipe]).search.objectives
     if len(objectives) == 1:
       return None
     return trade_offs(read_trials(self.search_dir, self._store), objectives)
@@ -261,7 +262,8 @@ def dry_run(recipe: SearchRecipe) -> str:
   recipe = proxy_task.resolved(recipe)
   spec = recipe.space.sample(random.Random(recipe.search.seed))
   confirmations = and_confirmations(recipe.search)
-  trials = f"{recipe.search.num_trials:,} trials of {recipe.space.size_unordered:.2e} architectures"
+  count = count_in_words(recipe.space.size_unordered)
+  trials = f"{recipe.search.num_trials:,} trials of {count} architectures"
   sized = recipe.space.at_every_size(spec)
   if len(sized) == 1:
     return (

@@ -82,13 +82,13 @@ def new_store_place(search_dir: Path, confirmed: str | None = None) -> Path | sa
   return given
 
 
-def settle_store(search_dir: Path, url: str | None) -> None:
-  """Records in the search directory which database holds the trials, or checks the record.
+def check_store(search_dir: Path, url: str | None) -> None:
+  """Checks that the trials of a search are in no other database than the given one.
 
   Args:
     search_dir: existing directory of the search.
-    url: URL of the database, without a password; None for a file in the directory, or for the
-      database that an earlier start has recorded.
+    url: URL of the database; None for a file in the directory, or for the database that an earlier
+      start has recorded.
 
   Raises:
     UserError: the trials are in another database.
@@ -101,10 +101,24 @@ def settle_store(search_dir: Path, url: str | None) -> None:
       f"The trials of {search_dir} are in its search.db. Continue without --store, or choose "
       "another --search_dir."
     )
-  if there is None:
-    write_text(store_path(search_dir), f"{url}\n")
-  else:
+  if there is not None:
     _check_same_server(search_dir, there, parse_server(url))
+
+
+def settle_store(search_dir: Path, url: str | None) -> None:
+  """Records in the search directory which database holds the trials, or checks the record.
+
+  Args:
+    search_dir: existing directory of the search.
+    url: of a database that has answered, as `check_store` takes it: a slip of the pen must not bind
+      the directory. The password is not written.
+
+  Raises:
+    UserError: the trials are in another database.
+  """
+  check_store(search_dir, url)
+  if url is not None and not store_path(search_dir).exists():
+    write_text(store_path(search_dir), f"{without_password(parse_server(url))}\n")
 
 
 def _server(search_dir: Path) -> sa.URL | None:

@@ -10,6 +10,7 @@ import pytest
 
 from official_nasfpn import configuration
 from official_nasfpn.architecture import CATALOG, MergingCell, PyramidSpec, SearchSpace
+from official_nasfpn.architecture.search_space import count_in_words
 
 TINY_SPACES = [
   SearchSpace(3, 4, 0),
@@ -31,7 +32,7 @@ def test_size_of_the_paper_space_is_the_published_one():
   assert [math.comb(5 + cell, 2) for cell in range(7)] == by_cell
   assert space.size_unordered == math.prod(by_cell) * 2**7 * 4**2 * math.factorial(5)
   assert space.size_unordered == 1_931_334_451_200_000
-  assert f"{space.size_unordered:.2e}" == "1.93e+15"
+  assert count_in_words(space.size_unordered) == "1.93e+15"
   assert space.size == space.size_unordered * 2**7
 
 
@@ -67,8 +68,31 @@ def test_unordered_size_counts_input_pairs_once():
 
 
 def test_enumeration_refuses_a_large_space_with_its_size():
-  with pytest.raises(ValueError, match=f"{SearchSpace().size:,} pyramids"):
+  with pytest.raises(ValueError, match=r"has 2\.47e\+17 pyramids; at most 10,000,000"):
     SearchSpace().enumerate()
+
+
+def test_sizes_beyond_floats_and_beyond_what_python_writes_are_said():
+  for num_cells in (100, 1000):
+    space = SearchSpace(num_intermediate_cells=num_cells)
+    exponent = math.floor(math.log10(space.size))
+    assert exponent > 308
+    with pytest.raises(ValueError, match=rf"has \d\.\d\de\+{exponent} pyramids"):
+      space.enumerate()
+
+
+@pytest.mark.parametrize(
+  ("number", "text"),
+  [
+    (1, "1"),
+    (999_999, "999,999"),
+    (1_000_000, "1.00e+6"),
+    (1_931_334_451_200_000, "1.93e+15"),
+    (9_996 * 10**400, "1.00e+404"),
+  ],
+)
+def test_a_number_of_pyramids_is_short(number, text):
+  assert count_in_words(number) == text
 
 
 @pytest.mark.parametrize("space", [SearchSpace(), SearchSpace(3, 6, 11), *TINY_SPACES], ids=str)

@@ -18,6 +18,7 @@ from official_nasfpn.search.config import SearchConfig
 from official_nasfpn.search.confirmation import largest_number_of_confirmations
 from official_nasfpn.search.loop import SearchLoop
 from official_nasfpn.search.recipe import check_continues, read_recipe
+from official_nasfpn.search.search import Search
 from official_nasfpn.search.store.trial import Trial
 from official_nasfpn.search.store.trial_store import TrialStore
 from official_nasfpn.search.workers.evaluation import Evaluation, TrialFailed
@@ -236,6 +237,18 @@ def test_an_architecture_that_comes_again_is_confirmed_once(tmp_path):
     assert counts.reused > 0
     assert counts.confirmations == 2 * counts.unique
     assert {t.state for t in store.trials() if t.further_rewards} == {"done"}
+
+
+def test_more_than_a_database_can_count_to_is_all(tmp_path):
+  many = 2**70
+  with opened(tmp_path) as store:
+    searched(store, config(trials_per_update=many, confirm_top=many), tmp_path)
+    counts, ranking = store.counts(), store.best(many)
+    assert (counts.learnt, counts.confirmations) == (12, 2 * counts.done)
+    assert ranking == store.best(12) == list(store.overview(many).best)
+    assert len(ranking) == counts.done > 1
+  with pytest.raises(UserError, match=f"there is no rank {many}; {counts.done} trials have"):
+    Search(tmp_path).best(many)
 
 
 def test_what_found_nothing_is_not_confirmed(tmp_path):

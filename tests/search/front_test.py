@@ -90,6 +90,27 @@ def test_hypervolumes_are_those_of_the_first_points(case):
   assert front.hypervolumes(values, reference).tolist() == expected
 
 
+def test_a_curve_of_volumes_computes_what_each_point_adds(monkeypatch):
+  """Not the whole volume of the front for each: with 4 objectives that took minutes."""
+  values = np.abs(np.random.default_rng(0).normal(size=(24, 4)))
+  values /= np.linalg.norm(values, axis=1, keepdims=True)
+  assert len(front.non_dominated(values)) == 24
+  computed = []
+  volume = front._volume
+  monkeypatch.setattr(front, "_volume", lambda points: computed.append(1) or volume(points))
+  found = front.hypervolumes(values, [0] * 4)
+  # For each point, each point before it and, of the objectives that are left, each before that.
+  assert len(computed) <= sum(1 + before + before**2 / 2 for before in range(24))
+  assert found[-1] == pytest.approx(front.hypervolume(values, [0] * 4), rel=1e-12)
+
+
+def test_five_objectives_are_counted_in_cubes():
+  """Forty points of one front."""
+  values = [p for p in itertools.product(range(1, 5), repeat=5) if sum(p) == 9][:40]
+  covered = {cube for p in values for cube in itertools.product(*(range(v) for v in p))}
+  assert front.hypervolumes(values, [0] * 5)[-1] == len(covered)
+
+
 def test_nothing_has_no_front_and_no_volume():
   assert front.non_dominated([]) == []
   assert front.crowded_order(np.empty((0, 2))) == []

@@ -1,5 +1,7 @@
 """The estimated cost of a search."""
 
+import contextlib
+
 import pytest
 
 from official_nasfpn.errors import UserError
@@ -10,6 +12,8 @@ from official_nasfpn.search.planning import (
   plan_of,
   wall_seconds,
 )
+from official_nasfpn.search.store.trial import NewTrial
+from official_nasfpn.search.store.trial_store import TrialStore
 
 
 def config(num_trials, trials_per_update, trials_in_flight=0, **settings):
@@ -102,6 +106,7 @@ class Measured:
 
   def __init__(self, worker, started_at, seconds, reward):
     self.worker, self.started_at, self.seconds, self.reward = worker, started_at, seconds, reward
+    self.state = "failed" if reward is None else "done"
 
 
 def test_rewards_of_0_promise_nothing():
@@ -129,6 +134,20 @@ def test_first_and_further_trials_are_told_apart():
   plan = plan_of(trials, config(10, 5), 2)
   assert (plan.first_seconds, plan.seconds, plan.num_measuring) == (42.0, 31.0, 2)
   assert plan.rewards == (0.1, 0.2, 0.3, 0.4)
+
+
+def test_a_repeated_architecture_was_not_measured(tmp_path):
+  with contextlib.closing(TrialStore(tmp_path / "search.db")) as store:
+    store.create()
+    store.propose([NewTrial(number, 1, (), (), "same", "") for number in (1, 2)])
+    store.report_reward(1, store.claim("a").attempt, 0.25)
+    trials = store.trials()
+  assert trials[1].reward == 0.25
+  plan = plan_of(trials, config(10, 5), 2)
+  assert (plan.rewards, plan.num_measuring, plan.seconds) == ((0.25,), 1, trials[0].seconds)
+  text = plan.as_text()
+  assert "measured         1 trial, 1 at a time, rewards 0.250" in text
+  assert "No worker trained a second one" in text
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,40 @@ def test_a_directory_without_a_search_needs_a_recipe(tmp_path, run_program):
   assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--status", "--dry_run"], "--search_dir is needed with --status."),
+    (["--status", "--plan"], "--search_dir is needed with --status."),
+    (["--plan", "--dry_run"], "--status, --dry_run and --plan exclude each other."),
+  ],
+)
+def test_flags_that_do_not_go_together(run_program, arguments, message):
+  result = run_program("search", *arguments)
+  assert result.returncode == 1
+  assert message in result.stderr
+  assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+  "ask",
+  [
+    Search.trials,
+    Search.best,
+    Search.table,
+    Search.front,
+    Search.write_report,
+    lambda search: search.best_within("20ms"),
+    lambda search: search.recipe,
+  ],
+)
+def test_a_search_that_is_not_there_is_called_so(tmp_path, ask):
+  nowhere = tmp_path / "nowhere"
+  with pytest.raises(UserError, match=f"There is no search in {nowhere}: it has no "):
+    ask(Search(nowhere))
+  assert not nowhere.exists()
+
+
 def test_an_unknown_setting_names_the_nearest(tmp_path, run_program):
   recipe = tmp_path / "recipe.gin"
   recipe.write_text("Search.num_trails = 3\n")

@@ -37,6 +37,8 @@ class EventLog:
   def add_missing(self, store: TrialStore) -> None:
     """Adds a point for each update of a search that has none; reads what it has not read before.
 
+    An update whose trials are all tried again (`TrialStore.retry_dead`) gets none.
+
     Args:
       store: trial store of the search.
     """
@@ -56,6 +58,9 @@ class EventLog:
     missing = [
       event for event in _points(trials, metrics, self._totals) if event.step not in self._written
     ]
+    if not missing:
+      # All trials of these updates are tried again; a later update learns from them.
+      return
     self._path.parent.mkdir(parents=True, exist_ok=True)
     if not self._path.exists():
       missing.insert(0, Event(wall_time=missing[0].wall_time, file_version="brain.Event:2"))

@@ -5,6 +5,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import sqlalchemy as sa
 
@@ -13,8 +14,8 @@ from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import say
 from official_nasfpn.search import storage
-from official_nasfpn.search.objectives import AP, parse_budget
-from official_nasfpn.search.report.trade_offs import best_within, place_of, text_of, value_of
+from official_nasfpn.search.objectives import parse_budget
+from official_nasfpn.search.report.trade_offs import aps_by_trial, best_within, place_of, text_of
 from official_nasfpn.search.store.rows import is_damaged
 from official_nasfpn.search.store.trial import DONE, Overview, Trial, rank_key
 from official_nasfpn.search.store.trial_store import TrialStore
@@ -227,6 +228,8 @@ def _split(where: str) -> tuple[Path, int, list[str]]:
 def trial_within(search_dir: Path, budgets: Sequence[str], store: str | None = None) -> Trial:
   """Returns the trial of the greatest AP within budgets, and says what it costs.
 
+  Confirmed ones come first; see `trade_offs.best_within`.
+
   Args:
     search_dir: directory of the search.
     budgets: such as `20ms`; see `objectives.parse_budget`.
@@ -236,11 +239,14 @@ def trial_within(search_dir: Path, budgets: Sequence[str], store: str | None = N
     UserError: a text is no budget, there is no search, or nothing in it is within.
   """
   limits = [parse_budget(text) for text in budgets]
-  trial = best_within(read_trials(search_dir, store), limits, str(search_dir))
+  found = read_search(search_dir, store)
+  trial = best_within(found.trials, limits, str(search_dir), found.confirmations)
+  (aps,) = aps_by_trial([trial], found.confirmations).values()
+  seeds = f" over {len(aps)} seeds" if len(aps) > 1 else ""
   costs = ", ".join(f"{b.objective.label} {text_of(trial, b.objective)}" for b in limits)
   on = place_of(trial)
   place = f" on {on}" if on and any(b.objective.name == "latency" for b in limits) else ""
-  say(f"{search_dir}: trial {trial.number}, AP {value_of(trial, AP):.4f}, {costs}{place}.")
+  say(f"{search_dir}: trial {trial.number}, AP {fmean(aps):.4f}{seeds}, {costs}{place}.")
   return trial
 
 

@@ -1,12 +1,14 @@
 """The front of a search with several objectives, in numbers and in words."""
 
 import dataclasses
+import functools
 import itertools
+import statistics
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from official_nasfpn.architecture import from_gin
+from official_nasfpn.architecture import PyramidSpec, from_gin
 from official_nasfpn.errors import UserError
 from official_nasfpn.printable import printable
 from official_nasfpn.search import front
@@ -26,9 +28,8 @@ class TradeOffs:
     objectives: what it aims at, in the order of the recipe.
     trials: those that have measured all of it, by number.
     on_front: those of them that no other beats in all objectives, the cheapest first.
-    volumes: hypervolume of the first 1, 2, ... of `trials`, in [0, 1]. It is the share that they
-      beat of a box from AP 0 to 1, and from the least cost to a tenth of the range beyond the
-      greatest.
+    shares: `trials` as points [N, D] of a box, 0 at its worst corner and 1 at its best. The box
+      goes from AP 0 to 1, and from the least cost to a tenth of the range beyond the greatest.
     reference: the worst corner of that box by objective, in the units of its metric.
     places: what `latency_on` says of the front; more than one cannot be compared.
   """
@@ -36,7 +37,7 @@ class TradeOffs:
   objectives: tuple[Objective, ...]
   trials: tuple[Trial, ...]
   on_front: tuple[Trial, ...]
-  volumes: np.ndarray
+  shares: np.ndarray
   reference: Mapping[str, float]
   places: tuple[str, ...]
 
@@ -51,10 +52,15 @@ class TradeOffs:
     *first, last = [each.label for each in self.objectives]
     return f"{', '.join(first)} and {last}"
 
-  @property
+  @functools.cached_property
   def hypervolume(self) -> float:
-    """The hypervolume of all trials."""
-    return float(self.volumes[-1]) if len(self.volumes) else 0.0
+    """The share of the box that all trials beat, in [0, 1]."""
+    return front.hypervolume(self.shares, [0.0] * len(self.objectives))
+
+  @functools.cached_property
+  def volumes(self) -> np.ndarray:
+    """The hypervolume of the first 1, 2, ... of `trials`; with many objectives it takes a while."""
+    return front.hypervolumes(self.shares, [0.0] * len(self.objectives))
 
 
 def trade_offs(trials: Sequence[Trial], names: Sequence[str]) -> TradeOffs | None:
@@ -78,7 +84,7 @@ def trade_offs(trials: Sequence[Trial], names: Sequence[str]) -> TradeOffs | Non
     objectives=objectives,
     trials=tuple(kept),
     on_front=tuple(sorted(found, key=lambda trial: (value_of(trial, cheapest), trial.number))),
-    volumes=front.hypervolumes(shares, [0.0] * len(names)),
+    shares=shares,
     reference={each.metric: value for each, value in zip(objectives, worst, strict=True)},
     places=tuple(dict.fromkeys(place for t in found if (place := place_of(t)))),
   )
@@ -107,15 +113,17 @@ def text_of(trial: Trial, objective: Objective) -> str:
 
 def size_names(trials: Sequence[Trial]) -> list[str]:
   """Returns the sizes that the pyramid of each trial says, as `3 @ 64`; empty if none says any."""
-  names = [_size_name(trial.architecture) for trial in trials]
+  specs = [pyramid_of(trial) for trial in trials]
+  names = [spec.size_name if spec else "" for spec in specs]
   return names if any(names) else []
 
 
-def _size_name(architecture: str) -> str:
+def pyramid_of(trial: Trial) -> PyramidSpec | None:
+  """Returns the pyramid of a trial; None if its text is damaged: its numbers are shown anyway."""
   try:
-    return from_gin(architecture).size_name
+    return from_gin(trial.architecture)
   except UserError:
-    return ""  # The store may be damaged; its numbers are shown all the same.
+    return None
 
 
 def place_of(trial: Trial) -> str | None:
@@ -143,18 +151,48 @@ def sentences(found: TradeOffs) -> list[str]:
   return [text, *_warnings(found)]
 
 
-def best_within(trials: Sequence[Trial], budgets: Sequence[Budget], where: str) -> Trial:
+def aps_by_trial(
+  trials: Sequence[Trial], confirmations: Sequence[Trial]
+) -> dict[int, tuple[float, ...]]:
+  """Returns the AP of each seed with which a trial was trained, its own first, by number.
+
+  Args:
+    trials: all of a search; those without an AP are left out.
+    confirmations: all of it.
+  """
+  aps: dict[int, tuple[float, ...]] = {
+    trial.number: (ap,)
+    for trial in _done(trials)
+    if (ap := measured(trial.metrics, AP)) is not None
+  }
+  for one in sorted(_done(confirmations), key=lambda one: one.seed_offset):
+    ap = measured(one.metrics, AP)
+    if one.confirms in aps and ap is not None:
+      aps[one.confirms] = (*aps[one.confirms], ap)
+  return aps
+
+
+def best_within(
+  trials: Sequence[Trial],
+  budgets: Sequence[Budget],
+  where: str,
+  confirmations: Sequence[Trial] = (),
+) -> Trial:
   """Returns the trial of the greatest AP within budgets; of equal ones the cheapest.
+
+  As everywhere, confirmed ones come first, by the mean over their seeds; see `rank_key`.
 
   Args:
     trials: all of a search.
     budgets: all of which it must keep.
     where: the search, for error messages.
+    confirmations: all of the search.
 
   Raises:
     UserError: no trial has measured what a budget limits, or none is within.
   """
-  kept = [trial for trial in _done(trials) if measured(trial.metrics, AP) is not None]
+  aps = aps_by_trial(trials, confirmations)
+  kept = [trial for trial in _done(trials) if trial.number in aps]
   for budget in budgets:
     limited = budget.objective
     known = [trial for trial in kept if measured(trial.metrics, limited) is not None]
@@ -174,7 +212,9 @@ def best_within(trials: Sequence[Trial], budgets: Sequence[Budget], where: str) 
       )
 
   def key(trial: Trial) -> tuple[float, ...]:
-    return (-value_of(trial, AP), *(value_of(trial, b.objective) for b in budgets), trial.number)
+    own = aps[trial.number]
+    costs = (value_of(trial, budget.objective) for budget in budgets)
+    return (len(own) == 1, -statistics.fmean(own), *costs, trial.number)
 
   return min(kept, key=key)
 

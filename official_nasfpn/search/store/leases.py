@@ -7,12 +7,12 @@ A lease is what a claim gives a worker: the trial is its own until the lease exp
 import sqlalchemy as sa
 
 from official_nasfpn.search.store.database import Database
-from official_nasfpn.search.store.lease_watch import LeaseWatch
+from official_nasfpn.search.store.lease_watch import LONGEST_LEASES, LeaseWatch
 from official_nasfpn.search.store.schema import trials as _trials
 from official_nasfpn.search.store.trial import FAILED, QUEUED, RUNNING
 
-# A worker's lease may be longer than that of who looks at it, but hardly by this factor.
-_LONGEST_LEASES = 10
+# What the reason of every death begins with, and that of no evaluation.
+_DEATH = "worker "
 
 
 class Leases:
@@ -60,7 +60,12 @@ class Leases:
     if self._database.has_machine_clock:
       running = sa.select(_trials.c.number, _trials.c.attempt, _trials.c.lease_expires)
       rows = connection.execute(running.where(_trials.c.state == RUNNING))
-      numbers = self._watch.expired((row.number, (row.attempt, row.lease_expires)) for row in rows)
+      time = self._database.now()
+      assert isinstance(time, float)
+      numbers = self._watch.expired(
+        (row.number, (row.attempt, row.lease_expires), _left(row.lease_expires, time))
+        for row in rows
+      )
       if not numbers:
         return 0
       expired = _trials.c.number.in_(numbers)
@@ -71,12 +76,13 @@ class Leases:
         expired &= server_started_at + self._seconds < now
         if self._watch.has_jumped(connection.scalar(sa.select(now))):
           return 0
-        # Left over from before the clock was set back.
-        far = now + _LONGEST_LEASES * self._seconds
+        # Left over from before the clock was set back. Not cut further: it may be the lease of a
+        # worker whose own is far longer, and that renews it in a quarter of it.
+        far = now + LONGEST_LEASES * self._seconds
         connection.execute(
           _trials.update()
           .where(_trials.c.state == RUNNING, _trials.c.lease_expires > far)
-          .values(lease_expires=now + self._seconds)
+          .values(lease_expires=far)
         )
     reason = f"worker sent no heartbeat for {self._seconds:g} s"
     return self.requeue(connection, expired, reason, is_death=True, skip_locked=True)
@@ -94,13 +100,18 @@ class Leases:
     Args:
       connection: of the transaction.
       which: condition on the table of trials.
-      reason: how the worker ended, for people.
+      reason: how the worker ended, for people; that of a death begins with `worker`.
       is_death: whether the worker died, so that the trial may be to blame.
       skip_locked: whether to leave out a trial that another transaction is changing.
 
     Returns:
       The number of trials.
+
+    Raises:
+      ValueError: `failed_by_deaths` could not tell such a death from an evaluation that failed.
     """
+    if is_death and not reason.startswith(_DEATH):
+      raise ValueError(f"the reason of a death begins with {_DEATH!r}, unlike {reason!r}.")
     # Rows are locked in the order of their numbers, so that two processes cannot deadlock.
     numbers = connection.scalars(
       sa.select(_trials.c.number)
@@ -136,12 +147,31 @@ class Leases:
     return len(numbers)
 
 
+def failed_by_deaths() -> sa.ColumnElement[bool]:
+  """Returns the condition on the table of trials that only dead workers have failed a trial."""
+  return (
+    (_trials.c.state == FAILED)
+    & ~_trials.c.diverged
+    & (_trials.c.deaths > 0)
+    # As `Leases.requeue` writes it.
+    & (
+      _trials.c.failure.like(f"{_DEATH}%, % attempt")
+      | _trials.c.failure.like(f"{_DEATH}%, % attempts")
+    )
+  )
+
+
 def change_attempt(connection: sa.Connection, number: int, attempt: int, **values: object) -> bool:
   """Changes a trial if it is unfinished and `attempt` is its latest; rejects late results."""
   changed = connection.execute(
     _trials.update().where(*unfinished(number, attempt)).values(**values)
   )
   return changed.rowcount == 1
+
+
+def _left(lease_expires: object, now: float) -> float:
+  """Returns the seconds that are left of a lease; 0 where a damaged row has none."""
+  return lease_expires - now if isinstance(lease_expires, int | float) else 0.0
 
 
 def unfinished(number: int, attempt: int) -> tuple[sa.ColumnElement, ...]:

@@ -21,6 +21,8 @@ from official_nasfpn.search.store.trial import (
 )
 
 _FINISHED = (DONE, FAILED)
+# Rows that are read at a time.
+_MOST_ROWS = 1000
 IS_CONFIRMATION = _trials.c.confirms.is_not(None)
 
 
@@ -148,8 +150,8 @@ def overview(connection: sa.Connection, num_best: int) -> Overview:
   )
 
 
-def _by_reward(connection: sa.Connection, page: int) -> Iterator[Trial]:
-  """Yields the trials that are done, the greatest reward first; `page` are read at a time.
+def _by_reward(connection: sa.Connection, limit: int) -> Iterator[Trial]:
+  """Yields all trials that are done, the greatest reward first, of which about `limit` are needed.
 
   SQLite sorts what is no number above all numbers, so damaged ones come first.
   """
@@ -158,7 +160,8 @@ def _by_reward(connection: sa.Connection, page: int) -> Iterator[Trial]:
     .where(_trials.c.state == DONE, ~IS_CONFIRMATION)
     .order_by(_trials.c.reward.desc(), _trials.c.number)
   )
-  first = 0
+  # As many as somebody wants may be more than a database can count to.
+  page, first = min(limit, _MOST_ROWS), 0
   while rows := connection.execute(query.limit(page).offset(first)).all():
     yield from map(to_trial, rows)
     first += page

@@ -29,7 +29,12 @@ import sqlalchemy as sa
 from official_nasfpn.errors import UserError
 from official_nasfpn.search.store import measurements, schema, standing
 from official_nasfpn.search.store.database import Database
-from official_nasfpn.search.store.leases import Leases, change_attempt, since_start
+from official_nasfpn.search.store.leases import (
+  Leases,
+  change_attempt,
+  failed_by_deaths,
+  since_start,
+)
 from official_nasfpn.search.store.originals import originals, result_state, with_originals
 from official_nasfpn.search.store.rows import is_damaged, to_metrics, to_trial
 from official_nasfpn.search.store.schema import search as _search
@@ -155,17 +160,7 @@ class TrialStore:
     Returns:
       The number of trials that are queued again.
     """
-    dead = (
-      (_trials.c.state == FAILED)
-      & ~_trials.c.diverged
-      & (_trials.c.deaths > 0)
-      & (_trials.c.deaths < self._max_attempts)
-      # As `Leases.requeue` writes it. No evaluation's reason begins so.
-      & (
-        _trials.c.failure.like("worker %, % attempt")
-        | _trials.c.failure.like("worker %, % attempts")
-      )
-    )
+    dead = failed_by_deaths() & (_trials.c.deaths < self._max_attempts)
 
     def transaction(connection: sa.Connection) -> int:
       numbers = sa.select(_trials.c.number).where(dead)
@@ -528,7 +523,7 @@ class TrialStore:
 
     Args:
       worker: name of the worker.
-      reason: how the worker ended, for people.
+      reason: how the worker ended, for people; that of a death begins with `worker`.
       is_death: whether the worker died, so that the trial may be to blame; False if it was stopped.
 
     Returns:

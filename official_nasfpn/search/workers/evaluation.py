@@ -95,6 +95,11 @@ class WorkerBroken(UserError):
   The worker ends, as if it had died. Were it to go on, it would fail all trials that are left.
   """
 
+  @property
+  def reason(self) -> str:
+    """What happened: the first sentence, in one line. What follows it is advice."""
+    return " ".join(str(self).split()).partition(". ")[0].rstrip(".")
+
 
 class SearchBroken(WorkerBroken):
   """Raised by an evaluation that fails whatever the architecture and the process.

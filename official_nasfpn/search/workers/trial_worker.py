@@ -99,7 +99,7 @@ def run_worker(
       idle_since = time.monotonic()
     return EXIT_REPLACE_ME
   except WorkerBroken as error:
-    heartbeat.give_up(str(error).rstrip("."))
+    heartbeat.give_up(f"worker gave up: {error.reason}")
     if not isinstance(error, SearchBroken):
       raise
     print(f"cannot go on: {error}", flush=True)
@@ -252,7 +252,11 @@ class _Heartbeat(threading.Thread):
     return f"trial {self._trial.number} was handed back"
 
   def give_up(self, reason: str) -> None:
-    """Gives the trial to another worker, and counts as dead; this one can have none any more."""
+    """Gives the trial to another worker, and counts as dead; this one can have none any more.
+
+    Args:
+      reason: for people; as that of every death it begins with `worker`.
+    """
     self._lock.acquire()  # For good.
     if self._trial is not None and self._trial.worker is not None:
       self._store.release(self._trial.worker, reason)

@@ -9,6 +9,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.search import storage
 from official_nasfpn.search.report.found import best_trials, read_search, read_trials
 from official_nasfpn.search.report.html.table import costs_detector
+from official_nasfpn.search.report.trade_offs import pyramid_of
 from official_nasfpn.search.search import Search
 from official_nasfpn.search.store.trial_store import TrialStore
 from tests.search.report.searches import eventful_search
@@ -132,6 +133,10 @@ def test_a_cost_that_is_none_is_not_shown(search_dir, value):
 def test_an_architecture_that_is_none_is_still_a_row(search_dir, text):
   update(search_dir, "UPDATE trials SET architecture = ? WHERE number = 2", text)
   assert '<tr id="trial-2">' in Search(search_dir).write_report().read_text()
+  # It is the best, and the table asks for its size.
+  (trial,) = (trial for trial in read_trials(search_dir) if trial.number == 2)
+  assert pyramid_of(trial) is None
+  assert "000002" in Search(search_dir).table().splitlines()[2]
 
 
 @pytest.mark.parametrize(

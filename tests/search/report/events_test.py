@@ -1,5 +1,6 @@
 """The curves of a search: one point an update, for every algorithm, however often it is stopped."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,27 @@ def test_a_half_written_point_is_written_again(store, tmp_path):
   file.write_bytes(file.read_bytes()[:-7])
   EventLog(events).write(store.trials(), store.metrics())
   assert [event.step for event in read_events(events)] == [1, 2]
+
+
+def test_an_update_whose_trials_are_all_tried_again_gets_no_point(tmp_path):
+  """Killed before its point was written, and continued with a greater `Search.max_attempts`."""
+  place, events = tmp_path / "search.db", tmp_path / "events"
+  with contextlib.closing(TrialStore(place, max_attempts=1)) as store:
+    store.create()
+    store.propose([NewTrial(1, 1, (), (), "1", to_gin(CATALOG["nas_fpn"]))])
+    store.claim("a")
+    store.release("a", "worker died (signal 9)")
+    store.mark_learnt(1, [1], b"", {"baseline": 1.0})
+  with contextlib.closing(TrialStore(place, max_attempts=2)) as store:
+    assert store.retry_dead() == 1
+    log = EventLog(events)
+    log.add_missing(store)
+    assert not events.exists()
+    store.report_reward(1, store.claim("a").attempt, 0.5)
+    store.mark_learnt(2, [1], b"", {"baseline": 2.0})
+    log.add_missing(store)
+    EventLog(events).add_missing(store)
+  assert [event.step for event in read_events(events)] == [2]
 
 
 def test_nothing_is_written_before_the_first_update(store, tmp_path):

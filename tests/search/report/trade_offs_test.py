@@ -1,14 +1,16 @@
 """The front of a search with several objectives: in numbers, words, files and on the page."""
 
 import json
+import random
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from official_nasfpn.architecture import from_gin
+from official_nasfpn.architecture import SearchSpace, from_gin
 from official_nasfpn.errors import UserError
+from official_nasfpn.search import front
 from official_nasfpn.search.report.found import (
   found_architecture,
   names_search,
@@ -19,7 +21,8 @@ from official_nasfpn.search.report.html.page import render_report
 from official_nasfpn.search.report.results import write_results
 from official_nasfpn.search.report.trade_offs import sentences, trade_offs
 from official_nasfpn.search.search import Search
-from tests.search.report.searches import front_search, rewarded_search
+from official_nasfpn.search.store.trial import NewTrial
+from tests.search.report.searches import front_search, new_search, rewarded_search
 
 AIMS = ("AP", "latency")
 # On the front are trials 2, 4 and 5; 1 equals 4 but for its latency, 6 repeats 5.
@@ -68,12 +71,34 @@ def test_the_table_and_the_result_have_the_front(search_dir):
     assert image.size == (1320, 504)
 
 
+def test_a_status_computes_no_curve(search_dir, monkeypatch):
+  monkeypatch.setattr(front, "hypervolumes", None)
+  assert "its hypervolume is 0.2182" in Search(search_dir).table()
+
+
 def test_python_has_the_front_and_the_best_within(search_dir):
   search = Search(search_dir)
   assert [found.trial for found in search.front()] == [2, 4, 5]
   assert search.front()[0].metrics["latency_ms"] == 10.0
   assert search.best_within("25ms").trial == 4
   assert search.best().trial == 5
+
+
+def test_a_budget_is_kept_by_the_best_after_confirmations(tmp_path, capsys):
+  """As with `Reward.cost`, which may be confirmed: trial 1 was lucky, 3 was not tried again."""
+  aps = (0.5, 0.45, 0.48, 0.1, 0.45)
+  rng = random.Random(0)
+  store = new_search(tmp_path, 3, [SearchSpace().sample(rng) for _ in range(3)])
+  store.propose([NewTrial(3 + n, 1, (), (), str(n), "", n, seed_offset=1) for n in (1, 2)])
+  for ap in aps:
+    trial = store.claim("w")
+    reward = ap - (0.1 if trial.number == 3 else 0.0)
+    store.report_reward(trial.number, trial.attempt, reward, {"AP": ap, "latency_ms": 15.0})
+  store.close()
+  search = Search(tmp_path)
+  assert search.best().trial == 2
+  assert search.best_within("20ms") == search.best()
+  assert "trial 2, AP 0.4500 over 2 seeds, latency 15.00 ms." in capsys.readouterr().err
 
 
 def test_train_takes_the_greatest_ap_within_a_budget(search_dir, capsys):

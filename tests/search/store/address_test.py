@@ -68,8 +68,8 @@ def test_a_password_is_shown_nowhere(capsys):
 
 
 def test_a_search_directory_knows_its_store(tmp_path):
+  storage.settle_store(tmp_path, "postgresql://me:secret@host/search")
   url = without_password(parse_url("postgresql://me:secret@host/search"))
-  storage.settle_store(tmp_path, url)
   storage.settle_store(tmp_path, url)
   storage.settle_store(tmp_path, None)
   assert storage.store_place(tmp_path).render_as_string(hide_password=False) == url

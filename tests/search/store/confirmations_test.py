@@ -47,7 +47,7 @@ def test_a_confirmation_is_trained_though_its_architecture_is_known(store):
   assert store.counts() == Counts(4, 4, 3, 0, 1, 3, 1, 1, learnt=3, confirmations=2, confirming=2)
   assert store.renew(5, 1, 0.5)
   assert store.running_progress() == 0.5
-  assert store.release("b", "killed") == 1
+  assert store.release("b", "worker died (signal 9)") == 1
   assert store.claim("c").number == 5
   assert store.report_failure(5, 2, "NaN loss", diverged=True)
   counts = store.counts()

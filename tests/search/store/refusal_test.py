@@ -5,7 +5,12 @@ import pytest
 import sqlalchemy as sa
 
 from official_nasfpn.errors import UserError
+from official_nasfpn.search import storage
+from official_nasfpn.search.loop import begun_store
+from official_nasfpn.search.recipe import read_recipe
+from official_nasfpn.search.search import Search
 from official_nasfpn.search.store.trial_store import TrialStore
+from official_nasfpn.search.workers.launchers import LauncherConfig
 from tests.search.store.postgres_server import PostgresServer
 
 
@@ -29,6 +34,40 @@ def test_a_server_that_refuses_is_not_waited_for(postgres, change, reason):
   url = sa.make_url(postgres.new_database()).set(**change)
   with pytest.raises(UserError, match=f"The trial store .* cannot be opened: {reason}"):
     open_and_close(url.render_as_string(hide_password=False))
+
+
+def test_a_wrong_address_does_not_bind_the_directory(postgres, recipe, tmp_path):
+  right = postgres.new_database(password="s3cret").replace("@", ":s3cret@")
+  search_dir = tmp_path / "search"
+  for wrong, reason in (
+    (f"{postgres.new_database()}er", "does not exist"),
+    (right.replace("s3cret", "wrong"), "password authentication failed"),
+  ):
+    with pytest.raises(UserError, match=f"cannot be opened: .*{reason}"):
+      Search(search_dir, read_recipe([recipe]), wrong).run(LauncherConfig("none"))
+    assert {path.name for path in search_dir.iterdir()} == {".controller.lock", "recipe.gin"}
+  begun = read_recipe([storage.stored_recipe(search_dir)])
+  with begun_store(search_dir, begun, right):
+    pass
+  assert storage.store_place(search_dir) == sa.make_url(right).set(
+    drivername="postgresql+pg8000"
+  )._replace(password=None)
+  # From now on it does.
+  other = postgres.new_database()
+  with pytest.raises(UserError, match="not in"), begun_store(search_dir, begun, other):
+    pass
+
+
+def test_another_search_does_not_bind_the_directory(postgres, recipe, tmp_path):
+  url = postgres.new_database()
+  with begun_store(tmp_path, read_recipe([recipe], ["Search.seed = 1"]), url):
+    pass
+  elsewhere = tmp_path / "elsewhere"
+  elsewhere.mkdir()
+  refused = pytest.raises(UserError, match=r"Search\.seed: 1 there, 0 now")
+  with refused, begun_store(elsewhere, read_recipe([recipe]), url):
+    pass
+  assert not [*elsewhere.iterdir()]
 
 
 def test_missing_rights_are_named(postgres):

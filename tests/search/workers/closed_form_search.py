@@ -77,10 +77,12 @@ def main() -> None:
     dataclasses.replace(config, num_trials=1),
     space,
   )
-  with storage.exclusive(search_dir), storage.search_disk_errors(search_dir):
-    storage.settle_store(search_dir, arguments.store)
-    with begun_store(search_dir, recipe) as store:
-      run_search(config, space, search_dir, store, make_launcher)
+  with (
+    storage.exclusive(search_dir),
+    storage.search_disk_errors(search_dir),
+    begun_store(search_dir, recipe, arguments.store) as store,
+  ):
+    run_search(config, space, search_dir, store, make_launcher)
 
 
 if __name__ == "__main__":

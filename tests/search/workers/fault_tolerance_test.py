@@ -369,7 +369,7 @@ def test_a_worker_that_is_broken_ends_and_fails_no_other_trial(tmp_path):
   trials = read_trials(tmp_path)
   # Three workers have tried it, and others have done the rest.
   assert (trials[1].state, trials[1].deaths) == ("failed", 3)
-  assert trials[1].failure == "The GPU failed while it computed, 3 attempts"
+  assert trials[1].failure == "worker gave up: The GPU failed while it computed, 3 attempts"
   assert [trial.state for trial in trials].count("failed") == 1
   log = storage.worker_log(tmp_path, "worker-0").read_text()
   assert "Traceback" not in log

@@ -48,7 +48,6 @@ def assert_same(search_dir, undisturbed):
 def test_an_undisturbed_search_ends_as_in_sqlite(undisturbed, postgres, tmp_path):
   url = postgres.new_database()
   faults.run_search(tmp_path, "--algorithm=ppo", f"--store={url}", worker=WORKER)
-  assert (tmp_path / "store.txt").read_text() == f"{url}\n"
   assert storage.store_place(tmp_path) == parse_url(url)
   assert not storage.database_path(tmp_path).exists()
   assert {trial.attempt for trial in faults.read_trials(tmp_path) if trial.state == "done"} == {1}

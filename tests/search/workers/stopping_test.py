@@ -18,7 +18,9 @@ from official_nasfpn.search.fingerprint import code_fingerprint
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.store.trial_store import NewTrial, TrialStore
 from official_nasfpn.search.workers import ray_actor
+from official_nasfpn.search.workers.evaluation import WorkerBroken
 from official_nasfpn.search.workers.stop_signals import EXIT_STOPPED, STOP_SECONDS
+from official_nasfpn.search.workers.trial_worker import run_worker
 from tests.program_process import ProgramProcess
 from tests.search.workers.fault_tolerance_test import (
   PATIENCE_SECONDS,
@@ -142,6 +144,35 @@ def test_trials_that_failed_by_deaths_are_tried_again_when_more_are_allowed(tmp_
   assert (after[1].state, after[1].attempt, after[1].deaths) == ("done", 4, 3)
   assert after[1].learnt_in == 2
   assert [*after[:1], *after[2:]] == [*before[:1], *before[2:]]
+
+
+def test_deaths_by_a_lost_gpu_are_tried_again_too(tmp_path, store):
+  def evaluate(spec, trial_dir, progress, seed_offset=0):
+    # As `training.lost_gpu` says it.
+    raise WorkerBroken(
+      "The GPU failed while it computed (CUDA_ERROR_LAUNCH_FAILED). This worker ends, and its "
+      "trial is tried again. If it fails again, `nvidia-smi` says whether the card is broken."
+    )
+
+  def opened(max_attempts: int) -> contextlib.closing:
+    place = storage.database_path(tmp_path)
+    return contextlib.closing(TrialStore(place, max_attempts=max_attempts))
+
+  with opened(1) as once, pytest.raises(WorkerBroken):
+    run_worker(once, tmp_path, evaluate, "a", read_recipe().version)
+  failed = store.trials()[0]
+  assert (failed.state, failed.deaths) == ("failed", 1)
+  assert failed.failure == (
+    "worker gave up: The GPU failed while it computed (CUDA_ERROR_LAUNCH_FAILED), 1 attempt"
+  )
+  with opened(2) as twice:
+    assert twice.retry_dead() == 1
+
+
+def test_a_death_whose_reason_could_not_be_found_again_is_refused(store):
+  store.claim("a")
+  with pytest.raises(ValueError, match="the reason of a death begins with 'worker '"):
+    store.release("a", "The GPU failed")
 
 
 def test_a_reused_trial_is_learnt_from_again_with_its_original(tmp_path):

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from official_nasfpn import architecture
 from official_nasfpn.architecture import MERGE_OPS, PyramidSpec
-from official_nasfpn.errors import UserError
 from official_nasfpn.printable import printable
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.report.found import best_trials
 from official_nasfpn.search.report.summary import is_stopped_early
+from official_nasfpn.search.report.trade_offs import pyramid_of
 from official_nasfpn.search.store.trial import DONE, Trial
 
 # Rows at a time; `report.js` has the same number.
@@ -92,7 +92,7 @@ def trial_rows(trials: Sequence[Trial], recipe: SearchRecipe) -> list[TrialRow]:
   rows = []
   with progress_bar(len(trials), "read", "trial") as bar:
     for trial in trials:
-      spec = _spec(trial)
+      spec = pyramid_of(trial)
       repeats = (spec and spec.num_repeats) or 1
       multiply_adds = parameters = None
       if measured:
@@ -200,13 +200,6 @@ class _Numbering:
 def _multiply_adds(trial: Trial) -> int | None:
   value = trial.metrics.get("multiply_adds")
   return round(value) if isinstance(value, int | float) and 0 <= value < 2**63 else None
-
-
-def _spec(trial: Trial) -> PyramidSpec | None:
-  try:
-    return architecture.from_gin(trial.architecture)
-  except UserError:
-    return None  # The row is shown all the same, without a drawing.
 
 
 def _cells(spec: PyramidSpec | None) -> list[int] | None:
