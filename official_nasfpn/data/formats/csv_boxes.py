@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from official_nasfpn.data.formats.image_files import ImageFiles, upright_size
+from official_nasfpn.data.formats.image_files import ImageFiles
 from official_nasfpn.data.formats.structure import (
   LabelledBox,
   LabelledDataset,
@@ -26,6 +26,7 @@ from official_nasfpn.data.formats.structure import (
   split_of_path,
   stated_size,
 )
+from official_nasfpn.data.image_headers import upright_size
 from official_nasfpn.data.json_numbers import number
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
@@ -103,10 +104,11 @@ def read_csv(path: Path, images: Path | None, report: Report) -> LabelledDataset
   for (image, split), boxes in boxes_of.items():
     size = _size(rows_of[image, split])
     if are_shares:
-      for label, _, _ in boxes:
-        report.note("boxes_shares", f"{label} in {image.name}")
       # What a table says of the size may be of a scaled copy; shares are of the file.
       actual = upright_size(image) or size
+      for label, _, _ in boxes:
+        problem = "boxes_shares" if actual else "boxes_without_size"
+        report.note(problem, f"{label} in {image.name}")
       boxes = [(label, box_of_shares(*box, actual), crowd) for label, box, crowd in boxes if actual]
     labelled = [LabelledBox(label, box, crowd) for label, box, crowd in boxes]
     found.append(LabelledImage(image, size, labelled, split))

@@ -1,13 +1,10 @@
-"""Image files of a folder, found by what annotations call them, and their sizes."""
+"""Image files of a folder, found by what annotations call them."""
 
 import os
 from collections import defaultdict
 from pathlib import Path
 
-from PIL import Image
-
 from official_nasfpn.data.foreign_formats import IMAGE_SUFFIXES
-from official_nasfpn.data.pixels import orientation_of
 
 
 class ImageFiles:
@@ -69,17 +66,3 @@ def files_below(root: Path, suffixes: frozenset[str]) -> list[Path]:
       if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
     ]
   return found
-
-
-def upright_size(file: Path) -> tuple[int, int] | None:
-  """Returns width and height of an image as it is shown, EXIF's orientation applied.
-
-  Only the header is read. None where it cannot be.
-  """
-  try:
-    with Image.open(file) as image:
-      turned = orientation_of(image) >= 5
-      return (image.height, image.width) if turned else (image.width, image.height)
-  # Pillow's parsers raise whatever they stumble over in a damaged file.
-  except Exception:
-    return None

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from official_nasfpn.data.foreign_formats import IMAGE_SUFFIXES
-from official_nasfpn.data.formats.image_files import ImageFiles, upright_size
+from official_nasfpn.data.formats.image_files import ImageFiles
 from official_nasfpn.data.formats.structure import (
   LabelledBox,
   LabelledDataset,
@@ -19,6 +19,7 @@ from official_nasfpn.data.formats.structure import (
   outline_box,
   stated_size,
 )
+from official_nasfpn.data.image_headers import upright_size
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
@@ -107,8 +108,11 @@ def _box(
   labels = next((value[key] for key in _LABELS if value.get(key)), None)
   if labels is None and row.get("type") in ("rectangle", "polygon", "ellipse", "choices"):
     return None  # The same shape comes again, with its label.
+  if size is None:
+    report.note("boxes_without_size", f"{row.get('type', 'a shape')} in {name}")
+    return None
   points = _points(value)
-  if not isinstance(labels, Sequence) or not points or size is None:
+  if not isinstance(labels, Sequence) or not points:
     report.note("boxes_unreadable", f"{row.get('type', 'a shape')} in {name}")
     return None
   angle = value.get("rotation") or 0

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from official_nasfpn.data.formats.image_files import ImageFiles, files_below, upright_size
+from official_nasfpn.data.formats.image_files import ImageFiles, files_below
 from official_nasfpn.data.formats.structure import (
   LabelledBox,
   LabelledDataset,
@@ -23,6 +23,7 @@ from official_nasfpn.data.formats.structure import (
   outline_box,
   split_of_path,
 )
+from official_nasfpn.data.image_headers import upright_size
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
 
@@ -300,7 +301,9 @@ def _boxes(
   report: Report,
 ) -> list[LabelledBox]:
   if size is None:
-    # The image is broken, and will be reported when it is decoded.
+    # Most such images are broken, which is said when they are decoded.
+    for line in lines:
+      report.note("boxes_without_size", line.file.name)
     return []
   boxes = []
   for line in lines:
