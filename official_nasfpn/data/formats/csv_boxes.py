@@ -134,7 +134,10 @@ def _tables(path: Path) -> list[Path]:
 
 
 def _split_of_table(table: Path, root: Path) -> str:
-  return split_named(table.stem) or (split_of_path(table, root) if root.is_dir() else "")
+  """Returns the split by the names of a table below a folder; a table that is given is of none."""
+  if not root.is_dir():
+    return ""
+  return split_named(table.stem) or split_of_path(table, root)
 
 
 def _rows(table: Path, root: Path) -> Iterator[_Row]:
