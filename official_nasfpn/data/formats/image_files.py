@@ -1,7 +1,9 @@
 """Image files of a folder, found by what annotations call them."""
 
+import itertools
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from official_nasfpn.data.foreign_formats import IMAGE_SUFFIXES
@@ -29,7 +31,8 @@ class ImageFiles:
     """Returns the file of an image.
 
     By its path below the folder; else by its name alone, since annotations keep paths of other
-    machines; else by the name without an ending, as in tables that leave it out.
+    machines; else by the name without an ending, as in tables that leave it out. Of several files
+    with that name it is the one that has most of the folders before it, too.
 
     Args:
       name: what annotations call it.
@@ -44,15 +47,32 @@ class ImageFiles:
     if len(found) > 1:
       tail = [file for file in found if file.as_posix().endswith("/" + name)]
       near = [file for file in tail or found if beside and file.is_relative_to(beside)]
-      found = near or tail
-    return found[0] if len(found) == 1 else None
+      found = near or tail or found
+    return most_alike(found, Path(name))
 
   def with_stem(self, stem: str, beside: Path) -> Path | None:
-    """Returns the one image with a name, whatever its ending."""
+    """Returns the one image with a name, whatever its ending; of several the one as in `beside`."""
     found = self._by_stem.get(stem, [])
     near = [file for file in found if file.is_relative_to(beside)]
-    found = near if len(found) > 1 else found
-    return found[0] if len(found) == 1 else None
+    return most_alike(near or found, beside / stem)
+
+
+def most_alike(files: Sequence[Path], path: Path) -> Path | None:
+  """Returns the file with the most folders of a path before its name; None if several have them.
+
+  Args:
+    files: of one name.
+    path: of another machine or another kind of file, such as labels/train/1.txt.
+  """
+  counts = [_folders_in_common(file, path) for file in files]
+  best = [file for file, count in zip(files, counts, strict=True) if count == max(counts)]
+  return best[0] if len(best) == 1 else None
+
+
+def _folders_in_common(one: Path, other: Path) -> int:
+  """Returns how many folders, from the innermost outwards, are called the same."""
+  pairs = zip(reversed(one.parent.parts), reversed(other.parent.parts), strict=False)
+  return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def files_below(root: Path, suffixes: frozenset[str]) -> list[Path]:
