@@ -1,5 +1,7 @@
 """Shares and percents of an image's sides are of the sides that training sees."""
 
+import json
+
 import pytest
 
 from tests.data.formats.small import boxes_read, label_studio_shape, picture
@@ -35,3 +37,21 @@ class TestSharesOfAnImagesSides:
   def test_of_a_photograph_that_is_turned(self, tmp_path, given):
     picture(tmp_path / "a.png", (40, 20), orientation=6)
     assert boxes_read(given)[0] == {"": {"a.png": [[10, 20, 10, 20]]}}
+
+
+@pytest.mark.parametrize(
+  ("stated", "expected"),
+  # As it is shown, as it lies in the file, a scaled copy.
+  [((300, 400), (150, 200, 75, 100)), ((400, 300), (200, 150, 100, 75)),
+   ((150, 200), (150, 200, 75, 100))],
+)  # fmt: skip
+def test_stated_sizes_of_a_turned_photograph(tmp_path, stated, expected):
+  picture(tmp_path / "a.jpg", (400, 300), orientation=6)
+  text = "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,{},{},cell,.5,.5,.75,.75\n"
+  table = write(tmp_path / "boxes.csv", text.format(*stated))
+  assert boxes_read(table)[0] == {"": {"a.jpg": [list(expected)]}}
+  row = {"original_width": stated[0], "original_height": stated[1], "type": "rectanglelabels"}
+  row["value"] = {"x": 50, "y": 50, "width": 25, "height": 25, "rectanglelabels": ["cell"]}
+  task = {"data": {"image": "a.jpg"}, "annotations": [{"result": [row]}]}
+  file = write(tmp_path / "a.json", json.dumps([task]))
+  assert boxes_read(file)[0] == {"": {"a.jpg": [list(expected)]}}
