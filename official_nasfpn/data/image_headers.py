@@ -23,6 +23,8 @@ _DEFLATE_RATIO = 1032
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Parts of a PNG that may hold EXIF or XMP, before the pixels or behind them.
 _PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+# What files of TIFF begin with, in both orders of bytes, and of BigTIFF.
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # The length of a PNG's signature and of what follows up to the kind of its colours.
 _PNG_START = 26
 
@@ -109,7 +111,7 @@ def upright_size(
   if orientation < 5 or not must_turn(orientation, size, annotated_size):
     return size
   # Pillow turns TIFF by itself, and its size is that of the turned image from the start.
-  return size if _is_tiff(file) else (size[1], size[0])
+  return size if _start(file).startswith(_TIFF) else (size[1], size[0])
 
 
 def refuse_bomb(data: bytes, max_pixels: int = MAX_TRAINING_PIXELS) -> None:
@@ -157,11 +159,6 @@ def _has_notes(image: bytes | Path) -> bool:
 
 def _opened(image: bytes | Path) -> BinaryIO:
   return io.BytesIO(image) if isinstance(image, bytes) else image.open("rb")
-
-
-def _is_tiff(file: Path) -> bool:
-  with open_image(file) as opened:
-    return bool(opened.format == "TIFF")
 
 
 def _least_bytes(data: bytes) -> int:
