@@ -311,7 +311,7 @@ def _common_bindings(request: Request, paths: Paths) -> list[str]:
 def _measure(paths: Paths) -> dict:
   """Collects every figure of the table, measures the export's latency, joins some pictures."""
   from official_nasfpn.data.drawing import contact_sheet
-  from official_nasfpn.data.image_encoding import open_image
+  from official_nasfpn.data.image_headers import open_image
   from official_nasfpn.modeling.closed_form import detector_size
   from official_nasfpn.modeling.layer_sizes import Size
   from official_nasfpn.serving.detectors.latency import measure_latency

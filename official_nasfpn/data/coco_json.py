@@ -162,7 +162,7 @@ def clean_boxes(
     if numbers is None:
       report.note("boxes_malformed", f"{example}: {row.get('bbox')!r}")
       continue
-    is_crowd = _is_crowd(row.get("iscrowd"))
+    is_crowd = crowd_of(row.get("iscrowd"))
     if is_crowd is None:
       report.note("boxes_malformed", f"{example}: iscrowd {row['iscrowd']!r}")
       continue
@@ -187,6 +187,16 @@ def clean_boxes(
       area = (right - left) * (bottom - top)
     boxes.append(Box(left, top, right - left, bottom - top, class_index, area, is_crowd))
   return boxes
+
+
+def crowd_of(value: Any) -> bool | None:
+  """Returns what an annotation says of being a crowd, however it is spelt; None if neither."""
+  if value is None or value == "":
+    return False
+  if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+    return value.strip().lower() == "true"
+  found = value if isinstance(value, bool) else number(value)
+  return None if found is None else bool(found)
 
 
 def coco_content(
@@ -350,13 +360,3 @@ def _four_numbers(value: Any) -> tuple[float, float, float, float] | None:
   if x is None or y is None or width is None or height is None:
     return None
   return x, y, width, height
-
-
-def _is_crowd(value: Any) -> bool | None:
-  """Returns what `iscrowd` says; None if it says neither."""
-  if value is None or value == "":
-    return False
-  if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-    return value.strip().lower() == "true"
-  found = value if isinstance(value, bool) else number(value)
-  return None if found is None else bool(found)

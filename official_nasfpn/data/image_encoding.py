@@ -1,11 +1,8 @@
 """Image files as they go into TFRecords: byte for byte where TensorFlow reads them right."""
 
-import contextlib
 import io
 import os
-import struct
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +10,19 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from official_nasfpn.data.image_headers import (
+  MAX_TRAINING_PIXELS,
+  declared_orientation,
+  image_format,
+  open_image,
+  refuse_bomb,
+)
 from official_nasfpn.data.pixels import BrokenImageError as BrokenImageError
-from official_nasfpn.data.pixels import must_turn, orientation_of, to_rgb
+from official_nasfpn.data.pixels import must_turn, to_rgb
 
-# What deflate, with which PNG is compressed, shrinks at most.
-_DEFLATE_RATIO = 1032
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-# What TensorFlow decodes at most, so that nothing larger can be trained with.
-MAX_TRAINING_PIXELS = (1 << 29) - 1
 # What is decoded to detect in, by whoever it was sent: as bytes, 0.8 GB. A file of a hundred bytes
 # can declare more.
 MAX_DETECTION_PIXELS = 1 << 28
-
-_PILLOW_LIMIT = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -96,22 +93,13 @@ def encode_image(
   Raises:
     BrokenImageError: the image cannot be decoded to its end, or has too many pixels.
   """
-  declared = declared_size(data)
-  if declared and declared[0] * declared[1] > max_pixels:
-    raise BrokenImageError(
-      f"it declares {declared[0]} x {declared[1]} pixels, and at most {max_pixels:,} are decoded"
-    )
-  if len(data) < (needed := _least_bytes(data)):
-    raise BrokenImageError(
-      f"it has {len(data)} bytes, and the {declared[0]} x {declared[1]} pixels that it declares "
-      f"take {needed:,} or more"
-    )
+  refuse_bomb(data, max_pixels)
   in_tensorflow = _in_tensorflow(data)
   size = None if in_tensorflow is None else in_tensorflow.shape[1::-1]
-  orientation = _exif_orientation(data)
+  orientation = declared_orientation(data)
   if size is not None and not must_turn(orientation, size, annotated_size):
     look(in_tensorflow)
-    return EncodedImage(data, _format(data), *size)
+    return EncodedImage(data, image_format(data), *size)
   image = _decode(data)
   turned = must_turn(orientation, image.size, annotated_size)
   if turned:
@@ -119,27 +107,11 @@ def encode_image(
   pixels = to_rgb(image)
   look(np.asarray(pixels))
   # A photograph stays a JPEG: as PNG it would take ten times the space.
-  format_ = "jpeg" if size is not None and _format(data) == "jpeg" else "png"
+  format_ = "jpeg" if size is not None and image_format(data) == "jpeg" else "png"
   options = {"quality": 95, "subsampling": 0} if format_ == "jpeg" else {}
   buffer = io.BytesIO()
   pixels.save(buffer, format_, **options)
   return EncodedImage(buffer.getvalue(), format_, *pixels.size, turned, reencoded=size is None)
-
-
-def declared_size(data: bytes) -> tuple[int, int] | None:
-  """Returns the width and height that an image file declares; nothing is decoded.
-
-  None where that cannot be told.
-  """
-  # Pillow reads further than the header of a PNG, and would not say the size of a damaged one.
-  if _format(data) == "png" and len(data) >= 24:
-    return struct.unpack(">II", data[16:24])
-  try:
-    with open_image(data) as image:
-      return image.size
-  # Pillow's parsers raise whatever they stumble over in a damaged file.
-  except Exception:
-    return None
 
 
 def decoded_picture(data: bytes) -> Image.Image:
@@ -165,61 +137,14 @@ def is_misread(data: bytes) -> bool:
     return False
 
 
-def open_image(data: bytes) -> Image.Image:
-  """Opens an image of any size; check `declared_size` before decoding what others have sent.
-
-  Pillow's guard against decompression bombs stays on for all else: its limit is lifted only while
-  this header is read.
-  """
-  with _without_pillow_limit():
-    return Image.open(io.BytesIO(data))
-
-
-@contextlib.contextmanager
-def _without_pillow_limit() -> Iterator[None]:
-  # One thread at a time: the limit is the process's, and must be found as it was left.
-  with _PILLOW_LIMIT:
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-      yield
-    finally:
-      Image.MAX_IMAGE_PIXELS = limit
-
-
-def _format(data: bytes) -> str:
-  if data.startswith(b"\xff\xd8\xff"):
-    return "jpeg"
-  if data.startswith(b"\x89PNG\r\n\x1a\n"):
-    return "png"
-  return "other"
-
-
-def _least_bytes(data: bytes) -> int:
-  """Returns how many bytes the pixels that a PNG declares take at least; 0 for other formats."""
-  if _format(data) != "png" or len(data) < 26:
-    return 0
-  width, height, depth, kind = struct.unpack(">IIBB", data[16:26])
-  return width * height * depth * _PNG_CHANNELS.get(kind, 1) // 8 // _DEFLATE_RATIO
-
-
 def _in_tensorflow(data: bytes) -> np.ndarray | None:
   """Returns the pixels, uint8 [height, width, 3], if TensorFlow decodes the whole image right."""
-  if _format(data) == "other":
+  if image_format(data) == "other":
     return None
   try:
     return tf.io.decode_image(data, channels=3).numpy()
   except tf.errors.OpError:
     return None
-
-
-def _exif_orientation(data: bytes) -> int:
-  """Returns 1 (upright) to 8; 5 to 8 exchange width and height."""
-  try:
-    with open_image(data) as image:
-      return orientation_of(image)
-  # Pillow's parsers raise whatever they stumble over in a damaged file.
-  except Exception:
-    return 1
 
 
 def _decode(data: bytes) -> Image.Image:

@@ -39,6 +39,7 @@ PROBLEMS = {
   "boxes_voc_from_1": "boxes read as VOC's pixels, the first being 1 and the last inside the box",
   "boxes_voc_from_0": "boxes read as edges, since some begin at 0 where VOC begins at 1",
   "boxes_shares": "boxes read as shares of the image's sides, since none is a pixel or more",
+  "boxes_without_size": "boxes in shares of an image whose size cannot be read: dropped",
   "boxes_of_rotated": "rotated boxes of which the upright box around them is taken",
   "boxes_difficult": "boxes marked difficult: kept like all others",
   "boxes_unreadable": "annotations that are no box: dropped",

@@ -27,12 +27,8 @@ from official_nasfpn.data.coco_json import (
   clean_boxes,
 )
 from official_nasfpn.data.dataset_info import Part, Shard
-from official_nasfpn.data.image_encoding import (
-  MAX_TRAINING_PIXELS,
-  BrokenImageError,
-  EncodedImage,
-  encode_image,
-)
+from official_nasfpn.data.image_encoding import BrokenImageError, EncodedImage, encode_image
+from official_nasfpn.data.image_headers import MAX_TRAINING_PIXELS
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.disk import write_text

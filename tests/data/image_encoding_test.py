@@ -10,19 +10,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from official_nasfpn.data.doctor.examination import open_upright
 from official_nasfpn.data.drawing import draw_boxes
 from official_nasfpn.data.image_encoding import (
   MAX_DETECTION_PIXELS,
   BrokenImageError,
-  declared_size,
   decoded_picture,
   encode_image,
-  open_image,
   read_image,
 )
+from official_nasfpn.data.image_headers import declared_size, open_image, upright_size
 from tests.decompression_bomb import decompression_bomb
 
 # Four quarters; every check below looks at their middles, away from JPEG's blur.
@@ -161,7 +160,7 @@ PGM = b"P5\n96 64\n65535\n" + DEEP_GREY.astype(">u2").tobytes()
     ),
   ],
 )
-def test_what_is_drawn_on_and_checked_is_what_training_sees(data, expected, tmp_path):
+def test_what_is_drawn_on_and_checked_is_what_training_sees(data, expected):
   seen = _decoded(read_image(data))
   np.testing.assert_array_equal(decoded_picture(read_image(data).data), seen)
   is_dithered = expected is BLACK_AND_WHITE
@@ -169,8 +168,7 @@ def test_what_is_drawn_on_and_checked_is_what_training_sees(data, expected, tmp_
     np.testing.assert_array_equal(seen, expected)
   else:
     np.testing.assert_allclose(_quarters(seen), _quarters(expected), atol=10)
-  (tmp_path / "picture").write_bytes(data)
-  checked = np.asarray(open_upright(tmp_path / "picture", None))
+  checked = np.asarray(open_upright(data, None))
   np.testing.assert_allclose(_quarters(checked), _quarters(seen), atol=10)
   # A picture that a person has opened.
   boxes = np.zeros([0, 4]), np.zeros([0], int), []
@@ -223,6 +221,27 @@ def test_orientation_counts_in_other_formats_too():
   assert encoded.turned
   assert encoded.reencoded
   np.testing.assert_allclose(_quarters(_decoded(encoded)), _quarters(PICTURE), atol=10)
+
+
+@pytest.mark.parametrize("stated", [None, RGB.size, RGB.size[::-1]])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_shares_are_of_the_sides_that_training_sees(tmp_path, orientation, format_, stated):
+  data = _with_orientation(RGB, orientation, format_)
+  (tmp_path / "picture").write_bytes(data)
+  encoded = encode_image(data, stated)
+  assert upright_size(tmp_path / "picture", stated) == (encoded.width, encoded.height)
+  assert open_upright(data, stated).size == (encoded.width, encoded.height)
+
+
+def test_a_png_that_pillow_cannot_open_and_training_can_has_a_size(tmp_path):
+  data = bytearray(_with_orientation(RGB, 6, "PNG"))
+  data[data.index(b"eXIf") + 8] ^= 255
+  with pytest.raises(UnidentifiedImageError):
+    Image.open(io.BytesIO(data))
+  (tmp_path / "picture").write_bytes(data)
+  assert upright_size(tmp_path / "picture") == RGB.size
+  assert encode_image(bytes(data), None).data == data
 
 
 JPEG, PNG = _file(RGB, "JPEG"), _file(RGB, "PNG")
@@ -307,6 +326,23 @@ class TestDecompressionBombs:
     for width, height in ((1, 1), (9_000, 4_000), (7, 30_000)):
       data = decompression_bomb(width, height)
       assert (encode_image(data, None).width, len(data) < 10_000) == (width, True)
+
+  def test_the_size_of_a_large_image_is_told_without_decoding_it(self, tmp_path):
+    file = tmp_path / "picture.png"
+    # More than Pillow's guard lets through, and a bomb.
+    for width in (20_000, 60_000):
+      file.write_bytes(decompression_bomb(width, 10_000))
+      start = time.monotonic()
+      assert upright_size(file) == (width, 10_000)
+      assert time.monotonic() - start < 0.1
+
+  def test_the_check_of_a_dataset_takes_what_training_takes(self, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB.width * RGB.height // 3)
+    with pytest.raises(Image.DecompressionBombError):
+      Image.open(io.BytesIO(PNG))
+    assert open_upright(PNG, None).size == RGB.size
+    with pytest.raises(BrokenImageError, match="it declares 60000 x 10000 pixels"):
+      open_upright(decompression_bomb(60_000, 10_000), None)
 
   def test_the_users_own_large_images_are_read(self):
     # More than Pillow's guard lets through.

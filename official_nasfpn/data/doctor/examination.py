@@ -14,8 +14,9 @@ from official_nasfpn.data.coco_json import AnnotatedImage, Box, clean_boxes, coc
 from official_nasfpn.data.formats.source import Source
 from official_nasfpn.data.formats.structure import Split
 from official_nasfpn.data.image_files import find_image_file
+from official_nasfpn.data.image_headers import declared_orientation, open_image, refuse_bomb
 from official_nasfpn.data.label_map import LabelMap
-from official_nasfpn.data.pixels import must_turn, orientation_of, to_rgb
+from official_nasfpn.data.pixels import BrokenImageError, must_turn, to_rgb
 from official_nasfpn.data.report import Report
 from official_nasfpn.progress import progress_bar
 
@@ -125,10 +126,14 @@ def _examine_image(
     try:
       data = path.read_bytes()
       file_hash = hashlib.sha256(data).hexdigest()
-      picture = open_upright(path, image.size)
+      picture = open_upright(data, image.size)
       size = picture.size
-      pixel_hash = hashlib.sha256(repr(size).encode() + picture.tobytes()).hexdigest()
+      hasher = hashlib.sha256(repr(size).encode())
+      hasher.update(picture.tobytes())
+      pixel_hash = hasher.hexdigest()
       looks = _looks(picture)
+    except BrokenImageError as error:
+      report.note("images_broken", f"{name}: {error}")
     # Pillow's parsers raise whatever they stumble over in a damaged file.
     except Exception:
       report.note("images_broken", name)
@@ -145,16 +150,21 @@ def _examine_image(
   )
 
 
-def open_upright(path: Path, annotated_size: tuple[int, int] | None) -> Image.Image:
+def open_upright(data: bytes, annotated_size: tuple[int, int] | None) -> Image.Image:
   """Returns an image in RGB, turned as `image_encoding.encode_image` turns it.
 
   Args:
-    path: the file.
+    data: content of the image file.
     annotated_size: width and height by the annotations, if they tell.
+
+  Raises:
+    BrokenImageError: it has more pixels than can be trained with, or none that can be shown.
   """
-  with Image.open(path) as picture:
+  refuse_bomb(data)
+  orientation = declared_orientation(data)
+  with open_image(data) as picture:
     picture.load()
-    if must_turn(orientation_of(picture), picture.size, annotated_size):
+    if must_turn(orientation, picture.size, annotated_size):
       ImageOps.exif_transpose(picture, in_place=True)
     return to_rgb(picture)
 

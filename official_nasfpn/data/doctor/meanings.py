@@ -161,6 +161,7 @@ MEANINGS: Mapping[str, tuple[Grade, str, str]] = {
   ),
   "boxes_malformed": (_BAD, "", _OUT + "Their objects are learnt as background."),
   "boxes_unreadable": (_BAD, "", _OUT + "Their objects are learnt as background."),
+  "boxes_without_size": (_BAD, "", _OUT + "Save the image again, or state its size."),
   "boxes_no_area": (_BAD, "", _OUT + "A click without a drag leaves one: remove or redraw them."),
   "boxes_outside": (
     _BAD,

@@ -60,7 +60,7 @@ def _draw(examination: Examination, finding: Finding, place: int) -> Picture | N
   if image.path is None or image.size is None:
     return None
   try:
-    picture = open_upright(image.path, image.size)
+    picture = open_upright(image.path.read_bytes(), image.size)
   # It could be decoded before; it may be gone since.
   except Exception:
     return None

@@ -29,11 +29,12 @@ def read_coco(path: Path, images: Path | None) -> list[Split]:
     raise UserError(f"{path} has no COCO JSON in it.")
   by_split: dict[str, Path] = {}
   for file in files:
-    name = split_named(file.stem) or (split_of_path(file, path) if len(files) > 1 else "")
+    # A file that is given is of no split, whatever its name.
+    name = (split_named(file.stem) or split_of_path(file, path)) if path.is_dir() else ""
     if name in by_split:
       names = ", ".join(str(file) for file in files[:4]) + (", ..." if len(files) > 4 else "")
       raise UserError(f"{path} has {len(files)} COCO JSONs; give one of {names}.")
-    by_split[name if len(files) > 1 else ""] = file
+    by_split[name] = file
   return [_read(name, file, path, images, len(files)) for name, file in by_split.items()]
 
 

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from official_nasfpn.data.formats.image_files import ImageFiles, upright_size
+from official_nasfpn.data.coco_json import crowd_of
+from official_nasfpn.data.formats.image_files import ImageFiles
 from official_nasfpn.data.formats.structure import (
   LabelledBox,
   LabelledDataset,
@@ -26,6 +27,7 @@ from official_nasfpn.data.formats.structure import (
   split_of_path,
   stated_size,
 )
+from official_nasfpn.data.image_headers import upright_size
 from official_nasfpn.data.json_numbers import number
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
@@ -63,6 +65,7 @@ _HEADLESS = {
   "make-sense": ("label", "x", "y", "w", "h", "file", "width", "height"),
   "AutoML": ("split", "file", "label", "xmin", "ymin", "", "", "xmax", "ymax", "", ""),
 }
+_NUMBER = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -103,10 +106,12 @@ def read_csv(path: Path, images: Path | None, report: Report) -> LabelledDataset
   for (image, split), boxes in boxes_of.items():
     size = _size(rows_of[image, split])
     if are_shares:
+      # What a table says of the size may be of a scaled copy; shares are of the file, and as it
+      # lies in there where the table has that size.
+      actual = upright_size(image, size) or size
       for label, _, _ in boxes:
-        report.note("boxes_shares", f"{label} in {image.name}")
-      # What a table says of the size may be of a scaled copy; shares are of the file.
-      actual = upright_size(image) or size
+        problem = "boxes_shares" if actual else "boxes_without_size"
+        report.note(problem, f"{label} in {image.name}")
       boxes = [(label, box_of_shares(*box, actual), crowd) for label, box, crowd in boxes if actual]
     labelled = [LabelledBox(label, box, crowd) for label, box, crowd in boxes]
     found.append(LabelledImage(image, size, labelled, split))
@@ -132,7 +137,10 @@ def _tables(path: Path) -> list[Path]:
 
 
 def _split_of_table(table: Path, root: Path) -> str:
-  return split_named(table.stem) or (split_of_path(table, root) if root.is_dir() else "")
+  """Returns the split by the names of a table below a folder; a table that is given is of none."""
+  if not root.is_dir():
+    return ""
+  return split_named(table.stem) or split_of_path(table, root)
 
 
 def _rows(table: Path, root: Path) -> Iterator[_Row]:
@@ -231,10 +239,13 @@ def _raw_boxes(
     if not label or box is None:
       report.note("boxes_unreadable", row.where)
       continue
-    if row.cells.get("crowd", "") in ("1", "true", "True"):
-      boxes.append((label, box, True))
-    else:
-      boxes.append((label, box, False))
+    stated = row.cells.get("crowd", "")
+    # OpenImages has -1 where nobody has looked.
+    is_crowd = crowd_of("" if number(stated) == -1 else stated)
+    if is_crowd is None:
+      report.note("boxes_malformed", f"{row.where}: {stated!r}")
+      continue
+    boxes.append((label, box, is_crowd))
   return boxes
 
 
@@ -258,7 +269,7 @@ def _label(cells: Mapping[str, str]) -> str:
 def _box(cells: Mapping[str, str]) -> tuple[float, float, float, float] | None:
   """Returns x, y, width and height; None where a number is missing."""
   if "bbox" in cells:
-    numbers = [float(text) for text in re.findall(r"-?\d+\.?\d*(?:[eE][-+]?\d+)?", cells["bbox"])]
+    numbers = [float(text) for text in _NUMBER.findall(cells["bbox"])]
     return (numbers[0], numbers[1], numbers[2], numbers[3]) if len(numbers) == 4 else None
   if "shape" in cells:
     return _via_box(cells["shape"])

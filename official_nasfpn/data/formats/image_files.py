@@ -1,13 +1,12 @@
-"""Image files of a folder, found by what annotations call them, and their sizes."""
+"""Image files of a folder, found by what annotations call them."""
 
+import itertools
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from official_nasfpn.data.foreign_formats import IMAGE_SUFFIXES
-from official_nasfpn.data.pixels import orientation_of
 
 
 class ImageFiles:
@@ -32,7 +31,8 @@ class ImageFiles:
     """Returns the file of an image.
 
     By its path below the folder; else by its name alone, since annotations keep paths of other
-    machines; else by the name without an ending, as in tables that leave it out.
+    machines; else by the name without an ending, as in tables that leave it out. Of several files
+    with that name it is the one that has most of the folders before it, too.
 
     Args:
       name: what annotations call it.
@@ -47,15 +47,32 @@ class ImageFiles:
     if len(found) > 1:
       tail = [file for file in found if file.as_posix().endswith("/" + name)]
       near = [file for file in tail or found if beside and file.is_relative_to(beside)]
-      found = near or tail
-    return found[0] if len(found) == 1 else None
+      found = near or tail or found
+    return most_alike(found, Path(name))
 
   def with_stem(self, stem: str, beside: Path) -> Path | None:
-    """Returns the one image with a name, whatever its ending."""
+    """Returns the one image with a name, whatever its ending; of several the one as in `beside`."""
     found = self._by_stem.get(stem, [])
     near = [file for file in found if file.is_relative_to(beside)]
-    found = near if len(found) > 1 else found
-    return found[0] if len(found) == 1 else None
+    return most_alike(near or found, beside / stem)
+
+
+def most_alike(files: Sequence[Path], path: Path) -> Path | None:
+  """Returns the file with the most folders of a path before its name; None if several have them.
+
+  Args:
+    files: of one name.
+    path: of another machine or another kind of file, such as labels/train/1.txt.
+  """
+  counts = [_folders_in_common(file, path) for file in files]
+  best = [file for file, count in zip(files, counts, strict=True) if count == max(counts)]
+  return best[0] if len(best) == 1 else None
+
+
+def _folders_in_common(one: Path, other: Path) -> int:
+  """Returns how many folders, from the innermost outwards, are called the same."""
+  pairs = zip(reversed(one.parent.parts), reversed(other.parent.parts), strict=False)
+  return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def files_below(root: Path, suffixes: frozenset[str]) -> list[Path]:
@@ -69,17 +86,3 @@ def files_below(root: Path, suffixes: frozenset[str]) -> list[Path]:
       if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
     ]
   return found
-
-
-def upright_size(file: Path) -> tuple[int, int] | None:
-  """Returns width and height of an image as it is shown, EXIF's orientation applied.
-
-  Only the header is read. None where it cannot be.
-  """
-  try:
-    with Image.open(file) as image:
-      turned = orientation_of(image) >= 5
-      return (image.height, image.width) if turned else (image.width, image.height)
-  # Pillow's parsers raise whatever they stumble over in a damaged file.
-  except Exception:
-    return None

@@ -4,13 +4,14 @@ The long form, JSON, has `annotations` with results; the short one, JSON-MIN, ha
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from official_nasfpn.data.foreign_formats import IMAGE_SUFFIXES
-from official_nasfpn.data.formats.image_files import ImageFiles, upright_size
+from official_nasfpn.data.formats.image_files import ImageFiles
 from official_nasfpn.data.formats.structure import (
   LabelledBox,
   LabelledDataset,
@@ -19,10 +20,14 @@ from official_nasfpn.data.formats.structure import (
   outline_box,
   stated_size,
 )
+from official_nasfpn.data.image_headers import upright_size
+from official_nasfpn.data.json_numbers import number
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
 
+# Label Studio puts this before the name of what is uploaded.
+_UPLOAD = re.compile(r"(?<![^/])[0-9a-f]{8}-(?=[^/]+$)")
 _LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 
 
@@ -41,20 +46,18 @@ def read_label_studio(path: Path, images: Path | None, report: Report) -> Labell
     raise UserError(f"{file} is no export of Label Studio, which is a list of tasks.")
   files = ImageFiles(images or file.parent)
   found = []
-  for number, task in enumerate(tasks, start=1):
+  for place, task in enumerate(tasks, start=1):
     name = _image_name(task)
     if not name:
-      report.note("boxes_unreadable", f"task {task.get('id', number)} has no image")
+      report.note("boxes_unreadable", f"task {task.get('id', place)} has no image")
       continue
-    # Label Studio puts eight letters and a dash before the name of what is uploaded.
-    image = files.find(name) or files.find(name.partition("-")[2] or name) or files.root / name
+    image = files.find(name) or files.find(_UPLOAD.sub("", name)) or files.root / name
+    name = image.name
     results = _results(task, name, report)
     size = next((size for row in results if (size := _size(row))), None)
-    boxes = [
-      box
-      for row in results
-      if (box := _box(row, size or upright_size(image), name, report)) is not None
-    ]
+    # What was annotated may be a scaled copy; percents are of the file.
+    actual = upright_size(image, size) or size
+    boxes = [box for row in results if (box := _box(row, actual, name, report)) is not None]
     found.append(LabelledImage(image, size, boxes))
   if not found:
     raise UserError(f"{file} has no task with an image.")
@@ -69,14 +72,14 @@ def _only_json(folder: Path) -> Path:
 
 
 def _image_name(task: Mapping[str, Any]) -> str:
-  """Returns the file that a task's address ends in."""
+  """Returns the path in a task's address; its first folders may be those of Label Studio."""
   data = task.get("data") if isinstance(task.get("data"), dict) else task
   for key, value in data.items() if isinstance(data, dict) else ():
     if isinstance(value, str) and (key in ("image", "img") or _is_image(value)):
       address = urlsplit(value)
       # Local storage: /data/local-files/?d=folder/a.jpg
       local = parse_qs(address.query).get("d", [""])[0]
-      return unquote(local or address.path).replace("\\", "/").rsplit("/", 1)[-1]
+      return (local or unquote(address.path)).replace("\\", "/").strip("/")
   return ""
 
 
@@ -107,45 +110,48 @@ def _box(
   labels = next((value[key] for key in _LABELS if value.get(key)), None)
   if labels is None and row.get("type") in ("rectangle", "polygon", "ellipse", "choices"):
     return None  # The same shape comes again, with its label.
-  points = _points(value)
-  if not isinstance(labels, Sequence) or not points or size is None:
+  if size is None:
+    report.note("boxes_without_size", f"{row.get('type', 'a shape')} in {name}")
+    return None
+  angle = number(value.get("rotation") or 0)
+  points = [] if angle is None else _points(value, math.radians(angle), size)
+  if not isinstance(labels, Sequence) or not points:
     report.note("boxes_unreadable", f"{row.get('type', 'a shape')} in {name}")
     return None
-  angle = value.get("rotation") or 0
   if "points" in value:
     report.note("boxes_from_outlines", name)
   elif angle:
     report.note("boxes_of_rotated", f"{labels[0]} in {name}")
-    points = _turned(points, math.radians(angle), size)
   left, top, width, height = outline_box([(x / 100, y / 100) for x, y in points])
   return LabelledBox(str(labels[0]), box_of_shares(left, top, width, height, size))
 
 
-def _turned(
-  points: Sequence[tuple[float, float]], angle: float, size: tuple[int, int]
+def _points(
+  value: Mapping[str, Any], angle: float, size: tuple[int, int]
 ) -> list[tuple[float, float]]:
-  """Returns points turned clockwise around the first; in pixels, whatever the image's shape."""
-  (left, top), *_ = points
-  cos, sin, ratio = math.cos(angle), math.sin(angle), size[0] / size[1]
-  return [
-    (
-      left + cos * (x - left) - sin * (y - top) / ratio,
-      top + sin * (x - left) * ratio + cos * (y - top),
-    )
-    for x, y in points
-  ]
+  """Returns points around a shape in percent, the outermost among them; none if it is none.
 
-
-def _points(value: Mapping[str, Any]) -> list[tuple[float, float]]:
-  """Returns the corners of a shape in percent; none if it is none."""
+  Args:
+    value: numbers of the shape, in percent.
+    angle: it is turned clockwise by so many radians; an outline never is.
+    size: width and height of the image, which say how percents turn.
+  """
   try:
     if "points" in value:
       return [(float(x), float(y)) for x, y in value["points"]]
     x, y = float(value["x"]), float(value["y"])
+    cos, sin, ratio = math.cos(angle), math.sin(angle), size[0] / size[1]
     if "radiusX" in value:
+      # x and y are of its centre, around which it is turned: so does the editor draw it.
       rx, ry = float(value["radiusX"]), float(value["radiusY"])
+      rx, ry = math.hypot(rx * cos, ry * sin / ratio), math.hypot(rx * sin * ratio, ry * cos)
       return [(x - rx, y - ry), (x + rx, y + ry)]
     w, h = float(value["width"]), float(value["height"])
-  except (KeyError, TypeError, ValueError):
+  except (KeyError, TypeError, ValueError, OverflowError):
     return []
-  return [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
+  # A rectangle is turned around its upper left corner.
+  corners = ((0.0, 0.0), (w, 0.0), (w, h), (0.0, h))
+  return [
+    (x + cos * right - sin * down / ratio, y + sin * right * ratio + cos * down)
+    for right, down in corners
+  ]

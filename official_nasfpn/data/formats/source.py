@@ -66,16 +66,10 @@ def read_source(
 
 def _own_splits(splits: Sequence[Split], report: Report) -> Source:
   named = {split.name: split for split in splits}
-  if len(splits) == 1:
-    return Source(splits[0])
   # What lies beside the folders of splits belongs to none of them; it is trained on.
-  if "train" not in named and "" not in named:
-    found = ", ".join(named)
-    raise UserError(
-      f"{splits[0].origin} has the splits {found} and none to train on; give the one to train on "
-      "to --annotations, and the other to --val_annotations."
-    )
-  train = named.get("train") or named[""]
+  train = named.get("train") or named.get("")
+  if train is None:
+    raise _none_to_train_on(splits)
   val = named.get("val")
   test = named.get("test")
   if test is not None:
@@ -94,12 +88,22 @@ def _own_splits(splits: Sequence[Split], report: Report) -> Source:
 def _only(splits: Sequence[Split], name: str, given: str | Path) -> Split:
   """Returns the split that was meant: the only one, or that of a name."""
   if len(splits) == 1:
+    if name == "train" and splits[0].name not in ("train", ""):
+      raise _none_to_train_on(splits)
     return splits[0]
   split = next((split for split in splits if split.name == name), None)
   if split is None:
     found = ", ".join(repr(one.name or "no name") for one in splits)
     raise UserError(f"{given} has the splits {found}, and none called {name}; give one of them.")
   return split
+
+
+def _none_to_train_on(splits: Sequence[Split]) -> UserError:
+  found = ", ".join(split.name for split in splits)
+  return UserError(
+    f"{splits[0].origin} has the split{'s' * (len(splits) > 1)} {found} and none to train on; give "
+    "the one to train on to --annotations, and the other to --val_annotations."
+  )
 
 
 def _with_same_ids(train: Split, val: Split) -> tuple[Split, Split]:

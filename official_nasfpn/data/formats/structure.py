@@ -60,11 +60,13 @@ class LabelledBox:
     label: name of its class.
     bbox: x, y, width and height in pixels, not yet checked.
     is_crowd: whether it stands for a group of objects.
+    category_id: of its class, where the format has ids: names need not be unique then.
   """
 
   label: str
   bbox: tuple[float, float, float, float]
   is_crowd: bool = False
+  category_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class LabelledDataset:
   Attributes:
     images: in a fixed order.
     files: the annotation files.
-    categories: ids and names where the format has them; None to number the names that occur.
+    categories: ids and names where the format has them, and its boxes ids, too; None to number the
+      names that occur.
   """
 
   images: Sequence[LabelledImage]
@@ -128,7 +131,7 @@ def _split(
   format_name: str,
   ids_are_ours: bool,
 ) -> Split:
-  id_of = {label: id_ for id_, label in reversed(list(categories.items()))}
+  id_of = {label: id_ for id_, label in categories.items()}
   files = [Path(os.path.abspath(image.file)) for image in images]
   folder = Path(os.path.commonpath([file.parent for file in files]))
   rows: list[dict[str, Any]] = []
@@ -143,7 +146,8 @@ def _split(
         {
           "id": len(annotations) + 1,
           "image_id": id_,
-          "category_id": id_of.get(box.label, box.label),
+          # An id that no category has is reported, and the box dropped.
+          "category_id": id_of[box.label] if box.category_id is None else box.category_id,
           "bbox": list(box.bbox),
           "iscrowd": int(box.is_crowd),
         }

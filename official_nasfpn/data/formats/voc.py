@@ -10,6 +10,7 @@ told from VOC's, and come out a pixel larger to the left and top.
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Collection
 from pathlib import Path
 
 from official_nasfpn.data.formats.image_files import ImageFiles, files_below
@@ -25,8 +26,11 @@ from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
-# Names of VOC's lists of images, and the split that each stands for.
-_IMAGE_SETS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+# Names of VOC's lists of images, and the split that each stands for. What trainval has beyond the
+# others is trained on.
+_IMAGE_SETS = {
+  "train": "train", "val": "val", "valid": "val", "test": "test", "trainval": "train",
+}  # fmt: skip
 
 
 def read_voc(path: Path, images: Path | None, report: Report) -> LabelledDataset:
@@ -39,7 +43,7 @@ def read_voc(path: Path, images: Path | None, report: Report) -> LabelledDataset
     raise UserError(f"{path} holds no XML of Pascal VOC, whose outermost element is <annotation>.")
   offset = _offset(parsed, report)
   files = ImageFiles(images or path)
-  sets = _image_sets(path)
+  sets = _image_sets(path, {file.stem for file, _ in parsed}, report)
   found = []
   for file, root in parsed:
     split = split_of_path(file, path)
@@ -101,15 +105,28 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
   return stated_size(root.findtext("size/width"), root.findtext("size/height"))
 
 
-def _image_sets(path: Path) -> dict[str, str]:
-  """Returns the split of each image by the lists in ImageSets/Main; empty without such lists."""
+def _image_sets(path: Path, stems: Collection[str], report: Report) -> dict[str, str]:
+  """Returns the split of each image by the lists in ImageSets/Main; empty without such lists.
+
+  Args:
+    path: the folder.
+    stems: names of the files of annotations, without an ending.
+    report: receives images of two splits.
+  """
   splits: dict[str, str] = {}
   for folder in sorted(path.rglob("ImageSets/Main")):
     for name, split in _IMAGE_SETS.items():
       file = folder / f"{name}.txt"
       if file.is_file():
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
           if line.strip():
-            # Lists of one class have a 1, 0 or -1 behind the name.
-            splits.setdefault(re.sub(r"\s+-?[01]$", "", line.strip()), split)
+            image = _listed(line.strip(), stems)
+            first = splits.setdefault(image, split)
+            if first != split and (name, first) != ("trainval", "val"):
+              report.note("images_in_two_splits", f"{image}: {first} and {split}")
   return splits
+
+
+def _listed(line: str, stems: Collection[str]) -> str:
+  """Returns the image that a line names; in lists of one class a 1, 0 or -1 is behind it."""
+  return line if line in stems else re.sub(r"\s+-?[01]$", "", line)

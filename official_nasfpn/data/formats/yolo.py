@@ -7,22 +7,23 @@ image without a file of labels is background: that is how YOLO writes it.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from official_nasfpn.data.formats.image_files import ImageFiles, files_below, upright_size
+from official_nasfpn.data.formats.image_files import files_below, most_alike
 from official_nasfpn.data.formats.structure import (
   LabelledBox,
   LabelledDataset,
   LabelledImage,
   box_of_shares,
   outline_box,
-  split_of_path,
 )
+from official_nasfpn.data.formats.yolo_images import images_by_split
+from official_nasfpn.data.image_headers import upright_size
 from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
 
@@ -34,7 +35,6 @@ _NAME_FILES = (
   "labels.txt",
   "predefined_classes.txt",
 )
-_SPLIT_KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 # Text files beside labels that are none.
 _NO_LABELS = frozenset(
   (*_NAME_FILES, "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt", "notes.txt")
@@ -68,21 +68,18 @@ def read_yolo(path: Path, images: Path | None, report: Report) -> LabelledDatase
   root = path.parent if path.is_file() else path
   settings = _read_yaml(settings_file) if settings_file else {}
   names, names_file = _names(root, settings, settings_file)
-  found = dict(_images_by_split(root, settings, settings_file, images, report))
+  found = images_by_split(root, settings, settings_file, images, report)
   if not found:
     raise UserError(f"{images or root} holds no images; give the folder that has them to --images.")
   label_files = {
     file for file in files_below(root, frozenset((".txt",))) if not _is_no_label_file(file)
   }
-  by_stem: dict[str, list[Path]] = {}
-  for file in sorted(label_files):
-    by_stem.setdefault(file.stem, []).append(file)
-
   has_points = bool(settings.get("kpt_shape"))
   lines_of: dict[Path, list[_Line]] = {}
   used = []
+  labels_of = _labels_of(found, label_files)
   for image in found:
-    labels = _label_file(image, label_files, by_stem)
+    labels = labels_of.get(image)
     if labels is None:
       report.note("images_without_labels", image.name)
       continue
@@ -158,86 +155,35 @@ def _names(
   return {index: name.strip() for index, name in enumerate(texts.pop().splitlines())}, files[0]
 
 
-def _images_by_split(
-  root: Path,
-  settings: Mapping[str, Any],
-  settings_file: Path | None,
-  images: Path | None,
-  report: Report,
-) -> Iterator[tuple[Path, str]]:
-  """Yields images and their splits: as data.yaml has them, or by the names of folders."""
-  keys = {key: settings[key] for key in _SPLIT_KEYS if settings.get(key)}
-  if keys and images is None:
-    assert settings_file is not None
-    found: dict[Path, str] = {}
-    for key, value in keys.items():
-      for entry in value if isinstance(value, list) else [value]:
-        place = _place(str(entry), settings_file.parent, str(settings.get("path") or ""))
-        if place is None and _SPLIT_KEYS[key] != "test":
-          raise UserError(
-            f"{settings_file}: there is no {str(entry)!r}, its {key!r}, in {settings_file.parent}. "
-            "Correct it, or give the folder of the images to --images."
-          )
-        if place is None:
-          report.note("splits_missing", f"{key}: {entry}")
-          continue
-        for image in _images_at(place, root, report):
-          first = found.setdefault(image, _SPLIT_KEYS[key])
-          if first != _SPLIT_KEYS[key]:
-            report.note("images_in_two_splits", f"{image.name}: {first} and {_SPLIT_KEYS[key]}")
-    yield from found.items()
-    return
-  folder = images or root
-  for image in ImageFiles(folder).files:
-    yield image, split_of_path(image, folder)
-
-
-def _place(entry: str, folder: Path, base: str) -> Path | None:
-  """Returns what an entry of data.yaml names; Roboflow's begin with a ../ that leads outside."""
-  entry = entry.replace("\\", "/")
-  names = [entry, entry.removeprefix("../")]
-  for start in (folder / base, folder / Path(base).name, folder):
-    for name in names:
-      # A list may be of images in several folders.
-      if (place := start / name).exists():
-        return place.resolve() if ".." in place.parts else place
-  return None
-
-
-def _images_at(place: Path, root: Path, report: Report) -> list[Path]:
-  """Returns the images of a folder, or of a list of files."""
-  if place.is_dir():
-    return ImageFiles(place).files
-  files = ImageFiles(root)
-  images = []
-  for line in place.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-    if line.strip():
-      image = files.find(line.strip().removeprefix("./"), place.parent)
-      if image is None:
-        report.note("images_missing", line.strip())
-      else:
-        images.append(image)
-  return images
-
-
 def _is_no_label_file(file: Path) -> bool:
   return file.name in _NO_LABELS or file.name.lower().startswith(("readme", "license"))
 
 
-def _label_file(
-  image: Path, label_files: set[Path], by_stem: Mapping[str, Sequence[Path]]
-) -> Path | None:
-  """Returns the labels of an image: below labels/ instead of images/, beside it, or by its name."""
-  parts = image.with_suffix(".txt").parts
-  for index in reversed(range(len(parts) - 1)):
-    if parts[index] == "images":
-      file = Path(*parts[:index], "labels", *parts[index + 1 :])
-      if file in label_files:
-        return file
-  if (file := image.with_suffix(".txt")) in label_files:
-    return file
-  named = by_stem.get(image.stem, ())
-  return named[0] if len(named) == 1 else None
+def _labels_of(images: Iterable[Path], label_files: Collection[Path]) -> dict[Path, Path]:
+  """Returns the labels of images: below labels/ instead of images/, beside them, or by their name.
+
+  Labels that have their place beside one image are not those of another one with its name.
+  """
+  found: dict[Path, Path] = {}
+  expected: dict[Path, Path] = {}
+  for image in images:
+    beside = image.with_suffix(".txt")
+    parts = beside.parts
+    places = [
+      Path(*parts[:index], "labels", *parts[index + 1 :])
+      for index in reversed(range(len(parts) - 1))
+      if parts[index] == "images"
+    ] + [beside]
+    expected[image] = places[0]
+    if file := next((place for place in places if place in label_files), None):
+      found[image] = file
+  by_stem: dict[str, list[Path]] = {}
+  for file in sorted(set(label_files) - set(found.values())):
+    by_stem.setdefault(file.stem, []).append(file)
+  for image, place in expected.items():
+    if image not in found and (file := most_alike(by_stem.get(place.stem, ()), place)):
+      found[image] = file
+  return found
 
 
 def _read_lines(file: Path, has_points: bool, report: Report) -> Iterator[_Line]:
@@ -300,7 +246,9 @@ def _boxes(
   report: Report,
 ) -> list[LabelledBox]:
   if size is None:
-    # The image is broken, and will be reported when it is decoded.
+    # Most such images are broken, which is said when they are decoded.
+    for line in lines:
+      report.note("boxes_without_size", line.file.name)
     return []
   boxes = []
   for line in lines:
@@ -311,7 +259,6 @@ def _boxes(
       points = zip(line.numbers[::2], line.numbers[1::2], strict=True)
       x, y, w, h = outline_box(points)
       report.note("boxes_from_outlines", line.file.name)
-    # A class that has no name keeps its number, which no category has: reported and dropped.
     label = names.get(line.index, str(line.index))
-    boxes.append(LabelledBox(label, box_of_shares(x, y, w, h, size)))
+    boxes.append(LabelledBox(label, box_of_shares(x, y, w, h, size), category_id=line.index))
   return boxes

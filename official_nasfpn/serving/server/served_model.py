@@ -12,7 +12,8 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
 from official_nasfpn.data.detections import BATCH_ARRAYS
-from official_nasfpn.data.image_encoding import MAX_DETECTION_PIXELS, declared_size, is_misread
+from official_nasfpn.data.image_encoding import MAX_DETECTION_PIXELS, is_misread
+from official_nasfpn.data.image_headers import declared_size
 from official_nasfpn.errors import UserError
 from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.serving.checksums import check_files
