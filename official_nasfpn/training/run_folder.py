@@ -19,6 +19,7 @@ from official_nasfpn.configuration import Stored, read_stored, stored_bindings
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
+from official_nasfpn.training.checkpoint_files import newest_checkpoint, refuse_pattern
 from official_nasfpn.training.experiment import Experiment, load_experiment
 
 
@@ -64,8 +65,10 @@ class RunFolder:
     """Makes the folder this experiment's, or checks that it already is.
 
     Raises:
-      UserError: the folder holds another experiment, or files of something else.
+      UserError: the folder holds another experiment, or files of something else, or no checkpoint
+        could be read below its path.
     """
+    refuse_pattern(self.path, "--model_dir")
     config, text = self.config_file.name, experiment.to_gin()
     if not folders.claim(self.path, config, text, "run", "--model_dir"):
       self.refuse_another(experiment)
@@ -102,9 +105,7 @@ class RunFolder:
     Raises:
       UserError: there is none.
     """
-    import tensorflow as tf  # Takes seconds; claiming a folder needs none of it.
-
-    if not (checkpoint := tf.train.latest_checkpoint(str(self.checkpoints))):
+    if not (checkpoint := newest_checkpoint(self.checkpoints)):
       raise UserError(f"{self.path} has no checkpoint yet. Train it with --mode train.")
     return checkpoint
 
@@ -114,9 +115,7 @@ class RunFolder:
     Raises:
       UserError: there is none.
     """
-    import tensorflow as tf
-
-    return tf.train.latest_checkpoint(str(self.best)) or self.latest_checkpoint()
+    return newest_checkpoint(self.best) or self.latest_checkpoint()
 
   def refuse_another(self, experiment: Experiment) -> None:
     """Raises a `UserError` unless the folder is this experiment's; it must have been claimed."""
@@ -139,11 +138,6 @@ class RunFolder:
         "or leave out --gin_file and --gin_param to go on with the old one. To train its weights "
         f"longer or on other data, give a new folder and Training.start_from = {str(self.path)!r}."
       )
-
-
-def step_of(checkpoint: str) -> int:
-  """Returns the train step of a checkpoint, from its path prefix `.../ckpt-STEP`."""
-  return int(checkpoint.rsplit("-", 1)[1])
 
 
 def _is_left_to_the_device(

@@ -25,9 +25,10 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.progress import say
 from official_nasfpn.training.anchors.fit import note_on_anchors
 from official_nasfpn.training.backbone_source import kind_of
+from official_nasfpn.training.checkpoint_files import step_of
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, open_dataset, settle_backbone
-from official_nasfpn.training.run_folder import RunFolder, step_of
+from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.start_weights import check_start
 from official_nasfpn.training.strategies import build_strategy, check_strategy, is_chief
 

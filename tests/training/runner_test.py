@@ -98,8 +98,13 @@ def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path):
   # As if the run had been killed after its first checkpoint.
   for file in folder.checkpoints.glob("ckpt-8.*"):
     file.unlink()
-  states = folder.checkpoints / "checkpoint"
-  states.write_text(states.read_text().replace("ckpt-8", "ckpt-6"))
+  # TensorFlow's file of names still says ckpt-8; and before, the power had gone while writing.
+  (damaged,) = folder.checkpoints.glob("ckpt-6.data*")
+  whole = damaged.read_bytes()
+  damaged.write_bytes(whole[:1000])
+  with pytest.raises(UserError, match=r"ckpt-6 cannot be read: .*to use the one before it"):
+    runner.train(experiment, dataset, folder, build_strategy("one_device"))
+  damaged.write_bytes(whole)
   before = variables_of(folder)
   assert before["global_step"] == before["optimizer/iter"] == 6
   # Another seed, so that whatever is not restored differs, and no new gradients: in the remaining
