@@ -20,7 +20,7 @@ from official_nasfpn.training.checkpoint_files import (
   step_of,
   tell_tensorflow,
 )
-from official_nasfpn.training.coco_evaluation import EvaluationResult
+from official_nasfpn.training.coco_evaluation import EvaluationResult, undefined_best
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.run_folder import RunFolder
 
@@ -76,6 +76,9 @@ class BestCheckpoint:
 
     Returns:
       Whether it is the best so far.
+
+    Raises:
+      UserError: `Training.best_metric` is undefined in it.
     """
     is_best = self._config.best_metric is None or self._value(evaluation) > self._best_value()
     if is_best:
@@ -108,7 +111,11 @@ class BestCheckpoint:
     return -1.0 if self._evaluation is None else self._value(self._evaluation)
 
   def _value(self, evaluation: EvaluationResult) -> float:
-    return _defined(evaluation.metrics[self._config.best_metric])
+    metric = self._config.best_metric
+    assert metric
+    if (value := evaluation.metrics[metric]) is None:
+      raise undefined_best(metric, "the images have no such annotated box")
+    return value
 
 
 def _stored_best(folder: RunFolder) -> EvaluationResult | None:
@@ -134,11 +141,7 @@ def out_of_patience(history: Sequence[Mapping[str, Any]], config: TrainingConfig
   """Returns whether the last `Training.patience` evaluations have brought nothing better."""
   if config.patience is None:
     return False
-  values = [_defined(row.get(config.best_metric)) for row in history]
+  # Where there was nothing to find, a metric is undefined.
+  values = [row.get(config.best_metric) or 0.0 for row in history]
   recent, before = values[-config.patience :], values[: -config.patience]
   return bool(before) and max(recent) <= max(before)
-
-
-def _defined(value: float | None) -> float:
-  # Where there is nothing to find, the metric is undefined.
-  return 0.0 if value is None else value

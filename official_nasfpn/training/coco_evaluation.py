@@ -8,6 +8,7 @@ one dictionary at a time, knows nothing of ids with gaps, and reports an undefin
 import collections
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -15,7 +16,10 @@ from typing import Any, TypeVar, get_args
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
+from official_nasfpn.data.annotated_boxes import read_boxes
+from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
 from official_nasfpn.printable import one_line
 from official_nasfpn.training.analysis.curves import COCO_DETECTIONS
@@ -23,6 +27,8 @@ from official_nasfpn.training.config import Metric
 
 METRICS = get_args(Metric)
 _AREA_OF_METRIC = {"s": "small (under 32x32 pixels)", "m": "medium", "l": "large (over 96x96)"}
+# COCO's, in square pixels, both ends included.
+_AREAS = {"s": (0, 32**2), "m": (32**2, 96**2), "l": (96**2, 1e10)}
 
 _Batch = TypeVar("_Batch")
 
@@ -168,6 +174,33 @@ def evaluate_detections(
   if len(exits) == 1:
     return exits[0]
   return dataclasses.replace(exits[-1], exit_metrics=tuple(result.metrics for result in exits))
+
+
+def require_defined(metric: str, info: DatasetInfo, part: str) -> None:
+  """Refuses a metric to tell the best weights by that no evaluation could find.
+
+  Args:
+    metric: `Training.best_metric`.
+    info: the prepared data.
+    part: what is evaluated on.
+
+  Raises:
+    UserError: the part has no box that the metric is about.
+  """
+  areas = read_boxes(info, (part,)).areas
+  lowest, highest = _AREAS.get(metric[-1], (0, math.inf))
+  if not np.any((areas >= lowest) & (areas <= highest)):
+    size = _AREA_OF_METRIC.get(metric[-1])
+    which = f"which is {size}" if size else "crowds aside"
+    raise undefined_best(metric, f"{part} of {info.data_dir} has no annotated box, {which}")
+
+
+def undefined_best(metric: str, reason: str) -> UserError:
+  """Returns the error of a `Training.best_metric` that evaluations do not find."""
+  return UserError(
+    f"Training.best_metric = {metric!r} is undefined, so that it cannot tell which weights are the "
+    f"best: {reason}. Choose another one, or None to keep the last weights."
+  )
 
 
 def _figure(value: float | None) -> str:

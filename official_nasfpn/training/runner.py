@@ -128,7 +128,10 @@ def train(
       return int(trainer.global_step.numpy())
 
     def train_to(step: int) -> None:
-      with memory_errors("Training.batch_size", config.batch_size, strategy):
+      advice = "That is another training: give --model_dir a new folder."
+      with memory_errors(
+        "Training.batch_size", config.batch_size, strategy, config.micro_batches, advice
+      ):
         controller.train(step, checkpoint_at_completion=False)
 
     controller = orbit.Controller(

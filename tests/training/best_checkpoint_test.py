@@ -93,12 +93,11 @@ def test_without_a_metric_the_last_evaluation_counts_and_nothing_is_kept(folder)
   assert not list(folder.best.glob("*.index"))
 
 
-def test_nothing_to_find_is_no_best(folder):
-  model, best = go_on(folder)
-  assert offer(model, best, 1, None)  # The first there is.
-  assert offer(model, best, 2, 0.1)
-  assert not offer(model, best, 3, None)
-  assert kept(folder) == 2
+def test_a_metric_without_a_value_tells_no_best(folder):
+  model, best = go_on(folder, best_metric="APs")
+  with pytest.raises(UserError, match=r"best_metric = 'APs' is undefined.* Choose another one"):
+    offer(model, best, 1, 0.5, APs=None)
+  assert not list(folder.path.iterdir())
 
 
 def test_a_training_that_goes_on_knows_the_best(folder):
