@@ -98,7 +98,8 @@ def main(argv: list[str]) -> None:
 
   devices = {"distribution_strategy": FLAGS.distribution_strategy, "tpu": FLAGS.tpu}
   if FLAGS.dry_run:
-    print(plan_training(experiment, **devices).as_text())
+    plan = plan_training(experiment, evaluate=FLAGS.mode != "train", **devices)
+    print(plan.as_text())
     print("A dry run: nothing was trained and nothing written.")
     return
   if FLAGS.find_learning_rate:

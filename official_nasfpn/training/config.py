@@ -150,6 +150,14 @@ class TrainingConfig:
       raise ValueError("patience needs a best_metric to look at")
     return self
 
+  @model_validator(mode="after")
+  def _check_parts(self) -> "TrainingConfig":
+    if self.batch_size % self.micro_batches:
+      raise ValueError(
+        f"micro_batches = {self.micro_batches} does not divide batch_size = {self.batch_size}"
+      )
+    return self
+
   @field_validator("decay_epochs")
   @classmethod
   def _check_order(cls, decay_epochs: tuple[float, ...]) -> tuple[float, ...]:

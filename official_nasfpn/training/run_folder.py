@@ -61,6 +61,12 @@ class RunFolder:
   def boxes_file(self) -> Path:
     return self.path / "evaluated_boxes.npz"
 
+  def check(self, experiment: Experiment) -> None:
+    """Raises what `claim` would, and writes nothing."""
+    refuse_pattern(self.path, "--model_dir")
+    if folders.is_claimed(self.path, self.config_file.name, "run", "--model_dir"):
+      self.refuse_another(experiment)
+
   def claim(self, experiment: Experiment, label_map: LabelMap) -> None:
     """Makes the folder this experiment's, or checks that it already is.
 
@@ -127,7 +133,7 @@ class RunFolder:
     differing = [
       key
       for key in {**stored, **wanted}
-      if stored.get(key) != wanted.get(key) and not _is_left_to_the_device(key, stored, wanted)
+      if stored.get(key) != wanted.get(key) and not _may_change(key, stored, wanted)
     ]
     if differing:
       key = differing[0]
@@ -140,9 +146,11 @@ class RunFolder:
       )
 
 
-def _is_left_to_the_device(
-  key: str, stored: Mapping[str, object], wanted: Mapping[str, object]
-) -> bool:
+def _may_change(key: str, stored: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
+  """Returns whether a run may go on with another value, since its weights do not depend on it."""
+  # As many as fit into the memory, and as the devices can share.
+  if key == "Training.evaluation_batch_size":
+    return True
   # Weights are float32 in every number format, compiled or not, so a run may go on in another.
   by_device = ("Training.compute_dtype", "Training.jit_compile")
   return key in by_device and "auto" in (stored.get(key), wanted.get(key))
