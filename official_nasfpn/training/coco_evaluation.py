@@ -17,7 +17,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from official_nasfpn.data.annotated_boxes import read_boxes
-from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.data.dataset_info import FILLER_ID, DatasetInfo
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
@@ -143,7 +143,7 @@ def detect_in_batches(
   Args:
     batches: anything that `detect` takes.
     detect: returns, for every exit, the detections in one batch as `coco_results` takes them, and
-      the ids of the batch's images; a negative one marks a padding row, which is left out.
+      the ids of the batch's images; `FILLER_ID` marks a padding row, which is left out.
     label_map: from class indices to the dataset's own category ids.
   """
   exits: list[list[dict]] = []
@@ -153,7 +153,7 @@ def detect_in_batches(
     exits = exits or [[] for _ in detections]
     for results, of_exit in zip(exits, detections, strict=True):
       results += coco_results(of_exit, ids, label_map)
-    image_ids += [int(image_id) for image_id in ids if image_id >= 0]
+    image_ids += [int(image_id) for image_id in ids if image_id != FILLER_ID]
   return CocoDetections(exits, image_ids)
 
 
@@ -216,12 +216,12 @@ def coco_results(
     detections: `boxes` float [batch, n, 4] as (ymin, xmin, ymax, xmax) in pixels of the original
       image, `scores` float [batch, n], `classes` int [batch, n] class indices, `num_detections`
       int [batch].
-    image_ids: one for each row; a negative one marks a padding row, which is left out.
+    image_ids: one for each row; `FILLER_ID` marks a padding row, which is left out.
     label_map: from class indices to the dataset's own category ids.
   """
   results = []
   for row, image_id in enumerate(image_ids):
-    if image_id < 0:
+    if image_id == FILLER_ID:
       continue
     count = int(detections["num_detections"][row])
     boxes = np.asarray(detections["boxes"][row, :count], np.float64)

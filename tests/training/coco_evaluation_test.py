@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from official_nasfpn.data.dataset_info import DatasetInfo, Part
+from official_nasfpn.data.dataset_info import FILLER_ID, DatasetInfo, Part
 from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.training.coco_evaluation import (
@@ -92,7 +92,7 @@ def test_one_box_of_two_found_gives_half_by_hand(truth):
 
 def test_padding_rows_are_left_out():
   found = detections([[0, 0, 5, 5]], [0.9], [0])
-  assert coco_results(found, [-1], LABELS) == []
+  assert coco_results(found, [FILLER_ID], LABELS) == []
 
 
 def test_no_detections_say_why(truth):
@@ -162,7 +162,7 @@ def test_every_exit_is_evaluated_on_the_images_of_all_batches(truth):
   batches = {
     "first": ([missed, found], [1]),
     "second": ([found, found], [2]),
-    "third": ([missed] * 2, [-1]),
+    "third": ([missed] * 2, [FILLER_ID]),
   }
   detected = detect_in_batches(batches, batches.get, LABELS)
   assert detected.image_ids == [1, 2]
