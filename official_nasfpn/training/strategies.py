@@ -38,6 +38,8 @@ def check_strategy(name: str, tpu: str | None = None) -> None:
     )
   if name == "tpu" and not tpu:
     raise UserError("--distribution_strategy=tpu needs --tpu: its name, address or `local`.")
+  if tpu and name != "tpu":
+    raise UserError(f"--tpu={tpu} needs --distribution_strategy=tpu, which is {name}.")
 
 
 def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:

@@ -191,6 +191,8 @@ def test_what_is_wrong_is_said_before_a_folder_is_claimed(experiment, tmp_path, 
     train_detector(experiment, tmp_path / "run", distribution_strategy="two_devices")
   with pytest.raises(UserError, match="its name, address or `local`"):
     train_detector(experiment, tmp_path / "run", distribution_strategy="tpu")
+  with pytest.raises(UserError, match="--tpu=local needs --distribution_strategy=tpu, which is mi"):
+    train_detector(experiment, tmp_path / "run", distribution_strategy="mirrored", tpu="local")
   monkeypatch.delenv("TF_CONFIG", raising=False)
   with pytest.raises(UserError, match="TF_CONFIG, which is not set"):
     train_detector(experiment, tmp_path / "run", distribution_strategy="multi_worker_mirrored")
