@@ -5,14 +5,17 @@ RUN/best/ckpt-STEP        the weights of the best one, their average with `Train
 RUN/best/evaluation.json  what it found
 """
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from official_nasfpn.disk import write_text
+from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
 from official_nasfpn.training.checkpoint_files import (
   checkpoints_in,
@@ -53,6 +56,9 @@ class BestCheckpoint:
       first_step: the train step that training goes on from.
       written: where to write; default: the run. All workers of a cluster read what its chief has
         written, so that they decide alike.
+
+    Raises:
+      UserError: a file of the run is damaged.
     """
     self._folder, self._config = written or folder, config
     self._checkpoint = tf.train.Checkpoint(model=model)
@@ -123,7 +129,8 @@ def _stored_best(folder: RunFolder) -> EvaluationResult | None:
   file = folder.best_evaluation_file
   if not file.is_file():
     return None
-  evaluation = EvaluationResult.from_json(file.read_text(encoding="utf-8"))
+  with _damage_named(file):
+    evaluation = EvaluationResult.from_json(file.read_text(encoding="utf-8"))
   there = any(step_of(path) == evaluation.step for path in checkpoints_in(folder.best))
   return evaluation if there else None
 
@@ -133,8 +140,19 @@ def read_history(folder: RunFolder, last_step: int) -> list[dict[str, Any]]:
   file = folder.evaluations_file
   if not file.is_file():
     return []
-  rows = [parse_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
-  return [row for row in rows if row["step"] <= last_step]
+  with _damage_named(file):
+    rows = [parse_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [row for row in rows if row["step"] <= last_step]
+
+
+@contextlib.contextmanager
+def _damage_named(file: Path) -> Iterator[None]:
+  try:
+    yield
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f"{file} is damaged ({error!r}). Delete it, and the training goes on without what it says."
+    ) from error
 
 
 def out_of_patience(history: Sequence[Mapping[str, Any]], config: TrainingConfig) -> bool:

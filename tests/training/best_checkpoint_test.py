@@ -165,6 +165,19 @@ def test_an_evaluation_whose_weights_are_gone_is_not_the_best(folder):
   assert kept(folder) == 20
 
 
+@pytest.mark.parametrize("name", ["best_evaluation_file", "evaluations_file"])
+def test_a_damaged_file_is_named(folder, name):
+  model, best = go_on(folder)
+  offer(model, best, 10, 0.4)
+  file = getattr(folder, name)
+  for damaged in (file.read_text()[:9], "[1]"):
+    file.write_text(damaged)
+    with pytest.raises(UserError, match=rf"{file.name} is damaged .*Delete it"):
+      go_on(folder, first_step=15)
+  file.unlink()
+  go_on(folder, first_step=15)
+
+
 @pytest.mark.parametrize(
   ("values", "is_over"),
   [
