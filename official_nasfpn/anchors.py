@@ -17,6 +17,7 @@ from pathlib import Path
 from absl import flags
 
 from official_nasfpn.configuration import Stored
+from official_nasfpn.disk import check_picture_path
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.training.anchors.report import AnchorReport, report_anchors
@@ -37,12 +38,11 @@ _FIGURE = flags.DEFINE_string(
   "figure", None, "Where to draw the boxes over the anchors, .png, .svg or .pdf."
 )
 
-_SUFFIXES = (".png", ".svg", ".pdf")
-
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
-  _check_figure(_FIGURE.value)
+  if _FIGURE.value:
+    check_picture_path("--figure", _FIGURE.value)
   experiment, _ = open_dataset(_read_experiment())
   report = report_anchors(experiment)
   print(_as_json(report) if _FORMAT.value == "json" else report.as_text())
@@ -52,15 +52,6 @@ def main(argv: list[str]) -> None:
     draw_anchors(experiment, _FIGURE.value)
     if _FORMAT.value == "text":
       print(f"\nThe boxes over the anchors: {_FIGURE.value}")
-
-
-def _check_figure(path: str | None) -> None:
-  if path is None:
-    return
-  if Path(path).suffix not in _SUFFIXES:
-    raise UserError(f"--figure {path}: an image ends in {', '.join(_SUFFIXES)}.")
-  if not Path(path).absolute().parent.is_dir():
-    raise UserError(f"--figure {path}: there is no folder {Path(path).parent}.")
 
 
 def _read_experiment() -> Experiment:

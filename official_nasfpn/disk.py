@@ -1,14 +1,16 @@
-"""Files written whole or not at all, file locks, and errors of a full or unwritable disk."""
+"""Files written whole or not at all, file locks, and what is wrong with a disk or a path."""
 
 import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from official_nasfpn.errors import UserError
 
+# What figures are drawn as.
+FIGURES = (".png", ".svg", ".pdf")
 _LOG_LINES = 5
 _ERRNOS = (
   errno.ENOSPC,
@@ -41,6 +43,26 @@ def write_text(path: Path, text: str) -> None:
   except OSError:
     unfinished.unlink(missing_ok=True)
     raise
+
+
+def check_picture_path(flag: str, path: str | Path, suffixes: Collection[str] = FIGURES) -> None:
+  """Refuses a picture to write that has no place or format, before anything is done for it.
+
+  Args:
+    flag: the option that names it, as in "--figure".
+    path: the file.
+    suffixes: the formats that can be written, in lower case.
+
+  Raises:
+    UserError: the name ends in none of them, or there is no such folder.
+  """
+  path = Path(path)
+  if path.suffix.lower() not in suffixes:
+    raise UserError(f"{flag} {path}: an image ends in {', '.join(suffixes)}.")
+  if not path.absolute().parent.is_dir():
+    raise UserError(f"{flag} {path}: there is no folder {path.parent}.")
+  if path.is_dir():
+    raise UserError(f"{flag} {path} is a folder. Give a file in it.")
 
 
 def disk_problem(error: BaseException) -> str | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from official_nasfpn.disk import disk_errors
+from official_nasfpn.disk import check_picture_path, disk_errors
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
 
@@ -40,17 +40,13 @@ _LATENCY = flags.DEFINE_bool(
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Image to write, .png, .svg or .pdf.", required=True)
 
-_SUFFIXES = (".png", ".svg", ".pdf")
 _MAX_ARCHITECTURES = 5
 
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   output = Path(_OUTPUT.value)
-  if output.suffix not in _SUFFIXES:
-    raise UserError(f"--output {output}: an image ends in {', '.join(_SUFFIXES)}.")
-  if not output.parent.is_dir():
-    raise UserError(f"--output {output}: there is no folder {output.parent}.")
+  check_picture_path("--output", output)
   draw = _figure_of_search() if _FIGURE.value == "search" else _figure_of_models()
   with disk_errors(output, "Choose another --output."):
     draw(output)

@@ -30,6 +30,7 @@ from official_nasfpn.progress import duration, progress_bar
 from official_nasfpn.recipes import recipes_folder
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.training.backbone_source import whole_path
+from official_nasfpn.training.checkpoint_files import refuse_pattern
 from official_nasfpn.training.experiment import Experiment, load_experiment, settle_backbone
 
 FLAGS = flags.FLAGS
@@ -130,6 +131,7 @@ def main(argv: list[str]) -> None:
   start = time.monotonic()
   request = _request()
   paths = Paths(Path(FLAGS.output_dir).resolve())
+  refuse_pattern(paths.run, "--output_dir")
   steps = _steps(request, paths)
   recipe = _search_recipe(request, paths)  # What is wrong is said before anything is made.
   # The search's workers have the environment of this process.

@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from official_nasfpn import settings_list
-from official_nasfpn.disk import disk_errors
+from official_nasfpn.disk import check_picture_path, disk_errors
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.installation import use_onednn
 from official_nasfpn.training.experiment import Experiment, load_experiment, open_dataset
@@ -85,6 +85,7 @@ flags.register_multi_flags_validator(
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
+  _refuse_what_would_be_ignored()
   use_onednn()
   if FLAGS.list_settings:
     print(settings_list.as_text(settings_list.TRAINING))
@@ -98,7 +99,8 @@ def main(argv: list[str]) -> None:
 
   devices = {"distribution_strategy": FLAGS.distribution_strategy, "tpu": FLAGS.tpu}
   if FLAGS.dry_run:
-    print(plan_training(experiment, **devices).as_text())
+    plan = plan_training(experiment, evaluate=FLAGS.mode != "train", **devices)
+    print(plan.as_text())
     print("A dry run: nothing was trained and nothing written.")
     return
   if FLAGS.find_learning_rate:
@@ -120,11 +122,26 @@ def main(argv: list[str]) -> None:
     print(_what_comes_next(run.model_dir, evaluated=run.evaluation is not None))
 
 
+def _refuse_what_would_be_ignored() -> None:
+  """Refuses flags that the job which others ask for would not look at."""
+  jobs = ("list_settings", "preview", "dry_run", "find_learning_rate")
+  asked = [name for name in jobs if FLAGS[name].value]
+  if len(asked) > 1:
+    raise UserError(f"--{asked[0]} and --{asked[1]} are two jobs: give one of them at a time.")
+  on_one_device = [name for name in asked if name in ("preview", "find_learning_rate")]
+  if on_one_device and (FLAGS.tpu or FLAGS.distribution_strategy != "one_device"):
+    flag = "tpu" if FLAGS.tpu else "distribution_strategy"
+    raise UserError(f"--{on_one_device[0]} runs on one device: leave --{flag} out.")
+  if FLAGS.figure:
+    if not FLAGS.find_learning_rate:
+      raise UserError("--figure is the curve of --find_learning_rate: give both, or neither.")
+    check_picture_path("--figure", FLAGS.figure)
+  if FLAGS.store and not FLAGS.architecture:
+    raise UserError("--store is where the trials of --architecture SEARCH_DIR are: give both.")
+
+
 def _preview(output: Path) -> None:
-  if output.suffix.lower() not in _PICTURES:
-    raise UserError(f"--preview {output}: a picture ends in {', '.join(_PICTURES)}.")
-  if not output.parent.is_dir():
-    raise UserError(f"--preview {output}: there is no folder {output.parent}.")
+  check_picture_path("--preview", output, _PICTURES)
   experiment = _read_experiment()
   from official_nasfpn.training.training import preview_training
 

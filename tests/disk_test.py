@@ -8,7 +8,13 @@ import pytest
 import sqlalchemy as sa
 import tensorflow as tf
 
-from official_nasfpn.disk import disk_errors, disk_problem, end_of_log, write_text
+from official_nasfpn.disk import (
+  check_picture_path,
+  disk_errors,
+  disk_problem,
+  end_of_log,
+  write_text,
+)
 from official_nasfpn.errors import UserError
 
 
@@ -19,6 +25,22 @@ def test_a_file_that_could_not_be_written_leaves_the_old_one(tmp_path, no_file_a
   with pytest.raises(OSError, match="File too large"):
     write_text(file, "n" * 2000)
   assert [(path.name, path.read_text()) for path in file.parent.iterdir()] == [("a.txt", "old")]
+
+
+def test_a_picture_has_a_format_and_a_place(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  check_picture_path("--figure", "a.PNG")
+  check_picture_path("--figure", str(tmp_path / "a.b.svg"))
+  (tmp_path / "folder.png").mkdir()
+  for path, said in (
+    ("a.jpg", r"--figure a\.jpg: an image ends in \.png, \.svg, \.pdf\."),
+    ("a", "an image ends in"),
+    ("no/a.png", r"--figure no/a\.png: there is no folder no\."),
+    ("folder.png", "is a folder"),
+  ):
+    with pytest.raises(UserError, match=said):
+      check_picture_path("--figure", path)
+  check_picture_path("--preview", "a.jpg", (".jpg",))
 
 
 def _write_too_much_with_tensorflow(folder: Path) -> None:

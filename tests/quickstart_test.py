@@ -50,6 +50,7 @@ TITLES = [
       "annotations must be one of COCO JSON, Pascal VOC",
     ),
     (["surplus"], "Unexpected argument 'surplus'"),
+    (["--output_dir=runs/a[1]"], "TensorFlow takes [ in a path for a pattern"),
   ],
 )
 def test_bad_arguments_are_one_clear_line(arguments, message, tmp_path, run_program):

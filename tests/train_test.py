@@ -51,6 +51,14 @@ Training.epochs = 0.1
     ),
     (["--gin_file=gin/quickstart.gin", "surplus"], "Unexpected argument 'surplus'"),
     (["--mode=evaluate", "--gin_file=gin/quickstart.gin"], "No data"),
+    (["--find_learning_rate", "--figure=lr.xyz"], "lr.xyz: an image ends in .png, .svg, .pdf"),
+    (["--find_learning_rate", "--figure=nowhere/lr.png"], "there is no folder nowhere"),
+    (["--figure=lr.png"], "--figure is the curve of --find_learning_rate: give both"),
+    (["--find_learning_rate", "--distribution_strategy=mirrored"], "leave --distribution_strategy"),
+    (["--find_learning_rate", "--tpu=local"], "runs on one device: leave --tpu out"),
+    (["--preview=a.jpg", "--distribution_strategy=mirrored"], "--preview runs on one device"),
+    (["--find_learning_rate", "--dry_run"], "--dry_run and --find_learning_rate are two jobs"),
+    (["--store=sqlite:///a.db"], "--store is where the trials of --architecture SEARCH_DIR are"),
   ],
 )
 def test_bad_input_is_one_clear_line(arguments, message, tmp_path, run_program):
@@ -137,7 +145,7 @@ def test_a_preview_draws_what_would_be_trained_on_and_trains_nothing(
 @pytest.mark.parametrize(
   ("file", "message"),
   [
-    ("preview.gif", "preview.gif: a picture ends in .jpg, .jpeg, .png"),
+    ("preview.gif", "preview.gif: an image ends in .jpg, .jpeg, .png"),
     ("nowhere/preview.jpg", "there is no folder"),
   ],
 )

@@ -24,6 +24,7 @@ class AnnotatedBoxes:
     boxes: float64 [boxes, 4], (ymin, xmin, ymax, xmax) in pixels of the image file.
     classes: int64 [boxes], class indices.
     images: int64 [boxes], rows of `image_sizes` and `file_names`.
+    areas: float64 [boxes], in square pixels, as COCO's metrics by size take them.
     image_sizes: float64 [images, 2], height and width.
     file_names: of the images.
     class_names: of all classes.
@@ -33,6 +34,7 @@ class AnnotatedBoxes:
   boxes: np.ndarray
   classes: np.ndarray
   images: np.ndarray
+  areas: np.ndarray
   image_sizes: np.ndarray
   file_names: tuple[str, ...]
   class_names: tuple[str, ...]
@@ -61,6 +63,7 @@ class AnnotatedBoxes:
       boxes=self.boxes[chosen],
       classes=self.classes[chosen],
       images=self.images[chosen],
+      areas=self.areas[chosen],
     )
 
   def in_network(
@@ -129,7 +132,7 @@ def read_boxes(info: DatasetInfo, parts: Sequence[str]) -> AnnotatedBoxes:
     UserError: the annotations of a part are damaged.
   """
   class_index = {category.id: index for index, category in enumerate(info.label_map.categories)}
-  boxes, classes, images, sizes, names = [], [], [], [], []
+  boxes, classes, images, areas, sizes, names = [], [], [], [], [], []
   for part in parts:
     path = info.annotation_file(part)
     try:
@@ -144,6 +147,7 @@ def read_boxes(info: DatasetInfo, parts: Sequence[str]) -> AnnotatedBoxes:
           boxes.append(row["bbox"])
           classes.append(class_index[row["category_id"]])
           images.append(row_of_image[row["image_id"]])
+          areas.append(row["area"])
     except (ValueError, KeyError, TypeError) as error:
       raise UserError(f"{path} is damaged ({error!r}). Prepare the dataset again.") from error
   class_names = tuple(category.name for category in info.label_map.categories)
@@ -153,6 +157,7 @@ def read_boxes(info: DatasetInfo, parts: Sequence[str]) -> AnnotatedBoxes:
     boxes=np.stack([top, left, top + height, left + width], axis=1),
     classes=found,
     images=np.array(images, np.int64),
+    areas=np.array(areas, np.float64),
     image_sizes=np.array(sizes, np.float64).reshape(-1, 2),
     file_names=tuple(names),
     class_names=class_names,

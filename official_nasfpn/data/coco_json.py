@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from official_nasfpn.data.dataset_info import FILLER_ID
 from official_nasfpn.data.foreign_formats import (
   JSON_LINES,
   is_json_lines,
@@ -97,6 +98,8 @@ def coco_dataset(content: Mapping[str, Any], path: str | Path, report: Report) -
   entries: Counter[int] = Counter()
   for row in content["images"]:
     id_ = _whole_number(_field(row, "id", "images", path), "an image's id", path)
+    if id_ == FILLER_ID:
+      raise UserError(f"{path}: an image's id is {id_}, which marks rows without an image here.")
     file_name = _text(_field(row, "file_name", "images", path), "an image's file_name", path)
     size = _size(row, file_name, report)
     entries[id_] += 1

@@ -18,6 +18,8 @@ from official_nasfpn.json_text import parse_json
 
 FORMAT_VERSION = 1
 PARTS = ("train", "holdout", "val")
+# The image id of rows that fill batches up. Datasets may have any other number, -1 among them.
+FILLER_ID = -(2**63)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from official_nasfpn.data.augmentation.composition import (
 )
 from official_nasfpn.data.augmentation.views import Photo, View, boxes_in_crop
 from official_nasfpn.data.config import InputConfig
-from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.data.dataset_info import FILLER_ID, DatasetInfo
 from official_nasfpn.errors import UserError
 
 # Files read at the same time; more mix a large dataset better and hide a slow disk.
@@ -129,8 +129,8 @@ def evaluation_dataset(
 ) -> tf.data.Dataset:
   """Returns every image of the evaluation part once.
 
-  Rows of image id -1 fill the last batches up, so that shapes are static, every host runs the same
-  number of steps and no image is lost.
+  Rows of image id `FILLER_ID` fill the last batches up, so that shapes are static, every host runs
+  the same number of steps and no image is lost.
 
   Args:
     config: names the data directory and the part.
@@ -337,7 +337,7 @@ def _filler_row(config: InputConfig, image_size: tuple[int, int]) -> dict[str, t
     "image": tf.zeros([*image_size, 3]),
     "boxes": tf.zeros([config.max_num_boxes, 4]),
     "classes": tf.fill([config.max_num_boxes], -1),
-    "image_id": tf.constant(-1, tf.int64),
+    "image_id": tf.constant(FILLER_ID, tf.int64),
     "original_size": tf.ones([2]),
     "scaled_size": tf.ones([2]),
   }

@@ -8,6 +8,7 @@ from official_nasfpn.modeling.imagenet_weights import published_file
 from official_nasfpn.modeling.published_weights import take_published_weights
 from official_nasfpn.modeling.weights_cache import cached_file
 from official_nasfpn.training.backbone_source import kind_of
+from official_nasfpn.training.checkpoint_files import refuse_pattern
 from official_nasfpn.training.start_weights import restore_stored, stored_at, weights_in_order
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def _take_from_checkpoint(
   except (AssertionError, ValueError, IndexError, tf.errors.OpError) as error:
     # Nothing follows this error, but TensorFlow would list every weight that was not read.
     tf.get_logger().setLevel("ERROR")
+    if isinstance(error, tf.errors.NotFoundError):
+      refuse_pattern(setting, "Training.backbone_weights")
     raise UserError(
       f"{where} does not fit Detector.backbone = {detector.backbone!r}, or is damaged: "
       f"{str(error).splitlines()[0]}"

@@ -5,16 +5,25 @@ RUN/best/ckpt-STEP        the weights of the best one, their average with `Train
 RUN/best/evaluation.json  what it found
 """
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from official_nasfpn.disk import write_text
+from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
-from official_nasfpn.training.coco_evaluation import EvaluationResult
+from official_nasfpn.training.checkpoint_files import (
+  checkpoints_in,
+  files_of,
+  step_of,
+  tell_tensorflow,
+)
+from official_nasfpn.training.coco_evaluation import EvaluationResult, undefined_best
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.run_folder import RunFolder
 
@@ -27,27 +36,36 @@ class BestCheckpoint:
   """
 
   def __init__(
-    self, folder: RunFolder, model: tf_keras.Model, config: TrainingConfig, first_step: int
+    self,
+    folder: RunFolder,
+    model: tf_keras.Model,
+    config: TrainingConfig,
+    first_step: int,
+    written: RunFolder | None = None,
   ):
     """Reads what was found before.
 
+    A best evaluation of a step after the first one stays: its weights are whole, and the training
+    may not come to a better one again. The other evaluations of such steps count no more, since
+    they are done again.
+
     Args:
-      folder: the run. What it says of steps after the first one will be done again.
+      folder: the run.
       model: the detector, whose weights are saved.
       config: the training's.
       first_step: the train step that training goes on from.
+      written: where to write; default: the run. All workers of a cluster read what its chief has
+        written, so that they decide alike.
+
+    Raises:
+      UserError: a file of the run is damaged.
     """
-    self._folder, self._config = folder, config
+    self._folder, self._config = written or folder, config
+    self._checkpoint = tf.train.Checkpoint(model=model)
     self._history = read_history(folder, first_step)
-    self._evaluation = None
-    file = folder.best_evaluation_file
-    if file.is_file():
-      evaluation = EvaluationResult.from_json(file.read_text(encoding="utf-8"))
-      if evaluation.step is not None and evaluation.step <= first_step:
-        self._evaluation = evaluation
-    self._manager = tf.train.CheckpointManager(
-      tf.train.Checkpoint(model=model), str(folder.best), max_to_keep=1
-    )
+    self._evaluation = _stored_best(folder)
+    # A process that was killed may have left weights whose evaluation was not written down.
+    self._delete_others()
 
   @property
   def evaluation(self) -> EvaluationResult | None:
@@ -64,15 +82,18 @@ class BestCheckpoint:
 
     Returns:
       Whether it is the best so far.
+
+    Raises:
+      UserError: `Training.best_metric` is undefined in it.
     """
     is_best = self._config.best_metric is None or self._value(evaluation) > self._best_value()
     if is_best:
       self._evaluation = evaluation
       if self._config.best_metric:
-        # In this order, a process killed in between goes on from an older step, and comes here
-        # again.
-        self._manager.save(evaluation.step)
+        # In this order, a process killed in between leaves a best evaluation with its weights.
+        self._checkpoint.write(str(self._folder.best / f"ckpt-{evaluation.step}"))
         write_text(self._folder.best_evaluation_file, evaluation.to_json())
+        self._delete_others()
     self._history.append({"step": evaluation.step, **evaluation.metrics})
     lines = "".join(json.dumps(row) + "\n" for row in self._history)
     write_text(self._folder.evaluations_file, lines)
@@ -82,11 +103,36 @@ class BestCheckpoint:
     """Returns whether the training is `out_of_patience`."""
     return out_of_patience(self._history, self._config)
 
+  def _delete_others(self) -> None:
+    """Deletes all weights but those of the best evaluation."""
+    if self._evaluation is None:
+      return
+    for checkpoint in checkpoints_in(self._folder.best):
+      if step_of(checkpoint) != self._evaluation.step:
+        for file in files_of(checkpoint):
+          file.unlink(missing_ok=True)
+    tell_tensorflow(self._folder.best)
+
   def _best_value(self) -> float:
     return -1.0 if self._evaluation is None else self._value(self._evaluation)
 
   def _value(self, evaluation: EvaluationResult) -> float:
-    return _defined(evaluation.metrics[self._config.best_metric])
+    metric = self._config.best_metric
+    assert metric
+    if (value := evaluation.metrics[metric]) is None:
+      raise undefined_best(metric, "the images have no such annotated box")
+    return value
+
+
+def _stored_best(folder: RunFolder) -> EvaluationResult | None:
+  """Returns the best evaluation of a run; None where there is none, or its weights are gone."""
+  file = folder.best_evaluation_file
+  if not file.is_file():
+    return None
+  with _damage_named(file):
+    evaluation = EvaluationResult.from_json(file.read_text(encoding="utf-8"))
+  there = any(step_of(path) == evaluation.step for path in checkpoints_in(folder.best))
+  return evaluation if there else None
 
 
 def read_history(folder: RunFolder, last_step: int) -> list[dict[str, Any]]:
@@ -94,19 +140,26 @@ def read_history(folder: RunFolder, last_step: int) -> list[dict[str, Any]]:
   file = folder.evaluations_file
   if not file.is_file():
     return []
-  rows = [parse_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
-  return [row for row in rows if row["step"] <= last_step]
+  with _damage_named(file):
+    rows = [parse_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [row for row in rows if row["step"] <= last_step]
+
+
+@contextlib.contextmanager
+def _damage_named(file: Path) -> Iterator[None]:
+  try:
+    yield
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f"{file} is damaged ({error!r}). Delete it, and the training goes on without what it says."
+    ) from error
 
 
 def out_of_patience(history: Sequence[Mapping[str, Any]], config: TrainingConfig) -> bool:
   """Returns whether the last `Training.patience` evaluations have brought nothing better."""
   if config.patience is None:
     return False
-  values = [_defined(row.get(config.best_metric)) for row in history]
+  # Where there was nothing to find, a metric is undefined.
+  values = [row.get(config.best_metric) or 0.0 for row in history]
   recent, before = values[-config.patience :], values[: -config.patience]
   return bool(before) and max(recent) <= max(before)
-
-
-def _defined(value: float | None) -> float:
-  # Where there is nothing to find, the metric is undefined.
-  return 0.0 if value is None else value

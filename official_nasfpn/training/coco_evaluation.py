@@ -8,6 +8,7 @@ one dictionary at a time, knows nothing of ids with gaps, and reports an undefin
 import collections
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -15,7 +16,10 @@ from typing import Any, TypeVar, get_args
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
+from official_nasfpn.data.annotated_boxes import read_boxes
+from official_nasfpn.data.dataset_info import FILLER_ID, DatasetInfo
 from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
 from official_nasfpn.printable import one_line
 from official_nasfpn.training.analysis.curves import COCO_DETECTIONS
@@ -23,6 +27,8 @@ from official_nasfpn.training.config import Metric
 
 METRICS = get_args(Metric)
 _AREA_OF_METRIC = {"s": "small (under 32x32 pixels)", "m": "medium", "l": "large (over 96x96)"}
+# COCO's, in square pixels, both ends included.
+_AREAS = {"s": (0, 32**2), "m": (32**2, 96**2), "l": (96**2, 1e10)}
 
 _Batch = TypeVar("_Batch")
 
@@ -140,7 +146,7 @@ def detect_in_batches(
   Args:
     batches: anything that `detect` takes.
     detect: returns, for every exit, the detections in one batch as `coco_results` takes them, and
-      the ids of the batch's images; a negative one marks a padding row, which is left out.
+      the ids of the batch's images; `FILLER_ID` marks a padding row, which is left out.
     label_map: from class indices to the dataset's own category ids.
   """
   exits: list[list[dict]] = []
@@ -150,7 +156,7 @@ def detect_in_batches(
     exits = exits or [[] for _ in detections]
     for results, of_exit in zip(exits, detections, strict=True):
       results += coco_results(of_exit, ids, label_map)
-    image_ids += [int(image_id) for image_id in ids if image_id >= 0]
+    image_ids += [int(image_id) for image_id in ids if image_id != FILLER_ID]
   return CocoDetections(exits, image_ids)
 
 
@@ -173,6 +179,33 @@ def evaluate_detections(
   return dataclasses.replace(exits[-1], exit_metrics=tuple(result.metrics for result in exits))
 
 
+def require_defined(metric: str, info: DatasetInfo, part: str) -> None:
+  """Refuses a metric to tell the best weights by that no evaluation could find.
+
+  Args:
+    metric: `Training.best_metric`.
+    info: the prepared data.
+    part: what is evaluated on.
+
+  Raises:
+    UserError: the part has no box that the metric is about.
+  """
+  areas = read_boxes(info, (part,)).areas
+  lowest, highest = _AREAS.get(metric[-1], (0, math.inf))
+  if not np.any((areas >= lowest) & (areas <= highest)):
+    size = _AREA_OF_METRIC.get(metric[-1])
+    which = f"which is {size}" if size else "crowds aside"
+    raise undefined_best(metric, f"{part} of {info.data_dir} has no annotated box, {which}")
+
+
+def undefined_best(metric: str, reason: str) -> UserError:
+  """Returns the error of a `Training.best_metric` that evaluations do not find."""
+  return UserError(
+    f"Training.best_metric = {metric!r} is undefined, so that it cannot tell which weights are the "
+    f"best: {reason}. Choose another one, or None to keep the last weights."
+  )
+
+
 def _figure(value: float | None) -> str:
   return "undefined" if value is None else f"{value:.3f}"
 
@@ -186,12 +219,12 @@ def coco_results(
     detections: `boxes` float [batch, n, 4] as (ymin, xmin, ymax, xmax) in pixels of the original
       image, `scores` float [batch, n], `classes` int [batch, n] class indices, `num_detections`
       int [batch].
-    image_ids: one for each row; a negative one marks a padding row, which is left out.
+    image_ids: one for each row; `FILLER_ID` marks a padding row, which is left out.
     label_map: from class indices to the dataset's own category ids.
   """
   results = []
   for row, image_id in enumerate(image_ids):
-    if image_id < 0:
+    if image_id == FILLER_ID:
       continue
     count = int(detections["num_detections"][row])
     boxes = np.asarray(detections["boxes"][row, :count], np.float64)

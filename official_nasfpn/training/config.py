@@ -16,6 +16,8 @@ from official_nasfpn.configuration import configurable, settings
 
 # Parts of a detector, as `modeling/detector_parts.py` finds them.
 Part = Literal["stem", "group_2", "group_3", "group_4", "group_5", "backbone", "pyramid", "head"]
+# Those that a backbone consists of.
+BACKBONE_PARTS: tuple[Part, ...] = ("stem", "group_2", "group_3", "group_4", "group_5")
 Metric = Literal[
   "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"
 ]
@@ -76,11 +78,12 @@ class TrainingConfig:
       {'backbone': 0.1}. Where one part lies in another, its own factor counts. None changes none.
     ema_decay: how much of the average of the weights each step keeps, such as 0.999; it is less in
       the first steps. Evaluations and exports have the average. None keeps no average.
-    micro_batches: parts in which a batch is computed, one after the other, so that larger ones fit
-      into the memory. Gradients are those of the whole batch, but each part has batch norms of its
-      own.
+    micro_batches: equal parts in which each device computes its share of a batch, one after the
+      other, so that larger ones fit into the memory. Gradients are those of the whole batch, but
+      each part has batch norms of its own.
     best_metric: metric of COCO by which the best evaluation is told; its weights are kept beside
-      the last, and exported. None keeps and exports the last.
+      the last, and exported. None keeps and exports the last. A metric that is undefined on the
+      evaluation part, such as `APs` without small boxes, is refused.
     patience: evaluations without a better `best_metric` after which the training ends; None trains
       to the last step.
     compute_dtype: `float32`, `mixed_bfloat16`, `mixed_float16` (the loss is scaled, so that small
@@ -91,7 +94,8 @@ class TrainingConfig:
       is too short to win back the minute that compiling takes, and not on processors, where it
       makes steps slower. Programs for TPUs are always compiled.
     seed: seeds initial weights, shuffling and augmentation.
-    evaluation_batch_size: images per evaluation step.
+    evaluation_batch_size: images per evaluation step over all replicas. A run may go on with
+      another number.
     evaluation_epochs: epochs between evaluations in mode `train_and_evaluate`.
     checkpoint_epochs: epochs between checkpoints; the last step is always saved.
     checkpoints_to_keep: number of latest checkpoints to keep; older ones are deleted.
@@ -148,6 +152,14 @@ class TrainingConfig:
   def _check_patience(self) -> "TrainingConfig":
     if self.patience is not None and self.best_metric is None:
       raise ValueError("patience needs a best_metric to look at")
+    return self
+
+  @model_validator(mode="after")
+  def _check_parts(self) -> "TrainingConfig":
+    if self.batch_size % self.micro_batches:
+      raise ValueError(
+        f"micro_batches = {self.micro_batches} does not divide batch_size = {self.batch_size}"
+      )
     return self
 
   @field_validator("decay_epochs")

@@ -24,7 +24,7 @@ from official_nasfpn.modeling.pyramids import pyramid_kind
 from official_nasfpn.progress import say
 from official_nasfpn.training.anchors.fit import Setting, settle_anchor_size
 from official_nasfpn.training.backbone_source import settled, whole_path
-from official_nasfpn.training.config import MOVED, TrainingConfig
+from official_nasfpn.training.config import BACKBONE_PARTS, MOVED, Part, TrainingConfig
 from official_nasfpn.training.strategies import is_chief
 
 
@@ -43,8 +43,14 @@ class Experiment:
         f"Training.drop_block_rate = {self.training.drop_block_rate}: DropBlock does not work on "
         f"{type(architecture).__name__}. Leave it out."
       )
-    if {"backbone", "pyramid", "head"} <= set(self.training.frozen):
-      raise UserError("Training.frozen names all parts: nothing would be trained.")
+    parts: tuple[Part, ...] = (*BACKBONE_PARTS, "pyramid", "head")
+    if not any(_learns(part, self.training) for part in parts):
+      factors = self.training.learning_rate_factors
+      zeros = f" and Training.learning_rate_factors = {factors}" if factors else ""
+      raise UserError(
+        f"Training.frozen = {self.training.frozen}{zeros} leave out all parts of the detector: "
+        "nothing would be trained."
+      )
     weights = self.training.exit_loss_weights
     if weights is not None and len(weights) != self.detector.num_exits:
       raise UserError(
@@ -78,6 +84,14 @@ class Experiment:
   def to_gin(self) -> str:
     """Returns every setting as gin text; `load_experiment` reads it back."""
     return configuration.to_gin(self.detector, self.input, self.training)
+
+
+def _learns(part: Part, training: TrainingConfig) -> bool:
+  """Returns whether a training changes the weights of a part that has no parts of its own."""
+  whole: Part = "backbone" if part in BACKBONE_PARTS else part
+  factors = training.learning_rate_factors or {}
+  factor = factors.get(part, factors.get(whole, 1.0))
+  return factor > 0 and not {part, whole} & set(training.frozen)
 
 
 def model_name(experiment: Experiment) -> str:

@@ -20,7 +20,11 @@ class OutOfMemory(UserError):
 
 @contextlib.contextmanager
 def memory_errors(
-  setting: str, batch_size: int, strategy: tf.distribute.Strategy
+  setting: str,
+  batch_size: int,
+  strategy: tf.distribute.Strategy,
+  micro_batches: int = 1,
+  advice: str = "",
 ) -> Iterator[None]:
   """Turns what TensorFlow raises within the block for want of memory into `OutOfMemory`.
 
@@ -28,6 +32,8 @@ def memory_errors(
     setting: name of the setting that holds the size of the batch.
     batch_size: its value, over all replicas.
     strategy: the replicas.
+    micro_batches: parts in which each replica computes its share of the batch.
+    advice: a sentence on what else another size of the batch takes.
   """
   try:
     yield
@@ -36,21 +42,19 @@ def memory_errors(
     # A full disk is reported in the same way.
     if not re.search(r"OOM|[Oo]ut of memory", message):
       raise
-    num_replicas = strategy.num_replicas_in_sync
+    num_parts = strategy.num_replicas_in_sync * micro_batches
     size = f"{setting} = {batch_size} does not fit into the memory of {_device_name()}"
-    if batch_size <= num_replicas:
-      advice = "Lower Detector.image_size, num_filters or num_repeats."
+    if batch_size <= num_parts:
+      remedy = "Lower Detector.image_size, num_filters or num_repeats."
     else:
-      fitting = batch_that_fits(message, batch_size, num_replicas, _memory_bytes())
-      advice = f'By estimate {fitting} would: --gin_param "{setting} = {fitting}".'
+      fitting = batch_that_fits(message, batch_size, num_parts, _memory_bytes())
+      remedy = f'By estimate {fitting} would: --gin_param "{setting} = {fitting}".'
       if setting == "Training.batch_size":
-        advice += " The learning rate follows the batch size by itself."
-    raise OutOfMemory(f"{size}. {advice}") from error
+        remedy += " The learning rate follows the batch size by itself."
+    raise OutOfMemory(f"{size}. {f'{remedy} {advice}'.strip()}") from error
 
 
-def batch_that_fits(
-  message: str, batch_size: int, num_replicas: int, memory_bytes: int | None
-) -> int:
+def batch_that_fits(message: str, batch_size: int, num_parts: int, memory_bytes: int | None) -> int:
   """Returns an estimate of the largest batch that fits.
 
   XLA asks for the memory of a whole step at once, which grows with the batch. Without XLA
@@ -58,12 +62,12 @@ def batch_that_fits(
 
   Args:
     message: what TensorFlow says.
-    batch_size: images over all replicas that do not fit; more than one a replica.
-    num_replicas: replicas.
+    batch_size: images over all replicas that do not fit; more than one a part.
+    num_parts: parts that are computed one by one: replicas, or each replica's micro-batches.
     memory_bytes: memory that TensorFlow may use on a device; None if it is unknown.
 
   Returns:
-    A smaller number of images, which the replicas can share evenly.
+    A smaller number of images, in parts of one size.
   """
   share = 0.5
   asked = re.search(r"allocate\s+([\d.]+)\s*(bytes|[KMGT]?i?B)\b", message)
@@ -71,7 +75,7 @@ def batch_that_fits(
     fitting_share = _SHARE_FOR_A_STEP * memory_bytes / (float(asked[1]) * _UNITS[asked[2]])
     # The rest of the memory was taken: the estimate does not hold.
     share = fitting_share if fitting_share < 1 else share
-  return max(math.floor(share * batch_size / num_replicas), 1) * num_replicas
+  return max(math.floor(share * batch_size / num_parts), 1) * num_parts
 
 
 def _device_name() -> str:

@@ -116,7 +116,9 @@ class RepeatedTraining:
         steps_per_loop=config.steps_per_loop,
       )
       for share in (*sorted(stops), 1.0):
-        with memory_errors("Training.batch_size", config.batch_size, self._strategy):
+        with memory_errors(
+          "Training.batch_size", config.batch_size, self._strategy, config.micro_batches
+        ):
           controller.train(max(round(share * self._total), 1))
         result = self._evaluator.run()
         if share < 1 and should_stop(share, result):

@@ -1,6 +1,7 @@
 """Restores the detector of a run or of an export, or says why that is impossible."""
 
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 
 import tensorflow as tf
 import tf_keras
@@ -10,6 +11,7 @@ from official_nasfpn.errors import UserError
 from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.modeling.stored_settings import mismatch
+from official_nasfpn.training.checkpoint_files import refuse_pattern
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.number_format import settled_compute_dtype
 from official_nasfpn.training.weight_average import take_average
@@ -49,8 +51,8 @@ def restore_detector(experiment: Experiment, label_map: LabelMap, checkpoint: st
       take_average(detector, experiment.training, checkpoint)
     return _num_model_variables(reader.get_variable_to_shape_map())
 
-  advice = "Delete its files to use the one before it."
-  return _restored(experiment, label_map, f"The checkpoint {checkpoint}", read, advice)
+  with checkpoint_errors(checkpoint):
+    return _restored(experiment, label_map, f"The checkpoint {checkpoint}", read)
 
 
 def restore_export(experiment: Experiment, label_map: LabelMap, variables: str) -> Detector:
@@ -72,7 +74,29 @@ def restore_export(experiment: Experiment, label_map: LabelMap, variables: str) 
     names = tf.train.load_checkpoint(variables).get_variable_to_shape_map()
     return sum(name.startswith("detector_variables/") for name in names)
 
-  return _restored(experiment, label_map, f"The export {variables}", read, "Export it again.")
+  with _reading_errors("The export", variables, "Export it again."):
+    return _restored(experiment, label_map, f"The export {variables}", read)
+
+
+def checkpoint_errors(checkpoint: str) -> contextlib.AbstractContextManager[None]:
+  """Turns what TensorFlow raises on reading a damaged checkpoint into a `UserError`.
+
+  Args:
+    checkpoint: path prefix.
+  """
+  advice = f"Delete {checkpoint}.* to use the one before it."
+  return _reading_errors("The checkpoint", checkpoint, advice)
+
+
+@contextlib.contextmanager
+def _reading_errors(kind: str, path: str, advice: str) -> Iterator[None]:
+  try:
+    yield
+  # Where a file ends too early, TensorFlow's reader raises an IndexError.
+  except (tf.errors.OpError, IndexError) as error:
+    refuse_pattern(path, kind)
+    reason = str(error).strip().split("\n")[0].rstrip(".")
+    raise UserError(f"{kind} {path} cannot be read: {reason}. {advice}") from error
 
 
 def _restored(
@@ -80,7 +104,6 @@ def _restored(
   label_map: LabelMap,
   source: str,
   read: Callable[[Detector], int],
-  advice: str,
 ) -> Detector:
   """Builds a detector and fills it by `read`, which returns how many variables the source has."""
   warn_of_an_unused_gpu()
@@ -99,9 +122,6 @@ def _restored(
     stored = read(detector)
   except (ValueError, AssertionError) as error:
     raise mismatch(source, str(error).strip().split("\n")[0].rstrip(".")) from error
-  # Where a file ends too early, TensorFlow's reader raises an IndexError.
-  except (tf.errors.OpError, IndexError) as error:
-    raise UserError(f"{source} cannot be read: {error}. {advice}") from error
   finally:
     tf_keras.mixed_precision.set_global_policy(former)
   # Fewer repeats or cells than were trained would find all their weights, and detect garbage.

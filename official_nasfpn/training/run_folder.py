@@ -22,6 +22,7 @@ from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
+from official_nasfpn.training.checkpoint_files import newest_checkpoint, refuse_pattern
 from official_nasfpn.training.experiment import Experiment, load_experiment
 
 
@@ -63,12 +64,20 @@ class RunFolder:
   def boxes_file(self) -> Path:
     return self.path / "evaluated_boxes.npz"
 
+  def check(self, experiment: Experiment) -> None:
+    """Raises what `claim` would, and writes nothing."""
+    refuse_pattern(self.path, "--model_dir")
+    if folders.is_claimed(self.path, self.config_file.name, "run", "--model_dir"):
+      self.refuse_another(experiment)
+
   def claim(self, experiment: Experiment, label_map: LabelMap) -> None:
     """Makes the folder this experiment's, or checks that it already is.
 
     Raises:
-      UserError: the folder holds another experiment, or files of something else.
+      UserError: the folder holds another experiment, or files of something else, or no checkpoint
+        could be read below its path.
     """
+    refuse_pattern(self.path, "--model_dir")
     config, text = self.config_file.name, experiment.to_gin()
     if not folders.claim(self.path, config, text, "run", "--model_dir"):
       self.refuse_another(experiment)
@@ -128,9 +137,7 @@ class RunFolder:
     Raises:
       UserError: there is none.
     """
-    import tensorflow as tf  # Takes seconds; claiming a folder needs none of it.
-
-    if not (checkpoint := tf.train.latest_checkpoint(str(self.checkpoints))):
+    if not (checkpoint := newest_checkpoint(self.checkpoints)):
       raise UserError(f"{self.path} has no checkpoint yet. Train it with --mode train.")
     return checkpoint
 
@@ -140,9 +147,7 @@ class RunFolder:
     Raises:
       UserError: there is none.
     """
-    import tensorflow as tf
-
-    return tf.train.latest_checkpoint(str(self.best)) or self.latest_checkpoint()
+    return newest_checkpoint(self.best) or self.latest_checkpoint()
 
   def refuse_another(self, experiment: Experiment) -> None:
     """Raises a `UserError` unless the folder is this experiment's; it must have been claimed."""
@@ -154,7 +159,7 @@ class RunFolder:
     differing = [
       key
       for key in {**stored, **wanted}
-      if stored.get(key) != wanted.get(key) and not _is_left_to_the_device(key, stored, wanted)
+      if stored.get(key) != wanted.get(key) and not _may_change(key, stored, wanted)
     ]
     if differing:
       key = differing[0]
@@ -167,14 +172,11 @@ class RunFolder:
       )
 
 
-def step_of(checkpoint: str) -> int:
-  """Returns the train step of a checkpoint, from its path prefix `.../ckpt-STEP`."""
-  return int(checkpoint.rsplit("-", 1)[1])
-
-
-def _is_left_to_the_device(
-  key: str, stored: Mapping[str, object], wanted: Mapping[str, object]
-) -> bool:
+def _may_change(key: str, stored: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
+  """Returns whether a run may go on with another value, since its weights do not depend on it."""
+  # As many as fit into the memory, and as the devices can share.
+  if key == "Training.evaluation_batch_size":
+    return True
   # Weights are float32 in every number format, compiled or not, so a run may go on in another.
   by_device = ("Training.compute_dtype", "Training.jit_compile")
   return key in by_device and "auto" in (stored.get(key), wanted.get(key))

@@ -24,6 +24,7 @@ from official_nasfpn.training.best_checkpoint import (
   out_of_patience,
   read_history,
 )
+from official_nasfpn.training.checkpoint_files import newest_checkpoint, step_of, tell_tensorflow
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.compilation import compilation
 from official_nasfpn.training.config import TrainingConfig
@@ -34,8 +35,8 @@ from official_nasfpn.training.memory import memory_errors
 from official_nasfpn.training.narration import Narration, where_and_how
 from official_nasfpn.training.number_format import settled_compute_dtype
 from official_nasfpn.training.optimizer import build_optimizer, num_steps, steps_of
-from official_nasfpn.training.restore import restore_detector
-from official_nasfpn.training.run_folder import RunFolder, step_of
+from official_nasfpn.training.restore import checkpoint_errors, restore_detector
+from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.strategies import distribute_batches, is_chief
 from official_nasfpn.training.task import DetectionTask
 from official_nasfpn.training.validation_pictures import ValidationPictures
@@ -72,7 +73,7 @@ def train(
   config = experiment.training
   num_images = dataset.num_images(experiment.input.train_parts)
   total = num_steps(config, num_images)
-  checkpoint = tf.train.latest_checkpoint(str(folder.checkpoints))
+  checkpoint = newest_checkpoint(folder.checkpoints)
   first_step = step_of(checkpoint) if checkpoint else 0
   if first_step >= total:
     if is_chief():
@@ -105,11 +106,14 @@ def train(
     with strategy.scope():
       if checkpoint:
         # Orbit does so, too, but only on the chief: the others' managers look into empty folders.
-        trainer.checkpoint.restore(checkpoint).expect_partial()
+        with checkpoint_errors(checkpoint):
+          trainer.checkpoint.restore(checkpoint).expect_partial()
       else:
         trainer.task.initialize(trainer.model)
         begin_average(trainer.optimizer, trainer.model)
-      best = BestCheckpoint(written, trainer.model, config, first_step)
+      best = BestCheckpoint(folder, trainer.model, config, first_step, written)
+    # Orbit restores what the manager takes for the newest; files may have been deleted.
+    tell_tensorflow(written.checkpoints)
     manager = tf.train.CheckpointManager(
       trainer.checkpoint,
       directory=str(written.checkpoints),
@@ -125,7 +129,10 @@ def train(
       return int(trainer.global_step.numpy())
 
     def train_to(step: int) -> None:
-      with memory_errors("Training.batch_size", config.batch_size, strategy):
+      advice = "That is another training: give --model_dir a new folder."
+      with memory_errors(
+        "Training.batch_size", config.batch_size, strategy, config.micro_batches, advice
+      ):
         controller.train(step, checkpoint_at_completion=False)
 
     controller = orbit.Controller(

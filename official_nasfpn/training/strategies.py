@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from official_nasfpn.errors import UserError
 from official_nasfpn.gpus import warn_of_an_unused_gpu
+from official_nasfpn.training.config import TrainingConfig
 
 if TYPE_CHECKING:  # Who the chief is can be told without TensorFlow.
   import tensorflow as tf
@@ -37,6 +38,8 @@ def check_strategy(name: str, tpu: str | None = None) -> None:
     )
   if name == "tpu" and not tpu:
     raise UserError("--distribution_strategy=tpu needs --tpu: its name, address or `local`.")
+  if tpu and name != "tpu":
+    raise UserError(f"--tpu={tpu} needs --distribution_strategy=tpu, which is {name}.")
 
 
 def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
@@ -71,6 +74,43 @@ def build_strategy(name: str, tpu: str | None = None) -> tf.distribute.Strategy:
   if name == "multi_worker_mirrored":
     return distribute_utils.get_distribution_strategy(name, num_gpus=num_gpus)
   return distribute_utils.get_distribution_strategy(name, tpu_address=tpu)
+
+
+def check_batches(
+  config: TrainingConfig,
+  strategy: tf.distribute.Strategy,
+  trains: bool = True,
+  evaluates: bool = True,
+) -> None:
+  """Refuses batches that the devices cannot share evenly.
+
+  Args:
+    config: says how large they are.
+    strategy: from `build_strategy`.
+    trains: whether the devices train.
+    evaluates: whether they evaluate.
+
+  Raises:
+    UserError: says which number would do.
+  """
+  num_devices = strategy.num_replicas_in_sync
+  batch_size = config.batch_size
+  if trains and batch_size % (num_devices * config.micro_batches):
+    parts = f", each in {config.micro_batches} micro-batches" if config.micro_batches > 1 else ""
+    unit = num_devices * config.micro_batches
+    _refuse_batch("batch_size", batch_size, num_devices, parts, max(batch_size // unit, 1) * unit)
+  if evaluates and config.evaluation_batch_size % num_devices:
+    size = config.evaluation_batch_size
+    fitting = -(-size // num_devices) * num_devices
+    _refuse_batch("evaluation_batch_size", size, num_devices, "", fitting)
+
+
+def _refuse_batch(name: str, size: int, num_devices: int, parts: str, fitting: int) -> NoReturn:
+  setting = f"Training.{name}"
+  raise UserError(
+    f"{setting} = {size} images cannot be shared evenly by {num_devices} devices{parts}. Take "
+    f'--gin_param "{setting} = {fitting}", or another number of devices.'
+  )
 
 
 def distribute_batches(

@@ -18,18 +18,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from official_nasfpn.data.dataset_info import is_prepared
+from official_nasfpn.data.dataset_info import DatasetInfo, is_prepared
 from official_nasfpn.data.report import note_on_no_evaluation, note_on_shared_pixels
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.progress import say
 from official_nasfpn.training.anchors.fit import note_on_anchors
 from official_nasfpn.training.backbone_source import kind_of
-from official_nasfpn.training.coco_evaluation import EvaluationResult
+from official_nasfpn.training.checkpoint_files import step_of
+from official_nasfpn.training.coco_evaluation import EvaluationResult, require_defined
 from official_nasfpn.training.experiment import Experiment, open_dataset, settle_backbone
-from official_nasfpn.training.run_folder import RunFolder, step_of
+from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.start_weights import check_start
-from official_nasfpn.training.strategies import build_strategy, check_strategy, is_chief
+from official_nasfpn.training.strategies import (
+  build_strategy,
+  check_batches,
+  check_strategy,
+  is_chief,
+)
 
 if TYPE_CHECKING:
   from official_nasfpn.data.training_preview import TrainingPreview
@@ -81,8 +87,9 @@ def train_detector(
 
   Raises:
     UserError: the data is missing, damaged or of other classes, the weights to start from are not
-      there or of another network, the folder belongs to something else, the disk is full, a machine
-      of the cluster was lost, `Training.jit_compile` is True and the devices cannot.
+      there or of another network, the folder belongs to something else, `Training.best_metric` is
+      undefined on the data, the devices cannot share a batch evenly, the disk is full, a machine of
+      the cluster was lost, `Training.jit_compile` is True and the devices cannot.
       `TrainingDiverged` where the loss became NaN or infinite; `OutOfMemory` where a batch does not
       fit; `GpuLost` where a GPU failed.
   """
@@ -91,12 +98,14 @@ def train_detector(
   begins = not folder.config_file.is_file()
   experiment, dataset = open_dataset(folder.continued(experiment), begins)
   check_strategy(distribution_strategy, tpu)
+  folder.check(experiment)
   if begins and experiment.training.start_from:
     check_start(experiment.training.start_from)
   part = experiment.input.evaluation_part
   if evaluate:
     if note := note_on_no_evaluation(dataset, part):
       raise UserError(f"{dataset.data_dir}: {note}")
+    _check_best_metric(experiment, dataset)
     _say_note(experiment.input.note())
     _say_note(note_on_shared_pixels(dataset, part))
   elif begins:
@@ -104,16 +113,14 @@ def train_detector(
   if begins and is_chief():
     where = f"--model_dir {shlex.quote(str(model_dir))}"
     _say_note(note_on_anchors(experiment.anchor_setting, dataset, where))
-  strategy = None
+  # Only the devices tell what they can. Those of a cluster must be set up before anything is built.
+  strategy = build_strategy(distribution_strategy, tpu)
+  check_batches(experiment.training, strategy, evaluates=evaluate)
   if experiment.training.jit_compile is True:
-    # Only the devices tell whether they can.
     from official_nasfpn.training.compilation import compilation
 
-    strategy = build_strategy(distribution_strategy, tpu)
     compilation(experiment, 0, strategy)
   if begins and experiment.training.backbone_weights:
-    # The devices of a cluster must be set up before anything is built.
-    strategy = strategy or build_strategy(distribution_strategy, tpu)
     from official_nasfpn.training.backbone_weights import check_backbone_weights
 
     check_backbone_weights(experiment.detector, experiment.training.backbone_weights)
@@ -127,7 +134,6 @@ def train_detector(
   from official_nasfpn.training import runner
   from official_nasfpn.training.lost_gpu import gpu_errors
 
-  strategy = strategy or build_strategy(distribution_strategy, tpu)
   advice = "The checkpoints written before are whole: make room, and the same command goes on."
   try:
     with _keras_policy_kept():
@@ -183,6 +189,7 @@ def evaluate_detector(
   from official_nasfpn.training import runner
 
   strategy = build_strategy(distribution_strategy, tpu)
+  check_batches(experiment.training, strategy, trains=False)
   with _keras_policy_kept(), damage_named(dataset):
     evaluation = runner.evaluate(experiment, dataset, folder, strategy)
   _write_evaluation(folder, evaluation)
@@ -190,7 +197,11 @@ def evaluate_detector(
 
 
 def plan_training(
-  experiment: Experiment, *, distribution_strategy: str = "one_device", tpu: str | None = None
+  experiment: Experiment,
+  *,
+  evaluate: bool = True,
+  distribution_strategy: str = "one_device",
+  tpu: str | None = None,
 ) -> Plan:
   """Returns what a training would do and cost: steps, learning rates, multiply-adds, memory.
 
@@ -198,12 +209,14 @@ def plan_training(
 
   Args:
     experiment: all settings. Where its `Input.data_dir` holds no data, that of COCO is assumed.
+    evaluate: whether the training would be evaluated, too.
     distribution_strategy: one of `strategies.STRATEGIES`, whose devices would share a batch.
     tpu: name or address of the TPU, or `local`, for the strategy `tpu`.
 
   Raises:
-    UserError: the data is damaged or of other classes, or the weights to start from are not there
-      or of another network.
+    UserError: the data is damaged or of other classes, the weights to start from are not there or
+      of another network, `Training.best_metric` is undefined on the data, or the devices cannot
+      share a batch evenly.
   """
   check_strategy(distribution_strategy, tpu)
   dataset = None
@@ -212,13 +225,17 @@ def plan_training(
     experiment, dataset = open_dataset(experiment)
     _say_note(experiment.input.note())
     part = experiment.input.evaluation_part
-    _say_note(note_on_no_evaluation(dataset, part))
+    no_evaluation = note_on_no_evaluation(dataset, part)
+    _say_note(no_evaluation)
     _say_note(note_on_shared_pixels(dataset, part))
+    if evaluate and not no_evaluation:
+      _check_best_metric(experiment, dataset)
   say("building the detector, to estimate its memory; a large one takes minutes")
   from official_nasfpn.training import plan
   from official_nasfpn.training.backbone_weights import check_backbone_weights
 
   strategy = build_strategy(distribution_strategy, tpu)
+  check_batches(experiment.training, strategy, evaluates=evaluate)
   weights = experiment.training.backbone_weights
   # A plan fetches nothing.
   if weights and kind_of(weights) != "published":
@@ -249,6 +266,11 @@ def preview_training(experiment: Experiment) -> TrainingPreview:
       experiment.training.seed,
       dataset.label_map,
     )
+
+
+def _check_best_metric(experiment: Experiment, dataset: DatasetInfo) -> None:
+  if metric := experiment.training.best_metric:
+    require_defined(metric, dataset, experiment.input.evaluation_part)
 
 
 def _say_note(note: str | None) -> None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from official.vision.ops import preprocess_ops
 from PIL import Image
 
-from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.data.dataset_info import FILLER_ID, DatasetInfo
 from official_nasfpn.data.drawing import draw_boxes, side_by_side
 from official_nasfpn.data.input_pipeline import evaluation_dataset
 from official_nasfpn.training.experiment import Experiment
@@ -65,7 +65,7 @@ class ValidationPictures:
     self._examples = [
       _example({name: values[row] for name, values in batch.items()})
       for row in range(NUM_PICTURES)
-      if batch["image_id"][row] >= 0
+      if batch["image_id"][row] != FILLER_ID
     ]
 
   def write(self, exits: Sequence[Sequence[Mapping]]) -> None:

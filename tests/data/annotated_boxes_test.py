@@ -113,6 +113,7 @@ def test_a_sample_has_about_as_many_boxes_of_every_class():
     boxes=np.random.default_rng(0).uniform(size=(999, 4)),
     classes=classes,
     images=np.zeros(999, np.int64),
+    areas=np.ones(999),
     image_sizes=np.ones((1, 2)),
     file_names=("a.jpg",),
     class_names=("a", "b", "c", "none"),

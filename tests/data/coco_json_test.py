@@ -110,6 +110,7 @@ def test_ids_written_as_digits_or_with_a_decimal_point_are_numbers(tmp_path):
     (_with(("images", 0, "id"), "img_5"), "image's id is 'img_5'; ids must be whole numbers"),
     (_with(("images", 0, "id"), 2**63), "at most 64 bits"),
     (_with(("images", 0, "id"), 2.0**60), "at most 64 bits"),
+    (_with(("images", 0, "id"), -(2**63)), "-9223372036854775808, which marks rows without an"),
     (_with(("images", 0, "id"), "9" * 5000), "at most 64 bits"),
     (_with(("images", 0, "file_name"), ["a.jpg"]), r"file_name is \['a.jpg'\]; it must be text"),
     (_with(("categories", 0, "name"), {"en": "cat"}), "name is {'en': 'cat'}; it must be text"),

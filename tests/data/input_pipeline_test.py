@@ -12,7 +12,7 @@ from official.vision.ops import preprocess_ops
 from PIL import Image
 
 from official_nasfpn.data.config import InputConfig
-from official_nasfpn.data.dataset_info import DatasetInfo
+from official_nasfpn.data.dataset_info import FILLER_ID, DatasetInfo
 from official_nasfpn.data.input_pipeline import (
   evaluation_dataset,
   shuffled_records,
@@ -317,14 +317,16 @@ def test_every_image_is_evaluated_once_whatever_the_batch_size(config, shapes_in
     seen.extend(id_ for batch in batches for id_ in batch["image_id"])
   # Every host runs the same number of steps, or collectives would wait for ever.
   assert num_batches == {-(-12 // batch_size)}
-  assert sorted(id_ for id_ in seen if id_ != -1) == sorted(row["id"] for row in content["images"])
+  assert sorted(id_ for id_ in seen if id_ != FILLER_ID) == sorted(
+    row["id"] for row in content["images"]
+  )
   assert len(seen) % batch_size == 0
 
 
 def test_several_replicas_of_one_host_share_its_batches(config):
   batches = _take(evaluation_dataset(config, SIZE, 8, _host(0, 1, num_replicas=2)), 99)
   assert [len(batch["image_id"]) for batch in batches] == [4] * 4
-  assert sum((batch["image_id"] != -1).sum() for batch in batches) == 12
+  assert sum((batch["image_id"] != FILLER_ID).sum() for batch in batches) == 12
 
 
 def test_boxes_lead_back_to_the_annotations(config, shapes_info):

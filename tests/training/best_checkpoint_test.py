@@ -42,9 +42,9 @@ def folder(tmp_path):
   return RunFolder(tmp_path / "run")
 
 
-def go_on(folder, first_step=0, **settings):
+def go_on(folder, first_step=0, written=None, **settings):
   model = Model()
-  return model, BestCheckpoint(folder, model, TrainingConfig(**settings), first_step)
+  return model, BestCheckpoint(folder, model, TrainingConfig(**settings), first_step, written)
 
 
 def offer(model, best, step, ap, **others):
@@ -93,12 +93,11 @@ def test_without_a_metric_the_last_evaluation_counts_and_nothing_is_kept(folder)
   assert not list(folder.best.glob("*.index"))
 
 
-def test_nothing_to_find_is_no_best(folder):
-  model, best = go_on(folder)
-  assert offer(model, best, 1, None)  # The first there is.
-  assert offer(model, best, 2, 0.1)
-  assert not offer(model, best, 3, None)
-  assert kept(folder) == 2
+def test_a_metric_without_a_value_tells_no_best(folder):
+  model, best = go_on(folder, best_metric="APs")
+  with pytest.raises(UserError, match=r"best_metric = 'APs' is undefined.* Choose another one"):
+    offer(model, best, 1, 0.5, APs=None)
+  assert not list(folder.path.iterdir())
 
 
 def test_a_training_that_goes_on_knows_the_best(folder):
@@ -110,15 +109,73 @@ def test_a_training_that_goes_on_knows_the_best(folder):
   assert kept(folder) == 10
 
 
-def test_what_came_after_the_step_it_goes_on_from_is_done_again(folder):
+def test_a_best_beyond_the_step_it_goes_on_from_stays(folder):
+  model, best = go_on(folder, patience=2)
+  offer(model, best, 5, 0.2)
+  offer(model, best, 8, 0.6)
+  # Killed: the newest checkpoint is of an older step, from which evaluations are made at others.
+  model, best = go_on(folder, first_step=6, patience=2)
+  for step, ap in ((8, 0.3), (9, 0.35), (12, 0.4)):
+    assert not offer(model, best, step, ap)
+    # Patience asks whether what is trained now rises.
+    assert not best.is_over()
+  assert kept(folder) == 8
+  assert best.evaluation == evaluation(8, 0.6)
+  assert folder.checkpoint_to_use() == str(folder.best / "ckpt-8")
+  assert [(row["step"], row["AP"]) for row in read_history(folder, 99)] == [
+    (5, 0.2),
+    (8, 0.3),
+    (9, 0.35),
+    (12, 0.4),
+  ]
+  assert offer(model, best, 15, 0.7)
+  assert kept(folder) == 15
+  assert len(list(folder.best.glob("*.index"))) == 1
+
+
+def test_all_workers_of_a_cluster_go_on_from_what_the_chief_has_found(folder, tmp_path):
+  model, best = go_on(folder, patience=1)
+  offer(model, best, 5, 0.6)
+  _, other = go_on(folder, 5, RunFolder(tmp_path / "of_the_other"), patience=1)
+  model, best = go_on(folder, 5, patience=1)
+  # One that saved alone, or went on alone, would wait for the rest for ever.
+  assert [offer(model, each, 8, 0.3) for each in (best, other)] == [False, False]
+  assert [each.is_over() for each in (best, other)] == [True, True]
+  assert [offer(model, each, 9, 0.7) for each in (best, other)] == [True, True]
+
+
+def test_weights_without_their_evaluation_are_not_the_best(folder):
   model, best = go_on(folder)
-  offer(model, best, 10, 0.2)
-  offer(model, best, 20, 0.4)
+  offer(model, best, 10, 0.4)
+  model.weight.assign(20.0)
+  tf.train.Checkpoint(model=model).write(str(folder.best / "ckpt-20"))  # Killed after this.
+  go_on(folder, first_step=15)
+  assert folder.checkpoint_to_use() == str(folder.best / "ckpt-10")
+  assert kept(folder) == 10
+
+
+def test_an_evaluation_whose_weights_are_gone_is_not_the_best(folder):
+  model, best = go_on(folder)
+  offer(model, best, 10, 0.4)
+  for file in folder.best.glob("ckpt-*"):
+    file.unlink()
   model, best = go_on(folder, first_step=15)
-  assert best.evaluation is None  # Its weights are gone.
-  assert offer(model, best, 20, 0.4)
-  assert [row["step"] for row in read_history(folder, 99)] == [10, 20]
+  assert best.evaluation is None
+  assert offer(model, best, 20, 0.1)
   assert kept(folder) == 20
+
+
+@pytest.mark.parametrize("name", ["best_evaluation_file", "evaluations_file"])
+def test_a_damaged_file_is_named(folder, name):
+  model, best = go_on(folder)
+  offer(model, best, 10, 0.4)
+  file = getattr(folder, name)
+  for damaged in (file.read_text()[:9], "[1]"):
+    file.write_text(damaged)
+    with pytest.raises(UserError, match=rf"{file.name} is damaged .*Delete it"):
+      go_on(folder, first_step=15)
+  file.unlink()
+  go_on(folder, first_step=15)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,17 @@ import json
 import numpy as np
 import pytest
 
+from official_nasfpn.data.dataset_info import FILLER_ID, DatasetInfo, Part
 from official_nasfpn.data.label_map import Category, LabelMap
+from official_nasfpn.errors import UserError
 from official_nasfpn.training.coco_evaluation import (
+  METRICS,
   EvaluationResult,
   coco_results,
   detect_in_batches,
   evaluate_coco_results,
   evaluate_detections,
+  require_defined,
 )
 
 # Ids have a gap and do not start at 1.
@@ -88,7 +92,7 @@ def test_one_box_of_two_found_gives_half_by_hand(truth):
 
 def test_padding_rows_are_left_out():
   found = detections([[0, 0, 5, 5]], [0.9], [0])
-  assert coco_results(found, [-1], LABELS) == []
+  assert coco_results(found, [FILLER_ID], LABELS) == []
 
 
 def test_no_detections_say_why(truth):
@@ -158,7 +162,7 @@ def test_every_exit_is_evaluated_on_the_images_of_all_batches(truth):
   batches = {
     "first": ([missed, found], [1]),
     "second": ([found, found], [2]),
-    "third": ([missed] * 2, [-1]),
+    "third": ([missed] * 2, [FILLER_ID]),
   }
   detected = detect_in_batches(batches, batches.get, LABELS)
   assert detected.image_ids == [1, 2]
@@ -173,3 +177,24 @@ def test_every_exit_is_evaluated_on_the_images_of_all_batches(truth):
   assert scalars["exit_1/AP"] == early["AP"]
   assert scalars["class_AP/cat"] == scalars["AP"] == last["AP"]
   assert not {"class_AP/dog", "APl", "exit_2/AP"} & scalars.keys()
+
+
+@pytest.mark.parametrize(
+  "areas", [(), (100,), (32**2,), (2000,), (96**2,), (100, 20000), (100, 2000, 20000)]
+)
+@pytest.mark.parametrize("crowd", [False, True])
+def test_what_no_evaluation_can_find_is_known_before(truth, areas, crowd):
+  box = {"image_id": 1, "category_id": 7, "bbox": [0, 0, 10, 10]}
+  crowds = [{**box, "area": area, "iscrowd": 1} for area in (100, 2000, 20000) if crowd]
+  path = truth([*crowds, *({**box, "area": area} for area in areas)])
+  info = DatasetInfo(path.parent, LABELS, {}, {}, {"truth": Part(2, len(areas), "", ())}, {})
+  found = evaluate_coco_results(path, [], LABELS).metrics
+
+  def is_defined(metric):
+    try:
+      require_defined(metric, info, "truth")
+    except UserError:
+      return False
+    return True
+
+  assert [is_defined(metric) for metric in METRICS] == [found[it] is not None for it in METRICS]

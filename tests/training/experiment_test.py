@@ -122,3 +122,32 @@ class TestRunFolder:
         ask()
       assert str(error.value).startswith(f"{folder.config_file}: ")
       assert "secret" not in str(error.value)
+
+
+GROUPS = "'stem', 'group_2', 'group_3', 'group_4', 'group_5'"
+
+
+@pytest.mark.parametrize(
+  "bindings",
+  [
+    ["Training.frozen = ('backbone', 'pyramid', 'head')"],
+    [f"Training.frozen = ({GROUPS}, 'pyramid', 'head')"],
+    ["Training.learning_rate_factors = {'backbone': 0, 'pyramid': 0, 'head': 0}"],
+    [f"Training.frozen = ({GROUPS})", "Training.learning_rate_factors = {'pyramid': 0, 'head': 0}"],
+  ],
+)
+def test_a_training_that_changes_nothing_is_refused(bindings):
+  with pytest.raises(UserError, match=r"Training\.frozen = .*: nothing would be trained\."):
+    load_experiment(["gin/quickstart.gin"], bindings)
+
+
+@pytest.mark.parametrize(
+  "bindings",
+  [
+    ["Training.frozen = ('stem', 'group_2', 'group_3', 'group_4', 'pyramid', 'head')"],
+    [f"Training.frozen = ({GROUPS}, 'head')"],
+    ["Training.learning_rate_factors = {'backbone': 0, 'group_5': 1, 'pyramid': 0, 'head': 0}"],
+  ],
+)
+def test_a_training_of_one_part_is_not_refused(bindings):
+  load_experiment(["gin/quickstart.gin"], bindings)

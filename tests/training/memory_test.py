@@ -73,6 +73,16 @@ def test_a_single_image_needs_a_smaller_detector():
     ask_for(100_000)
 
 
+def test_parts_of_a_batch_stay_whole():
+  with (
+    pytest.raises(OutOfMemory, match=r"batch_size = 4\".* Give it a new folder\.$"),
+    memory_errors(
+      "Training.batch_size", 12, build_strategy("one_device"), 4, "Give it a new folder."
+    ),
+  ):
+    ask_for(100_000)
+
+
 @pytest.fixture
 def experiment(tiny_detector, shapes_data):
   return Experiment(
@@ -105,7 +115,8 @@ def test_a_training_says_what_would_fit_and_goes_on_with_that(
     train_detector(experiment, tmp_path / "run", evaluate=False)
   assert str(caught.value) == (
     "Training.batch_size = 4 does not fit into the memory of this machine. By estimate 2 would: "
-    '--gin_param "Training.batch_size = 2". The learning rate follows the batch size by itself.'
+    '--gin_param "Training.batch_size = 2". The learning rate follows the batch size by itself. '
+    "That is another training: give --model_dir a new folder."
   )
   # What was saved before is there and whole.
   monkeypatch.undo()

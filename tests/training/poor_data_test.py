@@ -78,6 +78,23 @@ def test_nothing_to_train_on_is_refused_before_anything_is_made(tmp_path, experi
     open_on_holdout(experiment)
 
 
+@pytest.mark.parametrize(
+  ("metric", "said"),
+  [
+    ("APs", r"val of .* has no annotated box, which is small \(under 32x32 pixels\)"),
+    ("ARl", "no annotated box, which is large"),
+  ],
+)
+def test_a_best_metric_without_boxes_is_refused_before_anything_is_made(
+  tmp_path, experiment_on, metric, said
+):
+  experiment = experiment_on(prepare(tmp_path, 8), best_metric=metric)
+  for begin in (plan_training, lambda it: train_detector(it, tmp_path / "run")):
+    with pytest.raises(UserError, match=f"Training.best_metric = '{metric}' is undefined.*{said}"):
+      begin(experiment)
+  assert not (tmp_path / "run").exists()
+
+
 def test_boxes_are_enough_where_other_parts_have_crowds(tmp_path, experiment_on):
   data = prepare(tmp_path, 8, {"segmentation": [[10, 10, 30, 10, 30, 30]], "bbox": None})
   content = json.loads((tmp_path / "all.json").read_text())

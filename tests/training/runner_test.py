@@ -21,7 +21,7 @@ from official_nasfpn.training.experiment import Experiment, load_experiment, ope
 from official_nasfpn.training.nan_guard import TrainingDiverged
 from official_nasfpn.training.report.run_report import write_run_report
 from official_nasfpn.training.run_folder import RunFolder
-from official_nasfpn.training.strategies import build_strategy
+from official_nasfpn.training.strategies import build_strategy, check_batches
 from official_nasfpn.training.training import evaluate_detector, plan_training, train_detector
 from tests.program_process import ProgramProcess
 from tests.reporting.parsed_page import parsed, tile
@@ -100,8 +100,13 @@ def test_trains_evaluates_and_goes_on_where_it_stopped(experiment, tmp_path):
   # As if the run had been killed after its first checkpoint.
   for file in folder.checkpoints.glob("ckpt-8.*"):
     file.unlink()
-  states = folder.checkpoints / "checkpoint"
-  states.write_text(states.read_text().replace("ckpt-8", "ckpt-6"))
+  # TensorFlow's file of names still says ckpt-8; and before, the power had gone while writing.
+  (damaged,) = folder.checkpoints.glob("ckpt-6.data*")
+  whole = damaged.read_bytes()
+  damaged.write_bytes(whole[:1000])
+  with pytest.raises(UserError, match=r"ckpt-6 cannot be read: .*to use the one before it"):
+    runner.train(experiment, dataset, folder, build_strategy("one_device"))
+  damaged.write_bytes(whole)
   before = variables_of(folder)
   assert before["global_step"] == before["optimizer/iter"] == 6
   # Another seed, so that whatever is not restored differs, and no new gradients: in the remaining
@@ -188,17 +193,56 @@ def test_what_is_wrong_is_said_before_a_folder_is_claimed(experiment, tmp_path, 
     train_detector(experiment, tmp_path / "run", distribution_strategy="two_devices")
   with pytest.raises(UserError, match="its name, address or `local`"):
     train_detector(experiment, tmp_path / "run", distribution_strategy="tpu")
+  with pytest.raises(UserError, match="--tpu=local needs --distribution_strategy=tpu, which is mi"):
+    train_detector(experiment, tmp_path / "run", distribution_strategy="mirrored", tpu="local")
   monkeypatch.delenv("TF_CONFIG", raising=False)
   with pytest.raises(UserError, match="TF_CONFIG, which is not set"):
     train_detector(experiment, tmp_path / "run", distribution_strategy="multi_worker_mirrored")
   data = InputConfig(data_dir=str(tmp_path))
   with pytest.raises(UserError, match="holds no prepared dataset"):
     train_detector(dataclasses.replace(experiment, input=data), tmp_path / "run")
+  (tmp_path / "other").mkdir()
+  (tmp_path / "other" / "thesis.tex").write_text("years of work")
+  with pytest.raises(UserError, match="holds files, but no run"):
+    train_detector(experiment, tmp_path / "other")
+  shutil.rmtree(tmp_path / "other")
   with pytest.raises(UserError, match="is not a run folder"):
     evaluate_detector(tmp_path / "run")
   with pytest.raises(UserError, match="has no checkpoint yet"):
     evaluate_detector(tmp_path / "run", experiment=experiment)
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ("settings", "said"),
+  [
+    ({"batch_size": 5}, r"Training\.batch_size = 5 images .* by 2 devices\. .*batch_size = 4"),
+    (
+      {"batch_size": 12, "micro_batches": 4},
+      r"by 2 devices, each in 4 micro-batches\. .*batch_size = 8",
+    ),
+    ({"evaluation_batch_size": 3}, r"evaluation_batch_size = 3 images .*batch_size = 4\""),
+  ],
+)
+def test_batches_that_devices_cannot_share_are_refused_before_anything_is_made(
+  experiment, tmp_path, settings, said
+):
+  experiment = change(experiment, **settings)
+  with pytest.raises(UserError, match=said):
+    train_detector(experiment, tmp_path / "run", distribution_strategy="mirrored")
+  with pytest.raises(UserError, match=said):
+    plan_training(experiment, distribution_strategy="mirrored")
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_of_evaluations_may_be_another_one(experiment, tmp_path):
+  claim(experiment, tmp_path / "run")
+  claim(change(experiment, evaluation_batch_size=2), tmp_path / "run")
+  # What is not evaluated needs none that the devices can share.
+  odd = change(experiment, evaluation_batch_size=3)
+  check_batches(odd.training, build_strategy("mirrored"), evaluates=False)
+  with pytest.raises(UserError, match=r"Training\.evaluation_batch_size = 3"):
+    check_batches(odd.training, build_strategy("mirrored"), trains=False)
 
 
 def test_a_plan_counts_the_steps_of_the_training(experiment, shapes_data):

@@ -62,6 +62,9 @@ def test_parts_of_a_batch_add_up_to_the_whole(tiny_detector, parts, jit_compile)
 
 
 def test_parts_must_be_equal(tiny_detector):
-  config = dataclasses.replace(CONFIG, micro_batches=4)
+  with pytest.raises(ValueError, match="micro_batches = 4 does not divide batch_size = 6"):
+    dataclasses.replace(CONFIG, micro_batches=4)
+  # The share of a device may be another one.
+  config = dataclasses.replace(CONFIG, batch_size=8, micro_batches=4)
   with pytest.raises(UserError, match=r"Training\.micro_batches = 4 does not divide the 6 images"):
     step(tiny_detector, config)

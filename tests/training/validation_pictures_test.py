@@ -9,13 +9,16 @@ import tensorflow as tf
 from PIL import Image, ImageColor
 
 from official_nasfpn.data.config import InputConfig
+from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.drawing import PALETTE
+from official_nasfpn.data.input_pipeline import evaluation_dataset
 from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.training import runner
+from official_nasfpn.training.coco_evaluation import detect_in_batches, evaluate_detections
 from official_nasfpn.training.config import TrainingConfig
-from official_nasfpn.training.experiment import Experiment, open_dataset
+from official_nasfpn.training.experiment import Experiment, open_dataset, with_data
 from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.strategies import build_strategy
 from official_nasfpn.training.validation_pictures import ValidationPictures
@@ -66,6 +69,40 @@ def write(experiment, dataset, exits, folder, step=7):
     ValidationPictures(experiment, dataset).write(exits)
   writer.close()
   return pictures(folder)
+
+
+def test_images_with_negative_ids_are_evaluated_and_drawn(experiment_and_dataset, tmp_path):
+  images, boxes = [], []
+  for number in (1, 2):
+    name = f"{number}.png"
+    Image.new("RGB", (96, 96), (90 * number, 0, 0)).save(tmp_path / name)
+    images.append({"id": -number, "file_name": name})
+    box = {"image_id": -number, "category_id": 1, "bbox": [20, 20, 40, 40]}
+    boxes.append({"id": number, **box})
+  content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "a"}]}
+  annotations = tmp_path / "all.json"
+  annotations.write_text(json.dumps(content))
+  prepare_dataset(tmp_path / "data", annotations, tmp_path, val_annotations=annotations)
+  experiment = with_data(experiment_and_dataset[0], tmp_path / "data")
+  dataset = DatasetInfo.load(tmp_path / "data")
+
+  # Two rows more fill the batch up.
+  batches = evaluation_dataset(experiment.input, experiment.detector.image_size, 4)
+  one = {
+    "boxes": np.float32([[[20, 20, 60, 60]]] * 4),
+    "scores": np.ones([4, 1], np.float32),
+    "classes": np.zeros([4, 1], np.int32),
+    "num_detections": np.ones(4, np.int32),
+  }
+  found = detect_in_batches(
+    batches, lambda batch: ([one], batch["image_id"].numpy()), dataset.label_map
+  )
+  assert sorted(found.image_ids) == [-2, -1]
+  evaluation = evaluate_detections(found, dataset.annotation_file("val"), dataset.label_map)
+  assert (evaluation.num_images, evaluation.num_detections) == (2, 2)
+  assert evaluation.metrics["AP"] == pytest.approx(1.0)
+  drawn = write(experiment, dataset, found.exits, tmp_path / "events")
+  assert {tag for _, tag in drawn} == {"pictures/-1", "pictures/-2"}
 
 
 def panel(picture, index, image):

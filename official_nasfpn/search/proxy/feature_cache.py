@@ -33,7 +33,7 @@ class HeldOutBatch(NamedTuple):
     features: the backbone's maps by level, float [B, H, W, C].
     scaled_sizes: the `scaled_size` of `input_pipeline.evaluation_dataset`.
     original_sizes: its `original_size`.
-    image_ids: its `image_id`, -1 for padding.
+    image_ids: its `image_id`, `FILLER_ID` for padding.
   """
 
   features: Mapping[str, tf.Tensor]

@@ -1,6 +1,5 @@
 """Writes the report of a run: from what is in its folder, and the data for its pictures."""
 
-import re
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.reporting.event_files import read_scalars
 from official_nasfpn.training.analysis.analysis import Analysis, analyse
 from official_nasfpn.training.analysis.boxes import EvaluatedBoxes, EvaluatedWith, load_boxes
+from official_nasfpn.training.checkpoint_files import newest_checkpoint, step_of
 from official_nasfpn.training.coco_evaluation import EvaluationResult
 from official_nasfpn.training.experiment import Experiment, with_data
 from official_nasfpn.training.report.coco_tables import coco_tables
@@ -70,12 +70,8 @@ def write_run_report(
 
 def newest_step(folder: RunFolder) -> int | None:
   """Returns the train step of the newest checkpoint, None where there is none; no TensorFlow."""
-  steps = [
-    int(found[1])
-    for path in folder.checkpoints.glob("ckpt-*.index")
-    if (found := re.fullmatch(r"ckpt-(\d+)\.index", path.name))
-  ]
-  return max(steps, default=None)
+  checkpoint = newest_checkpoint(folder.checkpoints)
+  return step_of(checkpoint) if checkpoint else None
 
 
 def _evaluate_if_needed(folder: RunFolder, experiment: Experiment) -> str:

@@ -55,6 +55,7 @@ def boxes_with(sides_by_class, num_boxes=200):
     boxes=np.concatenate(rows),
     classes=np.array(classes),
     images=np.zeros(len(classes), np.int64),
+    areas=np.ones(len(classes)),
     image_sizes=np.array([[SIDE, SIDE]], float),
     file_names=("a.jpg",),
     class_names=tuple(sides_by_class),
