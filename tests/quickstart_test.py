@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from official_nasfpn import architecture, quickstart
+from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
+from official_nasfpn.errors import UserError
 from official_nasfpn.search.storage import database_path
 from official_nasfpn.search.store.trial_store import TrialStore
 from tests.program_process import ProgramProcess
@@ -155,6 +157,15 @@ def test_bindings_of_the_search_are_not_given_to_the_training(tmp_path):
   assert experiment.detector.architecture == spec
   assert experiment.detector.head_num_convs == 1
   assert experiment.training.start_from == str(paths.search)
+
+
+def test_a_best_metric_that_the_training_would_refuse_is_refused_before_the_search(tmp_path):
+  paths = quickstart.Paths(tmp_path)
+  prepare_dataset(paths.data, shapes=ShapesConfig(num_images=12, image_size=64), seed=0)
+  request = quickstart.Request(None, None, 0, ["Training.best_metric = 'APl'"])
+  with pytest.raises(UserError, match=r"Training\.best_metric = 'APl' is undefined.* no annotated"):
+    quickstart._search(request, paths)
+  assert not paths.search.exists()
 
 
 def test_weights_are_those_of_the_search_and_of_the_training(tmp_path):
