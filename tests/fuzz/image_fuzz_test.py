@@ -12,7 +12,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from official_nasfpn.data import image_encoding
+from official_nasfpn.data import image_headers
 from official_nasfpn.data.image_encoding import BrokenImageError, encode_image
 from tests.fuzz.fuzzing import check_sentence, examples
 from tests.fuzz.mutations import mutated
@@ -99,7 +99,7 @@ def decoded_pixels() -> Iterator[list[int]]:
 @examples(400)
 @given(st.one_of(mutated(FILES, PIECES), st.binary(max_size=64)))
 def test_an_image_is_read_whole_or_refused(data):
-  declared = image_encoding.declared_size(data)
+  declared = image_headers.declared_size(data)
   is_large = declared is not None and math.prod(declared) > MOST_PIXELS
   image = None
   with decoded_pixels() as counts:

@@ -269,7 +269,7 @@ def test_input_that_cannot_be_read_is_not_taken_for_the_output(runs, tmp_path, r
   output.mkdir()
   finished = run_program("figures", "--figure=capacity", f"--output={output}", f"--runs={runs}")
   assert finished.returncode == 1
-  assert f"{output} cannot be written" in finished.stderr
+  assert f"--output {output} is a folder" in finished.stderr
 
 
 @pytest.mark.parametrize("text", ["", "[1]"])
