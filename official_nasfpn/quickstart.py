@@ -232,22 +232,16 @@ def _prepare(request: Request, paths: Paths) -> None:
 
 
 def _search(request: Request, paths: Paths) -> None:
+  from official_nasfpn.data.dataset_info import DatasetInfo
   from official_nasfpn.search.search import Search
+  from official_nasfpn.training.coco_evaluation import require_defined
 
   recipe = _search_recipe(request, paths)
-  _check_best_metric(recipe.experiment.training.best_metric, paths)
+  # The training would refuse it, too, but only after the search.
+  require_defined(recipe.experiment.training.best_metric, DatasetInfo.load(paths.data), "val")
   search = Search(paths.search, recipe)
   search.run(workers=_NUM_WORKERS)
   print(search.table())
-
-
-def _check_best_metric(metric: str | None, paths: Paths) -> None:
-  """Refuses what the training would refuse, before a search is made for it."""
-  from official_nasfpn.data.dataset_info import DatasetInfo
-  from official_nasfpn.training.coco_evaluation import require_defined
-
-  if metric:
-    require_defined(metric, DatasetInfo.load(paths.data), "val")
 
 
 def _train(request: Request, paths: Paths) -> None:

@@ -179,17 +179,19 @@ def evaluate_detections(
   return dataclasses.replace(exits[-1], exit_metrics=tuple(result.metrics for result in exits))
 
 
-def require_defined(metric: str, info: DatasetInfo, part: str) -> None:
+def require_defined(metric: str | None, info: DatasetInfo, part: str) -> None:
   """Refuses a metric to tell the best weights by that no evaluation could find.
 
   Args:
-    metric: `Training.best_metric`.
+    metric: `Training.best_metric`; None asks for nothing.
     info: the prepared data.
     part: what is evaluated on.
 
   Raises:
     UserError: the part has no box that the metric is about.
   """
+  if metric is None:
+    return
   areas = read_boxes(info, (part,)).areas
   lowest, highest = _AREAS.get(metric[-1], (0, math.inf))
   if not np.any((areas >= lowest) & (areas <= highest)):

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from official_nasfpn.data.dataset_info import DatasetInfo, is_prepared
+from official_nasfpn.data.dataset_info import is_prepared
 from official_nasfpn.data.report import note_on_no_evaluation, note_on_shared_pixels
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
@@ -105,7 +105,7 @@ def train_detector(
   if evaluate:
     if note := note_on_no_evaluation(dataset, part):
       raise UserError(f"{dataset.data_dir}: {note}")
-    _check_best_metric(experiment, dataset)
+    require_defined(experiment.training.best_metric, dataset, part)
     _say_note(experiment.input.note())
     _say_note(note_on_shared_pixels(dataset, part))
   elif begins:
@@ -229,7 +229,7 @@ def plan_training(
     _say_note(no_evaluation)
     _say_note(note_on_shared_pixels(dataset, part))
     if evaluate and not no_evaluation:
-      _check_best_metric(experiment, dataset)
+      require_defined(experiment.training.best_metric, dataset, part)
   say("building the detector, to estimate its memory; a large one takes minutes")
   from official_nasfpn.training import plan
   from official_nasfpn.training.backbone_weights import check_backbone_weights
@@ -266,11 +266,6 @@ def preview_training(experiment: Experiment) -> TrainingPreview:
       experiment.training.seed,
       dataset.label_map,
     )
-
-
-def _check_best_metric(experiment: Experiment, dataset: DatasetInfo) -> None:
-  if metric := experiment.training.best_metric:
-    require_defined(metric, dataset, experiment.input.evaluation_part)
 
 
 def _say_note(note: str | None) -> None:

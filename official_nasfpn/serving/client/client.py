@@ -24,6 +24,7 @@ from official_nasfpn.serving.client.transport import (
   Transport,
   one_line,
 )
+from official_nasfpn.serving.exit_choice import check_exit_choice
 
 _URL_FORMS = "http://host:8501/v1/models/NAME for REST or grpc://host:8500/NAME for gRPC"
 _REST_PATH = re.compile(r"(?P<prefix>.*)/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d+))?/?")
@@ -124,8 +125,7 @@ class DetectionClient:
     """
     if isinstance(encoded, bytes | str):
       raise UserError("detect() takes a list of encoded images; put a single one into brackets.")
-    if exit_number is not None and budget_ms is not None:
-      raise UserError("Give an exit number or a budget, not both: a budget chooses the exit.")
+    check_exit_choice(exit_number, budget_ms)
     for index, image in enumerate(encoded):
       if not isinstance(image, bytes | bytearray | memoryview):
         raise UserError(
@@ -135,8 +135,6 @@ class DetectionClient:
     signature = "serving_default" if exit_number is None else f"exit_{exit_number}"
     budget_per_image_ms = None
     if budget_ms is not None:
-      if not budget_ms >= 0:  # What is no number is no time either.
-        raise UserError(f"budget_ms is {budget_ms:g}: give milliseconds, 0 or more.")
       signature = "detect_within"
       budget_per_image_ms = min(budget_ms, _LONGEST_BUDGET_MS) / max(len(encoded), 1)
     try:

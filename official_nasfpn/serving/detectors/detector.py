@@ -15,6 +15,7 @@ from official_nasfpn.data.image_encoding import BrokenImageError, is_misread, re
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.checksums import check_files
+from official_nasfpn.serving.exit_choice import check_exit_choice
 from official_nasfpn.serving.export_folder import find_export
 
 # uint8 [height, width, 3] in RGB, a file, or the bytes of a file.
@@ -160,13 +161,10 @@ class Detector:
 
   def check_choice(self, exit_number: int | None, budget_ms: float | None) -> None:
     """Raises a `UserError` unless there is such an exit, or exits for such a budget to choose."""
-    if exit_number is not None and budget_ms is not None:
-      raise UserError("Give an exit number or a budget, not both: a budget chooses the exit.")
+    check_exit_choice(exit_number, budget_ms)
     if exit_number is not None and exit_number not in self.exits:
       has = f"the exits {', '.join(map(str, self.exits))}" if self.exits else "one exit only"
       raise UserError(f"There is no exit {exit_number}: {self.path} has {has}.")
-    if budget_ms is not None and not budget_ms >= 0:  # What is no number is no time either.
-      raise UserError(f"budget_ms is {budget_ms:g}: give milliseconds, 0 or more.")
     if budget_ms is not None and not self.exits:
       raise UserError(f"{self.path} has one exit only, so a budget has nothing to choose from.")
 

@@ -52,6 +52,15 @@ def another(store: TrialStore, lease_seconds: float = LEASE) -> contextlib.closi
   return contextlib.closing(TrialStore(store._database.url, lease_seconds))
 
 
+def seconds_until_released(store, clocks):
+  """Returns how long a store looks at a lease that nobody renews before it takes the trial."""
+  waited = 0
+  while not store.release_expired():
+    clocks.wait(2)
+    waited += 2
+  return waited
+
+
 @pytest.mark.parametrize("jump", [-86400, -3600, 3600, 86400])
 def test_a_live_worker_keeps_its_trial_when_the_clock_jumps(store, clocks, jump):
   assert store.release_expired() == 0
@@ -72,10 +81,7 @@ def test_a_live_worker_keeps_its_trial_when_the_clock_jumps(store, clocks, jump)
 def test_a_dead_worker_loses_it_after_a_lease_whatever_the_clock_says(store, clocks, jump):
   assert store.release_expired() == 0
   clocks.wall += jump
-  waited = 0
-  while not store.release_expired():
-    clocks.wait(2)
-    waited += 2
+  waited = seconds_until_released(store, clocks)
   assert waited == LEASE
   trial = store.trials()[0]
   assert (trial.state, trial.deaths) == ("queued", 1)
@@ -114,10 +120,7 @@ def test_when_it_dies_it_loses_its_trial_after_its_own_lease(store, clocks, jump
   with another(store, LEASE / 10) as controller:
     assert controller.release_expired() == 0
     clocks.wall += jump
-    waited = 0
-    while not controller.release_expired():
-      clocks.wait(2)
-      waited += 2
+    waited = seconds_until_released(controller, clocks)
   assert waited == LEASE
 
 
