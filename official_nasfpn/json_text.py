@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-_LONG_INTEGER = re.compile(rf"[0-9]{{{sys.float_info.max_10_exp + 1}}}")
+_LONG = sys.float_info.max_10_exp + 1  # Digits of the shortest integer beyond any float.
+_LONG_INTEGER = re.compile(rf"[0-9]{{{_LONG}}}")
 
 
 def parse_json(
@@ -23,7 +24,7 @@ def parse_json(
       float. For the last two, readers would meet errors that nobody thinks of.
   """
   # Python's own reading of integers is twice as fast, and a long search has 150,000 texts.
-  is_harmless = isinstance(text, str) and not _LONG_INTEGER.search(text)
+  is_harmless = len(text) < _LONG or (isinstance(text, str) and not _LONG_INTEGER.search(text))
   try:
     return json.loads(text, object_hook=object_hook, parse_int=None if is_harmless else _integer)
   except RecursionError:
@@ -31,6 +32,6 @@ def parse_json(
 
 
 def _integer(digits: str) -> int:
-  if len(digits) > sys.float_info.max_10_exp:
+  if len(digits) >= _LONG:
     raise ValueError(f"a number has {len(digits):,} digits")
   return int(digits)

@@ -4,9 +4,9 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
-from scipy import stats
 
 from official_nasfpn.search.proxy_check.noise import Noise
 from official_nasfpn.search.recipe import SearchRecipe
@@ -150,7 +150,7 @@ def largest_by_chance(count: int) -> float:
   Args:
     count: how many values.
   """
-  return float(stats.norm.ppf(0.95 ** (1 / count)))
+  return NormalDist().inv_cdf(0.95 ** (1 / count))
 
 
 def level_with_the_best(rewards: Sequence[float], noise: Noise | ConfirmedNoise) -> int:
@@ -264,7 +264,10 @@ def _about_learning(
   third = len(rewards) // 3
   first, last = rewards[:third], rewards[-third:]
   medians = f"from {np.median(first):.4f} in the first third of the trials to {np.median(last):.4f}"
-  if stats.mannwhitneyu(last, first, alternative="greater").pvalue < _SIGNIFICANCE:
+  # Loaded only where it is needed: it takes longer than the whole report of a short search.
+  from scipy.stats import mannwhitneyu
+
+  if mannwhitneyu(last, first, alternative="greater").pvalue < _SIGNIFICANCE:
     return [f"{learner} learns: the median reward rose {medians} in the last."]
   text = f"{learner} has learnt nothing yet: the median reward went {medians} in the last"
   measured = [update for update in metrics if "entropy" in metrics[update]]
