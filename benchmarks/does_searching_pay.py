@@ -9,9 +9,11 @@ FPN, NAS-FPN, and architectures that were drawn at random and not chosen. What i
 the validation images, once at the end of each training: nothing was chosen by them. Finished work
 is not repeated, and an interrupted command continues; `--only_table` shows what is there. Where
 there are many processors, `--num_at_once` jobs that share them do more in an hour than one.
+
+`results.json` has all finished searches and trainings. With `--earlier` another machine, which does
+not have their folders, goes on from there.
 """
 
-import dataclasses
 import functools
 import json
 import os
@@ -24,7 +26,16 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks.searched_and_known import BASELINES, NOT_CHOSEN, Candidate, draw, table
+from benchmarks.searched_and_known import (
+  BASELINES,
+  NOT_CHOSEN,
+  Candidate,
+  Found,
+  draw,
+  from_json,
+  table,
+  to_json,
+)
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
@@ -58,6 +69,7 @@ _NUM_WORKERS = flags.DEFINE_integer("num_workers", 2, "Workers of a search.", lo
 _NUM_AT_ONCE = flags.DEFINE_integer(
   "num_at_once", 1, "Searches or trainings at the same time, each on its cores.", lower_bound=1
 )
+_EARLIER = flags.DEFINE_string("earlier", None, "results.json of a part that is done.")
 _ONLY_TABLE = flags.DEFINE_bool("only_table", False, "Search and train nothing.")
 _FIGURE = flags.DEFINE_string("figure", None, "Image of all AP, .png, .svg or .pdf.")
 
@@ -65,26 +77,36 @@ _FIGURE = flags.DEFINE_string("figure", None, "Image of all AP, .png, .svg or .p
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   out = Path(_OUTPUT_DIR.value)
+  earlier = _read_earlier(Path(_EARLIER.value)) if _EARLIER.value else {}
+  done = {(candidate.group, candidate.search) for candidate in earlier}
   if not _ONLY_TABLE.value:
     searches = [(name, seed) for seed in range(_NUM_SEARCHES.value) for name in ALGORITHMS]
-    _run_all("searches", "search", [functools.partial(_search, *search) for search in searches])
-  candidates = _candidates()
+    jobs = [functools.partial(_search, *search) for search in searches if search not in done]
+    _run_all("searches", "search", jobs)
+  candidates = _candidates(earlier)
   if not _ONLY_TABLE.value:
+    known = {(c.name, seed) for c, aps in earlier.items() for seed in range(len(aps))}
     # In an order that has a first result of everything before a second of anything.
-    jobs = sorted(
-      ((c, seed) for c in candidates for seed in range(_seeds_of(c))),
-      key=lambda job: (max(job[0].rank, 1) + job[1], job[0].rank, job[1]),
+    trainings = sorted(
+      ((c, s) for c in candidates for s in range(_seeds_of(c)) if (c.name, s) not in known),
+      key=lambda one: (max(one[0].rank, 1) + one[1], one[0].rank, one[1]),
     )
     # Once for each folder: what two searches have found is one training.
-    unique = {_run_dir(*job, out): functools.partial(_train, *job, out) for job in jobs}
+    unique = {_run_dir(*one, out): functools.partial(_train, *one, out) for one in trainings}
     _run_all("trainings", "training", list(unique.values()))
-  found = {candidate: _aps(candidate, out) for candidate in candidates}
+  known_aps = {candidate.name: aps for candidate, aps in earlier.items()}
+  found = {c: _aps(c, out, known_aps.get(c.name, ())) for c in candidates}
   print(table(found))
-  write_text(
-    out / "results.json", json.dumps([_as_data(*item) for item in found.items()], indent=1)
-  )
+  write_text(out / "results.json", to_json(found))
   if _FIGURE.value:
     draw(found, Path(_FIGURE.value))
+
+
+def _read_earlier(path: Path) -> Found:
+  try:
+    return from_json(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(f"--earlier {path} is no results.json of this program: {error}") from error
 
 
 def _search_dir(name: str, seed: int) -> Path:
@@ -188,22 +210,24 @@ def _run(program: str, *arguments: str, log: Path, processors: set[int]) -> None
     raise UserError(f"`nasfpn {program}` has failed; see {log}.")
 
 
-def _candidates() -> list[Candidate]:
+def _candidates(earlier: Found) -> list[Candidate]:
   """Returns what is trained at full length, as far as the searches have ended."""
   found = [Candidate(name, None, 1, key, key) for name, key in BASELINES.items()]
   for name in ALGORITHMS:
     for seed in range(_NUM_SEARCHES.value):
-      trials = _trials(name, seed)
-      for rank, trial in enumerate(best_trials(trials)[: _NUM_FINALISTS.value], start=1):
-        found.append(_of_trial(name, seed, rank, trial))
-  drawn = _trials("random search", 0)[: _NUM_RANDOM.value]
-  return [*found, *(_of_trial(NOT_CHOSEN, 0, 0, trial) for trial in drawn)]
+      known = [c for c in earlier if (c.group, c.search) == (name, seed)]
+      ranked = enumerate(best_trials(_trials(name, seed)), start=1)
+      found += known or [_of_trial(name, seed, rank, trial) for rank, trial in ranked]
+  drawn = [c for c in earlier if c.group == NOT_CHOSEN] or [
+    _of_trial(NOT_CHOSEN, 0, 0, trial) for trial in _trials("random search", 0)[: _NUM_RANDOM.value]
+  ]
+  return [*(c for c in found if c.rank <= _NUM_FINALISTS.value), *drawn]
 
 
 def _trials(name: str, seed: int) -> list[Trial]:
-  """Returns the trials of a search with a reward, each architecture once, by number."""
+  """Returns the trials of a search with a reward, each architecture once; none before its end."""
   search_dir = _search_dir(name, seed)
-  if not search_dir.is_dir():
+  if not (search_dir / "result.json").is_file():
     return []
   trials = Search(search_dir).trials()
   return [trial for trial in trials if trial.reward is not None and trial.reused_from is None]
@@ -224,19 +248,15 @@ def _run_dir(candidate: Candidate, seed: int, out: Path) -> Path:
   return out / "finals" / candidate.name / f"seed_{seed}"
 
 
-def _aps(candidate: Candidate, out: Path) -> tuple[float, ...]:
-  """Returns the AP of the finished trainings of an architecture, by seed."""
-  files = [_run_dir(candidate, s, out) / "evaluation.json" for s in range(_seeds_of(candidate))]
-  return tuple(
-    json.loads(file.read_text(encoding="utf-8"))["metrics"]["AP"]
-    for file in files
-    if file.is_file()
-  )
-
-
-def _as_data(candidate: Candidate, aps: Sequence[float]) -> dict[str, object]:
-  data = dataclasses.asdict(candidate)
-  return {key: value for key, value in data.items() if key != "architecture"} | {"AP": list(aps)}
+def _aps(candidate: Candidate, out: Path, known: Sequence[float]) -> tuple[float, ...]:
+  """Returns the AP of the finished trainings of an architecture, by seed, up to the first gap."""
+  aps = list(known)
+  while len(aps) < _seeds_of(candidate):
+    file = _run_dir(candidate, len(aps), out) / "evaluation.json"
+    if not file.is_file():
+      break
+    aps.append(json.loads(file.read_text(encoding="utf-8"))["metrics"]["AP"])
+  return tuple(aps)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Searched pyramids beside known ones: AP by group, gains with intervals, worth of a reward."""
 
 import dataclasses
+import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,28 @@ class Gain:
   high: float
 
 
-def groups_of(found: dict[Candidate, tuple[float, ...]]) -> dict[str, list[float]]:
+# The AP of each training of an architecture, by seed.
+Found = dict[Candidate, tuple[float, ...]]
+
+
+def to_json(found: Found) -> str:
+  """Returns all candidates with their AP, one by one; `from_json` reads it."""
+  rows = [dataclasses.asdict(candidate) | {"AP": aps} for candidate, aps in found.items()]
+  return json.dumps(rows, indent=1) + "\n"
+
+
+def from_json(text: str) -> Found:
+  """Returns what `to_json` has written.
+
+  Raises:
+    ValueError, KeyError, TypeError: the text is something else.
+  """
+  rows = [dict(row) for row in json.loads(text)]
+  aps = [tuple(row.pop("AP")) for row in rows]
+  return {Candidate(**row): ap for row, ap in zip(rows, aps, strict=True)}
+
+
+def groups_of(found: Found) -> dict[str, list[float]]:
   """Returns the independent values of each group.
 
   Those of an algorithm are its searches, each the mean of its best architecture's trainings; those
@@ -68,7 +90,7 @@ def gain(values: Sequence[float], baseline: Sequence[float]) -> Gain:
   return Gain(difference, float(interval.low), float(interval.high))
 
 
-def table(found: dict[Candidate, tuple[float, ...]]) -> str:
+def table(found: Found) -> str:
   """Returns AP by group, gains over the baselines, and what a reward is worth, as Markdown."""
   groups = groups_of(found)
   lines = [
@@ -99,7 +121,7 @@ def table(found: dict[Candidate, tuple[float, ...]]) -> str:
   return "\n".join(lines)
 
 
-def draw(found: dict[Candidate, tuple[float, ...]], path: Path) -> None:
+def draw(found: Found, path: Path) -> None:
   """Draws every training as a dot, the independent values of a group and their mean as lines."""
   from matplotlib.figure import Figure
 

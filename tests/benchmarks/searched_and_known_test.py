@@ -50,3 +50,13 @@ def test_the_table_has_what_is_there():
 def test_the_picture_is_drawn(tmp_path):
   study.draw(_found(), tmp_path / "pays.png")
   assert (tmp_path / "pays.png").stat().st_size > 5000
+
+
+def test_results_are_read_back():
+  assert study.from_json(study.to_json(_found())) == _found()
+
+
+@pytest.mark.parametrize("text", ["[", "[3]", '[{"AP": 3}]', '[{"AP": [0.5], "group": "FPN"}]'])
+def test_something_else_is_no_result(text):
+  with pytest.raises((ValueError, KeyError, TypeError)):
+    study.from_json(text)
