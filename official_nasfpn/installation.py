@@ -104,16 +104,21 @@ def check_tensorflow() -> None:
     return
 
 
-def use_onednn() -> None:
+def use_onednn() -> bool:
   """Makes TensorFlow train with oneDNN on any x86 processor; call it before importing TensorFlow.
 
   TensorFlow leaves it off where there is no AVX-512, and a train step takes 1.3 times as long. A
   person's own TF_ENABLE_ONEDNN_OPTS counts. Programs that detect in single images do not call this,
   nor do workers that time them: there a request takes 8 times as long with it
   (docs/performance.md).
+
+  Returns:
+    Whether this has set the variable, so that other processes may do without.
   """
-  if platform.machine().lower() in ("x86_64", "amd64"):
-    os.environ.setdefault(ONEDNN_VARIABLE, "1")
+  is_set = platform.machine().lower() in ("x86_64", "amd64") and ONEDNN_VARIABLE not in os.environ
+  if is_set:
+    os.environ[ONEDNN_VARIABLE] = "1"
+  return is_set
 
 
 def missing_cuda_libraries() -> list[str]:

@@ -4,15 +4,19 @@
 
 Every step is what one of the project's programs does, and leaves a file that shows it is done: the
 same command resumes what was interrupted and repeats nothing. All but the search's workers run in
-this process, because every start of TensorFlow takes seconds.
+this process, because every start of TensorFlow takes seconds; but latency is timed in another one.
 """
 
 import json
+import multiprocessing
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -24,7 +28,7 @@ from official_nasfpn.data.report import Report
 from official_nasfpn.data.shapes import ShapesConfig
 from official_nasfpn.disk import FileLock, write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
-from official_nasfpn.installation import use_onednn
+from official_nasfpn.installation import ONEDNN_VARIABLE, use_onednn
 from official_nasfpn.json_text import parse_json
 from official_nasfpn.progress import duration, progress_bar
 from official_nasfpn.recipes import recipes_folder
@@ -135,8 +139,7 @@ def main(argv: list[str]) -> None:
   steps = _steps(request, paths)
   recipe = _search_recipe(request, paths)  # What is wrong is said before anything is made.
   # The search's workers have the environment of this process.
-  if not recipe.times_tensorflow:
-    use_onednn()
+  is_as_served = recipe.times_tensorflow or not use_onednn()
   if request.backbone_weights and not (paths.search / "result.json").is_file():
     _check_weights(recipe.experiment)
   if request.annotations and not (paths.data / "dataset.json").is_file():
@@ -150,7 +153,7 @@ def main(argv: list[str]) -> None:
       print(f"{measuring}: done before")
     else:
       print(measuring, flush=True)
-      write_text(paths.summary, json.dumps(_measure(paths), indent=2) + "\n")
+      write_text(paths.summary, json.dumps(_measure(paths, is_as_served), indent=2) + "\n")
   _show(_read_json(paths.summary), paths)
   print(f"\nDone in {duration(time.monotonic() - start)}.")
 
@@ -315,8 +318,13 @@ def _common_bindings(request: Request, paths: Paths) -> list[str]:
   ]
 
 
-def _measure(paths: Paths) -> dict:
-  """Collects every figure of the table, measures the export's latency, joins some pictures."""
+def _measure(paths: Paths, is_as_served: bool) -> dict:
+  """Collects every figure of the table, measures the export's latency, joins some pictures.
+
+  Args:
+    paths: of everything.
+    is_as_served: whether TensorFlow computes here as where it only detects.
+  """
   from official_nasfpn.data.drawing import contact_sheet
   from official_nasfpn.data.image_headers import open_image
   from official_nasfpn.modeling.closed_form import detector_size
@@ -332,7 +340,8 @@ def _measure(paths: Paths) -> dict:
     parts = detector_size(experiment.detector, label_map.num_classes)
     total = sum(parts.values(), Size())
     bar.update()
-    latency = measure_latency(paths.saved_model, [row["file"] for row in shown])
+    timed = paths.saved_model, [row["file"] for row in shown]
+    latency = measure_latency(*timed) if is_as_served else _without_onednn(measure_latency, *timed)
     bar.update()
     pictures = [open_image((paths.detections / row["picture"]).read_bytes()) for row in shown]
     contact_sheet(pictures, columns=2, cell_width=960).save(paths.pictures, quality=92)
@@ -352,6 +361,20 @@ def _measure(paths: Paths) -> dict:
     "size_by_part": {part: asdict(size) for part, size in parts.items()},
     "latency": latency,
   }
+
+
+def _without_onednn(function: Callable[..., Any], *arguments: object) -> Any:
+  """Returns the result of a function in a new process, where TensorFlow has its own defaults.
+
+  What makes trainings faster makes single images slower, and holds for a whole process.
+  """
+  context = multiprocessing.get_context("spawn")
+  with ProcessPoolExecutor(1, context, _unset, (ONEDNN_VARIABLE,)) as pool:
+    return pool.submit(function, *arguments).result()
+
+
+def _unset(variable: str) -> None:
+  del os.environ[variable]
 
 
 def _show(summary: dict, paths: Paths) -> None:

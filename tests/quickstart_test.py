@@ -14,6 +14,7 @@ from official_nasfpn import architecture, quickstart
 from official_nasfpn.data.preparation import prepare_dataset
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
 from official_nasfpn.errors import UserError
+from official_nasfpn.installation import ONEDNN_VARIABLE
 from official_nasfpn.search.storage import database_path
 from official_nasfpn.search.store.trial_store import TrialStore
 from tests.program_process import ProgramProcess
@@ -199,6 +200,12 @@ def test_photographs_are_seen_larger(tmp_path, annotations, side):
   request = quickstart.Request(annotations, annotations and "images", 0, [])
   recipe = quickstart._search_recipe(request, quickstart.Paths(tmp_path))
   assert recipe.experiment.detector.image_size == (side, side)
+
+
+def test_latency_is_timed_where_tensorflow_computes_as_it_does_when_it_serves(monkeypatch):
+  monkeypatch.setenv(ONEDNN_VARIABLE, "1")
+  assert quickstart._without_onednn(os.getenv, ONEDNN_VARIABLE) is None
+  assert os.getenv(ONEDNN_VARIABLE) == "1"
 
 
 @pytest.mark.parametrize("reward", [0.0, 0.25])

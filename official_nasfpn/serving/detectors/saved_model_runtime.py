@@ -8,6 +8,7 @@ import tensorflow as tf
 from official_nasfpn.gpus import warn_of_an_unused_gpu
 from official_nasfpn.serving.detectors.broken_images import refusal
 from official_nasfpn.serving.export_folder import ExportFolder, damaged
+from official_nasfpn.training.checkpoint_files import refuse_pattern
 
 
 class SavedModelRuntime:
@@ -17,13 +18,14 @@ class SavedModelRuntime:
     """Loads it.
 
     Raises:
-      UserError: it is damaged.
+      UserError: it is damaged, or TensorFlow takes its path for a pattern.
     """
     warn_of_an_unused_gpu()
     try:
       # Held on to: a signature does not keep the variables of its model alive.
       self._model = tf.saved_model.load(str(export.path))
     except (OSError, ValueError, tf.errors.OpError) as error:
+      refuse_pattern(export.path, "The SavedModel")
       raise damaged(export.path, error) from error
 
   def __call__(

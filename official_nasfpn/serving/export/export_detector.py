@@ -12,6 +12,7 @@ from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.serving.checksums import SUMS_FILE, check_files, sha256_of
 from official_nasfpn.serving.export_folder import ExitLatency, find_export
 from official_nasfpn.serving.formats import CALIBRATION_IMAGES, FORMATS, ExportFormat, find_format
+from official_nasfpn.training.checkpoint_files import refuse_pattern
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.run_folder import RunFolder
 
@@ -90,6 +91,8 @@ def export_detector(
   if calibration_images is not None and calibration_images < 1:
     raise UserError(f"--calibration_images is {calibration_images}: give 1 or more.")
   format_.require_conversion()
+  if not format_.conversions:
+    refuse_pattern(output_dir, "--output_dir")  # A SavedModel keeps its variables as a checkpoint.
   if check:
     format_.require_runtime(f"--check of --format {format}")
   experiment = run.load()[0]

@@ -1,5 +1,6 @@
 """The class `Detector`: its input, its output, and what loading it needs."""
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,12 @@ def test_a_damaged_export_is_refused(export_dir, tmp_path):
   (tmp_path / "saved_model.pb").write_bytes(graph)
   with pytest.raises(UserError, match="is damaged"):
     Detector(tmp_path)  # The variables are missing.
+
+
+def test_an_export_that_was_moved_where_tensorflow_cannot_load_it_says_so(export_dir, tmp_path):
+  shutil.copytree(export_dir / "1", tmp_path / "best[1]")
+  with pytest.raises(UserError, match=r"takes \[ in a path for a pattern.* Rename the folder"):
+    Detector(tmp_path / "best[1]")
 
 
 @pytest.fixture(scope="module", params=FORMATS)

@@ -65,6 +65,14 @@ def test_a_choice_that_cannot_be_made_is_refused_first(
   assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_below_which_no_saved_model_could_be_loaded_is_refused_first(
+  untrained_run, tmp_path, no_restoring
+):
+  with pytest.raises(UserError, match=r"TensorFlow takes \[ in a path for a pattern"):
+    export_detector(untrained_run.path, tmp_path / "best[1]")
+  assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("format_", FORMATS)
 def test_a_folder_of_something_else_is_refused_first(
   untrained_run, tmp_path, no_restoring, format_
