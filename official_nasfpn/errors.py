@@ -49,7 +49,11 @@ def run_program(main: Callable[[list[str]], object]) -> None:
   # Imported here, because that module imports this one.
   from official_nasfpn.installation import check_tensorflow, missing_dependency
 
+  has_begun = False
+
   def guarded(argv: list[str]) -> None:
+    nonlocal has_begun
+    has_begun = True
     if not flags.FLAGS["verbosity"].present:
       # Libraries log every loop at level INFO, through the middle of the progress bars.
       logging.set_verbosity(logging.WARNING)
@@ -87,6 +91,11 @@ def run_program(main: Callable[[list[str]], object]) -> None:
 
   try:
     app.run(guarded)
+  except SystemExit as end:
+    # absl has shown the help that was asked for, which it calls a failure; a wrong flag is one.
+    if has_begun or isinstance(end.__context__, flags.Error):
+      raise
+    sys.exit(0)
   except BrokenPipeError:
     # Whoever reads the output has seen enough, as in `nasfpn train --help | head`.
     if sys.stdout is None or not _nobody_reads(sys.stdout):

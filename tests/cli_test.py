@@ -126,14 +126,19 @@ def test_what_an_installed_command_starts_imports_nothing_from_the_current_folde
 @pytest.mark.parametrize("name", ["export", "figures"])
 def test_help_of_a_program_is_its_own_and_names_the_command(name):
   result = run_apart(name, "--help")
-  # absl ends a program that was asked for help with 1.
-  assert (result.returncode, result.stderr) == (1, "")
+  assert (result.returncode, result.stderr) == (0, "")
   source = Path(official_nasfpn.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
   assert result.stdout.startswith(ast.get_docstring(ast.parse(source)).splitlines()[0])
   assert f"\nnasfpn {name}:\n" in result.stdout
   assert "--output" in result.stdout
   # Flags of libraries are in --helpfull.
   assert "--verbosity" not in result.stdout
+
+
+def test_a_wrong_flag_is_a_failure():
+  result = run_apart("figures", "--figrue=exits")
+  assert (result.returncode, result.stdout) == (1, "")
+  assert "Unknown command line flag 'figrue'. Did you mean: figure ?" in result.stderr
 
 
 def test_a_program_gets_its_arguments_and_its_errors_are_one_line(tmp_path):

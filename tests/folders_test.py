@@ -280,6 +280,7 @@ assert set(content(disk / "new" / "job")) == {"a.txt", "b.txt"}
   def test_it_is_filled_itself_and_what_was_written_last_comes_last(self, mounted):
     process = mounted("""
 (disk / ".a disk.partial-0123").mkdir()  # A killed process has left it.
+(disk / "lost+found").mkdir()  # New volumes have it.
 moved = []
 rename = Path.rename
 Path.rename = lambda path, new: moved.append(path.name) or rename(path, new)
@@ -287,6 +288,7 @@ with whole_folder(disk, "--job_dir") as unfinished:
   for name in "cab":
     (unfinished / name).write_text(name)
     time.sleep(0.02)
+(disk / "lost+found").rmdir()
 assert content(disk) == {"a": "a", "b": "b", "c": "c"}
 assert moved == ["c", "a", "b"]
 """)
@@ -304,6 +306,11 @@ with pytest.raises(UserError, match="not an empty folder"), whole_folder(disk, "
 assert [path.name for path in disk.iterdir()] == ["late.txt"]
 """)
     assert process.returncode == 0, process.stderr
+
+
+def test_a_new_volume_can_be_claimed(tmp_path):
+  (tmp_path / "lost+found").mkdir()
+  assert claim_job(tmp_path)
 
 
 def test_a_parent_that_cannot_be_written_is_named(child):

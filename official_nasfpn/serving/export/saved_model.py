@@ -93,7 +93,11 @@ def _versions(output_dir: Path) -> list[Path]:
     return []
   content = list(output_dir.iterdir()) if output_dir.is_dir() else [output_dir]
   # Such as an export that a killed process has left unfinished in a folder that is mounted.
-  content = [path for path in content if not path.name.startswith(".")]
+  content = [
+    path
+    for path in content
+    if not path.name.startswith(".") and path.name != folders.OF_FILE_SYSTEM
+  ]
   versions = [path for path in content if path.name.isdigit() and path.is_dir()]
   if len(versions) != len(content) or not all(
     (path / "assets" / RECORD_FILE).is_file() for path in versions
