@@ -65,7 +65,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("seed", 0, "Seed of the data's split, the search and the training.")
 flags.DEFINE_multi_string(
-  "gin_param", [], "Binding for the search and the training, such as `Training.epochs = 20`."
+  "gin_param", [], "Binding for the search and the training, such as `Training.epochs = 40`."
 )
 
 _NUM_WORKERS = 2
