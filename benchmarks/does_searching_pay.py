@@ -94,7 +94,9 @@ def main(argv: list[str]) -> None:
     # Once for each folder: what two searches have found is one training.
     unique = {_run_dir(*one, out): functools.partial(_train, *one, out) for one in trainings}
     _run_all("trainings", "training", list(unique.values()))
-  known_aps = {candidate.name: aps for candidate, aps in earlier.items()}
+  # What two searches have found stands there twice; only its best rank is trained with all seeds.
+  by_length = sorted(earlier.items(), key=lambda item: len(item[1]))
+  known_aps = {candidate.name: aps for candidate, aps in by_length}
   found = {c: _aps(c, out, known_aps.get(c.name, ())) for c in candidates}
   print(table(found))
   write_text(out / "results.json", to_json(found))
@@ -250,7 +252,7 @@ def _run_dir(candidate: Candidate, seed: int, out: Path) -> Path:
 
 def _aps(candidate: Candidate, out: Path, known: Sequence[float]) -> tuple[float, ...]:
   """Returns the AP of the finished trainings of an architecture, by seed, up to the first gap."""
-  aps = list(known)
+  aps = list(known[: _seeds_of(candidate)])
   while len(aps) < _seeds_of(candidate):
     file = _run_dir(candidate, len(aps), out) / "evaluation.json"
     if not file.is_file():

@@ -226,13 +226,18 @@ def from_bindings(cls: type[_T]) -> _T:
   """Returns an instance of a `@configurable` class with the current bindings.
 
   Raises:
-    UserError: the class rejects a value.
+    UserError: the class rejects a value, or the bindings refer to themselves.
   """
   try:
     bindings = gin.get_bindings(_NAMES[cls])
   except UserError as error:
     # The error is about a class that a value refers to; gin adds lines to its message.
     raise UserError(_own_message(error)) from error
+  except RecursionError as error:
+    raise UserError(
+      f"A setting of {_NAMES[cls]} refers to what it is a part of, as in `{_NAMES[cls]}.name = "
+      f"@{_NAMES[cls]}()`. Give it a value."
+    ) from error
   return build(cls, **bindings)
 
 

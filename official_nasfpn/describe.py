@@ -8,11 +8,13 @@ r"""Prints parameters and multiply-adds of each part of a detector, given in the
 
 import json
 import re
+from pathlib import Path
 
 from absl import flags
 
 from official_nasfpn import configuration
 from official_nasfpn.architecture import Architecture, PyramidSpec, pyramid_name
+from official_nasfpn.disk import check_picture_path, disk_errors
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.modeling import DetectorConfig
 from official_nasfpn.modeling.closed_form import detector_size
@@ -43,7 +45,9 @@ _RECIPE = flags.DEFINE_string(
   "A recipe of gin/paper/, or `all`: prints parameters and FLOPs next to the published ones.",
 )
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "json"], "A table, or JSON for programs.")
-_DIAGRAM = flags.DEFINE_string("diagram", None, "Where to write a drawing of the pyramid (.png).")
+_DIAGRAM = flags.DEFINE_string(
+  "diagram", None, "Drawing of the pyramid to write, .png, .svg or .pdf."
+)
 
 
 def parse_model(notation: str) -> tuple[str, int | None, int | None]:
@@ -158,10 +162,9 @@ def write_diagram(architecture: Architecture, path: str) -> None:
     )
   from official_nasfpn.architecture.diagram import draw_pyramid
 
-  try:
+  check_picture_path("--diagram", path)
+  with disk_errors(Path(path), "Choose another --diagram."):
     draw_pyramid(architecture, path, title=pyramid_name(architecture))
-  except (OSError, ValueError) as error:
-    raise UserError(f"--diagram {path!r} cannot be written: {error}") from error
 
 
 def print_recipes(name: str, output_format: str) -> None:

@@ -382,3 +382,9 @@ def test_stored_files_are_read_only_where_they_are_files(tmp_path):
       configuration.read_stored(tmp_path / name)
   with pytest.raises(UserError, match="is a symbolic link"):
     configuration.read_stored(tmp_path / "link", follows_links=False)
+
+
+@pytest.mark.parametrize("binding", ["Outer.inner = @Outer()", "Inner.points = @Inner()"])
+def test_settings_that_refer_to_themselves_are_one_sentence(binding):
+  with pytest.raises(UserError, match=r"refers to what it is a part of.* Give it a value"):
+    configuration.read_settings([Outer, Inner], gin_params=[binding])

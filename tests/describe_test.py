@@ -79,6 +79,14 @@ def test_the_program_says_what_it_has_drawn_and_needs_no_tensorflow(tmp_path):
   assert has_tensorflow == "False"
 
 
+@pytest.mark.parametrize("name", ["pyramid", "folder", "nowhere/pyramid.png"])
+def test_a_drawing_that_would_lie_elsewhere_is_refused(tmp_path, name):
+  (tmp_path / "folder").mkdir()
+  with pytest.raises(UserError, match=r"--diagram .*(an image ends in|there is no folder)"):
+    describe.write_diagram(CATALOG["nas_fpn"], str(tmp_path / name))
+  assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_the_table():
   size = {"parameters": 1_230_000, "multiply_adds": 4_560_000_000}
   table = describe.as_table(
