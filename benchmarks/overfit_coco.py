@@ -58,7 +58,7 @@ def check_learnt(evaluation: Path) -> None:
     found = "undefined" if ap50 is None else f"{ap50:.3f}"
     raise UserError(
       f"{evaluation}: AP50 on the images that were trained on is {found}, and must exceed "
-      f"{_WANTED_AP50:g}: boxes, labels, anchors or evaluation do not agree."
+      f"{_WANTED_AP50:g}: look whether boxes, labels, anchors and evaluation agree."
     )
 
 
