@@ -3,11 +3,12 @@ r"""Compares the plain and the shared proxy: trials per hour, and how well each 
     python -m benchmarks.cheap_proxy --gin_file gin/bccd_search.gin --data_dir DATA \
         --minutes 5 --trainings CHECK/trainings.jsonl --target_gin_param "Training.epochs = 30"
 
-Each mode trains random architectures for --minutes in a process of its own, like a worker: imports,
-the making of shared weights and the first trial's tracing count. With --trainings, the file of
-`nasfpn proxy_check`, it adds rank correlations to the target, over the architectures that both
-modes and the target have trained. If the checks took rewards from a table, give it here, too, with
---rewards. Nothing else should run on the machine at the same time.
+Each mode trains random architectures for --minutes in a process of its own, like a worker: the
+import of TensorFlow, the making of shared weights and the first trial's tracing count; the imports
+of this file, a few seconds before, do not. With --trainings, the file of `nasfpn proxy_check`, it
+adds rank correlations to the target, over the architectures that both modes and the target have
+trained. If the checks took rewards from a table, give it here, too, with --rewards. Nothing else
+should run on the machine at the same time.
 """
 
 import random
@@ -71,7 +72,7 @@ def _recipes(mode: str) -> tuple[TrainingRecipe, TrainingRecipe]:
 
 
 def _work(mode: str) -> None:
-  """Trains until --minutes after the start of this process; prints the number of trials."""
+  """Trains for --minutes, with the import of TensorFlow; prints the number of trials."""
   start, cpu_start = time.monotonic(), time.process_time()
   recipe, _ = _recipes(mode)
   rng = random.Random(0)

@@ -10,8 +10,9 @@ some of the graph alone, and some of a detector with its initial weights on one 
 - *codes* (NASWOT, Mellor et al. 2021): how differently images of a batch switch the ReLUs, the
   log-determinant of the kernel of their binary codes, here those of the pyramid's outputs.
 
-All weights are those of pyramid and heads. A score earns its place if skipping the worse half of
-the architectures by it loses few of the best tenth; a coin loses half of them.
+The first two take the weights of pyramid and heads, SynFlow the pyramid's kernels alone. A score
+earns its place if skipping the worse half of the architectures by it loses few of the best tenth; a
+coin loses half of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +71,8 @@ def graph_scores(specs: Sequence[PyramidSpec]) -> dict[str, np.ndarray]:
   found = [features(spec) for spec in specs]
 
   def each(score: Callable[[Mapping[str, float]], float]) -> np.ndarray:
-    return np.array([score(one) for one in found])
+    # Sums of the same numbers in another order differ in their last digits, and are ties.
+    return np.array([score(one) for one in found]).round(9)
 
   def mean_of(ending: str) -> Callable[[Mapping[str, float]], float]:
     return lambda one: float(np.mean([v for name, v in one.items() if name.endswith(ending)]))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
+from benchmarks.measured_formats import Measured, draw, shares_of_same_boxes, table_text
 from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
 
@@ -24,31 +25,6 @@ _MODEL_DIR = flags.DEFINE_multi_string("model_dir", None, "Run folders.", requir
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the exports.", required=True)
 _FIGURE = flags.DEFINE_string("figure", None, "Image file: AP over latency.")
 _ROUNDS = flags.DEFINE_integer("rounds", 100, "Timed images for each format.", lower_bound=1)
-
-# Weaker detections appear and disappear with rounding.
-_CLEAR_SCORE = 0.3
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-  """One export of one run.
-
-  Attributes:
-    name: the format.
-    ap: AP on the run's evaluation images.
-    ap50: AP at an IoU of 0.5.
-    megabytes: size of all its files.
-    same: share of the SavedModel's clear detections that this export has, too: boxes within 1
-      pixel, scores within 0.001.
-    milliseconds: median time for one image.
-  """
-
-  name: str
-  ap: float
-  ap50: float
-  megabytes: float
-  same: float
-  milliseconds: float
 
 
 def main(argv: list[str]) -> None:
@@ -60,16 +36,9 @@ def main(argv: list[str]) -> None:
   for model_dir in map(Path, _MODEL_DIR.value):
     name = model_dir.parent.name if model_dir.name.startswith("seed_") else model_dir.name
     tables[name] = _measure(model_dir, Path(_OUTPUT_DIR.value) / name)
-  print("| model | format | AP | AP50 | MB | same boxes | ms an image |")
-  print("|---|---|---|---|---|---|---|")
-  for name, rows in tables.items():
-    for row in rows:
-      print(
-        f"| {name} | {row.name} | {row.ap:.4f} | {row.ap50:.4f} | {row.megabytes:.1f} | "
-        f"{100 * row.same:.1f} % | {row.milliseconds:.1f} |"
-      )
+  print(table_text(tables))
   if _FIGURE.value:
-    _draw(tables, Path(_FIGURE.value))
+    draw(tables, Path(_FIGURE.value))
 
 
 def _measure(model_dir: Path, output_dir: Path) -> list[Measured]:
@@ -86,7 +55,7 @@ def _measure(model_dir: Path, output_dir: Path) -> list[Measured]:
   dataset, part = DatasetInfo.load(experiment.input.data_dir), experiment.input.evaluation_part
   images = [encoded for _, encoded in stored_images(dataset, [part])]
   results = {name: evaluate_export(found, dataset, part) for name, found in detectors.items()}
-  same = _shares_of_same_boxes(detectors, images)
+  same = shares_of_same_boxes(detectors, images)
   times = _take_turns(detectors, images)
   return [
     Measured(
@@ -130,29 +99,6 @@ def _export_all(folder, output_dir: Path) -> dict[str, Path]:
   return exports
 
 
-def _shares_of_same_boxes(
-  detectors: Mapping, images: Sequence[bytes], reference: str = "SavedModel"
-) -> dict[str, float]:
-  """Returns, for each detector, the share of the reference's clear detections that it has."""
-  import numpy as np
-
-  found, total = dict.fromkeys(detectors, 0), 0
-  for image in images:
-    outputs = {name: detector([image]) for name, detector in detectors.items()}
-    ours = outputs[reference]
-    clear = np.flatnonzero(ours["scores"][0] > _CLEAR_SCORE)
-    total += len(clear)
-    for name, theirs in outputs.items():
-      for index in clear:
-        same = (
-          (theirs["classes"][0] == ours["classes"][0, index])
-          & (np.abs(theirs["scores"][0] - ours["scores"][0, index]) <= 1e-3)
-          & (np.abs(theirs["boxes"][0] - ours["boxes"][0, index]).max(axis=1) <= 1.0)
-        )
-        found[name] += bool(same.any())
-  return {name: count / total for name, count in found.items()}
-
-
 def _take_turns(detectors: Mapping, images: Sequence[bytes]) -> dict[str, float]:
   """Returns each detector's median time for one image, in milliseconds."""
   times = {name: [] for name in detectors}
@@ -168,27 +114,6 @@ def _take_turns(detectors: Mapping, images: Sequence[bytes]) -> dict[str, float]
         times[name].append(1000 * (time.perf_counter() - start))
       bar.update()
   return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _draw(tables: Mapping[str, Sequence[Measured]], path: Path) -> None:
-  """Draws AP over latency: one panel per model, one point per format."""
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(6.5 * len(tables), 4.5), layout="constrained")
-  all_axes = figure.subplots(1, len(tables), squeeze=False)[0]
-  for axes, (name, rows) in zip(all_axes, tables.items(), strict=True):
-    for row in rows:
-      label = f"{row.name}, {row.megabytes:.0f} MB"
-      axes.scatter(row.milliseconds, 100 * row.ap, s=60, label=label)
-    middle = statistics.mean(100 * row.ap for row in rows)
-    axes.set_ylim(middle - 2, middle + 2)
-    axes.set_xlim(left=0)
-    axes.set_title(name)
-    axes.set_xlabel("one image, ms")
-    axes.set_ylabel("AP, %")
-    axes.grid(alpha=0.3)
-    axes.legend()
-  figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,9 @@ class Worth:
     among_the_best: rank correlation among the best quarter by AP.
     kept: share of the best tenth by AP that is left when the worse half by score is skipped.
     best_of_20: expected AP of the best of 20 that are drawn from the better half by score.
+
+  Equal scores at the border between the halves are told apart by lot: `kept` and `best_of_20` are
+  means over all lots.
   """
 
   spearman: float
@@ -32,12 +35,38 @@ class Worth:
   best_of_20: float
 
 
-def expected_best(aps: np.ndarray, count: int) -> float:
-  """Returns the mean of the greatest AP over all ways to draw `count` different architectures."""
-  ordered = np.sort(aps)
-  # The k-th smallest is the greatest of a draw if the others come from the k - 1 below it.
-  ways = np.array([math.comb(below, count - 1) for below in range(len(ordered))], float)
-  return float((ways * ordered).sum() / ways.sum())
+def in_better_half(scores: np.ndarray) -> np.ndarray:
+  """Returns each one's chance to be in the half with the higher scores: 1, 0, or by lot between."""
+  half = len(scores) // 2
+  border = np.sort(scores)[-half]
+  above, tied = scores > border, scores == border
+  return above + tied * (half - above.sum()) / tied.sum()
+
+
+def expected_best(aps: np.ndarray, count: int, chances: np.ndarray | None = None) -> float:
+  """Returns the mean of the greatest AP over all ways to draw different architectures.
+
+  Args:
+    aps: AP of all.
+    count: how many are drawn.
+    chances: of each to be among those that are drawn from, as `in_better_half` returns them; None
+      to draw from all.
+  """
+  order = np.argsort(aps)
+  chances = np.ones(len(aps)) if chances is None else chances[order]
+  is_tied = (chances > 0) & (chances < 1)
+  num_tied, places = int(is_tied.sum()), round(chances[is_tied].sum())
+  certain, tied = np.cumsum(chances == 1).tolist(), np.cumsum(is_tied).tolist()
+  # Draws up to each AP: k of them tied ones, which with others of these fill the places.
+  ways = [
+    sum(
+      math.comb(below, count - k) * math.comb(tied_below, k) * math.comb(num_tied - k, places - k)
+      for k in range(min(count, places) + 1)
+    )
+    for below, tied_below in zip(certain, tied, strict=True)
+  ]
+  shares = np.diff([way / ways[-1] for way in ways], prepend=0)
+  return float(shares @ aps[order])
 
 
 def worth_of(scores: np.ndarray, aps: np.ndarray) -> Worth:
@@ -48,16 +77,15 @@ def worth_of(scores: np.ndarray, aps: np.ndarray) -> Worth:
     chosen = rng.integers(len(aps), size=len(aps))
     resampled.append(stats.spearmanr(scores[chosen], aps[chosen]).statistic)
   low, high = np.nanquantile(resampled, (0.025, 0.975))
-  by_ap, by_score = np.argsort(-aps, kind="stable"), np.argsort(-scores, kind="stable")
+  by_ap, chances = np.argsort(-aps, kind="stable"), in_better_half(scores)
   best_quarter, best_tenth = by_ap[: len(aps) // 4], by_ap[: len(aps) // 10]
-  kept = np.isin(best_tenth, by_score[: len(aps) // 2]).mean()
   return Worth(
     float(stats.spearmanr(scores, aps).statistic),
     float(low),
     float(high),
     float(stats.spearmanr(scores[best_quarter], aps[best_quarter]).statistic),
-    float(kept),
-    expected_best(aps[by_score[: len(aps) // 2]], 20),
+    float(chances[best_tenth].mean()),
+    expected_best(aps, 20, chances),
   )
 
 

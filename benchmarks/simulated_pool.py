@@ -23,10 +23,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from absl import flags
 
+from benchmarks.stopwatch import Stopwatch, in_words
 from official_nasfpn import architecture
 from official_nasfpn.architecture import PyramidSpec, SearchSpace
 from official_nasfpn.errors import refuse_positional_arguments, run_program
@@ -73,8 +73,6 @@ _STAYING_SHARE = 0.02
 # Workers arrive evenly within this time.
 _ARRIVAL_SECONDS = 600.0
 
-_Result = TypeVar("_Result")
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -100,32 +98,6 @@ class Settings:
       lease_seconds=_LEASE_SECONDS,
       max_attempts=20,
     )
-
-
-class Stopwatch:
-  """Measures the real time of operations."""
-
-  def __init__(self):
-    self.seconds: list[float] = []
-
-  def __call__(self, operation: Callable[[], _Result]) -> _Result:
-    start = time.perf_counter()
-    try:
-      return operation()
-    finally:
-      self.seconds.append(time.perf_counter() - start)
-
-  @property
-  def last(self) -> float:
-    return self.seconds[-1]
-
-  def figures(self) -> dict[str, float]:
-    return {
-      "count": len(self.seconds),
-      "mean_ms": 1000 * statistics.mean(self.seconds),
-      "p99_ms": 1000 * statistics.quantiles(self.seconds, n=100)[-1],
-      "total_s": sum(self.seconds),
-    }
 
 
 class Pool:
@@ -331,7 +303,7 @@ def main(argv: list[str]) -> None:
 
 def _as_text(found: dict) -> str:
   memory = [megabytes for _, megabytes in found["memory_mb"]]
-  times = [found[name]["mean_ms"] for name in ("claim", "renewal", "report")]
+  times = ", ".join(in_words(found[name]) for name in ("claim", "renewal", "report"))
   percent = {
     name: f"{100 * found[f'{name}_share']:.3f} %"
     for name in ("overhead", "waiting", "asking", "controller_busy", "store_busy")
@@ -342,7 +314,7 @@ def _as_text(found: dict) -> str:
       f"{found['lost_attempts']:,} attempts lost, {found['days']:.2f} days",
       f"  overhead              {percent['overhead']} of a worker's work: {percent['waiting']} "
       f"waiting for a trial, {percent['asking']} asking",
-      "  claim, renew, report  {:.2f}, {:.2f}, {:.2f} ms".format(*times),
+      f"  claim, renew, report  {times}",
       f"  busy                  controller {percent['controller_busy']}, store "
       f"{percent['store_busy']} of the time",
       f"  mean reward           {found['first_mean_reward']:.3f} of the first thousand, "

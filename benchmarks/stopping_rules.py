@@ -12,9 +12,18 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from benchmarks.stopping import Curves, Rule, asha, hyperband, no_rule, quantile_rule, returned
-from official_nasfpn.benchmark.table import TABLE, Recorded, read_table
-from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
+from benchmarks.stopping import (
+  Rule,
+  asha,
+  check_enough,
+  curves_of,
+  hyperband,
+  no_rule,
+  quantile_rule,
+  returned,
+)
+from official_nasfpn.benchmark.table import TABLE, read_table
+from official_nasfpn.errors import refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
 
 _TABLE = flags.DEFINE_string("table", str(TABLE), "Trained architectures with learning curves.")
@@ -30,12 +39,14 @@ RULES: dict[str, Rule] = {
   "Hyperband, 1 in 3": hyperband(3, 3),
 }
 _REFERENCE = 20.0
-_TRIED = np.arange(2.0, 41.0, 1.0)
 
 
 def main(argv: list[str]) -> None:
   refuse_positional_arguments(argv)
   curves = curves_of(read_table(Path(_TABLE.value)), _TABLE.value)
+  greatest = max(*_BUDGETS.value, _REFERENCE)
+  check_enough(curves, RULES, greatest, _TABLE.value)
+  tried = np.arange(2.0, greatest + 1)
   finals = curves.aps[:, -1]
   rng = np.random.default_rng(0)
   orders = [rng.permutation(len(finals)) for _ in range(_NUM_ORDERS.value)]
@@ -49,38 +60,20 @@ def main(argv: list[str]) -> None:
   wanted = mean(no_rule, _REFERENCE)[0]
   heads = " | ".join(f"AP at {budget:g}" for budget in _BUDGETS.value)
   print(
-    f"{len(finals)} learning curves, {_NUM_ORDERS.value} orders.\n\n"
+    f"{len(finals)} learning curves, {_NUM_ORDERS.value} orders. A rule compares at the recorded "
+    f"shares nearest to its own, of {', '.join(f'{share:g}' for share in curves.shares)}.\n\n"
     f"| rule | {heads} | begun at {_REFERENCE:g} | as good as {_REFERENCE:g} whole ones at |\n"
     f"|---|{'---|' * len(_BUDGETS.value)}---|---|"
   )
   with progress_bar(len(RULES), "rules", "rule") as bar:
     for name, rule in RULES.items():
       cells = [f"{mean(rule, budget)[0]:.4f}" for budget in _BUDGETS.value]
-      enough = next((f"{b:g}" for b in _TRIED if mean(rule, b)[0] >= wanted - 1e-12), "never")
+      enough = next(
+        (f"{b:g}" for b in tried if mean(rule, b)[0] >= wanted - 1e-12), f"above {greatest:g}"
+      )
       begun = mean(rule, _REFERENCE)[1]
       bar.write(f"| {name} | {' | '.join(cells)} | {begun:.0f} | {enough} |")
       bar.update()
-
-
-def curves_of(table: list[Recorded], where: str) -> Curves:
-  """Returns the learning curves of a table, those with the shares that most have.
-
-  Raises:
-    UserError: fewer than 20 architectures have a curve.
-  """
-  shares = [tuple(share for share, _ in entry.curve) for entry in table if entry.curve]
-  common = max(set(shares), key=shares.count, default=())
-  rows = [
-    [ap for _, ap in entry.curve]
-    for entry in table
-    if entry.curve and tuple(share for share, _ in entry.curve) == common
-  ]
-  if len(rows) < 20 or common[-1] != 1.0:
-    raise UserError(
-      f"{where} has {len(rows)} learning curves to the end of the training, and 20 are needed. "
-      "benchmarks/record_architectures.py says how to record them."
-    )
-  return Curves(common, np.array(rows))
 
 
 if __name__ == "__main__":

@@ -55,6 +55,14 @@ def conditions_of(experiment: Experiment, dataset: DatasetInfo) -> Conditions:
   return conditions
 
 
+def data_digest(conditions: Conditions | None) -> str | None:
+  """Returns what identifies the data of an evaluation; None where nobody said it."""
+  if not conditions or not conditions.get(_ANNOTATIONS):
+    return None
+  text = f"{conditions[_ANNOTATIONS]} {conditions.get(_IMAGES)}"
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
 def difference(stored: Conditions | None, wanted: Conditions) -> str | None:
   """Returns in words how an evaluation differs from another one; None if they are comparable.
 

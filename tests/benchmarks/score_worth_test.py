@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmarks.score_worth import draw, expected_best, worth_of
+from benchmarks.score_worth import draw, expected_best, in_better_half, worth_of
 
 RNG = np.random.default_rng(0)
 APS = RNG.uniform(0.1, 0.4, 60)
@@ -16,6 +16,28 @@ def test_the_expected_best_is_the_mean_over_all_draws():
   greatest = [max(drawn) for drawn in itertools.combinations(aps, 3)]
   assert expected_best(aps, 3) == pytest.approx(np.mean(greatest))
   assert expected_best(aps, 7) == max(aps)
+
+
+def test_ties_at_the_border_count_as_the_mean_over_all_lots():
+  # One of seven is above, four tie for two more places.
+  scores, aps = np.array([1, 1, 2, 0, 1, 1, 0]), APS[:7]
+  halves = [(2, *lot) for lot in itertools.combinations([0, 1, 4, 5], 2)]
+  chances = in_better_half(scores)
+  assert chances == pytest.approx(
+    [np.mean([index in half for half in halves]) for index in range(7)]
+  )
+  for count in (1, 2, 3):
+    greatest = [
+      max(drawn) for half in halves for drawn in itertools.combinations(aps[list(half)], count)
+    ]
+    assert expected_best(aps, count, chances) == pytest.approx(np.mean(greatest))
+
+
+def test_a_table_that_begins_with_the_best_keeps_no_more_of_what_ties():
+  # The ten worst are above, and 49 tie for twenty places, five of the best six among them.
+  scores = np.repeat([0.0, 1.0, 2.0], [1, 49, 10])
+  worth = worth_of(scores, np.sort(APS)[::-1])
+  assert worth.kept == pytest.approx(5 / 6 * 20 / 49)
 
 
 def test_the_ap_itself_is_the_best_score_and_its_opposite_the_worst():

@@ -1,11 +1,23 @@
 """Rules that stop trainings, on made curves."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
-from benchmarks.stopping import Curves, asha, hyperband, no_rule, quantile_rule, returned
+from benchmarks.stopping import (
+  Curves,
+  asha,
+  check_enough,
+  curves_of,
+  hyperband,
+  no_rule,
+  quantile_rule,
+  returned,
+)
+from official_nasfpn.errors import UserError
+from tests.benchmark.drawn_tables import recorded
 
 SHARES = (1 / 9, 1 / 3, 1.0)
 RNG = np.random.default_rng(0)
@@ -80,3 +92,63 @@ def test_where_early_ap_tells_all_stopping_finds_more(name):
     return np.mean([FINAL[returned(rule, HONEST, order, 8.0)[0]] for order in orders])
 
   assert mean(RULES[name]) > mean(no_rule) + 0.005
+
+
+# As record_architectures.py records them.
+TENTHS = tuple(number / 10 for number in range(1, 11))
+IN_TENTHS = Curves(TENTHS, FINAL[:, np.newaxis] * np.array(TENTHS))
+
+
+@pytest.mark.parametrize(
+  ("rule", "shares"),
+  [
+    (asha(3, 3), {0.1, 0.3, 1.0}),
+    (asha(2, 4), {0.1, 0.2, 0.5, 1.0}),
+    (hyperband(3, 3), {0.1, 0.3, 1.0}),
+    (quantile_rule(0.5, (0.34, 0.67), 5), {0.3, 0.7, 1.0}),
+  ],
+)
+def test_a_rule_pays_for_the_shares_whose_ap_it_sees(rule, shares):
+  taken = list(itertools.islice(rule(IN_TENTHS, iter(range(81))), 200))
+  assert {share for _, share, _ in taken} == shares
+  assert {before for _, _, before in taken} <= {0.0, *shares}
+
+
+def test_rungs_that_one_recorded_share_is_nearest_to_are_one():
+  coarse = Curves((0.5, 1.0), IN_TENTHS.aps[:, [4, 9]])
+  for rule in (asha(3, 3), hyperband(3, 3)):
+    taken = list(rule(coarse, iter(range(81))))
+    assert {(share, before) for _, share, before in taken} >= {(0.5, 0.0), (1.0, 0.5)}
+    assert all(share > before for _, share, before in taken)
+
+
+def test_a_table_that_a_rule_draws_most_of_is_refused():
+  rules = {"none": no_rule, "asha": asha(3, 3)}
+  few = Curves(TENTHS, IN_TENTHS.aps[:20])
+  with pytest.raises(
+    UserError, match=r"has 20 learning curves, and 60 are needed: .*'none'"
+  ) as said:
+    check_enough(few, {"none": no_rule}, 40, "curves.csv")
+  assert "begins 40 at a budget of 40" in str(said.value)
+  check_enough(IN_TENTHS, {"none": no_rule}, 40, "curves.csv")
+  # It begins more than it trains to the end.
+  with pytest.raises(UserError, match="'asha'"):
+    check_enough(IN_TENTHS, rules, 40, "curves.csv")
+  check_enough(IN_TENTHS, rules, 8, "curves.csv")
+
+
+def test_the_curves_of_a_table_are_those_with_the_shares_that_most_have():
+  def entry(number, curve):
+    return dataclasses.replace(recorded(number, 0.3), curve=curve)
+
+  table = [
+    entry(1, ((0.5, 0.1), (1.0, 0.3))),
+    entry(2, None),
+    entry(3, ((0.5, 0.2), (1.0, 0.4))),
+    entry(4, ((1.0, 0.5),)),
+  ]
+  curves = curves_of(table, "curves.csv")
+  assert curves.shares == (0.5, 1.0)
+  assert curves.aps.tolist() == [[0.1, 0.3], [0.2, 0.4]]
+  with pytest.raises(UserError, match=r"curves\.csv has no learning curves .*record_architectures"):
+    curves_of(table[1:2], "curves.csv")

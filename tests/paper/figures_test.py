@@ -144,8 +144,95 @@ def test_runs_that_differ_in_their_seed_are_one_group(tmp_path):
     folder = RunFolder(tmp_path / str(seed))
     folder.claim(Experiment(CONFIG, InputConfig(), training), LABEL_MAP)
   groups = measured.group_runs([tmp_path / str(seed) for seed in range(4)])
-  assert [[run.name for run in runs] for _, _, runs in groups] == [["0", "1"], ["2"], ["3"]]
-  assert groups[1][1].learning_rate_factors == {"backbone": 0.2}
+  assert [[run.name for run in group.runs] for group in groups] == [["0", "1"], ["2"], ["3"]]
+  assert groups[1].experiment.training.learning_rate_factors == {"backbone": 0.2}
+
+
+def run_with(folder, ap, detector=CONFIG, seed=0, conditions=None, learning_rate=0.08, **settings):
+  """Makes an evaluated run with settings of its input."""
+  training = TrainingConfig(seed=seed, learning_rate=learning_rate)
+  RunFolder(folder).claim(Experiment(detector, InputConfig(**settings), training), LABEL_MAP)
+  content = {"metrics": {"AP": ap}, "conditions": conditions}
+  (folder / "evaluation.json").write_text(json.dumps(content))
+
+
+def models_in(folder):
+  groups = measured.group_runs(measured.find_runs([folder]))
+  return measured.read_models(groups, with_latency=False)
+
+
+def legend_and_places(models):
+  """Returns the AP of each point of a line, by the line's label."""
+  axes = figures.capacity_figure(models).axes[1]
+  return {
+    label: container.lines[0].get_ydata().tolist()
+    for label, container in zip(legend_of(axes), axes.containers, strict=True)
+  }
+
+
+def test_runs_with_other_data_or_augmentations_are_other_models(tmp_path):
+  run_with(tmp_path / "0", 0.3, data_dir="/data/one")
+  run_with(tmp_path / "1", 0.4, data_dir="/data/one", seed=1)
+  run_with(tmp_path / "2", 0.5, data_dir="/data/one", mosaic=0.5)
+  run_with(tmp_path / "3", 0.1, data_dir="/data/two", train_parts=("train",))
+  models = models_in(tmp_path)
+  assert [model.aps for model in models] == [(30, 40), (50,), (10,)]
+  assert legend_and_places(models) == {
+    "data one, train_parts train + holdout, mosaic 0": [35],
+    "data one, train_parts train + holdout, mosaic 0.5": [50],
+    "data two, train_parts train, mosaic 0": [10],
+  }
+
+
+def test_repeats_are_on_one_line_for_each_setting_of_the_input(tmp_path):
+  deep = dataclasses.replace(CONFIG, num_repeats=2)
+  for mosaic in (0.0, 0.5):
+    for detector in (CONFIG, deep):
+      name, ap = f"{detector.num_repeats} {mosaic}", 0.1 * detector.num_repeats + mosaic
+      run_with(tmp_path / name, ap, detector, mosaic=mosaic)
+  places = legend_and_places(models_in(tmp_path))
+  assert list(places) == ["mosaic 0", "mosaic 0.5"]
+  assert places["mosaic 0"] == pytest.approx([10, 20])
+  assert places["mosaic 0.5"] == pytest.approx([60, 70])
+
+
+def test_training_settings_are_named_where_two_points_would_have_one_place(tmp_path):
+  deep = dataclasses.replace(CONFIG, num_repeats=2)
+  run_with(tmp_path / "0", 0.3)
+  run_with(tmp_path / "1", 0.5, deep, learning_rate=0.04)
+  assert legend_and_places(models_in(tmp_path)) == {"ours": [30, 50]}
+  run_with(tmp_path / "2", 0.4, learning_rate=0.04)
+  assert legend_and_places(models_in(tmp_path)) == {
+    "learning_rate 0.08": [30],
+    "learning_rate 0.04": [40, 50],
+  }
+
+
+def test_data_that_was_moved_is_the_same_and_data_that_was_replaced_is_not(shapes_data, tmp_path):
+  runs, copy = tmp_path / "runs", tmp_path / "copy"
+  shutil.copytree(shapes_data, copy)
+  run_with(runs / "0", 0.3, data_dir=str(shapes_data))
+  run_with(runs / "1", 0.4, data_dir=str(copy), seed=1)
+  (model,) = models_in(runs)
+  assert model.aps == (30, 40)
+  # Beside other data it has one name.
+  run_with(runs / "2", 0.5, dataclasses.replace(CONFIG, num_repeats=2), data_dir=str(copy))
+  run_with(runs / "3", 0.1, data_dir="/data/other")
+  names = [("data data",), ("data data",), ("data other",)]
+  assert [model.differs for model in models_in(runs)] == names
+  shutil.rmtree(runs / "2")
+  shutil.rmtree(runs / "3")
+  # Where the data is gone, nothing says that it was the same.
+  shutil.rmtree(copy)
+  assert [model.differs for model in models_in(runs)] == [("data data",), ("data copy",)]
+
+  replaced = tmp_path / "replaced"
+  for number, digest in enumerate(("ab" * 32, "cd" * 32)):
+    conditions = {"annotations_sha256": digest, "images_sha256": None}
+    run_with(replaced / str(number), 0.3, seed=number, data_dir="/d", conditions=conditions)
+  one, two = models_in(replaced)
+  assert one.differs[0].startswith("data /d, evaluated on ")
+  assert one.series != two.series
 
 
 def test_exits_are_drawn_one_point_each(tmp_path):
@@ -276,9 +363,8 @@ def test_input_that_cannot_be_read_is_not_taken_for_the_output(runs, tmp_path, r
 def test_an_evaluation_that_is_damaged_is_named(runs, tmp_path, text):
   shutil.copytree(runs / "a", tmp_path / "a")
   (tmp_path / "a" / "evaluation.json").write_text(text)
-  groups = measured.group_runs(measured.find_runs([tmp_path]))
   with pytest.raises(UserError, match=r"evaluation\.json cannot be read .*--mode evaluate"):
-    measured.read_models(groups, with_latency=False)
+    measured.group_runs(measured.find_runs([tmp_path]))
 
 
 def test_a_detector_is_timed_with_prepared_data_whose_images_are_gone(shapes_data, tmp_path):
