@@ -214,9 +214,12 @@ def names_search(where: str) -> bool:
 
 def _split(where: str) -> tuple[Path, int, list[str]]:
   """Returns the folder of a search, the rank and the texts of the budgets."""
+  # A folder may have a # in its name.
+  if where and Path(where).is_dir():
+    return Path(where), 1, []
   if match := re.fullmatch(r"(.+)#(\d+)", where):
     return Path(match[1]), int(match[2]), []
-  # A folder may have an @ in its name.
+  # And an @.
   parts = where.split("@")
   for count in range(len(parts), 0, -1):
     folder = "@".join(parts[:count])
