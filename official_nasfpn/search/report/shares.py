@@ -10,6 +10,8 @@ from official_nasfpn.architecture import PyramidSpec, SearchSpace
 
 # With fewer a quarter is one architecture.
 MIN_ARCHITECTURES = 8
+# Means of equal shares differ by rounding.
+_ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Share:
   @property
   def stands_out(self) -> bool:
     """Whether the best quarter differs by more than a random one does."""
-    return abs(self.best - self.all) > self.by_chance
+    return abs(self.best - self.all) > self.by_chance + _ROUNDING
 
 
 def shares_of_the_best(ranked: Sequence[PyramidSpec], space: SearchSpace) -> list[Share]:
