@@ -1,6 +1,7 @@
 """The report as a file: what it says, of which searches, and what it costs to write."""
 
 import contextlib
+import random
 import re
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from official_nasfpn.architecture import (
   CATALOG,
+  SearchSpace,
   pyramid_multiply_adds,
   pyramid_parameters,
   unconsumed_inputs,
@@ -190,6 +192,43 @@ def test_measured_multiply_adds_count_only_where_all_have_them(tmp_path):
     pyramid_multiply_adds(spec, 32, (256, 256)) for spec in specs
   ]
   assert [row.parameters for row in rows] == [pyramid_parameters(spec, 32) for spec in specs]
+
+
+def with_rewards(search_dir, rewards):
+  """Makes a search whose trials have these rewards, and returns the texts and text of its page."""
+  rng = random.Random(0)
+  store = new_search(search_dir, len(rewards), [SearchSpace().sample(rng) for _ in rewards])
+  for reward in rewards:
+    trial = store.claim("a")
+    store.report_reward(trial.number, trial.attempt, reward)
+  store.close()
+  report = search_dir / "report.html"
+  write_report(search_dir, report, now=0)
+  return parsed(report).texts, report.read_text()
+
+
+def test_where_nothing_was_learnt_no_trial_is_above_another(tmp_path):
+  texts, page = with_rewards(tmp_path, [0.0] * 40)
+  assert any(text.startswith("Nothing was learnt: none of 40 trials found") for text in texts)
+  assert not any("How often the best" in text for text in texts)
+  assert any(text.startswith("Equal rewards lie within and outside of the best") for text in texts)
+  recipe = read_recipe([stored_recipe(tmp_path)])
+  assert {row.rank for row in trial_rows(read_trials(tmp_path), recipe)} == {None}
+  assert "Trials that no other beats" not in page
+  assert "The best is" not in page
+
+
+@pytest.mark.parametrize(("num_above_0", "is_told"), [(4, False), (9, False), (10, True)])
+def test_the_best_quarter_is_told_only_where_rewards_make_one(tmp_path, num_above_0, is_told):
+  rewards = [*([0.0] * (40 - num_above_0)), *((n + 1) / 100 for n in range(num_above_0))]
+  texts, _ = with_rewards(tmp_path, rewards)
+  assert any("How often the best 10 of 40" in text for text in texts) == is_told
+  said = "they do not say which are the best 10 of 40 architectures."
+  assert any(text.endswith(said) for text in texts) != is_told
+  # What has a reward has a rank all the same.
+  recipe = read_recipe([stored_recipe(tmp_path)])
+  ranks = [row.rank for row in trial_rows(read_trials(tmp_path), recipe)]
+  assert ranks == [*range(1, 41)]
 
 
 @pytest.mark.parametrize("missing", ["search.db", "recipe.gin"])
