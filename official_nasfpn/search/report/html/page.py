@@ -140,7 +140,7 @@ def render_report(
     now=now,
     version=code_version(),
     damage=in_words(found.damaged) if found.damaged else None,
-    verdict=verdict(trials, metrics, recipe, noise, found_front),
+    verdict=verdict(trials, metrics, recipe, noise, found_front, found.reward_curves),
     next_steps=next_steps(summary, recipe, noise, search_dir, found_front),
     best=best,
     bests=bests,
