@@ -4,10 +4,14 @@ import math
 
 from official_nasfpn.architecture import (
   PyramidSpec,
+  SearchSpace,
   canonical_form,
   pyramid_multiply_adds,
   unconsumed_inputs,
 )
+
+# Every architecture of the table is of this space.
+_RECORDED = SearchSpace()
 
 
 def features(spec: PyramidSpec) -> dict[str, float]:
@@ -18,10 +22,14 @@ def features(spec: PyramidSpec) -> dict[str, float]:
   and, of the coarsest level on a path, the finest over all paths.
 
   Raises:
-    ValueError: the spec says a size. All recorded trainings have the same.
+    ValueError: the spec says a size, or has other levels or another number of cells than the
+      recorded ones, which are all alike in that.
   """
   if spec.size_name:
     raise ValueError(f"the table has trainings of one size, and the pyramid says {spec.size_name}")
+  recorded, own = _shape(_RECORDED), _shape(spec)
+  if own != recorded:
+    raise ValueError(f"the table has trainings of pyramids with {recorded}, and this one has {own}")
   spec = canonical_form(spec)
   num_inputs = spec.num_inputs
   reads = [
@@ -61,3 +69,7 @@ def features(spec: PyramidSpec) -> dict[str, float]:
       found[f"{way} log ways"] = math.log1p(ways[num_inputs + index][j])
   # By name: outputs are built in different orders.
   return {name: float(found[name]) for name in sorted(found)}
+
+
+def _shape(of: PyramidSpec | SearchSpace) -> str:
+  return f"levels {of.min_level} to {of.max_level} and {of.num_cells} cells"

@@ -18,6 +18,7 @@ import numpy as np
 from official_nasfpn.architecture import PyramidSpec
 from official_nasfpn.benchmark.features import features
 from official_nasfpn.benchmark.table import Recorded, table_text
+from official_nasfpn.errors import UserError
 from official_nasfpn.installation import require
 
 SURROGATE = Path(__file__).with_name("surrogate.json")
@@ -83,7 +84,11 @@ class Surrogate:
     self._value = np.asarray(value, np.float64)
 
   def __call__(self, specs: Sequence[PyramidSpec]) -> np.ndarray:
-    """Returns the predicted rewards, to six digits, float64 [B]."""
+    """Returns the predicted rewards, to six digits, float64 [B].
+
+    Raises:
+      UserError: a pyramid is not of the space of the recorded ones, `SearchSpace()`.
+    """
     rows = _matrix(specs)
     tree = np.arange(len(self._feature))
     node = np.zeros((len(rows), len(tree)), np.int64)
@@ -219,5 +224,14 @@ def _complete(tree: Any) -> tuple[list[int], list[float], list[float]]:
 
 
 def _matrix(specs: Sequence[PyramidSpec]) -> np.ndarray:
+  rows = []
+  for number, spec in enumerate(specs, start=1):
+    try:
+      rows.append(list(features(spec).values()))
+    except ValueError as error:
+      raise UserError(
+        f"The surrogate cannot predict pyramid {number} of {len(specs)}: {error}. Give it pyramids "
+        "of SearchSpace()."
+      ) from error
   # In float32, as scikit-learn compares with thresholds.
-  return np.array([list(features(spec).values()) for spec in specs], np.float32)
+  return np.array(rows, np.float32)

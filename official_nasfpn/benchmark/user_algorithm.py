@@ -148,7 +148,7 @@ class WatchedAlgorithm:
         raise ValueError(
           f"it has {len(proposal.log_probs)} log_probs for {len(proposal.choices)} choices"
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
       raise UserError(
         f"{where}, choices {proposal.choices!r}, is no architecture of the space: {error}. "
         "SearchSpace.mask says which choices are valid next."

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 from official_nasfpn.errors import UserError
 
@@ -53,14 +54,14 @@ OBJECTIVES: Mapping[str, Objective] = {
 }
 # What is written after a number in a budget: the objective, and how many of its metric's units.
 _UNITS = {
-  "ms": ("latency", 1.0),
-  "s": ("latency", 1e3),
-  "M": ("multiply_adds", 1e6),
-  "G": ("multiply_adds", 1e9),
-  "kparams": ("parameters", 1e3),
-  "Mparams": ("parameters", 1e6),
-  "kB": ("file_size", 1e3),
-  "MB": ("file_size", 1e6),
+  "ms": ("latency", 1),
+  "s": ("latency", 1_000),
+  "M": ("multiply_adds", 1_000_000),
+  "G": ("multiply_adds", 1_000_000_000),
+  "kparams": ("parameters", 1_000),
+  "Mparams": ("parameters", 1_000_000),
+  "kB": ("file_size", 1_000),
+  "MB": ("file_size", 1_000_000),
 }
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]+)")
 
@@ -93,7 +94,8 @@ def parse_budget(text: str) -> Budget:
       "(multiply-adds), @2.5Mparams or @900kparams, @3MB or @900kB."
     )
   name, scale = _UNITS[match[2]]
-  return Budget(OBJECTIVES[name], float(match[1]) * scale, text)
+  # In decimals, as it is written: 4.1 * 1e6 is less than 4,100,000.
+  return Budget(OBJECTIVES[name], float(Decimal(match[1]) * scale), text)
 
 
 def measured(metrics: Mapping[str, object], objective: Objective) -> float | None:

@@ -14,6 +14,7 @@ from official_nasfpn.architecture import (
   inputs_are_ordered,
 )
 from official_nasfpn.benchmark.features import features
+from official_nasfpn.benchmark.table import read_table
 
 SPACE = SearchSpace()
 
@@ -59,6 +60,25 @@ def test_another_size_has_no_features():
   sized = dataclasses.replace(CATALOG["nas_fpn"], num_repeats=3)
   with pytest.raises(ValueError, match="trainings of one size, and the pyramid says 3 repeats"):
     features(sized)
+
+
+@pytest.mark.parametrize(
+  ("spec", "what"),
+  [
+    (CATALOG["nas_fpnlite_ours"], "levels 3 to 6 and [0-9]+ cells"),
+    (SearchSpace(4, 8).sample(random.Random(0)), "levels 4 to 8 and 7 cells"),
+    (SearchSpace(2, 7).sample(random.Random(0)), "levels 2 to 7 and 8 cells"),
+    (SearchSpace(num_intermediate_cells=3).sample(random.Random(0)), "levels 3 to 7 and 8 cells"),
+  ],
+)
+def test_a_pyramid_of_another_space_has_no_features(spec, what):
+  with pytest.raises(ValueError, match=f"levels 3 to 7 and 7 cells, and this one has {what}$"):
+    features(spec)
+
+
+def test_all_recorded_pyramids_have_features():
+  table = read_table()
+  assert len({tuple(features(entry.spec)) for entry in table}) == 1
 
 
 def test_features_of_the_discovered_architecture():

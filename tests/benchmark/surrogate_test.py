@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from official_nasfpn.architecture import SearchSpace
+from official_nasfpn.architecture import CATALOG, SearchSpace
 from official_nasfpn.benchmark.features import features
 from official_nasfpn.benchmark.surrogate import (
   SURROGATE,
@@ -95,6 +95,15 @@ def test_the_one_that_is_shipped_is_fitted_to_the_table_that_is_shipped():
   # It has learnt the table, and its error where it has not is stated.
   errors = recorded_surrogate()([e.spec for e in table]) - [e.reward for e in table]
   assert np.sqrt(np.mean(errors**2)) < recorded_fit().residual
+
+
+def test_a_pyramid_of_another_space_is_one_sentence():
+  specs = [CATALOG["nas_fpn"], CATALOG["nas_fpnlite_ours"]]
+  with pytest.raises(UserError, match=r"pyramid 2 of 2: .* levels 3 to 6 .*SearchSpace") as refusal:
+    recorded_surrogate()(specs)
+  assert len(str(refusal.value).splitlines()) == 1
+  with pytest.raises(UserError, match=r"pyramid 1 of 1: .* and the pyramid says 3 repeats"):
+    recorded_surrogate()([dataclasses.replace(specs[0], num_repeats=3)])
 
 
 def test_it_needs_scikit_learn_for_fitting_alone(monkeypatch):

@@ -1,5 +1,6 @@
 """Algorithms of users: what is found under a name, and what is said when something is wrong."""
 
+import math
 import re
 import sys
 import textwrap
@@ -163,6 +164,8 @@ def one_wrong(**changes):
     ),
     (one_wrong(choices=(1, 2)), r"proposal 3, .*: 28 choices make a pyramid, got 2"),
     (one_wrong(choices=(0.5,) * 28), "proposal 3, .*: choices are integers"),
+    (one_wrong(choices=(math.nan,) * 28), "proposal 3, .*: cannot convert float NaN to integer"),
+    (one_wrong(choices=(math.inf,) * 28), "proposal 3, .*: cannot convert float infinity to int"),
     (one_wrong(choices=None), "proposal 3, choices None, is no architecture"),
     (one_wrong(log_probs=(0.0,)), "proposal 3, .*: it has 1 log_probs for 28 choices"),
   ],

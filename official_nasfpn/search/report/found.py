@@ -106,12 +106,16 @@ class FoundSearch:
     damaged: those whose rows do not.
     metrics: what each update's learning measured, by update number.
     confirmations: all whose rows hold them, by number.
+    reward_curves: the intermediate rewards of trials, as `TrialStore.reward_curves` returns them.
   """
 
   trials: Sequence[Trial]
   damaged: Sequence[Trial]
   metrics: Mapping[int, Mapping[str, float]]
   confirmations: Sequence[Trial] = ()
+  reward_curves: Mapping[int, Sequence[tuple[float, float]]] = dataclasses.field(
+    default_factory=dict
+  )
 
 
 def read_search(search_dir: Path, store: str | None = None) -> FoundSearch:
@@ -129,7 +133,8 @@ def read_search(search_dir: Path, store: str | None = None) -> FoundSearch:
     confirmations, damaged_too = sorted_out(opened.confirmations())
     damaged += damaged_too
     warn_of_damage(opened.name, damaged)
-    return FoundSearch(trials, damaged, opened.metrics(), confirmations)
+    curves = opened.reward_curves()
+    return FoundSearch(trials, damaged, opened.metrics(), confirmations, curves)
 
 
 def best_trials(trials: Sequence[Trial]) -> list[Trial]:
@@ -214,9 +219,12 @@ def names_search(where: str) -> bool:
 
 def _split(where: str) -> tuple[Path, int, list[str]]:
   """Returns the folder of a search, the rank and the texts of the budgets."""
+  # A folder may have a # in its name.
+  if where and Path(where).is_dir():
+    return Path(where), 1, []
   if match := re.fullmatch(r"(.+)#(\d+)", where):
     return Path(match[1]), int(match[2]), []
-  # A folder may have an @ in its name.
+  # And an @.
   parts = where.split("@")
   for count in range(len(parts), 0, -1):
     folder = "@".join(parts[:count])

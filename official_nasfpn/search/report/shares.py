@@ -10,6 +10,8 @@ from official_nasfpn.architecture import PyramidSpec, SearchSpace
 
 # With fewer a quarter is one architecture.
 MIN_ARCHITECTURES = 8
+# Means of equal shares differ by rounding.
+_ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,20 @@ class Share:
   @property
   def stands_out(self) -> bool:
     """Whether the best quarter differs by more than a random one does."""
-    return abs(self.best - self.all) > self.by_chance
+    return abs(self.best - self.all) > self.by_chance + _ROUNDING
+
+
+def has_best_quarter(rewards: Sequence[float]) -> bool:
+  """Returns whether rewards tell the best quarter from the others.
+
+  They do not where the last one in it equals the first one outside, such as 0 in a search that has
+  found few objects: which architectures belong to it would be decided by their numbers.
+
+  Args:
+    rewards: at least `MIN_ARCHITECTURES`, those of the best first.
+  """
+  quarter = len(rewards) // 4
+  return rewards[quarter - 1] != rewards[quarter]
 
 
 def shares_of_the_best(ranked: Sequence[PyramidSpec], space: SearchSpace) -> list[Share]:

@@ -28,7 +28,8 @@ class Summary:
     running: trials in training.
     queued: trials that wait for a worker.
     best: the best trial, None before the first; see `found.best_trials`.
-    median_reward: of the trials that were trained, None before the first.
+    median_reward: of the trials that were trained to the end, None before the first. What was
+      stopped early has the reward of its stop.
     confirmations: confirmations that there are, and those that are still to be proposed.
     confirming: those of them without a result.
     worker_hours: that workers spent on trials and confirmations which ended.
@@ -106,6 +107,7 @@ def summarize(
   alive = any(t.state == RUNNING and t.lease_expires and t.lease_expires > now for t in everything)
   times = (_times(trial) for trial in everything)
   ranking = best_trials(trials)
+  whole = [trial.reward for trial in ranking if not is_stopped_early(trial)]
   if not trials:
     status = "not begun"
   elif finished >= num_trials and not confirming:
@@ -124,7 +126,7 @@ def summarize(
     running=count[RUNNING],
     queued=count[QUEUED],
     best=ranking[0] if ranking else None,
-    median_reward=statistics.median(t.reward for t in ranking) if ranking else None,
+    median_reward=statistics.median(whole) if whole else None,
     confirmations=len(confirmations) + missing,
     confirming=confirming,
     worker_hours=worker_hours,

@@ -192,24 +192,18 @@ def best_within(
     UserError: no trial has measured what a budget limits, or none is within.
   """
   aps = aps_by_trial(trials, confirmations)
-  kept = [trial for trial in _done(trials) if trial.number in aps]
+  known = [trial for trial in _done(trials) if trial.number in aps]
   for budget in budgets:
     limited = budget.objective
-    known = [trial for trial in kept if measured(trial.metrics, limited) is not None]
+    known = [trial for trial in known if measured(trial.metrics, limited) is not None]
     if not known:
       raise UserError(
         f"{where}: no trial has measured its {limited.label}, which @{budget.text} limits. Search "
         f"in a new directory with Search.objectives = ('AP', {limited.name!r})."
       )
-    kept = [trial for trial in known if value_of(trial, limited) <= budget.limit]
-    if not kept:
-      least = min(known, key=lambda trial: (value_of(trial, limited), trial.number))
-      others = f" that keeps {' and '.join(f'@{b.text}' for b in budgets if b is not budget)}"
-      raise UserError(
-        f"{where}: no architecture{others if len(budgets) > 1 else ''} is within @{budget.text}; "
-        f"the least {limited.label} is {limited.text(value_of(least, limited))}, of trial "
-        f"{least.number}."
-      )
+  kept = _within(known, budgets)
+  if not kept:
+    raise UserError(f"{where}: {_why_none(known, budgets)}")
 
   def key(trial: Trial) -> tuple[float, ...]:
     own = aps[trial.number]
@@ -217,6 +211,27 @@ def best_within(
     return (len(own) == 1, -statistics.fmean(own), *costs, trial.number)
 
   return min(kept, key=key)
+
+
+def _within(trials: Sequence[Trial], budgets: Sequence[Budget]) -> list[Trial]:
+  """Returns the trials that keep all budgets; they must have measured what these limit."""
+  return [t for t in trials if all(value_of(t, b.objective) <= b.limit for b in budgets)]
+
+
+def _why_none(trials: Sequence[Trial], budgets: Sequence[Budget]) -> str:
+  """Returns how far the trials are from a budget, of which none keeps all; there must be one."""
+  for budget in budgets:
+    others = [other for other in budgets if other is not budget]
+    if near := _within(trials, others):
+      limited = budget.objective
+      least = min(near, key=lambda trial: (value_of(trial, limited), trial.number))
+      keeps = f" that keeps {' and '.join(f'@{b.text}' for b in others)}" if others else ""
+      return (
+        f"no architecture{keeps} is within @{budget.text}; the least {limited.label} is "
+        f"{limited.text(value_of(least, limited))}, of trial {least.number}."
+      )
+  # If none keeps all but one of them, whichever that is, none keeps all but the last.
+  return _why_none(trials, budgets[:-1])
 
 
 def _shares(

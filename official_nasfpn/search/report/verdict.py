@@ -13,7 +13,7 @@ from official_nasfpn.search.recipe import SearchRecipe
 from official_nasfpn.search.report.found import best_trials, confirmed_in_words
 from official_nasfpn.search.report.noise import ConfirmedNoise
 from official_nasfpn.search.report.setup_in_words import largest_entropy
-from official_nasfpn.search.report.summary import Summary
+from official_nasfpn.search.report.summary import Summary, is_stopped_early
 from official_nasfpn.search.report.trade_offs import TradeOffs, sentences, value_of
 from official_nasfpn.search.store.trial_store import Trial
 
@@ -36,8 +36,11 @@ def verdict(
   recipe: SearchRecipe,
   noise: Noise | ConfirmedNoise | None,
   found: TradeOffs | None = None,
+  curves: Mapping[int, Sequence[tuple[float, float]]] | None = None,
 ) -> list[str]:
   """Returns what a search has shown, in some sentences.
+
+  A trial that was stopped early has the reward of its stop, which is compared with no other.
 
   Args:
     trials: all of it.
@@ -45,6 +48,7 @@ def verdict(
     recipe: of the search.
     noise: of a reward; None where it is unknown.
     found: the front, where the search has several objectives.
+    curves: the intermediate rewards of trials, as `TrialStore.reward_curves` returns them.
   """
   if not trials:
     return ["No architecture has been proposed yet."]
@@ -63,7 +67,7 @@ def verdict(
   if found is not None:
     # Rewards do not show whether it learns: it seeks cheap architectures, too.
     return [*sentences(found), about(ranking, noise)]
-  return [about(ranking, noise), *_about_learning(trials, metrics, recipe)]
+  return [about(ranking, noise), *_about_learning(trials, metrics, recipe, curves or {})]
 
 
 def next_steps(
@@ -173,22 +177,29 @@ def indistinct_margin(
 
 
 def _about_the_best(ranking: Sequence[Trial], noise: Noise | ConfirmedNoise | None) -> str:
-  best, count = ranking[0], len(ranking)
+  whole, left_out = _whole(ranking)
+  if not whole:
+    return f"All {len(ranking)} trials with a reward were stopped early: none is to compare yet."
+  best, count = whole[0], len(whole)
   if count == 1:
-    return f"One trial has a reward, {best.reward:.4f}: there is nothing to compare it with yet."
-  rewards = [trial.reward for trial in ranking]
+    return (
+      f"One trial has a reward, {best.reward:.4f}{left_out}: there is nothing to compare it with "
+      "yet."
+    )
+  rewards = [trial.reward for trial in whole]
   gap = best.reward - float(np.median(rewards))
-  the_best = f"The best reward, {best.reward:.4f} of trial {best.number}, is"
+  of_whole = " of a whole training" if left_out else ""
+  the_best = f"The best reward{of_whole}, {best.reward:.4f} of trial {best.number}, is"
   if noise is None:
     return (
-      f"{the_best} {gap:.4f} above the median of {count} trials. How far two trainings of one "
-      "architecture differ is not known here, so rewards that lie close together may differ by "
-      "chance."
+      f"{the_best} {gap:.4f} above the median of {count} trials{left_out}. How far two trainings "
+      "of one architecture differ is not known here, so rewards that lie close together may differ "
+      "by chance."
     )
   chance = largest_by_chance(count)
   text = (
     f"{the_best} {gap / noise.within:.1f} times the noise ({noise.within:.4f}) above the median of "
-    f"{count} trials"
+    f"{count} trials{left_out}"
   )
   if gap <= chance * noise.within:
     return (
@@ -223,12 +234,13 @@ def _about_confirmed(ranking: Sequence[Trial], noise: Noise | ConfirmedNoise | N
       "two further trainings of one (Search.confirm_seeds = 2 or more)."
     )
   # The first reward may be luck, so the best is compared with the others by its further ones.
-  gap = float(np.mean(best.further_rewards)) - float(np.median([t.reward for t in ranking]))
+  whole, left_out = _whole(ranking)
+  gap = float(np.mean(best.further_rewards)) - float(np.median([t.reward for t in whole]))
   spread = noise.within / math.sqrt(len(best.further_rewards))
   chance = largest_by_chance(count)
   text += (
     f" The best is, by its further trainings, {gap / spread:.1f} times their noise above the "
-    f"median of all trials (the noise of one reward is {noise.within:.4f}), "
+    f"median of all trials{left_out} (the noise of one reward is {noise.within:.4f}), "
   )
   if gap <= chance * spread:
     return f"{text}no more than chance explains: none is shown to be better than another."
@@ -243,6 +255,16 @@ def _about_confirmed(ranking: Sequence[Trial], noise: Noise | ConfirmedNoise | N
   return f"{text}more than chance explains; {others} so close that they cannot be told apart."
 
 
+def _whole(ranking: Sequence[Trial]) -> tuple[list[Trial], str]:
+  """Returns the trials that were not stopped early, and in words how many others there are."""
+  whole = [trial for trial in ranking if not is_stopped_early(trial)]
+  count = len(ranking) - len(whole)
+  if not count:
+    return whole, ""
+  are, were = ("is", "was") if count == 1 else ("are", "were")
+  return whole, f" ({count} that {were} stopped early {are} left out)"
+
+
 def _come(count: int, which: str) -> str:
   """Returns how many trials come, as the begin of a sentence."""
   if count == 1:
@@ -251,16 +273,26 @@ def _come(count: int, which: str) -> str:
 
 
 def _about_learning(
-  trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]], recipe: SearchRecipe
+  trials: Sequence[Trial],
+  metrics: Mapping[int, Mapping[str, float]],
+  recipe: SearchRecipe,
+  curves: Mapping[int, Sequence[tuple[float, float]]],
 ) -> list[str]:
   name = recipe.search.algorithm_name
   learner = _LEARNERS.get(name, name)
   if learner is None:
     return []
   # Repeated architectures count: what is sampled shows what has been learnt.
-  rewards = [trial.reward for trial in trials if trial.reward is not None]
+  rewarded = [trial for trial in trials if trial.reward is not None]
+  rewards, when = [trial.reward for trial in rewarded], ""
+  if any(map(is_stopped_early, trials)):
+    share = min(recipe.search.early_stopping_shares)
+    rewards = _rewards_at(share, rewarded, curves)
+    when = f" after {share:.0%} of the training"
   if len(rewards) < _MIN_REWARDS:
-    return [f"{learner} is not judged before {_MIN_REWARDS} rewards."]
+    return [f"{learner} is not judged before {_MIN_REWARDS} rewards{when}."]
+  if when:
+    when += ", before any was stopped,"
   third = len(rewards) // 3
   first, last = rewards[:third], rewards[-third:]
   medians = f"from {np.median(first):.4f} in the first third of the trials to {np.median(last):.4f}"
@@ -268,11 +300,28 @@ def _about_learning(
   from scipy.stats import mannwhitneyu
 
   if mannwhitneyu(last, first, alternative="greater").pvalue < _SIGNIFICANCE:
-    return [f"{learner} learns: the median reward rose {medians} in the last."]
-  text = f"{learner} has learnt nothing yet: the median reward went {medians} in the last"
+    return [f"{learner} learns: the median reward{when} rose {medians} in the last."]
+  text = f"{learner} has learnt nothing yet: the median reward{when} went {medians} in the last"
   measured = [update for update in metrics if "entropy" in metrics[update]]
   if measured:
     share = metrics[max(measured)]["entropy"] / largest_entropy(recipe.space)
     if share >= _ALMOST_RANDOM:
       text += f", and its choices are almost random (entropy {share:.1%} of the largest)"
   return [f"{text}."]
+
+
+def _rewards_at(
+  share: float, trials: Sequence[Trial], curves: Mapping[int, Sequence[tuple[float, float]]]
+) -> list[float]:
+  """Returns the rewards that trials had after a share of their training, where it was measured.
+
+  Of trials that are stopped early, only those at the first stop show what is learnt. The rewards
+  that they end with favour the first trials, of which none is stopped; those of whole trainings
+  alone favour the last, of which the worst are missing.
+  """
+  measured = {
+    number: value for number, curve in curves.items() for at, value in curve if at == share
+  }
+  # A reused trial has no curve of its own.
+  numbers = [t.number if t.reused_from is None else t.reused_from for t in trials]
+  return [measured[number] for number in numbers if number in measured]

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 from official_nasfpn.search.store.leases import unfinished
+from official_nasfpn.search.store.rows import is_number
 from official_nasfpn.search.store.schema import measurements as _measurements
 from official_nasfpn.search.store.schema import trials as _trials
 
@@ -54,5 +55,7 @@ def curves(connection: sa.Connection) -> dict[int, list[tuple[float, float]]]:
   )
   found: dict[int, list[tuple[float, float]]] = {}
   for trial, share, value in connection.execute(query):
-    found.setdefault(trial, []).append((share, value))
+    # A damaged row costs its trial this one point.
+    if is_number(share) and is_number(value):
+      found.setdefault(trial, []).append((share, value))
   return found

@@ -50,7 +50,7 @@ def to_metrics(text: object) -> dict[str, float] | None:
   metrics = _parsed(text)
   if not isinstance(metrics, dict):
     return None
-  return {name: value for name, value in metrics.items() if _is_number(value)}
+  return {name: value for name, value in metrics.items() if is_number(value)}
 
 
 def _parsed(text: object) -> object:
@@ -97,7 +97,8 @@ def _shown(row: sa.Row, name: str) -> str:
   return text if len(text) <= 40 else f"{text[:40]}..."
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+  """Returns whether a value of the database or of JSON is a finite number that a float can hold."""
   # Whole numbers of JSON may be too large for a float.
   return (type(value) is float and math.isfinite(value)) or (
     type(value) is int and -(2**63) <= value < 2**63
@@ -109,7 +110,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_time(value: object) -> bool:
-  return value is None or (_is_number(value) and 0 <= value <= LAST_TIME)
+  return value is None or (is_number(value) and 0 <= value <= LAST_TIME)
 
 
 def _are_counts(values: Sequence[object]) -> bool:
@@ -147,14 +148,14 @@ _CHECKS: Mapping[str, Callable[[object], bool]] = {
   "attempt": _is_count,
   "deaths": _is_count,
   "worker": _or_none(_is_text),
-  "lease_expires": _or_none(_is_number),
-  "progress": _is_number,
-  "reward": _or_none(_is_number),
+  "lease_expires": _or_none(is_number),
+  "progress": is_number,
+  "reward": _or_none(is_number),
   "failure": _or_none(_is_text),
   "proposed_at": lambda value: value is not None and _is_time(value),
   "started_at": _is_time,
   "finished_at": _is_time,
-  "seconds": _or_none(lambda value: _is_number(value) and 0 <= value <= LAST_TIME),
+  "seconds": _or_none(lambda value: is_number(value) and 0 <= value <= LAST_TIME),
   "metrics": lambda value: isinstance(value, dict),
   "learnt_in": _or_none(_is_count),
   "confirms": _or_none(_is_count),

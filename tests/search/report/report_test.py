@@ -1,6 +1,7 @@
 """The report as a file: what it says, of which searches, and what it costs to write."""
 
 import contextlib
+import random
 import re
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from official_nasfpn.architecture import (
   CATALOG,
+  SearchSpace,
   pyramid_multiply_adds,
   pyramid_parameters,
   unconsumed_inputs,
@@ -54,7 +56,9 @@ def test_it_says_what_a_person_asks_first(search_dir):
   texts = parsed(report).texts
   assert search_dir.name in texts
   assert tile(texts, "best reward") == "0.5000"
-  assert tile(texts, "median reward") == "0.2500"
+  # Without the one that was stopped.
+  assert tile(texts, "median reward") == "0.3750"
+  assert texts[texts.index("0.3750") + 1] == "of trials trained to the end"
   assert tile(texts, "trials sampled") == "9 of 20"
   assert "3 trained (1 stopped early), 1 reused, 3 failed, 1 in training, 1 waiting" in texts
   assert tile(texts, "unique architectures") == "8"
@@ -64,7 +68,11 @@ def test_it_says_what_a_person_asks_first(search_dir):
   assert tile(texts, "detector") == "R-10, 2 @ 32"
   assert tile(texts, "image") == "256 x 256 pixels"
   assert any("AP (as COCO counts it" in text and "part holdout" in text for text in texts)
-  assert any(text.startswith("The best reward, 0.5000 of trial 2, is 0.2500") for text in texts)
+  said = (
+    "The best reward of a whole training, 0.5000 of trial 2, is 0.1250 above the median of 2 "
+    "trials (1 that was stopped early is left out)."
+  )
+  assert any(text.startswith(said) for text in texts)
   assert f"nasfpn search --search_dir {search_dir}" in texts
   assert "stopped" in texts  # The lease of the running trial is long over.
   assert "Entropy of a decision, nats (at most 1.43)" in texts
@@ -190,6 +198,65 @@ def test_measured_multiply_adds_count_only_where_all_have_them(tmp_path):
     pyramid_multiply_adds(spec, 32, (256, 256)) for spec in specs
   ]
   assert [row.parameters for row in rows] == [pyramid_parameters(spec, 32) for spec in specs]
+
+
+def with_rewards(search_dir, rewards):
+  """Makes a search whose trials have these rewards, and returns the texts and text of its page."""
+  rng = random.Random(0)
+  store = new_search(search_dir, len(rewards), [SearchSpace().sample(rng) for _ in rewards])
+  for reward in rewards:
+    trial = store.claim("a")
+    store.report_reward(trial.number, trial.attempt, reward)
+  store.close()
+  report = search_dir / "report.html"
+  write_report(search_dir, report, now=0)
+  return parsed(report).texts, report.read_text()
+
+
+def test_where_nothing_was_learnt_no_trial_is_above_another(tmp_path):
+  texts, page = with_rewards(tmp_path, [0.0] * 40)
+  assert any(text.startswith("Nothing was learnt: none of 40 trials found") for text in texts)
+  assert not any("How often the best" in text for text in texts)
+  assert any(text.startswith("Equal rewards lie within and outside of the best") for text in texts)
+  recipe = read_recipe([stored_recipe(tmp_path)])
+  assert {row.rank for row in trial_rows(read_trials(tmp_path), recipe)} == {None}
+  assert "Trials that no other beats" not in page
+  assert "The best is" not in page
+
+
+@pytest.mark.parametrize(("num_above_0", "is_told"), [(4, False), (9, False), (10, True)])
+def test_the_best_quarter_is_told_only_where_rewards_make_one(tmp_path, num_above_0, is_told):
+  rewards = [*([0.0] * (40 - num_above_0)), *((n + 1) / 100 for n in range(num_above_0))]
+  texts, _ = with_rewards(tmp_path, rewards)
+  assert any("How often the best 10 of 40" in text for text in texts) == is_told
+  said = "they do not say which are the best 10 of 40 architectures."
+  assert any(text.endswith(said) for text in texts) != is_told
+  # What has a reward has a rank all the same.
+  recipe = read_recipe([stored_recipe(tmp_path)])
+  ranks = [row.rank for row in trial_rows(read_trials(tmp_path), recipe)]
+  assert ranks == [*range(1, 41)]
+
+
+def test_whether_it_learns_is_read_off_before_any_trial_is_stopped(tmp_path):
+  store = new_search(tmp_path, 31, [CATALOG["nas_fpn"]] * 31)
+  for number in range(1, 32):
+    trial = store.claim("a")
+    store.measure(number, trial.attempt, 0.34, 0.1 + number / 1000)
+    stopped = {"stopped_at": 0.34} if number > 20 else {}
+    store.report_reward(number, trial.attempt, 0.1 if stopped else 0.3, stopped)
+  store.close()
+  # A damaged row costs no more than its trial.
+  with contextlib.closing(sqlite3.connect(tmp_path / "search.db")) as database:
+    database.execute("UPDATE measurements SET value = 'much' WHERE trial = 31")
+    database.commit()
+  write_report(tmp_path, tmp_path / "report.html", now=0)
+  said = (
+    "(11 that were stopped early are left out). How far two trainings of one architecture differ "
+    "is not known here, so rewards that lie close together may differ by chance. The controller "
+    "learns: the median reward after 34% of the training, before any was stopped, rose from 0.1055 "
+    "in the first third of the trials to 0.1255 in the last."
+  )
+  assert any(text.endswith(said) for text in parsed(tmp_path / "report.html").texts)
 
 
 @pytest.mark.parametrize("missing", ["search.db", "recipe.gin"])

@@ -24,6 +24,7 @@ from official_nasfpn.search.report.found import (
 from official_nasfpn.search.report.results import overview_of, results_table, write_results
 from official_nasfpn.search.report.reward_curve import figure_of_rewards
 from official_nasfpn.search.store.trial_store import NewTrial, Trial, TrialStore
+from tests.search.report.searches import new_search
 
 
 @pytest.fixture
@@ -190,6 +191,19 @@ class TestWhatIsFound:
     assert found_architecture(str(tmp_path)) == CATALOG["nas_fpn"]
     assert found_architecture(f"{tmp_path}#2") == CATALOG["fpn_like"]
     assert read_trials(tmp_path) == trials
+
+  def test_a_folder_with_a_rank_in_its_name_is_that_folder(self, trials, tmp_path):
+    for name, best in (("bccd", "panet"), ("bccd#2", "nas_fpn")):
+      (tmp_path / name).mkdir()
+      store = new_search(tmp_path / name, 2, [CATALOG["fpn_like"], CATALOG[best]])
+      for reward in (0.25, 0.5):
+        trial = store.claim("a")
+        store.report_reward(trial.number, trial.attempt, reward)
+      store.close()
+    assert found_architecture(f"{tmp_path}/bccd#2") == CATALOG["nas_fpn"]
+    assert found_architecture(f"{tmp_path}/bccd#2#1") == CATALOG["nas_fpn"]
+    assert found_architecture(f"{tmp_path}/bccd#2#2") == CATALOG["fpn_like"]
+    assert found_architecture(f"{tmp_path}/bccd#1") == CATALOG["panet"]
 
   @pytest.mark.parametrize("rank", [0, 3])
   def test_a_rank_that_is_not_there(self, trials, tmp_path, rank):

@@ -45,6 +45,19 @@ def test_where_rank_means_nothing_one_in_twenty_stands_out():
   assert 0.01 < sum(share.stands_out for share in shares) / len(shares) < 0.1
 
 
+def test_what_all_share_equally_does_not_stand_out():
+  # Each has one of three intermediate cells at each level; the mean of 40 thirds is rounded.
+  space = SearchSpace(3, 6, 3)
+  specs = [
+    spec
+    for spec in sampled(2000, space=space)
+    if sorted(cell.level for cell in spec.intermediate_cells) == [4, 5, 6]
+  ]
+  shares = [each for each in shares_of_the_best(specs[:40], space) if "level" in each.what]
+  assert [share.best for share in shares] == pytest.approx([1 / 3] * 3)
+  assert not any(share.stands_out for share in shares)
+
+
 def test_levels_and_ops_are_those_of_the_space():
   space = SearchSpace(3, 6, 11, intermediate_levels=(4, 5))
   names = [share.what for share in shares_of_the_best(sampled(8, space=space), space)]

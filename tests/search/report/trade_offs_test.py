@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from official_nasfpn.architecture import SearchSpace, from_gin
+from official_nasfpn.architecture import CATALOG, SearchSpace, from_gin
 from official_nasfpn.errors import UserError
 from official_nasfpn.search import front
 from official_nasfpn.search.report.found import (
@@ -126,6 +126,34 @@ def test_train_takes_the_greatest_ap_within_a_budget(search_dir, capsys):
 def test_a_budget_that_cannot_be_kept_is_one_sentence(search_dir, budget, message):
   with pytest.raises(UserError, match=message) as refusal:
     found_architecture(f"{search_dir}{budget}")
+  assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  ("budgets", "message"),
+  [
+    # Trial 1 alone keeps @200M, trial 2 alone @20ms.
+    ("@5ms@200M", "that keeps @200M is within @5ms; the least latency is 50.00 ms, of trial 1."),
+    ("@200M@5ms", "that keeps @200M is within @5ms; the least latency is 50.00 ms, of trial 1."),
+    ("@20ms@100M", "that keeps @20ms is within @100M; the least .* is 500.0 M, of trial 2."),
+    ("@100M@20ms", "that keeps @20ms is within @100M; the least .* is 500.0 M, of trial 2."),
+    # Where not one of them is kept, the last is not blamed for it.
+    ("@5ms@100M", "is within @5ms; the least latency is 10.00 ms, of trial 2."),
+    ("@100M@5ms", "is within @100M; the least .* is 150.0 M, of trial 1."),
+    ("@5ms@20ms@100M", "that keeps @20ms is within @5ms; the least .* is 10.00 ms, of trial 2."),
+  ],
+)
+def test_of_several_budgets_the_one_is_named_that_those_within_the_others_miss(
+  tmp_path, budgets, message
+):
+  store = new_search(tmp_path, 2, [CATALOG["nas_fpn"], CATALOG["panet"]])
+  for ap, latency, multiply_adds in ((0.3, 50.0, 150e6), (0.4, 10.0, 500e6)):
+    measured = {"AP": ap, "latency_ms": latency, "multiply_adds": multiply_adds}
+    trial = store.claim("w")
+    store.report_reward(trial.number, trial.attempt, ap, measured)
+  store.close()
+  with pytest.raises(UserError, match=rf": no architecture {message}$") as refusal:
+    found_architecture(f"{tmp_path}{budgets}")
   assert len(str(refusal.value).splitlines()) == 1
 
 

@@ -13,7 +13,15 @@ from official_nasfpn.search.recipe import read_recipe
 from official_nasfpn.search.report.noise import noise_of_confirmations
 from official_nasfpn.search.report.summary import summarize
 from official_nasfpn.search.report.verdict import largest_by_chance, next_steps, verdict
-from official_nasfpn.search.store.trial_store import DONE, FAILED, QUEUED, RUNNING, Trial
+from official_nasfpn.search.store.trial_store import (
+  DONE,
+  FAILED,
+  QUEUED,
+  REUSED,
+  RUNNING,
+  Trial,
+)
+from official_nasfpn.search.workers.early_stopping import is_hopeless
 
 NOISE = Noise(
   within=0.01, between=0.05, seed=0.0, reliability=0.96, num_architectures=6, num_seeds=3
@@ -59,8 +67,35 @@ def noisy(count, seed=0, rise=0.0):
   return [0.3 + rise * index / count + rng.gauss(0, NOISE.within) for index in range(count)]
 
 
-def said(trials, metrics=None, recipe=PPO, noise=None):
-  return " ".join(verdict(trials, metrics or {}, recipe, noise))
+def said(trials, metrics=None, recipe=PPO, noise=None, curves=None):
+  return " ".join(verdict(trials, metrics or {}, recipe, noise, curves=curves))
+
+
+def stopped_by_the_median_rule(rewards, kept, seed=0):
+  """Returns trials of which some are stopped early, and their curves.
+
+  Args:
+    rewards: that the trials would have after their whole training.
+    kept: how much of the differences between rewards shows in those before, in [0, 1].
+    seed: of the other part of the differences.
+  """
+  rng = random.Random(f"on the way {seed}")
+  mean, spread = np.mean(rewards), np.std(rewards)
+  so_far = {share: [] for share in PPO.search.early_stopping_shares}
+  trials, curves = [], {}
+  for one in searched(rewards):
+    curves[one.number] = []
+    for share, others in so_far.items():
+      luck = math.sqrt(1 - kept**2) * rng.gauss(0, spread)
+      value = share * mean + kept * (one.reward - mean) + luck
+      curves[one.number].append((share, value))
+      stops = is_hopeless(value, others, 0.5, 10)
+      others.append(value)
+      if stops:
+        one = dataclasses.replace(one, reward=value, metrics={"stopped_at": share})
+        break
+    trials.append(one)
+  return trials, curves
 
 
 def test_before_there_is_a_reward():
@@ -105,6 +140,69 @@ def test_a_best_beyond_chance_is_said_with_those_level_with_it():
   text = said(searched([*[0.2] * 20, 0.30, 0.29, 0.25]), noise=NOISE)
   assert "is 10.0 times the noise (0.0100) above the median of 23 trials, more than chance" in text
   assert "one other trial comes so close that they cannot be told apart" in text
+
+
+class TestStoppedEarly:
+  def test_those_that_were_stopped_are_compared_with_none_and_counted(self):
+    whole = searched([*[0.3] * 20, 0.31])
+    stopped = [
+      dataclasses.replace(trial(number, 0.1), metrics={"stopped_at": 0.34})
+      for number in range(22, 62)
+    ]
+    text = said([*whole, *stopped], noise=NOISE)
+    assert text.startswith(
+      "The best reward of a whole training, 0.3100 of trial 21, is 1.0 times the noise (0.0100) "
+      "above the median of 21 trials (40 that were stopped early are left out). The best of 21 "
+    )
+    text = said([*whole, stopped[0]])
+    assert "0.0100 above the median of 21 trials (1 that was stopped early is left out). " in text
+    assert said([whole[0], *stopped]).startswith(
+      "One trial has a reward, 0.3000 (40 that were stopped early are left out): there is nothing"
+    )
+    assert said(stopped).startswith("All 40 trials with a reward were stopped early")
+    again = dataclasses.replace(whole[-1], further_rewards=(0.31, 0.31))
+    text = said([*whole[:-1], again, *stopped], noise=NOISE)
+    assert "1.4 times their noise above the median of all trials (40 that were" in text
+
+  @pytest.mark.parametrize("kept", [0.0, 0.5, 0.95])
+  def test_the_best_of_equal_architectures_is_mostly_called_chance(self, kept):
+    called = 0
+    for seed in range(50):
+      trials, curves = stopped_by_the_median_rule(noisy(60, seed), kept, seed)
+      assert sum("stopped_at" in one.metrics for one in trials) > 15
+      called += "none is shown to be better" in said(trials, noise=NOISE, curves=curves)
+    assert called >= 45
+
+  @pytest.mark.parametrize("kept", [0.0, 0.5, 0.95])
+  def test_what_has_learnt_nothing_is_mostly_called_so(self, kept):
+    """Rewards of stops say the contrary of what those of whole trainings say: neither is asked."""
+    called = 0
+    for seed in range(50):
+      trials, curves = stopped_by_the_median_rule(noisy(60, seed), kept, seed)
+      called += (
+        "learnt nothing yet: the median reward after 34% of the training, before any was"
+        in (said(trials, curves=curves))
+      )
+    assert called >= 44
+
+  def test_a_controller_that_learns_is_said_to(self):
+    for seed in range(20):
+      trials, curves = stopped_by_the_median_rule(noisy(60, seed, rise=0.1), 0.9, seed)
+      text = said(trials, curves=curves)
+      assert "The controller learns: the median reward after 34% of the training, before" in text
+
+  def test_a_reused_trial_has_the_curve_of_the_one_that_it_repeats(self):
+    trials, curves = stopped_by_the_median_rule(noisy(20), 0.9)
+    worst = min(trials, key=lambda one: one.reward)
+    assert "stopped_at" in worst.metrics
+    reused = [
+      dataclasses.replace(worst, number=number, state=REUSED, reused_from=worst.number, metrics={})
+      for number in range(21, 61)
+    ]
+    _, value = curves[worst.number][0]
+    assert f"to {value:.4f} in the last" in said([*trials, *reused], curves=curves)
+    # Without curves, such as those of another store, nothing is said of learning.
+    assert "is not judged before 15 rewards after 34% of the training" in said(trials)
 
 
 def confirmed(rewards, *further):

@@ -26,7 +26,8 @@ def reward_chart(
   curve: RewardCurve, summary: Summary, noise: Noise | ConfirmedNoise | None
 ) -> Chart | None:
   """Returns the rewards over trials, from 0, with those that are level with the best marked."""
-  best = summary.best
+  # Where all rewards are 0, none is the best.
+  best = summary.best if summary.best and summary.best.reward > 0 else None
   band = None
   if noise and best:
     low = best.mean_reward - indistinct_margin(noise, len(best.rewards))
@@ -34,7 +35,9 @@ def reward_chart(
   over = f" over {len(best.rewards)} seeds" if best and best.further_rewards else ""
   return make_chart(
     "Reward over trials",
-    f"The best is {best.mean_reward:.4f}{over}, trial {best.number}." if best else "",
+    f"The best is {best.mean_reward:.4f}{over}, trial {best.number}."
+    if best
+    else "No reward is above 0.",
     "trial",
     "reward",
     [

@@ -38,12 +38,16 @@ from official_nasfpn.search.report.noise import (
 from official_nasfpn.search.report.results import bests_so_far, spread
 from official_nasfpn.search.report.reward_curve import reward_curve
 from official_nasfpn.search.report.setup_in_words import facts, reward_in_words
-from official_nasfpn.search.report.shares import MIN_ARCHITECTURES, shares_of_the_best
+from official_nasfpn.search.report.shares import (
+  MIN_ARCHITECTURES,
+  has_best_quarter,
+  shares_of_the_best,
+)
 from official_nasfpn.search.report.summary import cost_by_worker, group_failures, summarize
 from official_nasfpn.search.report.trade_offs import size_names, text_of, trade_offs
 from official_nasfpn.search.report.verdict import next_steps, verdict
 from official_nasfpn.search.storage import stored_recipe
-from official_nasfpn.search.store.trial import FAILED
+from official_nasfpn.search.store.trial import DONE, FAILED
 
 _HERE = Path(__file__).parent
 _NUM_DRAWINGS = 6
@@ -110,7 +114,10 @@ def render_report(
   ]
   # Where all rewards are 0 nothing was learnt, and none is the best.
   best = drawn.get(summary.best.number) if summary.best and summary.best.reward > 0 else None
-  ranked = [row.spec for row in rows if row.rank is not None and row.spec is not None]
+  rewarded = [row for row in rows if row.trial.state == DONE and row.spec is not None]
+  ranked = [row.spec for row in rewarded]
+  rewards = [row.trial.mean_reward for row in rewarded]
+  is_tied = len(ranked) >= MIN_ARCHITECTURES and not has_best_quarter(rewards)
   curve = reward_curve(trials)
   of_pyramid = "all pyramids" if recipe.space.num_repeats else "one pyramid"
   of_what = "the whole detector" if costs_detector(trials) else of_pyramid
@@ -133,7 +140,7 @@ def render_report(
     now=now,
     version=code_version(),
     damage=in_words(found.damaged) if found.damaged else None,
-    verdict=verdict(trials, metrics, recipe, noise, found_front),
+    verdict=verdict(trials, metrics, recipe, noise, found_front, found.reward_curves),
     next_steps=next_steps(summary, recipe, noise, search_dir, found_front),
     best=best,
     bests=bests,
@@ -147,7 +154,8 @@ def render_report(
     of_pyramid=of_pyramid,
     front=[costed[index] for index in front],
     num_ranked=len(ranked),
-    shares=shares_of_the_best(ranked, recipe.space),
+    is_tied=is_tied,
+    shares=[] if is_tied else shares_of_the_best(ranked, recipe.space),
     counts_chart=charts.counts_chart(curve, summary),
     controller_charts=charts.controller_charts(metrics, recipe.space, curve),
     rows=rows,

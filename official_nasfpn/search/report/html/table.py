@@ -11,7 +11,7 @@ from official_nasfpn.architecture import MERGE_OPS, PyramidSpec
 from official_nasfpn.printable import printable
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.search.recipe import SearchRecipe
-from official_nasfpn.search.report.found import best_trials
+from official_nasfpn.search.report.found import best_trials, nothing_learnt
 from official_nasfpn.search.report.summary import is_stopped_early
 from official_nasfpn.search.report.trade_offs import pyramid_of
 from official_nasfpn.search.store.trial import DONE, Trial
@@ -44,7 +44,7 @@ class TrialRow:
 
   Attributes:
     trial: the trial.
-    rank: 1 for the best; None without a reward of its own.
+    rank: 1 for the best; None without a reward of its own, and of all if nothing was learnt.
     spec: its architecture; None when the text in the store is none.
     multiply_adds: on one image, None where nobody knows; see `costs_detector`.
     parameters: of one pyramid, or of all where the spec says how many; None where nobody knows.
@@ -85,7 +85,9 @@ def trial_rows(trials: Sequence[Trial], recipe: SearchRecipe) -> list[TrialRow]:
     trials: all of a search.
     recipe: of the search; the detector's width and image size decide what a pyramid costs.
   """
-  ranks = {trial.number: rank for rank, trial in enumerate(best_trials(trials), start=1)}
+  # Where all rewards are 0 only numbers would decide.
+  ranking = [] if nothing_learnt(trials) else best_trials(trials)
+  ranks = {trial.number: rank for rank, trial in enumerate(ranking, start=1)}
   measured = costs_detector(trials)
   detector = recipe.experiment.detector
   width, separable = detector.num_filters, detector.separable_convolutions
