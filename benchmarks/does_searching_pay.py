@@ -36,6 +36,7 @@ from benchmarks.searched_and_known import (
   table,
   to_json,
 )
+from official_nasfpn.architecture import CATALOG, canonical_hash
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError, refuse_positional_arguments, run_program
 from official_nasfpn.progress import progress_bar
@@ -214,16 +215,25 @@ def _run(program: str, *arguments: str, log: Path, processors: set[int]) -> None
 
 def _candidates(earlier: Found) -> list[Candidate]:
   """Returns what is trained at full length, as far as the searches have ended."""
-  found = [Candidate(name, None, 1, key, key) for name, key in BASELINES.items()]
+  found = [_baseline(name, key) for name, key in BASELINES.items()]
   for name in ALGORITHMS:
     for seed in range(_NUM_SEARCHES.value):
       known = [c for c in earlier if (c.group, c.search) == (name, seed)]
       ranked = enumerate(best_trials(_trials(name, seed)), start=1)
       found += known or [_of_trial(name, seed, rank, trial) for rank, trial in ranked]
+  # What a search begins with was not drawn.
+  known = {canonical_hash(pyramid) for pyramid in CATALOG.values()}
+  trials = [t for t in _trials("random search", 0) if t.architecture_hash not in known]
   drawn = [c for c in earlier if c.group == NOT_CHOSEN] or [
-    _of_trial(NOT_CHOSEN, 0, 0, trial) for trial in _trials("random search", 0)[: _NUM_RANDOM.value]
+    _of_trial(NOT_CHOSEN, 0, 0, trial) for trial in trials[: _NUM_RANDOM.value]
   ]
   return [*(c for c in found if c.rank <= _NUM_FINALISTS.value), *drawn]
+
+
+def _baseline(name: str, key: str) -> Candidate:
+  # A search that finds it again, or begins with it, shares its trainings.
+  folder = canonical_hash(CATALOG[key]) if key in CATALOG else key
+  return Candidate(name, None, 1, folder, key)
 
 
 def _trials(name: str, seed: int) -> list[Trial]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import statistics
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,7 +86,10 @@ def groups_of(found: Found) -> dict[str, list[float]]:
 
 def gain(values: Sequence[float], baseline: Sequence[float]) -> Gain:
   """Returns how much a group is above a baseline, with Welch's interval."""
-  interval = stats.ttest_ind(values, baseline, equal_var=False).confidence_interval(0.95)
+  with warnings.catch_warnings():
+    # Searches that have found the same architecture have the same value.
+    warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+    interval = stats.ttest_ind(values, baseline, equal_var=False).confidence_interval(0.95)
   difference = statistics.mean(values) - statistics.mean(baseline)
   return Gain(difference, float(interval.low), float(interval.high))
 

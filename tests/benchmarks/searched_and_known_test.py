@@ -38,6 +38,11 @@ def test_the_interval_is_that_of_welch():
   assert gain.mean - gain.low == pytest.approx(gain.high - gain.mean)
 
 
+def test_searches_that_found_the_same_have_an_interval():
+  gain = study.gain([0.5, 0.5, 0.5], [0.45, 0.47])
+  assert gain.low < gain.mean == pytest.approx(0.04) < gain.high
+
+
 def test_the_table_has_what_is_there():
   lines = study.table(_found()).splitlines()
   (evolution,) = [line for line in lines if line.startswith("| evolution")]
