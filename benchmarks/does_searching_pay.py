@@ -222,8 +222,8 @@ def _candidates(earlier: Found) -> list[Candidate]:
       ranked = enumerate(best_trials(_trials(name, seed)), start=1)
       found += known or [_of_trial(name, seed, rank, trial) for rank, trial in ranked]
   # What a search begins with was not drawn.
-  known = {canonical_hash(pyramid) for pyramid in CATALOG.values()}
-  trials = [t for t in _trials("random search", 0) if t.architecture_hash not in known]
+  catalog = {canonical_hash(pyramid) for pyramid in CATALOG.values()}
+  trials = [t for t in _trials("random search", 0) if t.architecture_hash not in catalog]
   drawn = [c for c in earlier if c.group == NOT_CHOSEN] or [
     _of_trial(NOT_CHOSEN, 0, 0, trial) for trial in trials[: _NUM_RANDOM.value]
   ]
