@@ -19,14 +19,20 @@ from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
 
 # At the root of every new volume.
-OF_FILE_SYSTEM = "lost+found"
+_OF_FILE_SYSTEM = "lost+found"
+
+
+def content(folder: Path) -> list[Path]:
+  """Returns what a folder holds, in no order.
+
+  Hidden files do not count: they are locks, or were left by a process that was killed. Nor does
+  what a file system has at its root.
+  """
+  return [path for path in folder.iterdir() if path.name[0] != "." and path.name != _OF_FILE_SYSTEM]
 
 
 def is_claimed(folder: Path, marker: str, kind: str, flag: str) -> bool:
   """Returns whether a folder holds its marker already; writes nothing.
-
-  Hidden files do not count: they are locks, or were left by a process that was killed. Nor does
-  what a file system has at its root.
 
   Args:
     folder: need not exist.
@@ -41,9 +47,7 @@ def is_claimed(folder: Path, marker: str, kind: str, flag: str) -> bool:
     if folder.exists() and not folder.is_dir():
       raise UserError(f"{folder} is a file. Give {flag} a new folder.")
     # Looked at first: another process may be writing the marker.
-    holds_files = folder.is_dir() and any(
-      path.name[0] != "." and path.name != OF_FILE_SYSTEM for path in folder.iterdir()
-    )
+    holds_files = folder.is_dir() and bool(content(folder))
     if (folder / marker).is_file():
       return True
     if holds_files:
@@ -152,7 +156,7 @@ def whole_folder(
 def _is_empty(folder: Path, prefix: str) -> bool:
   """Returns whether a folder holds nothing, but for unfinished folders, whose names begin so."""
   return all(
-    path.name.startswith(prefix) or path.name == OF_FILE_SYSTEM for path in folder.iterdir()
+    path.name.startswith(prefix) or path.name == _OF_FILE_SYSTEM for path in folder.iterdir()
   )
 
 

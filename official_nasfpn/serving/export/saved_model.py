@@ -91,13 +91,8 @@ def _versions(output_dir: Path) -> list[Path]:
   """Returns the exports in a folder, oldest first; refuses a folder of anything else."""
   if not output_dir.exists():
     return []
-  content = list(output_dir.iterdir()) if output_dir.is_dir() else [output_dir]
-  # Such as an export that a killed process has left unfinished in a folder that is mounted.
-  content = [
-    path
-    for path in content
-    if not path.name.startswith(".") and path.name != folders.OF_FILE_SYSTEM
-  ]
+  # An export that a killed process has left unfinished in a folder that is mounted is hidden.
+  content = folders.content(output_dir) if output_dir.is_dir() else [output_dir]
   versions = [path for path in content if path.name.isdigit() and path.is_dir()]
   if len(versions) != len(content) or not all(
     (path / "assets" / RECORD_FILE).is_file() for path in versions
