@@ -39,8 +39,8 @@ class Gain:
   """AP of a group over that of a baseline.
 
   Attributes:
-    mean: difference of the means.
-    low: lower end of its 95 % interval (Welch's t).
+    mean: mean of the differences.
+    low: lower end of their 95 % interval.
     high: upper end.
   """
 
@@ -76,16 +76,61 @@ def groups_of(found: Found) -> dict[str, list[float]]:
   Those of an algorithm are its searches, each the mean of its best architecture's trainings; those
   of a baseline are its trainings; those of what was not chosen, the architectures.
   """
-  groups: dict[str, list[float]] = {}
+  return {
+    group: [statistics.mean(aps) for aps in each] if group not in BASELINES else [*each[0]]
+    for group, each in _trainings(found).items()
+  }
+
+
+def _trainings(found: Found) -> dict[str, list[tuple[float, ...]]]:
+  """Returns the AP by seed of each architecture that stands for its group."""
+  trainings: dict[str, list[tuple[float, ...]]] = {}
   for candidate, aps in found.items():
     if aps and candidate.rank < 2:
-      of_baseline = candidate.reward is None
-      groups.setdefault(candidate.group, []).extend(aps if of_baseline else [statistics.mean(aps)])
-  return groups
+      trainings.setdefault(candidate.group, []).append(aps)
+  return trainings
 
 
-def gain(values: Sequence[float], baseline: Sequence[float]) -> Gain:
-  """Returns how much a group is above a baseline, with Welch's interval."""
+def gain(trainings: Sequence[Sequence[float]], baseline: Sequence[float]) -> Gain | None:
+  """Returns how much a group is above a baseline, in trainings of the same seed.
+
+  Such a pair has the same initial backbone, the same order of images and the same augmentation. The
+  mean difference varies with the searches and with the seeds of the
+  trainings. Its variance is taken for the sum of both, each from means over the other; what belongs
+  to neither counts twice, which is on the safe side. Degrees of freedom are Satterthwaite's. Where
+  the pairs are of one seed, the interval is Welch's, of means that are not paired.
+
+  Args:
+    trainings: AP by seed of each architecture.
+    baseline: AP by seed.
+
+  Returns:
+    None where there are too few trainings for an interval.
+  """
+  num_seeds = min(len(baseline), *(len(aps) for aps in trainings))
+  if num_seeds < 2:
+    return _unpaired_gain([statistics.mean(aps) for aps in trainings], baseline)
+  rows = [[ap - base for ap, base in zip(aps, baseline, strict=False)] for aps in trainings]
+  rows = [row[:num_seeds] for row in rows]
+  by_search = [statistics.mean(row) for row in rows]
+  by_seed = [statistics.mean(column) for column in zip(*rows, strict=True)]
+  parts = [
+    (statistics.variance(means) / len(means), len(means) - 1)
+    for means in (by_search, by_seed)
+    if len(means) > 1
+  ]
+  variance = sum(part for part, _ in parts)
+  mean = statistics.mean(by_seed)
+  if not variance:
+    return Gain(mean, mean, mean)
+  freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+  half = float(stats.t.ppf(0.975, freedom)) * variance**0.5
+  return Gain(mean, mean - half, mean + half)
+
+
+def _unpaired_gain(values: Sequence[float], baseline: Sequence[float]) -> Gain | None:
+  if min(len(values), len(baseline)) < 2:
+    return None
   with warnings.catch_warnings():
     # Searches that have found the same architecture have the same value.
     warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
@@ -97,6 +142,7 @@ def gain(values: Sequence[float], baseline: Sequence[float]) -> Gain:
 def table(found: Found) -> str:
   """Returns AP by group, gains over the baselines, and what a reward is worth, as Markdown."""
   groups = groups_of(found)
+  trainings = _trainings(found)
   lines = [
     "| pyramid | AP | values | over FPN | over NAS-FPN | all finalists |",
     "|---|---|---|---|---|---|",
@@ -104,8 +150,8 @@ def table(found: Found) -> str:
   for name, values in groups.items():
     over = []
     for baseline in BASELINES:
-      is_possible = name != baseline and len(values) > 1 and len(groups.get(baseline, ())) > 1
-      g = gain(values, groups[baseline]) if is_possible else None
+      is_possible = name != baseline and baseline in groups
+      g = gain(trainings[name], groups[baseline]) if is_possible else None
       over.append(f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})" if g else "")
     firsts = [aps[0] for c, aps in found.items() if c.group == name and c.rank and aps]
     is_chosen = name not in BASELINES and name != NOT_CHOSEN
