@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from official_nasfpn import folders
+from official_nasfpn.architecture import resolve_architecture
 from official_nasfpn.data.foreign_formats import refuse_foreign_images
 from official_nasfpn.data.formats.reading import FORMATS, recognize
 from official_nasfpn.data.formats.source import read_source
@@ -35,7 +36,7 @@ from official_nasfpn.recipes import recipes_folder
 from official_nasfpn.search.recipe import SearchRecipe, read_recipe
 from official_nasfpn.training.backbone_source import whole_path
 from official_nasfpn.training.checkpoint_files import refuse_pattern
-from official_nasfpn.training.experiment import Experiment, load_experiment, settle_backbone
+from official_nasfpn.training.experiment import Experiment, settle_backbone
 
 FLAGS = flags.FLAGS
 
@@ -283,39 +284,24 @@ def _detect(request: Request, paths: Paths) -> None:
 
 
 def _search_recipe(request: Request, paths: Paths) -> SearchRecipe:
-  return read_recipe(
-    _recipes("quickstart_search.gin", request),
-    [*_common_bindings(request, paths), f"Search.seed = {request.seed}", *request.gin_param],
-  )
+  photographs = ["quickstart_photographs.gin"] if request.annotations else []
+  weights = request.backbone_weights
+  files = ["quickstart_search.gin", *photographs, *(["quickstart_weights.gin"] if weights else [])]
+  bindings = [
+    f"Input.data_dir = {str(paths.data)!r}",
+    f"Training.seed = {request.seed}",
+    f"Search.seed = {request.seed}",
+    *([f"Training.backbone_weights = {weights!r}"] if weights else []),
+  ]
+  return read_recipe([recipes_folder() / file for file in files], [*bindings, *request.gin_param])
 
 
 def _final_experiment(request: Request, paths: Paths) -> Experiment:
-  of_training = ("Detector.", "Input.", "Training.")
-  return load_experiment(
-    [*_recipes("quickstart.gin", request), paths.search / "best_architecture.gin"],
-    [
-      *_common_bindings(request, paths),
-      f"Training.start_from = {str(paths.search)!r}",
-      # The training would not know what a Search.num_trials is.
-      *(binding for binding in request.gin_param if binding.startswith(of_training)),
-    ],
-  )
-
-
-def _recipes(name: str, request: Request) -> list[Path]:
-  """Returns a recipe of the quickstart, and what differs for photographs and given weights."""
-  photographs = ["quickstart_photographs.gin"] if request.annotations else []
-  weights = ["quickstart_weights.gin"] if request.backbone_weights else []
-  return [recipes_folder() / file for file in (name, *photographs, *weights)]
-
-
-def _common_bindings(request: Request, paths: Paths) -> list[str]:
-  weights = request.backbone_weights
-  return [
-    f"Input.data_dir = {str(paths.data)!r}",
-    f"Training.seed = {request.seed}",
-    *([f"Training.backbone_weights = {weights!r}"] if weights else []),
-  ]
+  """Returns the experiment of the search, whose recipe includes that of the training."""
+  experiment = _search_recipe(request, paths).experiment
+  training = replace(experiment.training, start_from=str(paths.search.resolve()))
+  spec = resolve_architecture(paths.search / "best_architecture.gin")
+  return replace(experiment, training=training).with_architecture(spec)
 
 
 def _measure(paths: Paths, is_as_served: bool) -> dict:

@@ -79,11 +79,12 @@ def _markdown(docstring: str | None) -> str:
 
 def main() -> None:
   """Writes all pages, and no others are left."""
+  pages = {f"{module}.md": page(module) for module in MODULES}
   FOLDER.mkdir(exist_ok=True)
   for path in FOLDER.glob("*.md"):
     path.unlink()
-  for module in MODULES:
-    (FOLDER / f"{module}.md").write_text(page(module), encoding="utf-8")
+  for name, text in pages.items():
+    (FOLDER / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

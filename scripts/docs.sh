@@ -4,5 +4,6 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
 
 cd "$repository"
-"$venv_python" -m official_nasfpn settings > docs/settings.md
+settings="$("$venv_python" -m official_nasfpn settings)"
+printf '%s\n' "$settings" > docs/settings.md
 "$venv_python" -m scripts.api_pages

@@ -160,6 +160,15 @@ def test_bindings_of_the_search_are_not_given_to_the_training(tmp_path):
   assert experiment.training.start_from == str(paths.search)
 
 
+def test_a_binding_is_the_trainings_however_it_is_written(tmp_path):
+  binding = "# Shorter.\nSearch.num_trials = 4\n  \nTraining.epochs = 3"
+  request, paths = quickstart.Request(None, None, 0, [binding]), quickstart.Paths(tmp_path)
+  paths.search.mkdir()
+  spec = quickstart._search_recipe(request, paths).space.sample(random.Random(0))
+  (paths.search / "best_architecture.gin").write_text(architecture.to_gin(spec))
+  assert quickstart._final_experiment(request, paths).training.epochs == 3
+
+
 def test_a_best_metric_that_the_training_would_refuse_is_refused_before_the_search(tmp_path):
   paths = quickstart.Paths(tmp_path)
   prepare_dataset(paths.data, shapes=ShapesConfig(num_images=12, image_size=64), seed=0)

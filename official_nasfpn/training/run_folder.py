@@ -108,26 +108,30 @@ class RunFolder:
     """Reads the settings of a claimed folder, as data."""
     return read_stored(self.config_file)
 
-  def evaluation(self) -> dict[str, Any] | None:
-    """Reads `evaluation.json`, also one of an earlier version, as it is; None where there is none.
+  def evaluation(self, file: Path | None = None) -> dict[str, Any] | None:
+    """Reads an evaluation, also one of an earlier version, as it is; None where there is none.
+
+    Args:
+      file: default: `evaluation_file`.
 
     Raises:
       UserError: it cannot be read.
     """
+    file = file or self.evaluation_file
     try:
-      if not self.evaluation_file.is_file():
+      if not file.is_file():
         return None
-      content = parse_json(self.evaluation_file.read_text(encoding="utf-8"))
+      content = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-      raise self.damaged_evaluation(error) from error
+      raise self.damaged_evaluation(error, file) from error
     if not isinstance(content, dict):
-      raise self.damaged_evaluation("it is no JSON object")
+      raise self.damaged_evaluation("it is no JSON object", file)
     return content
 
-  def damaged_evaluation(self, reason: object) -> UserError:
-    """Returns what to say of an `evaluation.json` that cannot be read."""
+  def damaged_evaluation(self, reason: object, file: Path) -> UserError:
+    """Returns what to say of an evaluation that cannot be read."""
     return UserError(
-      f"{self.evaluation_file} cannot be read ({reason}). Evaluate the run again: nasfpn train "
+      f"{file} cannot be read ({reason}). Evaluate the run again: nasfpn train "
       f"--model_dir {shlex.quote(str(self.path))} --mode evaluate."
     )
 

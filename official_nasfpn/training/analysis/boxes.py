@@ -4,7 +4,9 @@ import dataclasses
 import io
 import json
 import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -228,6 +230,22 @@ def save_boxes(path: Path, boxes: EvaluatedBoxes, made_with: EvaluatedWith) -> N
     raise
 
 
+# What NumPy, zipfile and JSON raise at bytes that are not, or not any more, an archive of arrays.
+_DAMAGED = (
+  OSError,
+  ValueError,
+  KeyError,
+  TypeError,
+  AttributeError,
+  EOFError,
+  RuntimeError,
+  MemoryError,
+  zipfile.BadZipFile,
+  zlib.error,
+  tokenize.TokenError,
+)
+
+
 def load_boxes(path: Path) -> tuple[EvaluatedBoxes, EvaluatedWith]:
   """Reads what `save_boxes` wrote; the file may come from a stranger.
 
@@ -255,7 +273,7 @@ def load_boxes(path: Path) -> tuple[EvaluatedBoxes, EvaluatedWith]:
       )
     _check(boxes)
     return boxes, EvaluatedWith(**about)
-  except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+  except _DAMAGED as error:
     raise UserError(
       f"{path} cannot be read ({error}). Delete it and evaluate the run again: nasfpn train --mode "
       "evaluate."

@@ -130,7 +130,7 @@ class AnchorReport:
 
   @property
   def suggested_gin(self) -> str:
-    """The suggestion as lines of a recipe; empty if the anchors fit."""
+    """The suggestion as lines of a recipe; empty if nothing else reaches much more."""
     return self.gin_of(self.suggestion)
 
   def as_text(self) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from official_nasfpn.training.anchors.fit import note_on
 from official_nasfpn.training.anchors.report import TINY_SIDE, AnchorReport, Candidate
 
 # Classes with the lowest shares are listed, in datasets of many.
@@ -103,9 +104,13 @@ def _order_by(now: Candidate) -> Callable[[Candidate], tuple]:
 def _suggestion(report: AnchorReport) -> Iterator[str]:
   now, suggestion, larger = report.candidates[0], report.suggestion, report.larger
   if suggestion is now:
-    share = _percent(now.mean_reached)
-    yield f"The anchors fit: they reach {share} in the mean of the classes, and at this image size"
-    yield "no others reach much more."
+    share = f"reach {_percent(now.mean_reached)} in the mean of the classes, and at this image size"
+    if note_on(report.fit, report.match_iou):
+      yield f"The anchors do not fit: they {share}"
+      yield "no others reach much more."
+    else:
+      yield f"The anchors fit: they {share}"
+      yield "no others reach much more."
   else:
     yield f"Suggestion, {_gain(now, suggestion)}:"
     yield from report.suggested_gin.splitlines()

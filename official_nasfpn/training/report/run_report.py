@@ -57,10 +57,11 @@ def write_run_report(
     experiment,
     evaluated,
     why_not,
-    _result(folder),
+    _result(folder, evaluated.made_with.step if evaluated else None),
     read_scalars(folder.path / "train"),
     read_scalars(folder.path / "validation"),
-    newest_step(folder),
+    newest_step(folder.checkpoints),
+    newest_step(folder.best),
     time.time(),
   )
   with disk_errors(path, "The run is untouched: choose another --output."):
@@ -68,9 +69,9 @@ def write_run_report(
   return path
 
 
-def newest_step(folder: RunFolder) -> int | None:
-  """Returns the train step of the newest checkpoint, None where there is none; no TensorFlow."""
-  checkpoint = newest_checkpoint(folder.checkpoints)
+def newest_step(checkpoints: Path) -> int | None:
+  """Returns the train step of a folder's newest checkpoint, None without one; no TensorFlow."""
+  checkpoint = newest_checkpoint(checkpoints)
   return step_of(checkpoint) if checkpoint else None
 
 
@@ -78,7 +79,7 @@ def _evaluate_if_needed(folder: RunFolder, experiment: Experiment) -> str:
   """Makes sure that the run folder has evaluated boxes; returns why it has not, else nothing."""
   if folder.boxes_file.is_file():
     return ""
-  if newest_step(folder) is None:
+  if newest_step(folder.checkpoints) is None:
     return "This run has no checkpoint yet, so there is nothing to evaluate."
   if not is_prepared(experiment.input.data_dir):
     return (
@@ -142,10 +143,18 @@ def _pictures(boxes: EvaluatedBoxes, part: str, analysis: Analysis, data_dir: st
   )
 
 
-def _result(folder: RunFolder) -> EvaluationResult | None:
-  """Reads `evaluation.json`, also one of an earlier version."""
-  content = folder.evaluation()
-  try:
-    return None if content is None else EvaluationResult(**content)
-  except TypeError as error:
-    raise folder.damaged_evaluation(error) from error
+def _result(folder: RunFolder, step: int | None) -> EvaluationResult | None:
+  """Returns the evaluation of a train step, or any if it is None; also one of an earlier version.
+
+  While a training goes on, that of its best weights is newer than `evaluation.json`.
+  """
+  for file in (folder.evaluation_file, folder.best_evaluation_file):
+    if (content := folder.evaluation(file)) is None:
+      continue
+    try:
+      result = EvaluationResult(**content)
+    except TypeError as error:
+      raise folder.damaged_evaluation(error, file) from error
+    if step is None or result.step in (None, step):
+      return result
+  return None

@@ -45,7 +45,7 @@ def verdict(analysis: Analysis, tables: CocoTables, part: str, num_images: int) 
     yield "No detection has an IoU of 0.5 with a box of its class. Train longer."
     return
   yield (
-    f"With detections from a score of {point.threshold:.2f} on, {point.recall:.0%} of the "
+    f"With detections from a score of {point.threshold:.3g} on, {point.recall:.0%} of the "
     f"{together.num_true:,} annotated boxes are found, and {point.precision:.0%} of the detections "
     "are right."
   )
@@ -87,17 +87,26 @@ def worst_kind(analysis: Analysis) -> tuple[str, int]:
 
 
 def next_steps(
-  run: Path, analysis: Analysis | None, made_with: EvaluatedWith | None, newest_step: int | None
+  run: Path, analysis: Analysis | None, made_with: EvaluatedWith | None, step_to_use: int | None
 ) -> Iterator[tuple[str, str]]:
-  """Yields reasons and commands."""
+  """Yields reasons and commands.
+
+  Args:
+    run: the run folder.
+    analysis: of the evaluated boxes.
+    made_with: what the boxes were made with.
+    step_to_use: of the checkpoint that evaluations and exports take; None without one.
+  """
   place = shlex.quote(str(run))
-  if made_with is None or (newest_step is not None and newest_step != made_with.step):
-    if newest_step is None:
+  if made_with is None or (step_to_use is not None and step_to_use != made_with.step):
+    if step_to_use is None:
       yield "Train it:", f"nasfpn train --model_dir {place}"
       return
-    reason = "No boxes of it are known" if made_with is None else "This is of an older checkpoint"
+    reason = (
+      "This is of another checkpoint than an export takes" if made_with else "No boxes are known"
+    )
     yield (
-      f"{reason}. Evaluate the newest one, step {newest_step:,}, and write this page again:",
+      f"{reason}. Evaluate the one of step {step_to_use:,}, and write this page again:",
       f"nasfpn train --model_dir {place} --mode evaluate\nnasfpn report {place}",
     )
     return
@@ -107,5 +116,5 @@ def next_steps(
       "To detect with the score threshold that is best here:",
       f"nasfpn export --model_dir {place} --output_dir {export} --check\n"
       f"nasfpn detect --export_dir {export} --images FOLDER --output_dir OUT "
-      f"--score_threshold {analysis.together.best.threshold:.2f}",
+      f"--score_threshold {analysis.together.best.threshold:.4g}",
     )

@@ -77,6 +77,14 @@ def test_anchors_that_fit_are_left_alone(tmp_path):
   assert report.as_text().splitlines()[-2].startswith("The anchors fit: ")
 
 
+def test_anchors_that_reach_nothing_are_not_said_to_fit(tmp_path):
+  data = write_dataset(tmp_path, {"speck": (2, 2)})
+  report = report_anchors(experiment_on(data, "Input.scale_min = 1.0", "Input.scale_max = 1.0"))
+  assert report.suggestion == report.candidates[0]
+  assert "The anchors do not fit: they reach 0.0 %" in report.as_text()
+  assert "The anchors fit" not in report.as_text()
+
+
 def test_long_boxes_get_long_anchors(tmp_path):
   data = write_dataset(tmp_path, {"pole": (160, 20)})
   report = report_anchors(experiment_on(data))

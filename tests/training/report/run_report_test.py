@@ -1,5 +1,6 @@
 """The report of a run as a file: what it says, of which runs, and that nothing in it is loaded."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -24,6 +26,7 @@ from official_nasfpn.training.analysis.boxes import (
 from official_nasfpn.training.coco_evaluation import evaluate_coco_results
 from official_nasfpn.training.report import pictures
 from official_nasfpn.training.report.coco_tables import coco_tables
+from official_nasfpn.training.report.html.charts import learning_charts
 from official_nasfpn.training.report.pictures import ImageScore, choose
 from official_nasfpn.training.report.run_report import newest_step, write_run_report
 from tests.reporting.parsed_page import parsed, tile
@@ -252,10 +255,81 @@ def test_an_older_checkpoint_is_said(evaluated, tmp_path):
   folder = type(evaluated)(tmp_path / "run")
   shutil.copytree(evaluated.path, folder.path)
   (folder.checkpoints / f"ckpt-{STEP + 50}.index").touch()
-  assert newest_step(folder) == STEP + 50
+  assert newest_step(folder.checkpoints) == STEP + 50
   write_run_report(folder.path)
   texts = " ".join(report_of(folder).texts)
-  assert f"older checkpoint. Evaluate the newest one, step {STEP + 50}" in texts
+  assert f"another checkpoint than an export takes. Evaluate the one of step {STEP + 50}" in texts
+
+
+def test_best_weights_that_are_not_the_newest_need_no_evaluation(evaluated, tmp_path):
+  folder = type(evaluated)(tmp_path / "run")
+  shutil.copytree(evaluated.path, folder.path)
+  (folder.checkpoints / f"ckpt-{STEP + 50}.index").touch()
+  folder.best.mkdir()
+  (folder.best / f"ckpt-{STEP}.index").touch()
+  write_run_report(folder.path)
+  texts = report_of(folder).texts
+  assert f"newest checkpoint: step {STEP + 50}" in texts
+  assert f"best weights: step {STEP}" in texts
+  assert "nasfpn export --model_dir" in " ".join(texts)
+  assert "--mode evaluate" not in " ".join(texts)
+
+
+def test_what_an_earlier_evaluation_noted_is_not_said_of_a_later_one(evaluated, tmp_path):
+  folder = type(evaluated)(tmp_path / "run")
+  shutil.copytree(evaluated.path, folder.path)
+  boxes, _ = load_boxes(folder.boxes_file)
+  content = json.loads(Path(load_boxes(folder.boxes_file)[1].data_dir, "val.json").read_text())
+  earlier = evaluate_coco_results(content, [], boxes.label_map)
+  assert earlier.notes
+  for step, is_said in ((STEP - 50, False), (STEP, True)):
+    text = dataclasses.replace(earlier, step=step, compute_dtype=f"at {step}").to_json()
+    folder.evaluation_file.write_text(text)
+    write_run_report(folder.path)
+    assert (f"at {step}" in report_of(folder).texts) == is_said
+  folder.best.mkdir()
+  folder.best_evaluation_file.write_text(
+    dataclasses.replace(earlier, step=STEP, compute_dtype="at the best").to_json()
+  )
+  folder.evaluation_file.unlink()
+  write_run_report(folder.path)
+  assert "at the best" in report_of(folder).texts
+
+
+def test_a_threshold_near_an_end_is_shown_as_what_it_is(evaluated, tmp_path):
+  folder = type(evaluated)(tmp_path / "run")
+  shutil.copytree(evaluated.path, folder.path)
+  boxes, _ = load_boxes(folder.boxes_file)
+  report = write_again(folder, dataclasses.replace(boxes, scores=0.9950 + boxes.scores / 1000))
+  (command,) = [text for text in report.texts if "--score_threshold" in text]
+  threshold = float(command.partition("--score_threshold ")[2])
+  assert 0.995 < threshold < 0.996
+
+
+def test_a_loss_that_begins_high_does_not_flatten_the_rest():
+  steps = np.arange(100)
+  curves = {"total_loss": (steps, np.r_[200.0, 90.0, np.linspace(2, 1, 98)])}
+  (chart,) = learning_charts(curves, {})
+  assert chart.y_label == "loss, cut off where it began"
+  assert max(float(text) for _, text in chart.y_ticks) < 3
+  assert "total 1" in chart.description
+
+
+def test_flipped_bits_of_evaluated_boxes_are_a_sentence(evaluated, tmp_path):
+  data = bytearray(evaluated.boxes_file.read_bytes())
+  path = tmp_path / "evaluated_boxes.npz"
+  rng = np.random.default_rng(0)
+  num_refused = 0
+  for _ in range(400):
+    place, bit = int(rng.integers(len(data))), 1 << int(rng.integers(8))
+    data[place] ^= bit
+    path.write_bytes(data)
+    data[place] ^= bit
+    try:
+      load_boxes(path)
+    except UserError:
+      num_refused += 1
+  assert num_refused > 200
 
 
 @pytest.mark.parametrize("kept", ["no detections", "no boxes", "neither"])

@@ -1,5 +1,6 @@
 """The charts of the page."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +11,8 @@ from official_nasfpn.training.analysis.curves import RECALLS
 
 # As many points of a curve are drawn at most.
 _MOST_POINTS = 400
+# A first twentieth that is so many times above all that follows is cut off.
+_PEAK = 3.0
 _FROM_0_TO_1 = (0.0, 1.0)
 Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
@@ -78,6 +81,9 @@ def _over_steps(
       series.append(Series(label, "line", color, steps, values))
   if not series:
     return None
+  whole, series = series, [_without_first_peaks(one) for one in series]
+  if any(cut is not one for cut, one in zip(series, whole, strict=True)):
+    y_label += ", cut off where it began"
   values = np.concatenate([one.y[np.isfinite(one.y)] for one in series])
   if not len(values):
     return None
@@ -89,9 +95,17 @@ def _over_steps(
     y_label,
     series,
     whole_x=True,
-    # From 0, and without the outliers of the first steps.
     y_range=(0.0, 1.05 * float(values.max()) or 1.0),
   )
+
+
+def _without_first_peaks(one: Series) -> Series:
+  """Cuts off what the first steps have far above all later ones: a loss begins in the hundreds."""
+  later = one.y[len(one.y) // 20 :]
+  later = later[np.isfinite(later)]
+  if not len(later) or not 0 < _PEAK * later.max() < np.nanmax(one.y):
+    return one
+  return dataclasses.replace(one, y=np.minimum(one.y, 1.2 * later.max()))
 
 
 def _thinned(values: np.ndarray) -> np.ndarray:

@@ -95,6 +95,7 @@ def render_report(
   train_curves: charts.Curves,
   validation_curves: charts.Curves,
   newest_step: int | None,
+  best_step: int | None,
   now: float,
 ) -> str:
   """Returns the report of a run, complete in itself.
@@ -104,10 +105,12 @@ def render_report(
     experiment: its settings.
     evaluated: its last evaluation; None where its boxes are not known.
     why_not: a sentence that says why they are not.
-    result: `evaluation.json`; None where there is none.
+    result: what the run folder has of the same evaluation, or, where that is None, of any; None
+      where there is nothing.
     train_curves: steps and values by name.
     validation_curves: likewise.
     newest_step: of its newest checkpoint; None without one.
+    best_step: of its best weights; None where it keeps none.
     now: Unix time.
   """
   analysis = evaluated and evaluated.analysis
@@ -138,7 +141,10 @@ def render_report(
     why_not=why_not,
     result=result,
     newest_step=newest_step,
-    next_steps=list(next_steps(run, analysis, made_with, newest_step)),
+    best_step=best_step,
+    next_steps=list(
+      next_steps(run, analysis, made_with, newest_step if best_step is None else best_step)
+    ),
     learning_charts=charts.learning_charts(train_curves, validation_curves),
     recipe=experiment.to_gin(),
     parts=parts,
