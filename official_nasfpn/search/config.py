@@ -79,7 +79,8 @@ class SearchConfig:
       seeds then decides which is the best. 0 confirms none. It may be changed when a search is
       continued.
     confirm_seeds: number of further trainings of each of them, with `Training.seed` + 1, + 2 and so
-      on. From 2 on, they measure the noise of a reward too.
+      on. From 2 on, they measure the noise of a reward too. On the shared proxy the seed is that of
+      the pyramid and of the images' order; backbone and heads stay those that all trials share.
   """
 
   algorithm: SkipValidation[Algorithm] = PPO()
