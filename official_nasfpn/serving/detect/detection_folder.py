@@ -61,7 +61,8 @@ class DetectionSummary:
     num_videos: number of videos processed.
     num_frames: frames of all of them.
     num_drawn: boxes drawn on all of these.
-    skipped: files that are not whole images or videos, each with the reason.
+    skipped: files that are not whole images or videos, or videos of which none can be made, each
+      with the reason.
     evaluation: where annotations were given.
     budget: the exit that a budget bought for the largest batch; None without a budget.
     is_new: False if the folder was complete already.

@@ -94,7 +94,10 @@ def run_detection(
       videos, detect, draw, batch_size, pictures, skipped, request.score_threshold
     )
     if not image_rows and not video_rows:
-      raise UserError(f"None of the {len(paths)} files is an image or a video that can be read.")
+      raise UserError(
+        f"None of the {len(paths)} files is an image or a video that can be used. The first, "
+        f"{skipped[0]['file']}: {skipped[0]['reason']}."
+      )
     content = {"images": image_rows, "videos": video_rows, "skipped": skipped}
     if request.budget_ms is not None:
       most = max(len(image_rows), *(row["num_frames"] for row in video_rows), 1)

@@ -57,7 +57,8 @@ def detect_video(
     picture: the .mp4 file to write; the .jsonl file gets its name.
 
   Raises:
-    BrokenVideoError: it is no video, or does not go on to its end; nothing is left of it.
+    BrokenVideoError: it is no video, or does not go on to its end, or no video can be made of its
+      pictures; nothing is left of it.
     UserError: a file cannot be written.
   """
   results = results_file(picture)

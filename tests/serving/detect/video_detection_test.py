@@ -195,6 +195,18 @@ def test_without_a_single_readable_file_it_fails(export_dir, folder, tmp_path):
   assert [path.name for path in (tmp_path / "out").iterdir()] == ["request.json"]
 
 
+def test_a_video_of_which_none_can_be_made_is_skipped_and_the_others_are_done(
+  export_dir, folder, make_video, tmp_path
+):
+  narrow, _ = make_video(tmp_path / "narrow.avi", 3, codec="MJPG", size=(1, 48))
+  summary = run_detection(request_of(export_dir, narrow, folder / "a.mp4"), tmp_path / "out")
+  assert (summary.num_videos, summary.num_frames) == (1, 7)
+  reason = "no MPEG-4 video can be made of 0x48 pixels and 10 frames per second"
+  assert summary.skipped == ((str(narrow), reason),)
+  with pytest.raises(UserError, match=f"None of the 1 files .*narrow.avi: {reason}"):
+    run_detection(request_of(export_dir, narrow), tmp_path / "none")
+
+
 def test_a_full_disk_is_an_error_and_the_same_request_goes_on(
   export_dir, folder, tmp_path, small_disk
 ):
