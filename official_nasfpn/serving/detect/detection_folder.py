@@ -169,7 +169,11 @@ def _to_json(request: DetectionRequest, batch_size: int) -> dict:
   """Returns what identifies a request; files are compared by path, size and time."""
 
   def file(path: Path) -> list:
-    status = path.stat()
+    try:
+      status = path.stat()
+    except OSError:
+      # A link to nothing, for example, which is skipped with the reason.
+      return [str(path.absolute()), None, None]
     return [str(path.absolute()), status.st_size, status.st_mtime_ns]
 
   # Images of one batch share a budget, so its size matters only then.

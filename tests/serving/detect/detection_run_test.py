@@ -142,6 +142,17 @@ def test_a_decompression_bomb_is_skipped_in_one_sentence(export_dir, images, tmp
   assert summary.skipped == ((str(images / "bomb.png"), reason),)
 
 
+def test_a_link_to_nothing_is_skipped(export_dir, images, tmp_path):
+  (images / "gone.jpg").symlink_to(images / "nothing.jpg")
+  files = find_files([str(images / "[ag]*.jpg")])
+  request = DetectionRequest(export_dir, tuple(files))
+  summary = run_detection(request, tmp_path / "out")
+  assert summary.num_images == 1
+  reason = "cannot be read: No such file or directory"
+  assert summary.skipped == ((str(images / "gone.jpg"), reason),)
+  assert not run_detection(request, tmp_path / "out").is_new
+
+
 def test_the_same_request_is_not_repeated_and_another_is_refused(request_, images, tmp_path):
   output_dir = tmp_path / "out"
   first = run_detection(request_, output_dir)
