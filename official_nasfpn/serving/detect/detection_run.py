@@ -90,13 +90,11 @@ def run_detection(
   skipped: list[dict] = []
   with output_errors(output_dir):
     image_rows, results, sizes = _detect_images(images, detect, draw, batch_size, pictures, skipped)
-    video_rows = _detect_videos(
-      videos, detect, draw, batch_size, pictures, skipped, request.score_threshold
-    )
+    video_rows = _detect_videos(videos, detector, request, draw, batch_size, pictures, skipped)
     if not image_rows and not video_rows:
+      reason = f" {skipped[0]['file']}: {skipped[0]['reason']}." if skipped else ""
       raise UserError(
-        f"None of the {len(paths)} files is an image or a video that can be used. The first, "
-        f"{skipped[0]['file']}: {skipped[0]['reason']}."
+        f"None of the {len(paths)} files is an image or a video that can be used.{reason}"
       )
     content = {"images": image_rows, "videos": video_rows, "skipped": skipped}
     if request.budget_ms is not None:
@@ -195,24 +193,26 @@ def _say_what_was_shrunk(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _detect_videos(
   videos: Sequence[Path],
-  detect: Detect,
+  detector: Detector,
+  request: DetectionRequest,
   draw: Callable[[DetectedImage], Image.Image],
   batch_size: int,
   pictures: Mapping[Path, Path],
   skipped: list[dict],
-  score_threshold: float,
 ) -> list[dict]:
   """Returns a row for each video; videos that an interrupted run has finished are not repeated."""
+  detect = _choose(detector, request)
+  # A frame keeps its size.
+  draw_frame = functools.partial(draw, min_side=1)
   rows = []
   for video in videos:
     picture = pictures[video]
     try:
-      # A frame keeps its size.
-      detect_video(video, detect, functools.partial(draw, min_side=1), batch_size, picture)
+      detect_video(video, detect, detector.label_map, draw_frame, batch_size, picture)
     except BrokenVideoError as error:
       skipped.append({"file": str(video), "reason": str(error)})
       continue
-    summary = summarize_video(results_file(picture), score_threshold)
+    summary = summarize_video(results_file(picture), request.score_threshold)
     row = {"file": str(video), "picture": picture.name, "results": results_file(picture).name}
     rows.append({**row, "num_frames": summary.num_frames, "num_drawn": summary.num_drawn})
   return rows

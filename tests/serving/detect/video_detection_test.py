@@ -11,10 +11,13 @@ from PIL import Image
 
 from official_nasfpn.data.detections import Detections
 from official_nasfpn.data.drawing import draw_detections
+from official_nasfpn.data.image_encoding import decoded_picture
+from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detect.detection_folder import DetectionRequest
 from official_nasfpn.serving.detect.detection_run import picture_names, run_detection
 from official_nasfpn.serving.detect.image_files import find_files
+from official_nasfpn.serving.detect.video_detection import detect_video
 from official_nasfpn.serving.detect.video_files import VideoReader
 
 # Around the scores of an untrained detector: some of its boxes are drawn.
@@ -142,6 +145,28 @@ def test_a_frame_gives_what_it_gives_as_an_image(export_dir, folder, tmp_path, s
 def box_corners(box):
   x, y, width, height = box
   return y, x, y + height, x + width
+
+
+def test_classes_have_the_ids_of_the_dataset_where_these_are_text(make_video, tmp_path):
+  path, _ = make_video(tmp_path / "a.mp4", 2)
+  label_map = LabelMap((Category(1, "ant", "n01"), Category(2, "bee", "n02")))
+  found = Detections(
+    boxes=np.array([[10.0, 20.0, 30.0, 40.0]]),
+    scores=np.array([0.5]),
+    classes=np.array([1]),
+    category_ids=np.array([2]),
+    labels=("bee",),
+  )
+  detect_video(
+    path,
+    lambda encoded: [found] * len(encoded),
+    label_map,
+    lambda image: decoded_picture(image.encoded.data),
+    batch_size=8,
+    picture=tmp_path / "out.mp4",
+  )
+  expected = {"category_id": "n02", "bbox": [20.0, 10.0, 20.0, 20.0], "score": 0.5}
+  assert [line["detections"] for line in lines(tmp_path / "out.jsonl")] == [[expected]] * 2
 
 
 def test_the_same_request_finds_what_is_done(export_dir, folder, tmp_path):
