@@ -4,7 +4,8 @@ OUT/request.json      what was asked for; the same request finds its answer here
 OUT/NAME.jpg, .png    the images with boxes
 OUT/NAME.mp4, .jsonl  the videos with boxes, and the detections in each frame (`video_detection.py`)
 OUT/images.json       image ids, files and pictures; videos; the files that were skipped, and why;
-                      with a budget, whether it is met, and the exit taken of every image
+                      with a budget, whether it is met, and the exit taken of every image; with
+                      annotations, the files left out, and what was dropped or mended in them
 OUT/evaluation.json   AP, where annotations were given
 OUT/detections.json   COCO results of the images, written last: where it is, the folder is complete
 """

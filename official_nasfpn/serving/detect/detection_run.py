@@ -11,6 +11,7 @@ from PIL import Image
 from official_nasfpn.data.detections import split_batch
 from official_nasfpn.data.drawing import MIN_SIDE, draw_boxes, draw_detections, side_by_side
 from official_nasfpn.data.image_encoding import decoded_picture
+from official_nasfpn.data.report import report_table
 from official_nasfpn.data.text_ids import with_text_ids
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
@@ -101,10 +102,16 @@ def run_detection(
       most = max(len(image_rows), *(row["num_frames"] for row in video_rows), 1)
       use = use_of_budget(detector.exit_latency, request.budget_ms, min(batch_size, most))
       content["budget"] = dataclasses.asdict(use)
-    write_json(output_dir / "images.json", content)
     if truth:
       evaluation = truth.evaluate(results, sizes, detector.label_map)
       write_text(output_dir / "evaluation.json", evaluation.to_json())
+      report = truth.report.to_json()
+      taken = set(paths)
+      left_out = [str(path) for path in request.images if path not in taken]
+      content["annotations"] = {"left_out": left_out, "report": report}
+      if report:
+        say(f"In {truth.path}:\n{report_table(report).rstrip()}")
+    write_json(output_dir / "images.json", content)
     texts = truth.text_ids if truth else {}
     write_json(output_dir / "detections.json", with_text_ids(results, texts, detector.label_map))
   return read_summary(output_dir, request.score_threshold, is_new=True)
@@ -135,6 +142,11 @@ def _inputs(
     return [InputImage(path, id_) for id_, path in enumerate(images, start=1)], videos
   if not images:
     raise UserError("--annotations and --compare are for images, and there are videos only.")
+  if videos:
+    say(
+      f"{len(videos)} videos are left out, because --annotations and --compare are for images; the "
+      f"first is {videos[0]}."
+    )
   return truth.find_images(images), []
 
 

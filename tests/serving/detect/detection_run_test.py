@@ -240,6 +240,22 @@ def test_annotations_give_ids_and_a_perfect_ap_to_their_own_boxes(request_, tmp_
   assert again.evaluation.table() == summary.evaluation.table()
 
 
+def test_what_is_left_out_or_wrong_in_annotations_is_said_and_written_down(
+  request_, images, tmp_path, capsys
+):
+  box = {"id": 1, "image_id": 50, "category_id": 9, "bbox": [500, 10, 20, 20]}
+  annotations = annotate(tmp_path / "truth.json", ["b.png"], annotations=[box])
+  run_detection(with_annotations(request_, annotations), tmp_path / "out")
+  written = read(tmp_path / "out" / "images.json")["annotations"]
+  others = ("a.jpg", "broken.jpg", "c.webp", "empty.png", "more/a.jpg")
+  assert sorted(written["left_out"]) == [str(images / name) for name in others]
+  example = "annotation 1 of b.png: [500, 10, 20, 20] in 80x40"
+  assert written["report"]["boxes_outside"] == {"count": 1, "examples": [example]}
+  said = capsys.readouterr().err
+  assert f"       1 boxes outside the image: dropped  ({example})\n" in said
+  assert said.count("5 of the 6 images are left out, because ") == 1
+
+
 @pytest.mark.parametrize(
   ("files", "categories", "message"),
   [

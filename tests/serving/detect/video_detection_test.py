@@ -204,13 +204,19 @@ def test_exits_of_a_video_are_drawn_side_by_side(anytime_export_dir, folder, tmp
   assert 3 * plain.width < wide.width < 3.4 * plain.width
 
 
-def test_videos_have_no_annotations(export_dir, folder, annotations, tmp_path):
+def test_videos_have_no_annotations(export_dir, folder, annotations, tmp_path, capsys):
   settings = {"annotations": annotations, "compare": True}
   with pytest.raises(UserError, match="are for images, and there are videos only"):
     run_detection(request_of(export_dir, folder / "a.mp4", **settings), tmp_path / "out")
   # Next to images they are skipped, like images without annotations.
   summary = run_detection(request_of(export_dir, folder, **settings), tmp_path / "out")
   assert (summary.num_images, summary.num_videos, summary.skipped) == (1, 0, ())
+  assert (
+    "4 videos are left out, because --annotations and --compare are for images"
+    in capsys.readouterr().err
+  )
+  written = json.loads((tmp_path / "out" / "images.json").read_text())["annotations"]
+  assert len(written["left_out"]) == 4
 
 
 def test_without_a_single_readable_file_it_fails(export_dir, folder, tmp_path):
