@@ -17,7 +17,7 @@ from official_nasfpn.data.coco_json import (
   parse_coco_json,
 )
 from official_nasfpn.data.image_files import possible_names
-from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.data.text_ids import with_number_ids
 from official_nasfpn.errors import UserError
@@ -164,25 +164,42 @@ class GroundTruth:
     Raises:
       UserError: no id in common, or one id with two names.
     """
-    names = {category.id: category.name for category in label_map.categories}
-    common = [category for category in self._dataset.label_map.categories if category.id in names]
-    if not common:
+    theirs = self._classes(label_map)
+    if not theirs:
+      by_number = sorted(label_map.categories, key=lambda category: category.id)
+      ids = [category.dataset_id for category in by_number[:8]]
       raise UserError(
-        f"{self.path} has none of the detector's category ids {sorted(names)[:8]}: it annotates "
-        "another dataset."
+        f"{self.path} has none of the detector's category ids {ids}: it annotates another dataset."
       )
-    for category in common:
-      if category.name != names[category.id]:
+    for own, index in theirs.items():
+      category, detected = self._dataset.label_map.categories[own], label_map.categories[index]
+      if _plain_name(category) != _plain_name(detected):
         raise UserError(
-          f"{self.path} calls category {category.id} {category.name!r}, the detector calls it "
-          f"{names[category.id]!r}: they are of different datasets."
+          f"{self.path} calls category {category.dataset_id} {category.name!r}, the detector calls "
+          f"it {detected.name!r}: they are of different datasets."
         )
 
   def _classes(self, label_map: LabelMap) -> dict[int, int]:
-    """Returns the detector's class index by that of the annotations, of what both have."""
+    """Returns the detector's class index by that of the annotations, of what both have.
+
+    Numbers of ids that are text are made up, and differ between files with other classes.
+    """
+    categories = self._dataset.label_map.categories
     by_id = {category.id: index for index, category in enumerate(label_map.categories)}
-    categories = enumerate(self._dataset.label_map.categories)
-    return {own: by_id[category.id] for own, category in categories if category.id in by_id}
+    same_id = {
+      own: by_id[category.id] for own, category in enumerate(categories) if category.id in by_id
+    }
+    if all(category.text_id is None for category in label_map.categories):
+      return same_id
+    by_text = {str(category.dataset_id): i for i, category in enumerate(label_map.categories)}
+    same_text = {
+      own: by_text[str(category.dataset_id)]
+      for own, category in enumerate(categories)
+      if str(category.dataset_id) in by_text
+    }
+    has_text = any(category.text_id is not None for category in categories)
+    # Somebody may have numbered the classes as we do.
+    return same_text if same_text or has_text else same_id
 
   def _clean_boxes(
     self, image: AnnotatedImage, size: tuple[int, int], label_map: LabelMap, report: Report
@@ -251,6 +268,11 @@ def _normal_names(image: AnnotatedImage) -> dict[str, bool]:
   for name, is_last_part in possible_names(image.file_name).items():
     names.setdefault(str(PurePosixPath(name)), is_last_part)
   return names
+
+
+def _plain_name(category: Category) -> str:
+  """Returns a name without what tells it from another category's of the same file."""
+  return category.name.removesuffix(f" ({category.id})")
 
 
 def _left_out(paths: Sequence[Path]) -> str:

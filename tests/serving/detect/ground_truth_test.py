@@ -128,3 +128,42 @@ def test_what_is_dropped_or_mended_is_reported_once(tmp_path):
   }
   assert report["images_other_size"]["examples"] == ["b.jpg: 20x10 in the JSON, 40x20 in the file"]
   assert report["boxes_other_category"]["examples"] == ["'bee' in a.jpg"]
+
+
+# As of a dataset whose ids are text, and numbers given to them in their order.
+BY_TEXT = LabelMap(
+  (Category(1, "ant", "n1"), Category(2, "bee", "n2"), Category(3, "bee (3)", "n3"))
+)
+
+
+def with_texts(folder, *categories):
+  rows = [{"id": text, "name": name} for text, name in categories]
+  box = {"id": 1, "image_id": 1, "category_id": categories[-1][0], "bbox": [10, 10, 20, 20]}
+  return written(folder, categories=rows, annotations=[box])
+
+
+def test_annotations_of_some_of_the_classes_are_of_the_same_texts(tmp_path):
+  truth = with_texts(tmp_path, ("n3", "bee"))
+  truth.check_categories(BY_TEXT)
+  assert truth.boxes(1, (200, 100), BY_TEXT)[1].tolist() == [2]
+  row = {"image_id": 1, "category_id": 3, "bbox": [10, 10, 20, 20], "score": 0.9}
+  assert truth.evaluate([row], {1: (200, 100)}, BY_TEXT).metrics["AP"] == pytest.approx(1.0)
+  assert not truth.report.to_json()
+
+  other = with_texts(tmp_path, ("n1", "wasp"))
+  with pytest.raises(UserError, match="calls category n1 'wasp', the detector calls it 'ant'"):
+    other.check_categories(BY_TEXT)
+  other = with_texts(tmp_path, ("m1", "ant"), ("m2", "bee"))
+  with pytest.raises(UserError, match=r"none of the detector's category ids \['n1', 'n2', 'n3'\]"):
+    other.check_categories(BY_TEXT)
+
+
+def test_numbers_and_texts_of_the_same_classes_agree(tmp_path):
+  # Texts of a dataset that were all numbers but for one, which is not here.
+  numbers = LabelMap((Category(1, "ant", "3"), Category(2, "bee", "5"), Category(3, "cat", "x")))
+  truth = with_texts(tmp_path, ("3", "ant"), ("5", "bee"))
+  truth.check_categories(numbers)
+  assert truth.boxes(1, (200, 100), numbers)[1].tolist() == [1]
+  # The numbers that were given to the texts.
+  truth = written(tmp_path, annotations=[])
+  truth.check_categories(BY_TEXT)
