@@ -133,6 +133,15 @@ def coco_dataset(content: Mapping[str, Any], path: str | Path, report: Report) -
   return CocoDataset(tuple(images.values()), label_map)
 
 
+def note_other_size(image: AnnotatedImage, size: tuple[int, int], report: Report) -> None:
+  """Reports an image whose file has another width or height than the JSON states."""
+  if image.size is not None and image.size != size:
+    stated, actual = (f"{width}x{height}" for width, height in (image.size, size))
+    report.note(
+      "images_other_size", f"{image.file_name}: {stated} in the JSON, {actual} in the file"
+    )
+
+
 def clean_boxes(
   annotations: Sequence[Mapping[str, Any]],
   size: tuple[int, int],

@@ -22,6 +22,11 @@ class Category:
   name: str
   text_id: str | None = field(default=None, compare=False)
 
+  @property
+  def dataset_id(self) -> int | str:
+    """The id as the dataset has it."""
+    return self.id if self.text_id is None else self.text_id
+
 
 @dataclass(frozen=True)
 class LabelMap:

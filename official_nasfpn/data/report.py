@@ -45,6 +45,7 @@ PROBLEMS = {
   "boxes_unreadable": "annotations that are no box: dropped",
   "boxes_unknown_image": "boxes of an image that is not in the JSON: dropped",
   "boxes_unknown_category": "boxes of a category that is not in the JSON: dropped",
+  "boxes_other_category": "boxes of a category that the detector does not have: left out",
   "boxes_malformed": "boxes that are not four finite numbers, or whose iscrowd is none: dropped",
   "boxes_from_outlines": "polygons and masks without a box: the box around them is taken",
   "boxes_no_area": "boxes of zero area: dropped",

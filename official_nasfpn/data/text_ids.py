@@ -40,15 +40,23 @@ def with_text_ids(
     image_texts: text of the images that have one, by number.
     label_map: with that of the classes.
   """
-  class_texts = {category.id: category.text_id for category in label_map.categories}
   return [
-    {
-      **row,
-      "image_id": image_texts.get(row["image_id"], row["image_id"]),
-      "category_id": class_texts.get(row["category_id"]) or row["category_id"],
-    }
-    for row in results
+    {**row, "image_id": image_texts.get(row["image_id"], row["image_id"])}
+    for row in with_text_category_ids(results, label_map)
   ]
+
+
+def with_text_category_ids(
+  rows: Iterable[Mapping[str, Any]], label_map: LabelMap
+) -> list[dict[str, Any]]:
+  """Returns rows with the category ids that the dataset has, text where it is text.
+
+  Args:
+    rows: with numbers as category ids.
+    label_map: has the text of the classes.
+  """
+  ids = {category.id: category.dataset_id for category in label_map.categories}
+  return [{**row, "category_id": ids.get(row["category_id"], row["category_id"])} for row in rows]
 
 
 def _number(rows: Sequence[Any]) -> tuple[Sequence[Any], dict[str, int]]:

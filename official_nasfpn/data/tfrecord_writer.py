@@ -25,6 +25,7 @@ from official_nasfpn.data.coco_json import (
   annotation_rows,
   category_rows,
   clean_boxes,
+  note_other_size,
 )
 from official_nasfpn.data.dataset_info import Part, Shard
 from official_nasfpn.data.image_encoding import BrokenImageError, EncodedImage, encode_image
@@ -188,19 +189,13 @@ def _boxes(
     report.note("images_turned", image.file_name)
   if encoded.reencoded:
     report.note("images_reencoded", image.file_name)
-  if image.size not in (None, size):
-    example = f"{image.file_name}: {_by(image.size)} in the JSON, {_by(size)} in the file"
-    report.note("images_other_size", example)
+  note_other_size(image, size, report)
   boxes = clean_boxes(image.annotations, size, label_map, report, image.file_name)
   if not boxes:
     report.note("images_without_boxes", image.file_name)
   if len(boxes) > _MANY_BOXES:
     report.note("images_many_boxes", f"{image.file_name}: {len(boxes)}")
   return boxes
-
-
-def _by(size: tuple[int, int]) -> str:
-  return f"{size[0]}x{size[1]}"
 
 
 def _example(

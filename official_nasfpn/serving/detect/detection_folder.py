@@ -4,7 +4,8 @@ OUT/request.json      what was asked for; the same request finds its answer here
 OUT/NAME.jpg, .png    the images with boxes
 OUT/NAME.mp4, .jsonl  the videos with boxes, and the detections in each frame (`video_detection.py`)
 OUT/images.json       image ids, files and pictures; videos; the files that were skipped, and why;
-                      with a budget, whether it is met, and the exit taken of every image
+                      with a budget, whether it is met, and the exit taken of every image; with
+                      annotations, the files left out, and what was dropped or mended in them
 OUT/evaluation.json   AP, where annotations were given
 OUT/detections.json   COCO results of the images, written last: where it is, the folder is complete
 """
@@ -61,7 +62,8 @@ class DetectionSummary:
     num_videos: number of videos processed.
     num_frames: frames of all of them.
     num_drawn: boxes drawn on all of these.
-    skipped: files that are not whole images or videos, each with the reason.
+    skipped: files that are not whole images or videos, or videos of which none can be made, each
+      with the reason.
     evaluation: where annotations were given.
     budget: the exit that a budget bought for the largest batch; None without a budget.
     is_new: False if the folder was complete already.
@@ -168,7 +170,11 @@ def _to_json(request: DetectionRequest, batch_size: int) -> dict:
   """Returns what identifies a request; files are compared by path, size and time."""
 
   def file(path: Path) -> list:
-    status = path.stat()
+    try:
+      status = path.stat()
+    except OSError:
+      # A link to nothing, for example, which is skipped with the reason.
+      return [str(path.absolute()), None, None]
     return [str(path.absolute()), status.st_size, status.st_mtime_ns]
 
   # Images of one batch share a budget, so its size matters only then.

@@ -11,6 +11,7 @@ from PIL import Image
 from official_nasfpn.data.detections import split_batch
 from official_nasfpn.data.drawing import MIN_SIDE, draw_boxes, draw_detections, side_by_side
 from official_nasfpn.data.image_encoding import decoded_picture
+from official_nasfpn.data.report import report_table
 from official_nasfpn.data.text_ids import with_text_ids
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
@@ -90,20 +91,27 @@ def run_detection(
   skipped: list[dict] = []
   with output_errors(output_dir):
     image_rows, results, sizes = _detect_images(images, detect, draw, batch_size, pictures, skipped)
-    video_rows = _detect_videos(
-      videos, detect, draw, batch_size, pictures, skipped, request.score_threshold
-    )
+    video_rows = _detect_videos(videos, detector, request, draw, batch_size, pictures, skipped)
     if not image_rows and not video_rows:
-      raise UserError(f"None of the {len(paths)} files is an image or a video that can be read.")
+      reason = f" {skipped[0]['file']}: {skipped[0]['reason']}." if skipped else ""
+      raise UserError(
+        f"None of the {len(paths)} files is an image or a video that can be used.{reason}"
+      )
     content = {"images": image_rows, "videos": video_rows, "skipped": skipped}
     if request.budget_ms is not None:
       most = max(len(image_rows), *(row["num_frames"] for row in video_rows), 1)
       use = use_of_budget(detector.exit_latency, request.budget_ms, min(batch_size, most))
       content["budget"] = dataclasses.asdict(use)
-    write_json(output_dir / "images.json", content)
     if truth:
       evaluation = truth.evaluate(results, sizes, detector.label_map)
       write_text(output_dir / "evaluation.json", evaluation.to_json())
+      report = truth.report.to_json()
+      taken = set(paths)
+      left_out = [str(path) for path in request.images if path not in taken]
+      content["annotations"] = {"left_out": left_out, "report": report}
+      if report:
+        say(f"In {truth.path}:\n{report_table(report).rstrip()}")
+    write_json(output_dir / "images.json", content)
     texts = truth.text_ids if truth else {}
     write_json(output_dir / "detections.json", with_text_ids(results, texts, detector.label_map))
   return read_summary(output_dir, request.score_threshold, is_new=True)
@@ -134,6 +142,11 @@ def _inputs(
     return [InputImage(path, id_) for id_, path in enumerate(images, start=1)], videos
   if not images:
     raise UserError("--annotations and --compare are for images, and there are videos only.")
+  if videos:
+    say(
+      f"{len(videos)} videos are left out, because --annotations and --compare are for images; the "
+      f"first is {videos[0]}."
+    )
   return truth.find_images(images), []
 
 
@@ -192,24 +205,26 @@ def _say_what_was_shrunk(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _detect_videos(
   videos: Sequence[Path],
-  detect: Detect,
+  detector: Detector,
+  request: DetectionRequest,
   draw: Callable[[DetectedImage], Image.Image],
   batch_size: int,
   pictures: Mapping[Path, Path],
   skipped: list[dict],
-  score_threshold: float,
 ) -> list[dict]:
   """Returns a row for each video; videos that an interrupted run has finished are not repeated."""
+  detect = _choose(detector, request)
+  # A frame keeps its size.
+  draw_frame = functools.partial(draw, min_side=1)
   rows = []
   for video in videos:
     picture = pictures[video]
     try:
-      # A frame keeps its size.
-      detect_video(video, detect, functools.partial(draw, min_side=1), batch_size, picture)
+      detect_video(video, detect, detector.label_map, draw_frame, batch_size, picture)
     except BrokenVideoError as error:
       skipped.append({"file": str(video), "reason": str(error)})
       continue
-    summary = summarize_video(results_file(picture), score_threshold)
+    summary = summarize_video(results_file(picture), request.score_threshold)
     row = {"file": str(video), "picture": picture.name, "results": results_file(picture).name}
     rows.append({**row, "num_frames": summary.num_frames, "num_drawn": summary.num_drawn})
   return rows

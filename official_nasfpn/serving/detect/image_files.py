@@ -1,6 +1,7 @@
 """The image and video files that a command line names."""
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,4 +47,5 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _is_below(file: Path, folder: Path) -> bool:
-  return file.resolve().is_relative_to(folder.resolve())
+  # Not Path.resolve, which fails on a link that leads back to itself.
+  return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))

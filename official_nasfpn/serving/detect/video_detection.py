@@ -5,8 +5,9 @@ NAME.jsonl  a line of JSON for each frame, written last: where it is, the video 
 
     {"frame": 12, "seconds": 0.48, "detections": [{"category_id": 4, "bbox": [...], "score": 0.9}]}
 
-With a budget there is `"exit"`, the exit taken. Frames count from 0; `bbox` is (x, y, width,
-height) in pixels, as in COCO's results. Lines, because hours of video need not fit into memory.
+With a budget there is `"exit"`, the exit taken. Frames count from 0; `category_id` is text where
+the dataset's ids are; `bbox` is (x, y, width, height) in pixels, as in COCO's results. Lines,
+because hours of video need not fit into memory.
 """
 
 import json
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.data.text_ids import with_text_category_ids
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.serving.detect.detection import (
   Detect,
@@ -43,6 +46,7 @@ class VideoSummary:
 def detect_video(
   path: Path,
   detect: Detect,
+  label_map: LabelMap,
   draw: Callable[[DetectedImage], Image.Image],
   batch_size: int,
   picture: Path,
@@ -52,12 +56,14 @@ def detect_video(
   Args:
     path: the video.
     detect: what to run.
+    label_map: the detector's classes.
     draw: makes the picture of a frame; all of one size.
     batch_size: frames sent to the detector together.
     picture: the .mp4 file to write; the .jsonl file gets its name.
 
   Raises:
-    BrokenVideoError: it is no video, or does not go on to its end; nothing is left of it.
+    BrokenVideoError: it is no video, or does not go on to its end, or no video can be made of its
+      pictures; nothing is left of it.
     UserError: a file cannot be written.
   """
   results = results_file(picture)
@@ -77,7 +83,7 @@ def detect_video(
           "frame": found.source.number,
           "seconds": found.source.seconds,
           **exit_row(found),
-          "detections": result_rows(found),
+          "detections": with_text_category_ids(result_rows(found), label_map),
         }
         lines.write(json.dumps(row) + "\n")
         bar.update()

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -23,12 +24,20 @@ VIDEO_SUFFIXES = frozenset(
 _DEFAULT_FPS = 25.0
 # What MPEG-4 has at most, in width and in height; the next even number is too large for it.
 _MPEG4_SIDE = 8190
+# MPEG-4 has a rate as a fraction, and this is the largest number in it.
+_MPEG4_LARGEST = 65_535
+# Of what is lower OpenCV makes 0.
+_LOWEST_FPS = 0.002
+# From this share on it is said that a rate is another one.
+_OTHER_FPS = 0.01
+# Room for the header of a video.
+_HEADER_BYTES = 4096
 # A file says how long it is, some only roughly. One that ends before this share of it was cut off.
 _WHOLE = 0.95
 
 
 class BrokenVideoError(Exception):
-  """OpenCV cannot read the video, or not to its end."""
+  """OpenCV cannot read the video, or not to its end, or cannot write one with its pictures."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ class VideoWriter:
 
   Args:
     path: the file, named .mp4.
-    fps: frames per second.
+    fps: frames per second; see `writable_fps`. It is said where that is quite another rate.
 
   Raises:
     UserError: on leaving the context, the file is not whole.
@@ -141,9 +150,9 @@ class VideoWriter:
         only.
 
     Raises:
-      UserError: the codec does not make videos of this size.
+      BrokenVideoError: no video can be made of such pictures.
+      UserError: the file cannot be written.
     """
-    cv2 = _opencv()
     if max(picture.size) > _MPEG4_SIDE:
       width, height = picture.size
       picture = picture.copy()
@@ -155,22 +164,32 @@ class VideoWriter:
           f"{_MPEG4_SIDE:,} a side."
         )
     if self._writer is None:
-      self._size = picture.width // 2 * 2, picture.height // 2 * 2
-      self._writer = cv2.VideoWriter(
-        str(self._path.absolute()),
-        cv2.CAP_FFMPEG,
-        cv2.VideoWriter_fourcc(*"mp4v"),
-        self._fps,
-        self._size,
-      )
-      if not self._writer.isOpened():
-        raise UserError(
-          f"{self._path} cannot be written: OpenCV makes no MPEG-4 video of "
-          f"{self._size[0]}x{self._size[1]} pixels there."
-        )
+      self._open(picture.width // 2 * 2, picture.height // 2 * 2)
     width, height = self._size
     self._writer.write(np.ascontiguousarray(np.asarray(picture)[:height, :width, ::-1]))
     self._num_frames += 1
+
+  def _open(self, width: int, height: int) -> None:
+    cv2 = _opencv()
+    self._size = width, height
+    fps = writable_fps(self._fps)
+    codec = cv2.VideoWriter_fourcc(*"mp4v")
+    file = str(self._path.absolute())
+    self._writer = cv2.VideoWriter(file, cv2.CAP_FFMPEG, codec, fps, self._size)
+    if not self._writer.isOpened():
+      # OpenCV does not tell why. Where other bytes can be written it is not the disk.
+      try:
+        self._path.write_bytes(bytes(_HEADER_BYTES))
+      except OSError as error:
+        raise UserError(f"{self._path} cannot be written: {error.strerror}.") from error
+      raise BrokenVideoError(
+        f"no MPEG-4 video can be made of {width}x{height} pixels and {fps:g} frames per second"
+      )
+    if abs(fps / self._fps - 1) > _OTHER_FPS:
+      say(
+        f"{self._path.name.removeprefix('.')} is made with {fps:g} frames per second, since "
+        f"{self._fps:g} cannot be written."
+      )
 
   def __enter__(self) -> "VideoWriter":
     return self
@@ -190,6 +209,14 @@ class VideoWriter:
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
     capture.release()
     return round(count) == self._num_frames
+
+
+def writable_fps(fps: float) -> float:
+  """Returns a rate near a given one that OpenCV can write into MPEG-4."""
+  fps = min(max(fps, _LOWEST_FPS), _MPEG4_LARGEST)
+  # OpenCV takes the first decimals that are within 0.001, whatever number that makes.
+  rates = (Fraction(round(fps * scale), scale) for scale in (1000, 100, 10, 1))
+  return float(next(rate for rate in rates if rate.numerator <= _MPEG4_LARGEST))
 
 
 def is_video(path: Path) -> bool:

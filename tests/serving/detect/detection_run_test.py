@@ -142,6 +142,17 @@ def test_a_decompression_bomb_is_skipped_in_one_sentence(export_dir, images, tmp
   assert summary.skipped == ((str(images / "bomb.png"), reason),)
 
 
+def test_a_link_to_nothing_is_skipped(export_dir, images, tmp_path):
+  (images / "gone.jpg").symlink_to(images / "nothing.jpg")
+  files = find_files([str(images / "[ag]*.jpg")])
+  request = DetectionRequest(export_dir, tuple(files))
+  summary = run_detection(request, tmp_path / "out")
+  assert summary.num_images == 1
+  reason = "cannot be read: No such file or directory"
+  assert summary.skipped == ((str(images / "gone.jpg"), reason),)
+  assert not run_detection(request, tmp_path / "out").is_new
+
+
 def test_the_same_request_is_not_repeated_and_another_is_refused(request_, images, tmp_path):
   output_dir = tmp_path / "out"
   first = run_detection(request_, output_dir)
@@ -227,6 +238,22 @@ def test_annotations_give_ids_and_a_perfect_ap_to_their_own_boxes(request_, tmp_
   assert {row["image_id"] for row in read(tmp_path / "evaluated" / "detections.json")} == {50, 51}
   again = run_detection(with_annotations(request_, annotations), tmp_path / "evaluated")
   assert again.evaluation.table() == summary.evaluation.table()
+
+
+def test_what_is_left_out_or_wrong_in_annotations_is_said_and_written_down(
+  request_, images, tmp_path, capsys
+):
+  box = {"id": 1, "image_id": 50, "category_id": 9, "bbox": [500, 10, 20, 20]}
+  annotations = annotate(tmp_path / "truth.json", ["b.png"], annotations=[box])
+  run_detection(with_annotations(request_, annotations), tmp_path / "out")
+  written = read(tmp_path / "out" / "images.json")["annotations"]
+  others = ("a.jpg", "broken.jpg", "c.webp", "empty.png", "more/a.jpg")
+  assert sorted(written["left_out"]) == [str(images / name) for name in others]
+  example = "annotation 1 of b.png: [500, 10, 20, 20] in 80x40"
+  assert written["report"]["boxes_outside"] == {"count": 1, "examples": [example]}
+  said = capsys.readouterr().err
+  assert f"       1 boxes outside the image: dropped  ({example})\n" in said
+  assert said.count("5 of the 6 images are left out, because ") == 1
 
 
 @pytest.mark.parametrize(

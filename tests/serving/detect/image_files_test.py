@@ -48,6 +48,13 @@ def test_what_matches_nothing_is_an_error(folder):
     find_files([str(folder / "out")], excluding=folder / "out")
 
 
+def test_links_to_nothing_are_found_by_patterns(folder):
+  (folder / "gone.jpg").symlink_to(folder / "nothing.jpg")
+  (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
+  found = find_files([f"{folder}/*o*.jpg"], excluding=folder / "out")
+  assert names(found, folder) == ["gone.jpg", "loop.jpg"]
+
+
 def test_why_a_file_cannot_be_used_is_said(tmp_path, photo):
   text, cut = tmp_path / "text.jpg", tmp_path / "cut.jpg"
   text.write_text("no image")

@@ -11,10 +11,13 @@ from PIL import Image
 
 from official_nasfpn.data.detections import Detections
 from official_nasfpn.data.drawing import draw_detections
+from official_nasfpn.data.image_encoding import decoded_picture
+from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detect.detection_folder import DetectionRequest
 from official_nasfpn.serving.detect.detection_run import picture_names, run_detection
 from official_nasfpn.serving.detect.image_files import find_files
+from official_nasfpn.serving.detect.video_detection import detect_video
 from official_nasfpn.serving.detect.video_files import VideoReader
 
 # Around the scores of an untrained detector: some of its boxes are drawn.
@@ -144,6 +147,28 @@ def box_corners(box):
   return y, x, y + height, x + width
 
 
+def test_classes_have_the_ids_of_the_dataset_where_these_are_text(make_video, tmp_path):
+  path, _ = make_video(tmp_path / "a.mp4", 2)
+  label_map = LabelMap((Category(1, "ant", "n01"), Category(2, "bee", "n02")))
+  found = Detections(
+    boxes=np.array([[10.0, 20.0, 30.0, 40.0]]),
+    scores=np.array([0.5]),
+    classes=np.array([1]),
+    category_ids=np.array([2]),
+    labels=("bee",),
+  )
+  detect_video(
+    path,
+    lambda encoded: [found] * len(encoded),
+    label_map,
+    lambda image: decoded_picture(image.encoded.data),
+    batch_size=8,
+    picture=tmp_path / "out.mp4",
+  )
+  expected = {"category_id": "n02", "bbox": [20.0, 10.0, 20.0, 20.0], "score": 0.5}
+  assert [line["detections"] for line in lines(tmp_path / "out.jsonl")] == [[expected]] * 2
+
+
 def test_the_same_request_finds_what_is_done(export_dir, folder, tmp_path):
   request, out = request_of(export_dir, folder), tmp_path / "out"
   first = run_detection(request, out)
@@ -179,13 +204,19 @@ def test_exits_of_a_video_are_drawn_side_by_side(anytime_export_dir, folder, tmp
   assert 3 * plain.width < wide.width < 3.4 * plain.width
 
 
-def test_videos_have_no_annotations(export_dir, folder, annotations, tmp_path):
+def test_videos_have_no_annotations(export_dir, folder, annotations, tmp_path, capsys):
   settings = {"annotations": annotations, "compare": True}
   with pytest.raises(UserError, match="are for images, and there are videos only"):
     run_detection(request_of(export_dir, folder / "a.mp4", **settings), tmp_path / "out")
   # Next to images they are skipped, like images without annotations.
   summary = run_detection(request_of(export_dir, folder, **settings), tmp_path / "out")
   assert (summary.num_images, summary.num_videos, summary.skipped) == (1, 0, ())
+  assert (
+    "4 videos are left out, because --annotations and --compare are for images"
+    in capsys.readouterr().err
+  )
+  written = json.loads((tmp_path / "out" / "images.json").read_text())["annotations"]
+  assert len(written["left_out"]) == 4
 
 
 def test_without_a_single_readable_file_it_fails(export_dir, folder, tmp_path):
@@ -193,6 +224,18 @@ def test_without_a_single_readable_file_it_fails(export_dir, folder, tmp_path):
   with pytest.raises(UserError, match="None of the 2 files is an image or a video"):
     run_detection(request, tmp_path / "out")
   assert [path.name for path in (tmp_path / "out").iterdir()] == ["request.json"]
+
+
+def test_a_video_of_which_none_can_be_made_is_skipped_and_the_others_are_done(
+  export_dir, folder, make_video, tmp_path
+):
+  narrow, _ = make_video(tmp_path / "narrow.avi", 3, codec="MJPG", size=(1, 48))
+  summary = run_detection(request_of(export_dir, narrow, folder / "a.mp4"), tmp_path / "out")
+  assert (summary.num_videos, summary.num_frames) == (1, 7)
+  reason = "no MPEG-4 video can be made of 0x48 pixels and 10 frames per second"
+  assert summary.skipped == ((str(narrow), reason),)
+  with pytest.raises(UserError, match=f"None of the 1 files .*narrow.avi: {reason}"):
+    run_detection(request_of(export_dir, narrow), tmp_path / "none")
 
 
 def test_a_full_disk_is_an_error_and_the_same_request_goes_on(

@@ -8,7 +8,12 @@ import pytest
 import tensorflow as tf
 
 from official_nasfpn.errors import UserError
-from official_nasfpn.serving.detect.video_files import BrokenVideoError, VideoReader, VideoWriter
+from official_nasfpn.serving.detect.video_files import (
+  BrokenVideoError,
+  VideoReader,
+  VideoWriter,
+  writable_fps,
+)
 
 
 def read(path):
@@ -96,5 +101,45 @@ def test_a_video_that_does_not_get_onto_the_disk_is_an_error(tmp_path, photo, sm
   pictures = [photo(320, 240, seed=seed) for seed in range(30)]
   with small_disk(3_000), pytest.raises(UserError, match=r"out\.mp4 cannot be written in full"):
     write(tmp_path / "out.mp4", 25.0, pictures)
-  with pytest.raises(UserError, match=r"cannot be written: OpenCV makes no MPEG-4 video"):
+  with pytest.raises(UserError, match=r"out\.mp4 cannot be written: No such file or directory\."):
     write(tmp_path / "no" / "out.mp4", 25.0, pictures)
+
+
+@pytest.mark.parametrize(
+  ("fps", "expected"),
+  [
+    # MPEG-4 holds fractions of numbers up to 65535.
+    (24_000 / 1001, 23.976),
+    (65.535, 65.535),
+    (65.537, 65.54),
+    (119.9520479, 119.952),
+    (239.834, 239.83),
+    (655.37, 655.4),
+    (6553.71, 6554.0),
+  ],
+)
+def test_a_rate_that_mpeg_4_does_not_have_is_rounded(tmp_path, photo, capsys, fps, expected):
+  assert writable_fps(fps) == expected
+  write(tmp_path / "out.mp4", fps, [photo(64, 48)] * 3)
+  reader, frames = read(tmp_path / "out.mp4")
+  assert reader.fps == pytest.approx(expected, rel=1e-4)
+  assert len(frames) == 3
+  assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("fps", "expected"), [(90_000, 65_535), (1 / 3600, 0.002), (1 / 60, 0.017)]
+)
+def test_quite_another_rate_is_said(tmp_path, photo, capsys, fps, expected):
+  write(tmp_path / "out.mp4", fps, [photo(64, 48)] * 3)
+  reader, frames = read(tmp_path / "out.mp4")
+  assert reader.fps == pytest.approx(expected)
+  assert len(frames) == 3
+  assert f"frames per second, since {fps:g} cannot be written" in capsys.readouterr().err
+
+
+def test_pictures_that_make_no_video_are_told_from_a_full_disk(tmp_path, photo, small_disk):
+  with pytest.raises(BrokenVideoError, match="no MPEG-4 video can be made of 0x48 pixels and 25"):
+    write(tmp_path / "out.mp4", 25.0, [photo(1, 48)])
+  with small_disk(0), pytest.raises(UserError, match="cannot be written: File too large"):
+    write(tmp_path / "full.mp4", 25.0, [photo(64, 48)])
