@@ -25,6 +25,7 @@ from official_nasfpn.data.coco_json import (
   annotation_rows,
   category_rows,
   clean_boxes,
+  note_number_of_boxes,
 )
 from official_nasfpn.data.dataset_info import Part, Shard
 from official_nasfpn.data.image_encoding import BrokenImageError, EncodedImage, encode_image
@@ -33,8 +34,6 @@ from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.disk import write_text
 from official_nasfpn.json_text import parse_json
-
-_MANY_BOXES = 100
 
 
 def write_part(
@@ -192,10 +191,7 @@ def _boxes(
     example = f"{image.file_name}: {_by(image.size)} in the JSON, {_by(size)} in the file"
     report.note("images_other_size", example)
   boxes = clean_boxes(image.annotations, size, label_map, report, image.file_name)
-  if not boxes:
-    report.note("images_without_boxes", image.file_name)
-  if len(boxes) > _MANY_BOXES:
-    report.note("images_many_boxes", f"{image.file_name}: {len(boxes)}")
+  note_number_of_boxes(boxes, report, image.file_name)
   return boxes
 
 
