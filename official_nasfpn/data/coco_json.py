@@ -22,6 +22,8 @@ from official_nasfpn.data.report import Report
 from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
 
+# So many detections of a class in an image count in COCO's AP.
+_MANY_BOXES = 100
 # Marks an annotation whose box was made while parsing.
 _FROM_OUTLINE = "box from outline"
 
@@ -199,6 +201,20 @@ def clean_boxes(
       area = (right - left) * (bottom - top)
     boxes.append(Box(left, top, right - left, bottom - top, class_index, area, is_crowd))
   return boxes
+
+
+def note_number_of_boxes(boxes: Sequence[Box], report: Report, where: str) -> None:
+  """Reports an image without boxes, or with very many.
+
+  Args:
+    boxes: those of the image that are kept.
+    report: receives it.
+    where: the image's name in the report.
+  """
+  if not boxes:
+    report.note("images_without_boxes", where)
+  if len(boxes) > _MANY_BOXES:
+    report.note("images_many_boxes", f"{where}: {len(boxes)}")
 
 
 def crowd_of(value: Any) -> bool | None:

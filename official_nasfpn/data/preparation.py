@@ -22,7 +22,7 @@ from official_nasfpn.data.image_files import (
   take_groups,
   without_ambiguous,
 )
-from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
 from official_nasfpn.data.splitting import share_of, shuffled, split_off
@@ -155,9 +155,7 @@ def prepare_dataset(
     max_image_pixels,
     stratify,
   )
-  num_threads = num_threads or os.cpu_count() or 1
-  if num_threads < 1:
-    raise UserError(f"num_threads must be at least 1, not {num_threads}.")
+  num_threads = threads_to_use(num_threads)
   if shapes is not None and (annotations or images or val_annotations or val_images or format):
     raise UserError("--synthetic draws its own images; give it no annotations or images.")
   report = Report()
@@ -175,6 +173,28 @@ def prepare_dataset(
     info.report,
     is_new,
   )
+
+
+def threads_to_use(num_threads: int | None) -> int:
+  """Returns how many images are processed at the same time.
+
+  Args:
+    num_threads: as it was asked for; None for one per processor.
+
+  Raises:
+    UserError: it is negative.
+  """
+  number = num_threads or os.cpu_count() or 1
+  if number < 1:
+    raise UserError(f"num_threads must be at least 1, not {number}.")
+  return number
+
+
+def named_otherwise(first: LabelMap, second: LabelMap) -> list[tuple[Category, Category]]:
+  """Returns the categories of two splits that have one id and different names."""
+  known = {category.id: category for category in first.categories}
+  pairs = [(known.get(category.id, category), category) for category in second.categories]
+  return [(one, other) for one, other in pairs if one.name != other.name]
 
 
 def _prepare(
@@ -218,13 +238,11 @@ def _read_datasets(source: Source, report: Report) -> list[CocoDataset]:
   splits = source.splits
   datasets = [coco_dataset(split.content, split.origin, report) for split in splits]
   if len(datasets) == 2:
-    names = {category.id: category.name for category in datasets[0].label_map.categories}
-    for category in datasets[1].label_map.categories:
-      if names.setdefault(category.id, category.name) != category.name:
-        raise UserError(
-          f"Category {category.id} is {names[category.id]!r} in {splits[0].origin} and "
-          f"{category.name!r} in {splits[1].origin}; give both the same categories."
-        )
+    for first, second in named_otherwise(datasets[0].label_map, datasets[1].label_map):
+      raise UserError(
+        f"Category {first.id} is {first.name!r} in {splits[0].origin} and {second.name!r} in "
+        f"{splits[1].origin}; give both the same categories."
+      )
   return datasets
 
 

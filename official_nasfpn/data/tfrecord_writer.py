@@ -25,6 +25,7 @@ from official_nasfpn.data.coco_json import (
   annotation_rows,
   category_rows,
   clean_boxes,
+  note_number_of_boxes,
   note_other_size,
 )
 from official_nasfpn.data.dataset_info import Part, Shard
@@ -34,8 +35,6 @@ from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.report import Report
 from official_nasfpn.disk import write_text
 from official_nasfpn.json_text import parse_json
-
-_MANY_BOXES = 100
 
 
 def write_part(
@@ -191,10 +190,7 @@ def _boxes(
     report.note("images_reencoded", image.file_name)
   note_other_size(image, size, report)
   boxes = clean_boxes(image.annotations, size, label_map, report, image.file_name)
-  if not boxes:
-    report.note("images_without_boxes", image.file_name)
-  if len(boxes) > _MANY_BOXES:
-    report.note("images_many_boxes", f"{image.file_name}: {len(boxes)}")
+  note_number_of_boxes(boxes, report, image.file_name)
   return boxes
 
 

@@ -11,6 +11,7 @@ from official_nasfpn.data.doctor.findings import Finding, find
 from official_nasfpn.data.doctor.page import class_rows, render_page, split_rows, verdict
 from official_nasfpn.data.formats.reading import FORMATS
 from official_nasfpn.data.formats.source import read_source
+from official_nasfpn.data.preparation import threads_to_use
 from official_nasfpn.data.report import Report
 from official_nasfpn.disk import disk_errors, write_text
 from official_nasfpn.errors import UserError
@@ -78,13 +79,15 @@ def check_dataset(
     num_threads: images decoded at the same time; default: one per processor.
 
   Raises:
-    UserError: the annotations cannot be read, or `output` cannot be written.
+    UserError: the annotations cannot be read, an argument is out of range, or `output` cannot be
+      written.
   """
   if output is not None:
     _refuse_output(Path(output))
+  threads = threads_to_use(num_threads)
   report = Report()
   source = read_source(annotations, images, val_annotations, val_images, format, report)
-  examination = examine(source, num_threads or os.cpu_count() or 1, report)
+  examination = examine(source, threads, report)
   findings = find(examination)
   read_as = [
     f"read as {FORMATS[split.format].title}: {split.origin}, images in {split.images_dir}"

@@ -1,7 +1,7 @@
 """Images that are the same, or look the same."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,9 +11,6 @@ from official_nasfpn.data.doctor.examination import ExaminedImage
 _MOST_DIFFERENT = 8
 # An image that is flat has next to nothing to compare.
 _LEAST_SET = 24
-# Every pair of more images would take minutes; then only looks that are equal are found.
-_MOST_PAIRED = 20_000
-_ROWS = 512
 
 
 def same_files(images: Sequence[ExaminedImage]) -> list[list[int]]:
@@ -28,17 +25,36 @@ def same_pixels(images: Sequence[ExaminedImage]) -> list[list[int]]:
 
 
 def same_looks(images: Sequence[ExaminedImage]) -> list[list[int]]:
-  """Returns groups of images that look alike and are not the same."""
-  places = [
-    place
-    for place, image in enumerate(images)
-    if image.looks is not None
-    and _LEAST_SET <= int(np.bitwise_count(image.looks).sum()) <= 256 - _LEAST_SET
-  ]
-  if len(places) < 2:
+  """Returns groups of images that look alike, one by one or by others between them.
+
+  Of images that are the same, a group has another one, too.
+  """
+  places_of = defaultdict(list)
+  for place, image in enumerate(images):
+    if image.looks is not None and _LEAST_SET <= _num_set(image.looks) <= 256 - _LEAST_SET:
+      places_of[image.looks.tobytes()].append(place)
+  if not places_of:
     return []
-  looks = np.stack([np.asarray(images[place].looks) for place in places]).view(np.uint64)
-  parent = list(range(len(places)))
+  # Frames of a fixed camera are many, and their looks few.
+  looks = np.frombuffer(b"".join(places_of), np.uint8).reshape(len(places_of), -1)
+  groups: dict[int, list[int]] = defaultdict(list)
+  for cluster, places in zip(_clusters(looks), places_of.values(), strict=True):
+    groups[cluster] += places
+  # Images of other looks have other pixels, too.
+  return [
+    sorted(group)
+    for group in groups.values()
+    if len({images[place].pixel_hash for place in group}) > 1
+  ]
+
+
+def _num_set(looks: np.ndarray) -> int:
+  return int(np.bitwise_count(looks).sum())
+
+
+def _clusters(looks: np.ndarray) -> list[int]:
+  """Returns for each row what it has in common with those that it is chained to by few bits."""
+  parent = list(range(len(looks)))
 
   def root(node: int) -> int:
     while parent[node] != node:
@@ -46,32 +62,45 @@ def same_looks(images: Sequence[ExaminedImage]) -> list[list[int]]:
       node = parent[node]
     return node
 
-  for first, second in _alike(looks):
-    if images[places[first]].pixel_hash != images[places[second]].pixel_hash:
-      parent[root(second)] = root(first)
-  groups = defaultdict(list)
-  for node, place in enumerate(places):
-    groups[root(node)].append(place)
-  return [group for group in groups.values() if len(group) > 1]
+  for rows in _candidates(looks):
+    if len({root(row) for row in rows}) > 1:
+      for chain in _chains(looks, rows):
+        for row in chain:
+          parent[root(row)] = root(chain[0])
+  return [root(row) for row in range(len(looks))]
 
 
-def _alike(looks: np.ndarray) -> list[tuple[int, int]]:
-  """Returns pairs of rows that differ in a few bits at most."""
-  if len(looks) > _MOST_PAIRED:
-    order = np.lexsort(looks.T)
-    equal = (looks[order[1:]] == looks[order[:-1]]).all(axis=1)
-    return [(int(order[at]), int(order[at + 1])) for at in np.flatnonzero(equal)]
-  pairs = []
-  for start in range(0, len(looks), _ROWS):
-    rows = looks[start : start + _ROWS]
-    different = sum(
-      np.bitwise_count(rows[:, None, part] ^ looks[None, :, part]).astype(np.int16)
-      for part in range(looks.shape[1])
-    )
-    for row, column in zip(*np.nonzero(different <= _MOST_DIFFERENT), strict=True):
-      if start + row < column:
-        pairs.append((int(start + row), int(column)))
-  return pairs
+def _candidates(looks: np.ndarray) -> Iterator[list[int]]:
+  """Yields rows that are equal in one part; those that differ in few bits are so in some part."""
+  bits = np.unpackbits(looks, axis=1)
+  # One part more than bits that may differ, so that one of them has none of these.
+  num_parts = _MOST_DIFFERENT + 1
+  for part in range(num_parts):
+    # Bits from all over the image: its upper rows alone are white in every scan.
+    rows_of = defaultdict(list)
+    for row, key in enumerate(np.packbits(bits[:, part::num_parts], axis=1)):
+      rows_of[key.tobytes()].append(row)
+    yield from (rows for rows in rows_of.values() if len(rows) > 1)
+
+
+def _chains(looks: np.ndarray, rows: Sequence[int]) -> Iterator[list[int]]:
+  """Yields groups of rows, each with all that a chain of alike ones leads to."""
+  left = np.array(rows)
+  # As columns they are compared several times faster.
+  columns = np.ascontiguousarray(looks.view(np.uint64)[left].T)
+  of_row = dict(zip(rows, columns.T.copy(), strict=True))
+  while len(left):
+    chain, left, columns = [int(left[0])], left[1:], columns[:, 1:]
+    # It grows on the way. Pairs are never listed: of many that are alike there are too many.
+    for row in chain:
+      different = np.bitwise_count(columns ^ of_row[row][:, None]).sum(axis=0, dtype=np.uint8)
+      near = different <= _MOST_DIFFERENT
+      if near.any():
+        chain += left[near].tolist()
+        left, columns = left[~near], columns[:, ~near]
+      if not len(left):
+        break
+    yield chain
 
 
 def _groups(

@@ -1,6 +1,7 @@
 """Looks at every image and every box of a dataset; nothing is written and TensorFlow not needed."""
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,11 +11,28 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from official_nasfpn.data.coco_json import AnnotatedImage, Box, clean_boxes, coco_dataset
+from official_nasfpn.data.coco_json import (
+  AnnotatedImage,
+  Box,
+  CocoDataset,
+  clean_boxes,
+  coco_dataset,
+  note_number_of_boxes,
+)
 from official_nasfpn.data.formats.source import Source
 from official_nasfpn.data.formats.structure import Split
-from official_nasfpn.data.image_files import find_image_file
-from official_nasfpn.data.image_headers import declared_orientation, open_image, refuse_bomb
+from official_nasfpn.data.image_files import (
+  FoundImage,
+  ImageFile,
+  find_image_file,
+  without_ambiguous,
+)
+from official_nasfpn.data.image_headers import (
+  declared_orientation,
+  image_format,
+  open_image,
+  refuse_bomb,
+)
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.pixels import BrokenImageError, must_turn, to_rgb
 from official_nasfpn.data.report import Report
@@ -29,7 +47,8 @@ class ExaminedImage:
   """One image.
 
   Attributes:
-    split: name of its split; "all" where there are none.
+    split: what its split is for, "train" or "val", or the name of one that is not prepared; "all"
+      where there are no splits.
     name: as the annotations call it.
     path: the file; None if it is not there.
     size: width and height as it is shown; None if it cannot be decoded.
@@ -59,13 +78,15 @@ class Examination:
   """All that was seen.
 
   Attributes:
-    label_map: the classes.
+    label_map: the classes, those of the training split; boxes of all splits are read by it.
+    other_label_maps: those that other splits have, by name.
     splits: their names, the training split first.
     images: of all splits.
     report: what preparing the dataset would report.
   """
 
   label_map: LabelMap
+  other_label_maps: Mapping[str, LabelMap]
   splits: tuple[str, ...]
   images: Sequence[ExaminedImage]
   report: Report
@@ -78,24 +99,29 @@ def examine(source: Source, num_threads: int, report: Report) -> Examination:
     source: what `read_source` has returned.
     num_threads: images decoded at the same time.
     report: what reading has reported; what is found is added.
-  """
-  splits = [*source.splits, *source.others]
-  names = [_name(split, place, len(splits)) for place, split in enumerate(splits)]
-  datasets = [
-    coco_dataset(split.content, split.origin, report) if split.num_images else None
-    for split in splits
-  ]
-  assert datasets[0] is not None
-  label_map = datasets[0].label_map
-  work = [
-    (name, split, image)
-    for name, split, dataset in zip(names, splits, datasets, strict=True)
-    for image in (dataset.images if dataset else ())
-  ]
 
-  def look(item: tuple[str, Split, AnnotatedImage]) -> ExaminedImage:
-    name, split, image = item
-    examined = _examine_image(name, image, split.images_dir, label_map)
+  Raises:
+    UserError: preparing it would fail before an image is decoded.
+  """
+  names = _names(source)
+  prepared = [coco_dataset(split.content, split.origin, report) for split in source.splits]
+  found = without_ambiguous(
+    [_with_files(dataset, split) for dataset, split in zip(prepared, source.splits, strict=True)],
+    report,
+  )
+  label_maps = [dataset.label_map for dataset in prepared]
+  work = [(name, image) for name, images in zip(names, found, strict=False) for image in images]
+  other_label_maps = dict(zip(names[1:], label_maps[1:], strict=False))
+  for name, split in zip(names[len(prepared) :], source.others, strict=True):
+    # Nobody needs an image of it now.
+    if split.num_images:
+      dataset = coco_dataset(split.content, split.origin, report)
+      other_label_maps[name] = dataset.label_map
+      work += [(name, image) for image in _with_files(dataset, split)]
+
+  def look(item: tuple[str, FoundImage]) -> ExaminedImage:
+    name, (image, file) = item
+    examined = _examine_image(name, image, file, label_maps[0])
     bar.update()
     return examined
 
@@ -103,21 +129,30 @@ def examine(source: Source, num_threads: int, report: Report) -> Examination:
     images = list(pool.map(look, work))
   for image in images:
     report.add(image.report)
-  return Examination(label_map, tuple(dict.fromkeys(names)), images, report)
+  return Examination(label_maps[0], other_label_maps, tuple(names), images, report)
 
 
-def _name(split: Split, place: int, num_splits: int) -> str:
-  if split.name:
-    return split.name
-  # Two files that were given as --annotations and --val_annotations.
-  return "all" if num_splits == 1 else ("train", "val")[place] if place < 2 else f"rest {place}"
+def _names(source: Source) -> list[str]:
+  """Returns a name for each split: what it is for, or its own where it is not prepared."""
+  if not source.train.name and source.val is None and not source.others:
+    return ["all"]
+  names = ["train", "val"][: len(source.splits)]
+  for split in source.others:
+    own = split.name or "rest"
+    # Two folders that were given can both have a split "train".
+    numbered = (f"{own} {number}" for number in itertools.count(2))
+    names.append(next(name for name in itertools.chain([own], numbered) if name not in names))
+  return names
+
+
+def _with_files(dataset: CocoDataset, split: Split) -> list[FoundImage]:
+  return [(image, find_image_file(split.images_dir, image.file_name)) for image in dataset.images]
 
 
 def _examine_image(
-  split: str, image: AnnotatedImage, images_dir: Path, label_map: LabelMap
+  split: str, image: AnnotatedImage, file: ImageFile | None, label_map: LabelMap
 ) -> ExaminedImage:
-  report = Report()
-  file, name = find_image_file(images_dir, image.file_name), image.file_name
+  report, name = Report(), image.file_name
   path = file.path if file else None
   size, file_hash, pixel_hash, looks = None, "", "", None
   if path is None:
@@ -126,12 +161,17 @@ def _examine_image(
     try:
       data = path.read_bytes()
       file_hash = hashlib.sha256(data).hexdigest()
-      picture = open_upright(data, image.size)
+      picture, turned = _open(data, image.size)
       size = picture.size
       hasher = hashlib.sha256(repr(size).encode())
       hasher.update(picture.tobytes())
       pixel_hash = hasher.hexdigest()
       looks = _looks(picture)
+      if turned:
+        report.note("images_turned", name)
+      # A JPEG or PNG that TensorFlow cannot decode is, too, which only TensorFlow can tell.
+      if image_format(data) == "other":
+        report.note("images_reencoded", name)
     except BrokenImageError as error:
       report.note("images_broken", f"{name}: {error}")
     # Pillow's parsers raise whatever they stumble over in a damaged file.
@@ -143,8 +183,7 @@ def _examine_image(
       stated = "{}x{}".format(*image.size) if image.size else ""
       report.note("images_other_size", f"{name}: {stated} stated, {size[0]}x{size[1]} in the file")
     boxes = clean_boxes(image.annotations, size, label_map, report, name)
-    if not boxes:
-      report.note("images_without_boxes", name)
+    note_number_of_boxes(boxes, report, name)
   return ExaminedImage(
     split, name, path, size, file_hash, pixel_hash, looks, boxes, image.annotations, report
   )
@@ -160,13 +199,19 @@ def open_upright(data: bytes, annotated_size: tuple[int, int] | None) -> Image.I
   Raises:
     BrokenImageError: it has more pixels than can be trained with, or none that can be shown.
   """
+  return _open(data, annotated_size)[0]
+
+
+def _open(data: bytes, annotated_size: tuple[int, int] | None) -> tuple[Image.Image, bool]:
+  """Returns what `open_upright` does, and whether it was turned."""
   refuse_bomb(data)
   orientation = declared_orientation(data)
   with open_image(data) as picture:
     picture.load()
-    if must_turn(orientation, picture.size, annotated_size):
+    turned = must_turn(orientation, picture.size, annotated_size)
+    if turned:
       ImageOps.exif_transpose(picture, in_place=True)
-    return to_rgb(picture)
+    return to_rgb(picture), turned
 
 
 def _looks(picture: Image.Image) -> np.ndarray:

@@ -9,6 +9,7 @@ from official_nasfpn.data.doctor import duplicates
 from official_nasfpn.data.doctor.examination import Examination, ExaminedImage
 from official_nasfpn.data.doctor.meanings import MEANINGS, Grade
 from official_nasfpn.data.json_numbers import number
+from official_nasfpn.data.preparation import named_otherwise
 from official_nasfpn.data.report import PROBLEMS
 
 # Shares of the image's area and side, pixels, and ratios from which a box is suspicious.
@@ -60,13 +61,14 @@ class Finding:
 
 def find(examination: Examination) -> list[Finding]:
   """Returns all findings, those that cost most first."""
+  sameness = _sameness(examination.images)
   found = [
-    *_leaks(examination),
+    *_leaks(examination, sameness),
     *_classes(examination),
     *_units(examination),
     *_suspicious(examination),
     *_annotated_twice(examination),
-    *_duplicates(examination),
+    *_duplicates(examination, sameness),
     *_reported(examination),
   ]
   order = [Grade.BAD, Grade.DOUBTFUL, Grade.NOTE]
@@ -87,33 +89,39 @@ def _make(
   return Finding(key, grade, title, number, meaning, tuple(examples[:12]), places, marks)
 
 
-def _leaks(examination: Examination) -> Iterator[Finding]:
+def _sameness(images: Sequence[ExaminedImage]) -> dict[str, list[list[int]]]:
+  """Returns groups of images by the way in which they are the same, the strictest first."""
+  return {
+    "files": duplicates.same_files(images),
+    "pixels": duplicates.same_pixels(images),
+    "looks": duplicates.same_looks(images),
+  }
+
+
+def _leaks(
+  examination: Examination, sameness: Mapping[str, Sequence[Sequence[int]]]
+) -> Iterator[Finding]:
   """Yields what is in several splits, once for each way of being the same."""
   images = examination.images
   known: set[frozenset[int]] = set()
-  for key, group_up in _SAMENESS.items():
-    groups = [group for group in group_up(images) if len(_splits_of(images, group)) > 1]
+  for key, all_groups in sameness.items():
+    groups = [group for group in all_groups if len(_splits_of(images, group)) > 1]
     groups = [group for group in groups if frozenset(group) not in known]
     known |= {frozenset(group) for group in groups}
     yield _make(f"leaks_{key}", [_named(images, group) for group in groups], _pairs(images, groups))
 
 
-def _duplicates(examination: Examination) -> Iterator[Finding]:
+def _duplicates(
+  examination: Examination, sameness: Mapping[str, Sequence[Sequence[int]]]
+) -> Iterator[Finding]:
   images = examination.images
-  for key, group_up in _SAMENESS.items():
-    groups = [group for group in group_up(images) if len(_splits_of(images, group)) == 1]
+  for key, all_groups in sameness.items():
+    groups = [group for group in all_groups if len(_splits_of(images, group)) == 1]
     yield _make(
       f"duplicate_{key}",
       [_named(images, group) for group in groups],
       [place for group in groups[:2] for place in group[:2]],
     )
-
-
-_SAMENESS: Mapping[str, Callable[[Sequence[ExaminedImage]], list[list[int]]]] = {
-  "files": duplicates.same_files,
-  "pixels": duplicates.same_pixels,
-  "looks": duplicates.same_looks,
-}
 
 
 def _splits_of(images: Sequence[ExaminedImage], group: Sequence[int]) -> set[str]:
@@ -136,8 +144,14 @@ def _pairs(images: Sequence[ExaminedImage], groups: Sequence[Sequence[int]]) -> 
 
 
 def _classes(examination: Examination) -> Iterator[Finding]:
-  """Yields classes that a split lacks, that are rare, or whose names are nearly the same."""
+  """Yields classes that a split lacks, that are rare, or whose names or ids are mixed up."""
   label_map = examination.label_map
+  renamed = [
+    f"{first.id}: {first.name!r} in {examination.splits[0]}, {second.name!r} in {split}"
+    for split, other in examination.other_label_maps.items()
+    for first, second in named_otherwise(label_map, other)
+  ]
+  yield _make("classes_renamed", renamed)
   counts = {
     split: Counter(
       box.class_index for image in examination.images if image.split == split for box in image.boxes
@@ -269,7 +283,7 @@ def _reported(examination: Examination) -> Iterator[Finding]:
     for problem in image.report.to_json():
       places.setdefault(problem, []).append(place)
   for problem, found in examination.report.to_json().items():
-    grade, title, meaning = MEANINGS.get(problem, (Grade.NOTE, PROBLEMS[problem], ""))
+    grade, title, meaning = MEANINGS[problem]
     shown = places.get(problem, [])
     # The images with most of them first.
     shown = sorted(shown, key=lambda place: -examination.images[place].report.count(problem))

@@ -55,6 +55,13 @@ MEANINGS: Mapping[str, tuple[Grade, str, str]] = {
     "counts as much as any other. Annotate more of them, or join them with a class that they "
     "resemble.",
   ),
+  "classes_renamed": (
+    _BAD,
+    "ids stand for one class in training and for another in a second split",
+    "Boxes are told apart by id, so that right detections would count as wrong ones; `prepare` "
+    "refuses training and validation data that disagree. Give all splits the same ids. What is "
+    "said here of the classes of that split is by id, under their names in training.",
+  ),
   "classes_alike": (
     _BAD,
     "names of classes differ in spelling alone",
@@ -124,14 +131,39 @@ MEANINGS: Mapping[str, tuple[Grade, str, str]] = {
   ),
   "images_missing": (_BAD, "", _OUT + "Is --images the folder that file names start from?"),
   "images_broken": (_BAD, "", _OUT + "Download or export them again."),
-  "images_duplicate_id": (_BAD, "", _OUT + "Two images with one id share their boxes: renumber "
-  "them."),
+  "images_ambiguous_file": (
+    _BAD,
+    "",
+    _OUT + "Give --images the folder that file names start from.",
+  ),
+  "images_backslashes": (_NOTE, "", "Names as Windows has them; nothing is lost."),
+  "images_duplicate_id": (_NOTE, "", "Each is trained on once, with all boxes of its id."),
+  "images_ambiguous_id": (
+    _BAD,
+    "",
+    _OUT + "Nobody knows which of the files the boxes are on: number the images anew.",
+  ),
+  "images_same_file": (
+    _NOTE,
+    "",
+    "Each entry counts, with its own boxes only: an object that one of them lacks is background "
+    "there. Make them one entry with all boxes.",
+  ),
+  "images_no_size": (_NOTE, "", "The file itself says it; nothing is lost."),
   "images_other_size": (
     _DOUBTFUL,
     "",
     "If the images were scaled after they were annotated, all their boxes are wrong. Look at a "
     "few.",
   ),
+  "images_turned": (
+    _NOTE,
+    "",
+    "Tools show an image upright, and draw boxes on it so. If yours did not, the boxes are beside "
+    "their objects: look at a few.",
+  ),
+  "images_reencoded": (_NOTE, "", "Pixels stay as they are; of an animation only the first "
+  "picture is taken, and of 16 bits the upper 8."),
   "images_without_boxes": (
     _NOTE,
     "",
@@ -146,12 +178,40 @@ MEANINGS: Mapping[str, tuple[Grade, str, str]] = {
   ),
   "labels_without_image": (_DOUBTFUL, "", "Their boxes are lost. Is an image missing or renamed?"),
   "images_unlisted": (_DOUBTFUL, "", _OUT + "Are their annotations missing?"),
-  "images_in_two_splits": (_BAD, "", _LEAK),
+  "images_in_two_splits": (
+    _DOUBTFUL,
+    "",
+    "As they are prepared nothing leaks, and the other split has fewer images than its list says, "
+    "or none. What takes the lists as they are trains on what it measures on: correct them.",
+  ),
+  "images_annotated_twice": (
+    _DOUBTFUL,
+    "",
+    "Objects that only another person has seen are learnt as background. Is the first one's work "
+    "the best?",
+  ),
+  "images_test_as_val": (
+    _NOTE,
+    "",
+    "What is chosen by its AP is no longer measured by it: keep other images for the last test.",
+  ),
+  "images_test_unused": (
+    _NOTE,
+    "",
+    "To measure a finished detector on them, prepare them with --val_annotations.",
+  ),
+  "images_in_no_split": (_DOUBTFUL, "", _OUT + "Move them into the folder of a split."),
+  "splits_missing": (
+    _DOUBTFUL,
+    "",
+    "Their images are not trained on and not counted in AP. Is a folder missing or renamed?",
+  ),
   "images_many_boxes": (
     _DOUBTFUL,
     "",
-    "AP counts the best 100 detections of a class in an image, and training the first "
-    "Input.max_num_boxes boxes: raise it.",
+    "AP counts the best 100 detections of a class in an image. A training step takes a random "
+    "choice of Input.max_num_boxes boxes of an image, 100 where it is not set, and the others are "
+    "background in that step: raise it to the most that an image has.",
   ),
   "boxes_unknown_image": (_BAD, "", _OUT + "The list of images is not complete."),
   "boxes_unknown_category": (
@@ -187,6 +247,11 @@ MEANINGS: Mapping[str, tuple[Grade, str, str]] = {
     "and top, which matters for objects of few pixels only.",
   ),
   "boxes_voc_from_0": (_NOTE, "", "If they are VOC's after all, they are a pixel too small."),
+  "boxes_shares": (
+    _NOTE,
+    "",
+    "If they were pixels, no box would reach beyond the first one; nothing is lost.",
+  ),
   "boxes_difficult": (
     _NOTE,
     "",
@@ -196,5 +261,13 @@ MEANINGS: Mapping[str, tuple[Grade, str, str]] = {
     _NOTE,
     "",
     "The box around a rotated one is larger than the object; that is what can be detected here.",
+  ),
+  "boxes_from_outlines": (_NOTE, "", "An outline gives its box exactly; nothing is lost."),
+  "categories_cleaned": (_NOTE, "", "Detections have the new names; AP is what it was."),
+  "categories_same_name": (
+    _DOUBTFUL,
+    "",
+    "If they are one kind of object, each is trained to say no where the other says yes, and "
+    "every confusion costs AP twice: make them one. If they are two, give each a name of its own.",
   ),
 }  # fmt: skip

@@ -60,8 +60,9 @@ def read_source(
   train = _only(splits, "train", annotations)
   val_splits = read_annotations(val_annotations, val_images or images, format_name, report)
   val = _only(val_splits, "val", val_annotations)
-  others = tuple(split for split in (*splits, *val_splits) if split not in (train, val))
-  return Source(*_with_same_ids(train, val), others)
+  others = [split for split in (*splits, *val_splits) if split not in (train, val)]
+  train, val, *others = _with_same_ids([train, val, *others])
+  return Source(train, val, tuple(others))
 
 
 def _own_splits(splits: Sequence[Split], report: Report) -> Source:
@@ -106,13 +107,13 @@ def _none_to_train_on(splits: Sequence[Split]) -> UserError:
   )
 
 
-def _with_same_ids(train: Split, val: Split) -> tuple[Split, Split]:
-  """Returns both splits with the same ids for the same names, where ids were made up here."""
-  if not (train.ids_are_ours and val.ids_are_ours):
-    return train, val
-  lists = [split.content["categories"] for split in (train, val)]
+def _with_same_ids(splits: Sequence[Split]) -> list[Split]:
+  """Returns splits with the same ids for the same names, where ids were made up here."""
+  if not all(split.ids_are_ours for split in splits):
+    return list(splits)
+  lists = [split.content["categories"] for split in splits]
   if not all(_is_category(row) for rows in lists for row in rows):
-    return train, val  # What is wrong is said when they are checked.
+    return list(splits)  # What is wrong is said when they are checked.
   by_name = {row["name"]: row for rows in lists for row in rows}
   id_of = {name: id_ for id_, name in enumerate(sorted(by_name), start=1)}
   categories = [{**by_name[name], "id": id_} for name, id_ in id_of.items()]
@@ -128,7 +129,7 @@ def _with_same_ids(train: Split, val: Split) -> tuple[Split, Split]:
     content = {**split.content, "annotations": annotations, "categories": categories}
     return replace(split, content=content)
 
-  return renumbered(train), renumbered(val)
+  return [renumbered(split) for split in splits]
 
 
 def _is_category(row: Any) -> bool:

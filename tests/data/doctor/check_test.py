@@ -6,8 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
+from official_nasfpn.data.doctor import duplicates
 from official_nasfpn.data.doctor.check import check_dataset
 from official_nasfpn.data.doctor.meanings import MEANINGS, Grade
 from official_nasfpn.data.report import PROBLEMS
@@ -179,6 +180,145 @@ def test_classes_that_a_split_lacks_and_names_that_are_nearly_the_same(folder):
   assert found["classes_unmeasured"].title.endswith("val")
 
 
+def test_ids_that_stand_for_another_class_in_a_second_split(folder):
+  content = _load(folder, "valid")
+  content["categories"] = [{"id": 1, "name": "dust"}, {"id": 2, "name": "cell"}]
+  _save(folder, "valid", content)
+  _copy_of_file(folder)
+  found = _found(folder)
+  finding = found["classes_renamed"]
+  assert finding.grade is Grade.BAD
+  assert finding.examples == (
+    "1: 'cell' in train, 'dust' in val",
+    "2: 'dust' in train, 'cell' in val",
+  )
+  assert "leaks_files" in found  # The rest is looked at all the same.
+
+
+def test_splits_are_called_by_what_they_are_for(clean, folder, tmp_path):
+  # Two exports that both know a split "train" alone, of the same images.
+  for name in ("first", "second"):
+    shutil.copytree(clean / "train", tmp_path / name / "train")
+  checked = check_dataset(tmp_path / "first", val_annotations=tmp_path / "second", num_threads=1)
+  assert checked.num_images == {"train": 8, "val": 8}
+  (leak,) = (finding for finding in checked.findings if finding.key == "leaks_files")
+  assert (leak.grade, leak.count) == (Grade.BAD, 8)
+  # Two with a "train" and a "val" each.
+  checked = check_dataset(clean, val_annotations=folder, num_threads=1)
+  assert list(checked.num_images) == ["train", "val", "val 2", "train 2"]
+  # And a file alone.
+  file = clean / "train" / "_annotations.coco.json"
+  assert list(check_dataset(file, num_threads=1).num_images) == ["all"]
+
+
+def test_images_that_are_alike_are_looked_for_once(clean, monkeypatch):
+  calls = []
+  look = duplicates.same_looks
+  monkeypatch.setattr(duplicates, "same_looks", lambda images: calls.append(1) or look(images))
+  check_dataset(clean, num_threads=1)
+  assert len(calls) == 1
+
+
+def test_an_image_that_is_listed_twice_and_an_id_of_two_files(folder):
+  content = _load(folder)
+  rows = content["images"]
+  rows += [dict(rows[0]), {**rows[1], "file_name": "2.png"}]
+  _save(folder, "train", content)
+  found = _found(folder)
+  assert found["images_duplicate_id"].grade is Grade.NOTE
+  assert "not trained on" not in found["images_duplicate_id"].meaning
+  assert found["images_ambiguous_id"].grade is Grade.BAD
+  assert "not trained on" in found["images_ambiguous_id"].meaning
+
+
+def test_an_image_that_lists_put_into_two_splits_is_no_leak(tmp_path):
+  (tmp_path / "images").mkdir()
+  for place in range(4):
+    _picture(place).save(tmp_path / "images" / f"{place}.png")
+    _write(tmp_path / "labels" / f"{place}.txt", "0 0.5 0.5 0.25 0.25\n")
+  _write(tmp_path / "train.txt", "".join(f"images/{place}.png\n" for place in range(3)))
+  _write(tmp_path / "val.txt", "images/2.png\nimages/3.png\n")
+  _write(tmp_path / "data.yaml", "train: train.txt\nval: val.txt\nnames: [cell]\n")
+  found = _found(tmp_path / "data.yaml")
+  assert set(found) == {"images_in_two_splits"}
+  assert found["images_in_two_splits"].grade is Grade.DOUBTFUL
+  assert "nothing leaks" in found["images_in_two_splits"].meaning
+
+
+def _write(path, text):
+  path.parent.mkdir(exist_ok=True)
+  path.write_text(text)
+
+
+def test_very_many_boxes_in_an_image(folder):
+  content = _load(folder)
+  for place in range(99):
+    _add(content, 0, [place, place, 10, 10])
+  _save(folder, "train", content)
+  finding = _found(folder)["images_many_boxes"]
+  assert finding.examples == ["0.png: 101"]
+  assert "random choice of Input.max_num_boxes" in finding.meaning
+
+
+def test_files_that_are_stored_otherwise(folder):
+  exif = Image.Exif()
+  exif[ExifTags.Base.Orientation] = 6
+  turned = Image.open(folder / "train" / "0.png").transpose(Image.Transpose.ROTATE_90)
+  turned.save(folder / "train" / "0.png", exif=exif)
+  Image.open(folder / "train" / "1.png").save(folder / "train" / "1.png", format="TIFF")
+  found = _found(folder)
+  assert found["images_turned"].examples == ["0.png"]
+  assert found["images_reencoded"].examples == ["1.png"]
+  assert "images_other_size" not in found
+
+
+def _in_folders(content, names):
+  """Gives the images names in folders that are not there."""
+  for row, name in zip(content["images"], names, strict=True):
+    row["file_name"] = name
+
+
+def test_file_names_that_may_be_of_another_image(folder):
+  content = _load(folder)
+  _in_folders(content, ["a/0.png", "b/0.png", *(f"a\\{place}.png" for place in range(2, 8))])
+  _save(folder, "train", content)
+  found = _found(folder)
+  assert found["images_ambiguous_file"].examples == ["a/0.png", "b/0.png"]
+  assert found["images_backslashes"].count == 6
+  assert check_dataset(folder, num_threads=1).num_images == {"train": 6, "val": 8}
+  # Where none is left, the sentence of `prepare`.
+  _in_folders(content, [f"{letter}/{place}.png" for place in range(4) for letter in "ab"])
+  _save(folder, "train", content)
+  with pytest.raises(UserError, match="the last part of its name is that of several images"):
+    check_dataset(folder, num_threads=1)
+
+
+def test_an_entry_for_the_file_of_another_one(folder):
+  content = _load(folder)
+  content["images"].append({**content["images"][0], "id": 100})
+  _save(folder, "train", content)
+  assert _found(folder)["images_same_file"].examples == ["0.png: ids 0 and 100"]
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_list_without_images_is_refused_as_when_preparing(folder, split):
+  _save(folder, split, {**_load(folder, split), "images": []})
+  with pytest.raises(UserError, match="the list 'images' is empty"):
+    check_dataset(folder, folder / split, num_threads=1)
+
+
+def test_a_test_split_without_images_is_none_of_preparing(folder):
+  (folder / "test").mkdir()
+  _save(folder, "test", {**_load(folder), "images": []})
+  checked = check_dataset(folder, folder, num_threads=1)
+  assert checked.num_images == {"train": 8, "val": 8, "test": 0}
+
+
+def test_a_negative_number_of_threads_is_refused(clean):
+  with pytest.raises(UserError, match="num_threads must be at least 1, not -1"):
+    check_dataset(clean, num_threads=-1)
+
+
 def test_a_broken_image_and_a_missing_one(folder):
   (folder / "train" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
   (folder / "train" / "5.png").unlink()
@@ -187,10 +327,14 @@ def test_a_broken_image_and_a_missing_one(folder):
   assert found["images_missing"].examples == ["5.png"]
 
 
-def test_what_it_means_is_known_of_reported_problems_that_cost_boxes():
+def test_what_it_means_is_known_of_every_problem_that_can_be_reported():
   assert set(MEANINGS) - set(PROBLEMS) == {key for key in MEANINGS if MEANINGS[key][1]}
-  for key in ("images_missing", "boxes_outside", "boxes_clipped", "boxes_no_area"):
-    assert MEANINGS[key][2]
+  # Of parts that are split off, which a check does not do; of splits it finds leaks.
+  of_parts = {"images_holdout_trained_on", "images_val_trained_on"}
+  of_a_detector = {"boxes_other_category"}
+  assert set(PROBLEMS) - of_parts - of_a_detector <= set(MEANINGS)
+  for _, _, meaning in MEANINGS.values():
+    assert meaning.endswith((".", "?"))
 
 
 def test_the_page_is_complete_in_itself_and_shows_the_worst(folder, tmp_path):

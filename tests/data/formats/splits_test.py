@@ -66,6 +66,21 @@ class TestSplits:
     with pytest.raises(UserError, match="has the split val and none to train on"):
       read_source(tmp_path, None, None, None, None, Report())
 
+  def test_a_split_that_is_left_out_has_the_ids_of_the_others(self, voc, tmp_path):
+    self._list(voc, "train", "a", "b")
+    self._list(voc, "test", "c")
+    write(voc / "Annotations" / "c.xml", voc_xml("b.png").replace("b.png", "c.png"))
+    table = "filename,label,xmin,ymin,xmax,ymax\na.png,an earlier class,1,2,3,4\n"
+    val = write(tmp_path / "val" / "boxes.csv", table)
+    picture(val.parent / "a.png")
+    source = read_source(voc, None, val, None, None, Report())
+    (left_out,) = source.others
+    assert left_out.name == "test"
+    assert left_out.content["categories"] == source.train.content["categories"]
+    names = {row["id"]: row["name"] for row in left_out.content["categories"]}
+    assert "an earlier class" in names.values()
+    assert [names[row["category_id"]] for row in left_out.content["annotations"]] == ["dust"]
+
   def test_names_that_end_like_a_list_of_one_class(self, voc):
     for stem in ("scan", "scan 1", "scan 0", "scan -1"):
       write(voc / "Annotations" / f"{stem}.xml", voc_xml("e.png"))
