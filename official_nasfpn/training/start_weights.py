@@ -6,6 +6,7 @@ with as many cells. The rows of the classes are found by the names of the classe
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 # is a shared one; NumPy's format.
 SHARED_WEIGHTS = Path("warm_state") / "weights.npz"
 CLASS_NAMES = "class_names"
-# The layer of every head whose weights belong to the classes.
-_CLASS_LAYER = "scores"
+# The layers of a head whose weights belong to the classes: one, or one for each level.
+_CLASS_LAYER = re.compile(r"/scores(-\d+)?/")
 _NUM_NAMED = 4
 
 
@@ -233,7 +234,7 @@ def take_weights(detector: "Detector", label_map: LabelMap, path: str) -> Start:
 
 def _is_of_classes(variable: "tf.Variable") -> bool:
   # The depthwise half of a separable convolution has channels of features alone.
-  return f"/{_CLASS_LAYER}/" in variable.name and "depthwise" not in variable.name
+  return bool(_CLASS_LAYER.search(variable.name)) and "depthwise" not in variable.name
 
 
 def _with_rows(
@@ -328,11 +329,17 @@ def _of_search(folder: Path) -> tuple[Mapping[str, Sequence[np.ndarray]], tuple[
       (folder / SHARED_WEIGHTS).open("rb") as stream,
       np.load(stream, allow_pickle=False) as file,
     ):
-      values = {name: file[name] for name in sorted(file.files)}
+      values = {name: file[name] for name in file.files}
   except Exception as error:  # Damage shows itself in any way: zlib's, zipfile's, NumPy's.
     raise UserError(f"{folder / SHARED_WEIGHTS} cannot be read: {error}") from error
   class_names = tuple(str(name) for name in values.pop(CLASS_NAMES, ()))
-  weights: dict[str, list[np.ndarray]] = {}
+  numbered: dict[str, dict[int, np.ndarray]] = {}
   for name, value in values.items():
-    weights.setdefault(name.rpartition("_")[0], []).append(value)
+    part, _, number = name.rpartition("_")
+    if number.isdecimal():
+      numbered.setdefault(part, {})[int(number)] = value
+  # By number: as texts, 1000 comes before 101.
+  weights = {
+    part: [by_number[at] for at in sorted(by_number)] for part, by_number in numbered.items()
+  }
   return weights, class_names
