@@ -96,6 +96,7 @@ def train_detector(
   start = time.monotonic()
   folder = RunFolder(Path(model_dir))
   begins = not folder.config_file.is_file()
+  folder.check_classes(experiment.input.data_dir)
   experiment, dataset = open_dataset(folder.continued(experiment), begins)
   check_strategy(distribution_strategy, tpu)
   folder.check(experiment)
@@ -174,11 +175,13 @@ def evaluate_detector(
     tpu: name or address of the TPU, or `local`, for the strategy `tpu`.
 
   Raises:
-    UserError: this is no run folder, it has no checkpoint, or its data is missing or damaged.
+    UserError: this is no run folder, it has no checkpoint, or its data is missing, damaged or of
+      other classes.
   """
   start = time.monotonic()
   folder = RunFolder(Path(model_dir))
   settings = folder.continued(experiment) if experiment else folder.load()[0]
+  folder.check_classes(settings.input.data_dir)
   experiment, dataset = open_dataset(settings, begins=False)
   check_strategy(distribution_strategy, tpu)
   _say_note(experiment.input.note())

@@ -6,11 +6,14 @@ import pytest
 
 from official_nasfpn.architecture import CATALOG, to_gin, to_json
 from official_nasfpn.configuration import Stored
+from official_nasfpn.data.dataset_info import DatasetInfo, Part
 from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.training.experiment import load_experiment
 from official_nasfpn.training.run_folder import RunFolder
+from official_nasfpn.training.training import evaluate_detector, train_detector
 
+CATS_DOGS = LabelMap((Category(1, "cat"), Category(2, "dog")))
 RECIPE = "Detector.num_filters = 64\n"
 
 
@@ -122,6 +125,52 @@ class TestRunFolder:
         ask()
       assert str(error.value).startswith(f"{folder.config_file}: ")
       assert "secret" not in str(error.value)
+
+
+OTHER_CLASSES = {
+  "another order": (("dog", "cat"), "label 1 is 'dog' in the data and 'cat' in the run"),
+  "another name": (("cat", "cow"), "label 2 is 'cow' in the data and 'dog' in the run"),
+  "one more": (("cat", "dog", "cow"), "label 3 is 'cow' in the data and missing in the run"),
+  "one less": (("cat",), "label 2 is missing in the data and 'dog' in the run"),
+}
+
+
+class TestClassesOfTheRun:
+  @pytest.fixture
+  def folder(self, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    settled = ["Detector.num_classes = 2", f"Input.data_dir = {str(tmp_path / 'data')!r}"]
+    folder.claim(load_experiment([], settled), CATS_DOGS)
+    return folder
+
+  @pytest.mark.parametrize(("names", "difference"), OTHER_CLASSES.values(), ids=OTHER_CLASSES)
+  def test_data_of_other_classes_is_refused(self, folder, tmp_path, names, difference):
+    prepare(tmp_path / "data", names)
+    experiment = folder.load()[0]
+    before = {file: file.read_bytes() for file in folder.path.iterdir()}
+    for ask in (
+      lambda: train_detector(experiment, folder.path),
+      lambda: evaluate_detector(folder.path),
+      lambda: evaluate_detector(folder.path, experiment=experiment),
+    ):
+      with pytest.raises(UserError) as error:
+        ask()
+      assert difference in str(error.value)
+      assert f"Training.start_from = {str(folder.path)!r}" in str(error.value)
+    assert {file: file.read_bytes() for file in folder.path.iterdir()} == before
+
+  def test_ids_alone_may_differ(self, folder, tmp_path):
+    prepare(tmp_path / "data", ("cat", "dog"), first_id=7)
+    with pytest.raises(UserError, match="has no checkpoint yet"):
+      evaluate_detector(folder.path)
+
+
+def prepare(data_dir, names, first_id=1):
+  """Writes a prepared dataset without images."""
+  data_dir.mkdir()
+  categories = tuple(Category(id_, name) for id_, name in enumerate(names, start=first_id))
+  DatasetInfo(data_dir, LabelMap(categories), {}, {}, {"val": Part(0, 0, "", ())}, {}).save()
+  (data_dir / "val.json").write_text("{}")
 
 
 GROUPS = "'stem', 'group_2', 'group_3', 'group_4', 'group_5'"
