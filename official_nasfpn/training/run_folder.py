@@ -122,9 +122,10 @@ class RunFolder:
     return load_experiment([self.config()]), LabelMap.load(self.label_map_file)
 
   def continued(self, experiment: Experiment) -> Experiment:
-    """Returns the experiment with the numbers that 'auto' is in the folder, if there is one.
+    """Returns the experiment with what is settled in the folder, if there is one.
 
-    So a training goes on with its anchors, even if the data has changed.
+    So a training goes on with its anchors, even if the data has changed, and with its backbone,
+    even if the weights that it began with are gone.
     """
     if not self.config_file.is_file():
       return experiment

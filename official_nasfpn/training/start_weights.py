@@ -16,7 +16,7 @@ import numpy as np
 from official_nasfpn.configuration import read_stored, stored_bindings
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
-from official_nasfpn.modeling.published_weights import library_in
+from official_nasfpn.modeling.published_weights import plain_backbone
 from official_nasfpn.training.backbone_source import exported_model
 from official_nasfpn.training.experiment import Experiment, load_experiment
 from official_nasfpn.training.run_folder import RunFolder
@@ -167,7 +167,7 @@ def start_backbone(name: str, path: str) -> str:
     there = stored.experiment.detector.backbone
   else:  # A run that goes on from a checkpoint of its own does not need it any more.
     return name
-  plain, plain_there = (_without_library(each) for each in (name, there))
+  plain, plain_there = (plain_backbone(each) for each in (name, there))
   if there == name or plain != plain_there:
     return name
   if name == plain:
@@ -176,10 +176,6 @@ def start_backbone(name: str, path: str) -> str:
     f"Training.start_from = {path!r}: the backbone there is {there!r}, which computes something "
     f"else than Detector.backbone = {name!r} with the same weights. Leave the end of that name out."
   )
-
-
-def _without_library(name: str) -> str:
-  return name.removesuffix(f"-{library_in(name)}")
 
 
 def _backbone_of_search(folder: Path, default: str) -> str:

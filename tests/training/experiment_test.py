@@ -9,7 +9,7 @@ from official_nasfpn.configuration import Stored
 from official_nasfpn.data.dataset_info import DatasetInfo, Part
 from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
-from official_nasfpn.training.experiment import load_experiment
+from official_nasfpn.training.experiment import load_experiment, settle_backbone
 from official_nasfpn.training.run_folder import RunFolder
 from official_nasfpn.training.training import evaluate_detector, train_detector
 
@@ -125,6 +125,49 @@ class TestRunFolder:
         ask()
       assert str(error.value).startswith(f"{folder.config_file}: ")
       assert "secret" not in str(error.value)
+
+
+class TestContinuing:
+  """A run goes on by the recipe that it began with, also when the weights of its start are gone."""
+
+  SETTINGS = ("Training.backbone_weights", "Training.start_from")
+
+  def experiment(self, backbone, *settings):
+    return load_experiment([], [f"Detector.backbone = {backbone!r}", *settings])
+
+  @pytest.fixture
+  def begin(self, tmp_path):
+    def begin(*settings):
+      folder = RunFolder(tmp_path / "run")
+      folder.claim(self.experiment("R-50-torch", *settings), CATS_DOGS)
+      return folder
+
+    return begin
+
+  @pytest.mark.parametrize("setting", SETTINGS)
+  @pytest.mark.parametrize("backbone", ["R-50", "R-50-torch"])
+  def test_the_weights_may_be_gone(self, begin, tmp_path, setting, backbone):
+    gone = f"{setting} = {str(tmp_path / 'gone')!r}"
+    folder = begin(gone)
+    continued = settle_backbone(folder.continued(self.experiment(backbone, gone)), begins=False)
+    assert continued.detector.backbone == "R-50-torch"
+    folder.check(continued)
+
+  @pytest.mark.parametrize(
+    ("backbone", "settings"),
+    [
+      ("R-50", ()),
+      ("R-50", ("Training.backbone_weights = '/other'",)),
+      ("R-101", ("Training.backbone_weights = '/gone'",)),
+      ("R-50-keras", ("Training.backbone_weights = '/gone'",)),
+    ],
+  )
+  def test_another_backbone_is_still_refused(self, begin, backbone, settings):
+    there = ["Training.backbone_weights = '/gone'"] if settings else []
+    folder = begin(*there)
+    experiment = folder.continued(self.experiment(backbone, *settings))
+    with pytest.raises(UserError, match=rf"backbone is 'R-50-torch' there and '{backbone}' here"):
+      folder.check(settle_backbone(experiment, begins=False))
 
 
 OTHER_CLASSES = {
