@@ -92,6 +92,12 @@ def test_stored_settings_name_no_file_to_be_read(tmp_path, recipe, name, write):
   assert by_name.detector.architecture == CATALOG["fpn_like"]
 
 
+def test_a_seed_leaves_room_for_those_of_confirmations():
+  assert load_experiment([], ["Training.seed = 4_000_000_000"]).training.seed + 1000 < 2**32
+  with pytest.raises(UserError, match=r"Training\.seed = 4294967295: input should be less than or"):
+    load_experiment([], ["Training.seed = 4294967295"])
+
+
 class TestRunFolder:
   @pytest.fixture
   def folder(self, tmp_path):
