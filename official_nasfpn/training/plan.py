@@ -16,7 +16,7 @@ from official_nasfpn.modeling.model_size import stored_activation_bytes
 from official_nasfpn.training.anchors.fit import note_on_anchors
 from official_nasfpn.training.compilation import compilation
 from official_nasfpn.training.experiment import Experiment
-from official_nasfpn.training.number_format import number_format
+from official_nasfpn.training.number_format import keras_policy_kept, number_format
 from official_nasfpn.training.optimizer import learning_rate_schedule, num_steps, steps_of
 
 # A weight, its gradient and its momentum, in float32.
@@ -167,13 +167,11 @@ def make_plan(
   with strategy.scope():
     settled = number_format(training.compute_dtype)
   size = total_size(detector, data.num_classes)
-  tf_keras.mixed_precision.set_global_policy(settled.compute_dtype)
-  try:
+  with keras_policy_kept():
+    tf_keras.mixed_precision.set_global_policy(settled.compute_dtype)
     # Statistics over all replicas need no memory, and Model Garden's heads warn of them.
     alone = dataclasses.replace(detector, sync_batch_norm=False)
     activation_bytes = stored_activation_bytes(build_detector(alone, data.num_classes))
-  finally:
-    tf_keras.mixed_precision.set_global_policy("float32")
   return Plan(
     model=f"{detector.backbone}, {detector.num_repeats} @ {detector.num_filters}",
     image_size=detector.image_size,

@@ -1,10 +1,44 @@
-"""What a plan assumes if there is no data to count."""
+"""What a plan says of memory, and assumes if there is no data to count."""
 
 import shlex
 from pathlib import Path
 
+import pytest
+import tf_keras
+
+from official_nasfpn.training import plan as plan_lib
 from official_nasfpn.training.experiment import load_experiment
-from official_nasfpn.training.plan import assume_coco
+from official_nasfpn.training.plan import assume_coco, make_plan
+
+
+@pytest.fixture
+def plan_of(monkeypatch):
+  """Returns a function that plans a training of the quickstart; its activations take 1 GiB."""
+  policies = []
+  monkeypatch.setattr(plan_lib, "build_detector", lambda *_: policies.append(_policy()))
+  monkeypatch.setattr(plan_lib, "stored_activation_bytes", lambda _: 2**30)
+
+  def plan(*bindings):
+    experiment = load_experiment(["gin/quickstart.gin"], bindings)
+    policies.clear()
+    planned = make_plan(experiment, assume_coco(experiment))
+    assert policies == [experiment.training.compute_dtype]
+    return planned
+
+  return plan
+
+
+def _policy():
+  return tf_keras.mixed_precision.global_policy().name
+
+
+def test_the_precision_policy_of_the_caller_is_kept(plan_of):
+  tf_keras.mixed_precision.set_global_policy("mixed_float16")
+  try:
+    plan_of("Training.compute_dtype = 'mixed_bfloat16'")
+    assert _policy() == "mixed_float16"
+  finally:
+    tf_keras.mixed_precision.set_global_policy("float32")
 
 
 def test_without_data_that_of_coco_is_assumed():
