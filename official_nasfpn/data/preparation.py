@@ -160,6 +160,8 @@ def prepare_dataset(
     raise UserError("--synthetic draws its own images; give it no annotations or images.")
   report = Report()
   if shapes is not None:
+    if seed < 0:
+      raise UserError(f"seed must be at least 0 for drawn shapes, not {seed}.")
     # Classes are drawn evenly.
     settings = dataclasses.replace(settings, stratify=False)
   source = shapes or read_source(annotations, images, val_annotations, val_images, format, report)

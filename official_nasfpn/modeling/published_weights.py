@@ -26,6 +26,11 @@ def library_in(name: str) -> str | None:
   return end if end in LIBRARIES else None
 
 
+def plain_backbone(name: str) -> str:
+  """Returns the name of a backbone without its library: R-50 for R-50-torch."""
+  return name.removesuffix(f"-{library_in(name)}")
+
+
 def library_of(path: str) -> str:
   """Returns whose arithmetic the weights of a file are for, one of `LIBRARIES`.
 

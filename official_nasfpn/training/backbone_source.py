@@ -12,7 +12,12 @@ from official_nasfpn.configuration import read_stored, stored_bindings
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.imagenet_weights import is_imagenet, published_file
-from official_nasfpn.modeling.published_weights import LIBRARIES, library_in, suited_backbone
+from official_nasfpn.modeling.published_weights import (
+  LIBRARIES,
+  library_in,
+  plain_backbone,
+  suited_backbone,
+)
 
 Kind = Literal["published", "file", "checkpoint", "run", "export"]
 _INDEX = ".index"
@@ -110,7 +115,7 @@ def _backbone_of_ours(detector: DetectorConfig, setting: str, kind: Kind) -> str
   where = f"Training.backbone_weights = {setting!r}"
   name = theirs.get("Detector.backbone", DetectorConfig.backbone)
   library = library_in(name)
-  if detector.backbone not in (name, name.removesuffix(f"-{library}")):
+  if detector.backbone not in (name, plain_backbone(name)):
     raise UserError(
       f"{where} has the backbone {name!r}, and Detector.backbone is {detector.backbone!r}: write "
       f"{name!r}, or take other weights."

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import (
   Field,
   NonNegativeFloat,
-  NonNegativeInt,
   PositiveFloat,
   PositiveInt,
   field_validator,
@@ -21,6 +20,8 @@ BACKBONE_PARTS: tuple[Part, ...] = ("stem", "group_2", "group_3", "group_4", "gr
 Metric = Literal[
   "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"
 ]
+# NumPy takes up to 2^32 - 1; confirmations of a search and its proxy check count up from it.
+Seed = Annotated[int, Field(ge=0, le=4_000_000_000)]
 
 # In earlier versions a checkpoint of the Model Garden had a setting of its own.
 MOVED = {"backbone_checkpoint": "Training.backbone_weights"}
@@ -134,7 +135,7 @@ class TrainingConfig:
   patience: PositiveInt | None = None
   compute_dtype: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
   jit_compile: Literal["auto"] | bool = "auto"
-  seed: NonNegativeInt = 0
+  seed: Seed = 0
   evaluation_batch_size: PositiveInt = 8
   evaluation_epochs: PositiveFloat = 10.0
   checkpoint_epochs: PositiveFloat = 5.0

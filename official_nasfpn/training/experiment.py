@@ -20,6 +20,7 @@ from official_nasfpn.data.config import InputConfig
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
+from official_nasfpn.modeling.published_weights import plain_backbone
 from official_nasfpn.modeling.pyramids import pyramid_kind
 from official_nasfpn.progress import say
 from official_nasfpn.training.anchors.fit import Setting, settle_anchor_size
@@ -66,15 +67,25 @@ class Experiment:
     )
 
   def continuing(self, started: "Experiment") -> "Experiment":
-    """Returns the experiment with the numbers that 'auto' was when it was started.
+    """Returns the experiment with what its start has settled by files that may be gone since.
+
+    These are the number that 'auto' was, and the backbone with the arithmetic of the weights that
+    it began with.
 
     Args:
       started: the settings that the start has written.
     """
-    if self.detector.anchor_size != "auto":
-      return self
-    size = started.detector.anchor_size
-    return dataclasses.replace(self, detector=dataclasses.replace(self.detector, anchor_size=size))
+    detector = self.detector
+    if detector.anchor_size == "auto":
+      detector = dataclasses.replace(detector, anchor_size=started.detector.anchor_size)
+    weights, theirs = (
+      (each.training.backbone_weights, each.training.start_from) for each in (self, started)
+    )
+    if weights == theirs != (None, None):
+      backbone = started.detector.backbone
+      if detector.backbone == plain_backbone(backbone):
+        detector = dataclasses.replace(detector, backbone=backbone)
+    return dataclasses.replace(self, detector=detector)
 
   @property
   def anchor_setting(self) -> Setting:

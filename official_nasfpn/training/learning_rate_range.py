@@ -84,8 +84,13 @@ def find_learning_rate(experiment: Experiment, num_steps: int = 100) -> Learning
   rates, losses = [], []
   smoothed = 0.0
   from official_nasfpn.data.damaged_data import damage_named
+  from official_nasfpn.training.number_format import keras_policy_kept
 
-  with progress_bar(num_steps, "learning rate", "step") as bar, damage_named(dataset):
+  with (
+    progress_bar(num_steps, "learning rate", "step") as bar,
+    damage_named(dataset),
+    keras_policy_kept(),
+  ):
     for number, (rate, loss) in enumerate(_rising(experiment, dataset, num_steps), start=1):
       bar.update()
       if not math.isfinite(loss):

@@ -4,15 +4,17 @@
 and searches store 'auto' itself, so they do not depend on the machine that began them.
 """
 
+import contextlib
 import dataclasses
 import functools
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+import tf_keras
 
 from official_nasfpn.errors import UserError
 
@@ -97,6 +99,16 @@ def settled_compute_dtype(stated: str) -> str:
   if settled.warning:
     _warn_once(settled.warning)
   return settled.compute_dtype
+
+
+@contextlib.contextmanager
+def keras_policy_kept() -> Iterator[None]:
+  """Restores the caller's precision policy of Keras, which a training sets for its detector."""
+  former = tf_keras.mixed_precision.global_policy()
+  try:
+    yield
+  finally:
+    tf_keras.mixed_precision.set_global_policy(former)
 
 
 def has_bfloat16_units(cpu_info: str) -> bool:

@@ -15,12 +15,12 @@ from official_nasfpn.modeling.detector import build_detector
 from official_nasfpn.modeling.model_size import stored_activation_bytes
 from official_nasfpn.training.anchors.fit import note_on_anchors
 from official_nasfpn.training.compilation import compilation
+from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment
-from official_nasfpn.training.number_format import number_format
+from official_nasfpn.training.number_format import keras_policy_kept, number_format
 from official_nasfpn.training.optimizer import learning_rate_schedule, num_steps, steps_of
 
-# A weight, its gradient and its momentum, in float32.
-_BYTES_PER_PARAMETER = 3 * 4
+_FLOAT32_BYTES = 4
 # Of COCO 2017, whose class numbers go to 90.
 _COCO_TRAIN2017, _COCO_VAL2017, _COCO_CLASSES = 118_287, 5_000, 80
 
@@ -38,12 +38,13 @@ class Plan:
     epochs: passes over the images, or over `Training.images_per_epoch` of them.
     batch_size: images per train step, over all devices.
     num_devices: devices that share a batch.
+    micro_batches: parts in which each device computes its share of a batch.
     num_steps: train steps.
     learning_rates: (train step, learning rate) at the first and the last step and wherever the
       schedule bends.
     parameters: trainable numbers.
     multiply_adds: of the forward pass of one image.
-    weight_bytes: of weights, gradients and momentum, on each device.
+    weight_bytes: of weights, gradients and what the optimizer keeps, on each device.
     activation_bytes: that the backward pass of one image needs.
     number_format: what it is computed in, and why.
     compiler: whether XLA compiles the train step, and why.
@@ -59,6 +60,7 @@ class Plan:
   epochs: float
   batch_size: int
   num_devices: int
+  micro_batches: int
   num_steps: int
   learning_rates: tuple[tuple[int, float], ...]
   parameters: int
@@ -73,8 +75,9 @@ class Plan:
   def as_text(self) -> str:
     """Returns the plan as lines for a person to read."""
     height, width = self.image_size
-    images_per_device = -(-self.batch_size // self.num_devices)
-    memory = self.weight_bytes + images_per_device * self.activation_bytes
+    images_at_once = -(-self.batch_size // (self.num_devices * self.micro_batches))
+    in_parts = f", {self.micro_batches} times a step" if self.micro_batches > 1 else ""
+    memory = self.weight_bytes + images_at_once * self.activation_bytes
     # A backward pass costs two forward ones, a multiply-add is two operations.
     work = 3 * 2 * self.multiply_adds * self.num_steps * self.batch_size
     lines = [
@@ -86,9 +89,9 @@ class Plan:
       f"parameters       {self.parameters / 1e6:.2f} M",
       f"multiply-adds    {self.multiply_adds / 1e9:.2f} B an image; {work:.1e} operations to train",
       f"memory           {memory / 2**30:.1f} GiB a device, estimated for {self.num_devices}:",
-      f"                 {self.weight_bytes / 2**30:.2f} for weights, gradients and momentum,",
+      f"                 {self.weight_bytes / 2**30:.2f} for weights, gradients and the optimizer,",
       f"                 {self.activation_bytes / 2**30:.3f} of activations for each of "
-      f"{images_per_device} images",
+      f"{images_at_once} images{in_parts}",
       f"number format    {self.number_format}",
       f"compiler         {self.compiler}",
       *([f"anchors          {self.anchors}"] if self.anchors else []),
@@ -167,13 +170,11 @@ def make_plan(
   with strategy.scope():
     settled = number_format(training.compute_dtype)
   size = total_size(detector, data.num_classes)
-  tf_keras.mixed_precision.set_global_policy(settled.compute_dtype)
-  try:
+  with keras_policy_kept():
+    tf_keras.mixed_precision.set_global_policy(settled.compute_dtype)
     # Statistics over all replicas need no memory, and Model Garden's heads warn of them.
     alone = dataclasses.replace(detector, sync_batch_norm=False)
     activation_bytes = stored_activation_bytes(build_detector(alone, data.num_classes))
-  finally:
-    tf_keras.mixed_precision.set_global_policy("float32")
   return Plan(
     model=f"{detector.backbone}, {detector.num_repeats} @ {detector.num_filters}",
     image_size=detector.image_size,
@@ -183,17 +184,27 @@ def make_plan(
     epochs=training.epochs,
     batch_size=training.batch_size,
     num_devices=strategy.num_replicas_in_sync,
+    micro_batches=training.micro_batches,
     num_steps=num_steps(training, num_images),
     learning_rates=_learning_rates(experiment, num_images),
     parameters=size.parameters,
     multiply_adds=size.multiply_adds,
-    weight_bytes=size.parameters * _BYTES_PER_PARAMETER,
+    weight_bytes=size.parameters * _bytes_per_parameter(training),
     activation_bytes=activation_bytes,
     number_format=str(settled),
     compiler=compiled.sentence,
     anchors=data.anchors,
     assumption=data.assumption,
   )
+
+
+def _bytes_per_parameter(config: TrainingConfig) -> int:
+  """Returns the bytes that a trained number takes, as if nothing were frozen."""
+  kept_by_optimizer = 2 if config.optimizer == "adam" else int(config.momentum > 0)
+  averages = int(config.ema_decay is not None)
+  # With micro-batches, the gradient of one part and the sum of those before it.
+  gradients = 1 if config.micro_batches == 1 else 2
+  return _FLOAT32_BYTES * (1 + gradients + kept_by_optimizer + averages)
 
 
 def _read_a_batch(experiment: Experiment) -> None:

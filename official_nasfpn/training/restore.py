@@ -13,7 +13,7 @@ from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.modeling.stored_settings import mismatch
 from official_nasfpn.training.checkpoint_files import refuse_pattern
 from official_nasfpn.training.experiment import Experiment
-from official_nasfpn.training.number_format import settled_compute_dtype
+from official_nasfpn.training.number_format import keras_policy_kept, settled_compute_dtype
 from official_nasfpn.training.weight_average import take_average
 
 _VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -113,17 +113,15 @@ def _restored(
       f"Detector.num_classes is {experiment.detector.num_classes}, but label_map.json has "
       f"{num_classes} classes. They were written together: restore the run folder's files."
     )
-  former = tf_keras.mixed_precision.global_policy()
-  tf_keras.mixed_precision.set_global_policy(
-    settled_compute_dtype(experiment.training.compute_dtype)
-  )
-  try:
-    detector = build_detector(experiment.detector, num_classes)
-    stored = read(detector)
-  except (ValueError, AssertionError) as error:
-    raise mismatch(source, str(error).strip().split("\n")[0].rstrip(".")) from error
-  finally:
-    tf_keras.mixed_precision.set_global_policy(former)
+  with keras_policy_kept():
+    tf_keras.mixed_precision.set_global_policy(
+      settled_compute_dtype(experiment.training.compute_dtype)
+    )
+    try:
+      detector = build_detector(experiment.detector, num_classes)
+      stored = read(detector)
+    except (ValueError, AssertionError) as error:
+      raise mismatch(source, str(error).strip().split("\n")[0].rstrip(".")) from error
   # Fewer repeats or cells than were trained would find all their weights, and detect garbage.
   if stored != len(detector.variables):
     raise mismatch(

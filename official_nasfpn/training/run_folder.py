@@ -11,6 +11,7 @@ RUN/report.html       what `nasfpn report` writes
 """
 
 import dataclasses
+import itertools
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 
 from official_nasfpn import folders
 from official_nasfpn.configuration import Stored, read_stored, stored_bindings
-from official_nasfpn.data.label_map import LabelMap
+from official_nasfpn.data.dataset_info import is_prepared
+from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.disk import write_text
 from official_nasfpn.errors import UserError
 from official_nasfpn.json_text import parse_json
@@ -70,6 +72,30 @@ class RunFolder:
     if folders.is_claimed(self.path, self.config_file.name, "run", "--model_dir"):
       self.refuse_another(experiment)
 
+  def check_classes(self, data_dir: str | Path) -> None:
+    """Refuses data of other classes than those that the run was begun with.
+
+    A detector knows its classes by their numbers alone, and as many others would be taken for them.
+
+    Raises:
+      UserError: names the first class that differs.
+    """
+    if not (self.label_map_file.is_file() and is_prepared(data_dir)):
+      return
+    file = Path(data_dir) / "label_map.json"
+    pairs = itertools.zip_longest(
+      LabelMap.load(self.label_map_file).categories, LabelMap.load(file).categories
+    )
+    for label, (ours, theirs) in enumerate(pairs, start=1):
+      # Ids may differ: a dataset's own are used on that dataset.
+      if ours is None or theirs is None or ours.name != theirs.name:
+        raise UserError(
+          f"{file} has other classes than {self.label_map_file}: label {label} is "
+          f"{_named(theirs)} in the data and {_named(ours)} in the run. Give data with the run's "
+          "classes in the run's order. To train on others, give --model_dir a new folder and "
+          f"Training.start_from = {str(self.path)!r}, which takes the classes of the same names."
+        )
+
   def claim(self, experiment: Experiment, label_map: LabelMap) -> None:
     """Makes the folder this experiment's, or checks that it already is.
 
@@ -96,9 +122,10 @@ class RunFolder:
     return load_experiment([self.config()]), LabelMap.load(self.label_map_file)
 
   def continued(self, experiment: Experiment) -> Experiment:
-    """Returns the experiment with the numbers that 'auto' is in the folder, if there is one.
+    """Returns the experiment with what is settled in the folder, if there is one.
 
-    So a training goes on with its anchors, even if the data has changed.
+    So a training goes on with its anchors, even if the data has changed, and with its backbone,
+    even if the weights that it began with are gone.
     """
     if not self.config_file.is_file():
       return experiment
@@ -174,6 +201,10 @@ class RunFolder:
         "or leave out --gin_file and --gin_param to go on with the old one. To train its weights "
         f"longer or on other data, give a new folder and Training.start_from = {str(self.path)!r}."
       )
+
+
+def _named(category: Category | None) -> str:
+  return repr(category.name) if category else "missing"
 
 
 def _may_change(key: str, stored: Mapping[str, object], wanted: Mapping[str, object]) -> bool:

@@ -6,6 +6,7 @@ with as many cells. The rows of the classes are found by the names of the classe
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ import numpy as np
 from official_nasfpn.configuration import read_stored, stored_bindings
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
-from official_nasfpn.modeling.published_weights import library_in
+from official_nasfpn.modeling.published_weights import plain_backbone
 from official_nasfpn.training.backbone_source import exported_model
 from official_nasfpn.training.experiment import Experiment, load_experiment
 from official_nasfpn.training.run_folder import RunFolder
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 # is a shared one; NumPy's format.
 SHARED_WEIGHTS = Path("warm_state") / "weights.npz"
 CLASS_NAMES = "class_names"
-# The layer of every head whose weights belong to the classes.
-_CLASS_LAYER = "scores"
+# The layers of a head whose weights belong to the classes: one, or one for each level.
+_CLASS_LAYER = re.compile(r"/scores(-\d+)?/")
 _NUM_NAMED = 4
 
 
@@ -166,7 +167,7 @@ def start_backbone(name: str, path: str) -> str:
     there = stored.experiment.detector.backbone
   else:  # A run that goes on from a checkpoint of its own does not need it any more.
     return name
-  plain, plain_there = (_without_library(each) for each in (name, there))
+  plain, plain_there = (plain_backbone(each) for each in (name, there))
   if there == name or plain != plain_there:
     return name
   if name == plain:
@@ -175,10 +176,6 @@ def start_backbone(name: str, path: str) -> str:
     f"Training.start_from = {path!r}: the backbone there is {there!r}, which computes something "
     f"else than Detector.backbone = {name!r} with the same weights. Leave the end of that name out."
   )
-
-
-def _without_library(name: str) -> str:
-  return name.removesuffix(f"-{library_in(name)}")
 
 
 def _backbone_of_search(folder: Path, default: str) -> str:
@@ -233,7 +230,7 @@ def take_weights(detector: "Detector", label_map: LabelMap, path: str) -> Start:
 
 def _is_of_classes(variable: "tf.Variable") -> bool:
   # The depthwise half of a separable convolution has channels of features alone.
-  return f"/{_CLASS_LAYER}/" in variable.name and "depthwise" not in variable.name
+  return bool(_CLASS_LAYER.search(variable.name)) and "depthwise" not in variable.name
 
 
 def _with_rows(
@@ -328,11 +325,17 @@ def _of_search(folder: Path) -> tuple[Mapping[str, Sequence[np.ndarray]], tuple[
       (folder / SHARED_WEIGHTS).open("rb") as stream,
       np.load(stream, allow_pickle=False) as file,
     ):
-      values = {name: file[name] for name in sorted(file.files)}
+      values = {name: file[name] for name in file.files}
   except Exception as error:  # Damage shows itself in any way: zlib's, zipfile's, NumPy's.
     raise UserError(f"{folder / SHARED_WEIGHTS} cannot be read: {error}") from error
   class_names = tuple(str(name) for name in values.pop(CLASS_NAMES, ()))
-  weights: dict[str, list[np.ndarray]] = {}
+  numbered: dict[str, dict[int, np.ndarray]] = {}
   for name, value in values.items():
-    weights.setdefault(name.rpartition("_")[0], []).append(value)
+    part, _, number = name.rpartition("_")
+    if number.isdecimal():
+      numbered.setdefault(part, {})[int(number)] = value
+  # By number: as texts, 1000 comes before 101.
+  weights = {
+    part: [by_number[at] for at in sorted(by_number)] for part, by_number in numbered.items()
+  }
   return weights, class_names

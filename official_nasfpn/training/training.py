@@ -10,11 +10,9 @@ seconds.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shlex
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +94,7 @@ def train_detector(
   start = time.monotonic()
   folder = RunFolder(Path(model_dir))
   begins = not folder.config_file.is_file()
+  folder.check_classes(experiment.input.data_dir)
   experiment, dataset = open_dataset(folder.continued(experiment), begins)
   check_strategy(distribution_strategy, tpu)
   folder.check(experiment)
@@ -133,10 +132,11 @@ def train_detector(
   from official_nasfpn.data.damaged_data import damage_named
   from official_nasfpn.training import runner
   from official_nasfpn.training.lost_gpu import gpu_errors
+  from official_nasfpn.training.number_format import keras_policy_kept
 
   advice = "The checkpoints written before are whole: make room, and the same command goes on."
   try:
-    with _keras_policy_kept():
+    with keras_policy_kept():
       damaged = "The checkpoints written before are whole: the same command then goes on."
       lost = "The checkpoints written before are whole: the same command goes on from the newest."
       with disk_errors(folder.path, advice), damage_named(dataset, damaged), gpu_errors(lost):
@@ -174,11 +174,13 @@ def evaluate_detector(
     tpu: name or address of the TPU, or `local`, for the strategy `tpu`.
 
   Raises:
-    UserError: this is no run folder, it has no checkpoint, or its data is missing or damaged.
+    UserError: this is no run folder, it has no checkpoint, or its data is missing, damaged or of
+      other classes.
   """
   start = time.monotonic()
   folder = RunFolder(Path(model_dir))
   settings = folder.continued(experiment) if experiment else folder.load()[0]
+  folder.check_classes(settings.input.data_dir)
   experiment, dataset = open_dataset(settings, begins=False)
   check_strategy(distribution_strategy, tpu)
   _say_note(experiment.input.note())
@@ -187,10 +189,11 @@ def evaluate_detector(
 
   from official_nasfpn.data.damaged_data import damage_named
   from official_nasfpn.training import runner
+  from official_nasfpn.training.number_format import keras_policy_kept
 
   strategy = build_strategy(distribution_strategy, tpu)
   check_batches(experiment.training, strategy, trains=False)
-  with _keras_policy_kept(), damage_named(dataset):
+  with keras_policy_kept(), damage_named(dataset):
     evaluation = runner.evaluate(experiment, dataset, folder, strategy)
   _write_evaluation(folder, evaluation)
   return DetectorRun(folder.path, step_of(checkpoint), time.monotonic() - start, evaluation)
@@ -276,15 +279,3 @@ def _say_note(note: str | None) -> None:
 def _write_evaluation(folder: RunFolder, evaluation: EvaluationResult | None) -> None:
   if evaluation and is_chief():
     write_text(folder.evaluation_file, evaluation.to_json())
-
-
-@contextlib.contextmanager
-def _keras_policy_kept() -> Iterator[None]:
-  """Restores the caller's precision policy of Keras, which a training sets for its detector."""
-  import tf_keras
-
-  former = tf_keras.mixed_precision.global_policy()
-  try:
-    yield
-  finally:
-    tf_keras.mixed_precision.set_global_policy(former)

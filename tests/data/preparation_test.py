@@ -472,6 +472,7 @@ def test_two_runs_at_once_end_with_one_dataset(tmp_path):
     {"num_shards": 0},
     {"max_image_pixels": 0},
     {"num_threads": -1},
+    {"seed": -1},
   ],
 )
 def test_settings_that_cannot_work_are_refused(tmp_path, values):

@@ -1,6 +1,7 @@
 """A checkpoint is restored only into the architecture that it was saved from."""
 
 import dataclasses
+import json
 
 import pytest
 import tensorflow as tf
@@ -27,11 +28,18 @@ def rewired(spec):
   return dataclasses.replace(spec, cells=(MergingCell(first.inputs, first.level, other), *others))
 
 
+def swapped(spec):
+  """Returns the spec with the inputs of its second cell, a sum, the other way round."""
+  first, second, *others = spec.cells
+  second = dataclasses.replace(second, inputs=second.inputs[::-1])
+  return dataclasses.replace(spec, cells=(first, second, *others))
+
+
 @pytest.mark.parametrize(
   ("changes", "name"),
   [
     ({"architecture": rewired(CATALOG["nas_fpn"])}, "architecture"),
-    ({"anchor_size": 3.0}, "anchor_size = 4.0, .* says 3.0"),
+    ({"anchor_size": 3.0}, "anchor_size = 4.0, and the settings say 3.0"),
     ({"aspect_ratios": (0.5, 1.0, 3.0)}, "aspect_ratios"),
     ({"norm_epsilon": 1e-3}, "norm_epsilon"),
     ({"architecture": Fpn()}, "architecture"),
@@ -43,6 +51,49 @@ def test_other_settings_are_refused(changes, name):
   other = StoredSettings(dataclasses.replace(CONFIG, **changes))
   with pytest.raises(UserError, match=rf"trained with Detector\.{name}"):
     other.deserialize(text)
+
+
+NAS_FPN = CATALOG["nas_fpn"]
+
+
+@pytest.mark.parametrize(
+  ("stored", "ours", "said"),
+  [
+    (NAS_FPN, CATALOG["panet"], r"= nas_fpn, and the settings say panet\."),
+    (NAS_FPN, rewired(NAS_FPN), r"= nas_fpn, and the settings say [0-9a-f]{16}\."),
+    (Fpn(), NAS_FPN, r"= fpn, and the settings say nas_fpn\."),
+    (Fpn(), Fpn(max_level=6), r"= fpn, and the settings say Fpn\(min_level=3, max_level=6"),
+    (
+      dataclasses.replace(NAS_FPN, num_filters=16),
+      dataclasses.replace(NAS_FPN, num_filters=32),
+      r"= nas_fpn at 16 filters, and the settings say nas_fpn at 32 filters\.",
+    ),
+    (
+      NAS_FPN,
+      swapped(NAS_FPN),
+      r"= nas_fpn with MergingCell\(inputs=\(1, 5\), level=4, op='sum'\) as cell 1, and the "
+      r"settings say nas_fpn with MergingCell\(inputs=\(5, 1\), level=4, op='sum'\) as cell 1\.",
+    ),
+  ],
+)
+def test_another_architecture_is_named(stored, ours, said):
+  theirs, own = (dataclasses.replace(CONFIG, architecture=each) for each in (stored, ours))
+  with pytest.raises(UserError, match=said):
+    StoredSettings(own).deserialize(StoredSettings(theirs).serialize())
+
+
+def test_an_architecture_of_another_version_is_shown_as_it_is():
+  text = json.dumps({"architecture": '{"version": 99, "cells": ' + "[" * 80})
+  with pytest.raises(
+    UserError, match=r'= {"version": 99, "cells": \.\.\., and the .* say nas_fpn\.'
+  ):
+    StoredSettings(CONFIG).deserialize(text)
+
+
+def test_what_to_do_is_said_of_flags_too():
+  other = StoredSettings(dataclasses.replace(CONFIG, anchor_size=2.0))
+  with pytest.raises(UserError, match=r"Leave out what other files or flags say of Detector; if"):
+    other.deserialize(StoredSettings(CONFIG).serialize())
 
 
 def test_settings_of_use_alone_may_differ():
@@ -62,5 +113,5 @@ def test_a_checkpoint_of_another_wiring_is_refused(tmp_path):
   same.read(path).assert_existing_objects_matched()
   config = dataclasses.replace(CONFIG, architecture=rewired(CATALOG["nas_fpn"]))
   other = tf.train.Checkpoint(model=build_detector(config, 2))
-  with pytest.raises(UserError, match=r"does not fit the config\.gin"):
+  with pytest.raises(UserError, match=r"does not fit the settings: "):
     other.read(path)

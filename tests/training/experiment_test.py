@@ -6,11 +6,14 @@ import pytest
 
 from official_nasfpn.architecture import CATALOG, to_gin, to_json
 from official_nasfpn.configuration import Stored
+from official_nasfpn.data.dataset_info import DatasetInfo, Part
 from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
-from official_nasfpn.training.experiment import load_experiment
+from official_nasfpn.training.experiment import load_experiment, settle_backbone
 from official_nasfpn.training.run_folder import RunFolder
+from official_nasfpn.training.training import evaluate_detector, train_detector
 
+CATS_DOGS = LabelMap((Category(1, "cat"), Category(2, "dog")))
 RECIPE = "Detector.num_filters = 64\n"
 
 
@@ -89,6 +92,12 @@ def test_stored_settings_name_no_file_to_be_read(tmp_path, recipe, name, write):
   assert by_name.detector.architecture == CATALOG["fpn_like"]
 
 
+def test_a_seed_leaves_room_for_those_of_confirmations():
+  assert load_experiment([], ["Training.seed = 4_000_000_000"]).training.seed + 1000 < 2**32
+  with pytest.raises(UserError, match=r"Training\.seed = 4294967295: input should be less than or"):
+    load_experiment([], ["Training.seed = 4294967295"])
+
+
 class TestRunFolder:
   @pytest.fixture
   def folder(self, tmp_path):
@@ -122,6 +131,95 @@ class TestRunFolder:
         ask()
       assert str(error.value).startswith(f"{folder.config_file}: ")
       assert "secret" not in str(error.value)
+
+
+class TestContinuing:
+  """A run goes on by the recipe that it began with, also when the weights of its start are gone."""
+
+  SETTINGS = ("Training.backbone_weights", "Training.start_from")
+
+  def experiment(self, backbone, *settings):
+    return load_experiment([], [f"Detector.backbone = {backbone!r}", *settings])
+
+  @pytest.fixture
+  def begin(self, tmp_path):
+    def begin(*settings):
+      folder = RunFolder(tmp_path / "run")
+      folder.claim(self.experiment("R-50-torch", *settings), CATS_DOGS)
+      return folder
+
+    return begin
+
+  @pytest.mark.parametrize("setting", SETTINGS)
+  @pytest.mark.parametrize("backbone", ["R-50", "R-50-torch"])
+  def test_the_weights_may_be_gone(self, begin, tmp_path, setting, backbone):
+    gone = f"{setting} = {str(tmp_path / 'gone')!r}"
+    folder = begin(gone)
+    continued = settle_backbone(folder.continued(self.experiment(backbone, gone)), begins=False)
+    assert continued.detector.backbone == "R-50-torch"
+    folder.check(continued)
+
+  @pytest.mark.parametrize(
+    ("backbone", "settings"),
+    [
+      ("R-50", ()),
+      ("R-50", ("Training.backbone_weights = '/other'",)),
+      ("R-101", ("Training.backbone_weights = '/gone'",)),
+      ("R-50-keras", ("Training.backbone_weights = '/gone'",)),
+    ],
+  )
+  def test_another_backbone_is_still_refused(self, begin, backbone, settings):
+    there = ["Training.backbone_weights = '/gone'"] if settings else []
+    folder = begin(*there)
+    experiment = folder.continued(self.experiment(backbone, *settings))
+    with pytest.raises(UserError, match=rf"backbone is 'R-50-torch' there and '{backbone}' here"):
+      folder.check(settle_backbone(experiment, begins=False))
+
+
+OTHER_CLASSES = {
+  "another order": (("dog", "cat"), "label 1 is 'dog' in the data and 'cat' in the run"),
+  "another name": (("cat", "cow"), "label 2 is 'cow' in the data and 'dog' in the run"),
+  "one more": (("cat", "dog", "cow"), "label 3 is 'cow' in the data and missing in the run"),
+  "one less": (("cat",), "label 2 is missing in the data and 'dog' in the run"),
+}
+
+
+class TestClassesOfTheRun:
+  @pytest.fixture
+  def folder(self, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    settled = ["Detector.num_classes = 2", f"Input.data_dir = {str(tmp_path / 'data')!r}"]
+    folder.claim(load_experiment([], settled), CATS_DOGS)
+    return folder
+
+  @pytest.mark.parametrize(("names", "difference"), OTHER_CLASSES.values(), ids=OTHER_CLASSES)
+  def test_data_of_other_classes_is_refused(self, folder, tmp_path, names, difference):
+    prepare(tmp_path / "data", names)
+    experiment = folder.load()[0]
+    before = {file: file.read_bytes() for file in folder.path.iterdir()}
+    for ask in (
+      lambda: train_detector(experiment, folder.path),
+      lambda: evaluate_detector(folder.path),
+      lambda: evaluate_detector(folder.path, experiment=experiment),
+    ):
+      with pytest.raises(UserError) as error:
+        ask()
+      assert difference in str(error.value)
+      assert f"Training.start_from = {str(folder.path)!r}" in str(error.value)
+    assert {file: file.read_bytes() for file in folder.path.iterdir()} == before
+
+  def test_ids_alone_may_differ(self, folder, tmp_path):
+    prepare(tmp_path / "data", ("cat", "dog"), first_id=7)
+    with pytest.raises(UserError, match="has no checkpoint yet"):
+      evaluate_detector(folder.path)
+
+
+def prepare(data_dir, names, first_id=1):
+  """Writes a prepared dataset without images."""
+  data_dir.mkdir()
+  categories = tuple(Category(id_, name) for id_, name in enumerate(names, start=first_id))
+  DatasetInfo(data_dir, LabelMap(categories), {}, {}, {"val": Part(0, 0, "", ())}, {}).save()
+  (data_dir / "val.json").write_text("{}")
 
 
 GROUPS = "'stem', 'group_2', 'group_3', 'group_4', 'group_5'"

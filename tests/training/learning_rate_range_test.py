@@ -4,10 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tf_keras
 from PIL import Image
 
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.errors import UserError
+from official_nasfpn.training import learning_rate_range
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment
 from official_nasfpn.training.learning_rate_range import (
@@ -39,6 +41,21 @@ def test_the_rate_rises_until_the_loss_diverges(tiny_detector, shapes_data, opti
   pixels = np.asarray(Image.open(tmp_path / "curve.png").convert("RGB"))
   # The curve has the first colour of matplotlib's cycle.
   assert (np.abs(pixels.astype(int) - [31, 119, 180]).sum(axis=-1) < 30).sum() > 100
+
+
+def test_the_precision_policy_of_the_caller_is_kept(tiny_detector, shapes_data, monkeypatch):
+  def rising(experiment, dataset, num_steps):
+    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    yield from zip((0.1, 0.2, 0.3), (2.0, 1.0, 9.0), strict=True)
+
+  monkeypatch.setattr(learning_rate_range, "_rising", rising)
+  detector = dataclasses.replace(tiny_detector, anchor_size=2.0)
+  data = InputConfig(data_dir=str(shapes_data))
+  try:
+    find_learning_rate(Experiment(detector, data, TrainingConfig()))
+    assert tf_keras.mixed_precision.global_policy().name == "float32"
+  finally:
+    tf_keras.mixed_precision.set_global_policy("float32")
 
 
 def test_where_nothing_is_learnt_there_is_no_suggestion():

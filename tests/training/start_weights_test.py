@@ -23,6 +23,7 @@ from official_nasfpn.training.start_weights import (
   SHARED_WEIGHTS,
   Start,
   Taken,
+  _of_search,
   class_names_of,
   start_backbone,
   take_weights,
@@ -54,9 +55,17 @@ def detector(seed, config=CONFIG, num_classes=2):
 
 def values(model):
   return {
-    (part, number): variable.numpy()
+    (part, number): weight
+    for part, weights in numbers_by_part(model).items()
+    for number, weight in enumerate(weights)
+  }
+
+
+def numbers_by_part(model):
+  """Returns the weights of a detector as NumPy's, by part."""
+  return {
+    part: [variable.numpy() for variable in variables]
     for part, variables in weights_by_part(model).items()
-    for number, variable in enumerate(variables)
   }
 
 
@@ -92,12 +101,19 @@ def run(source, tmp_path_factory):
 def search(source, tmp_path_factory):
   """Returns the directory of a search whose trials start from backbone and heads of `source`."""
   directory = tmp_path_factory.mktemp("start") / "search"
+  parts = numbers_by_part(source)
+  del parts["pyramid"]
+  write_shared(directory, parts)
+  return directory
+
+
+def write_shared(directory, parts):
+  """Writes numbers by part as a search with cats and dogs keeps the weights of its trials."""
   (directory / SHARED_WEIGHTS.parent).mkdir(parents=True)
   named = {
-    weight_name(part, number): variable.numpy()
-    for part, variables in weights_by_part(source).items()
-    for number, variable in enumerate(variables)
-    if part != "pyramid"
+    weight_name(part, number): weight
+    for part, weights in parts.items()
+    for number, weight in enumerate(weights)
   }
   np.savez(
     directory / SHARED_WEIGHTS,
@@ -105,7 +121,6 @@ def search(source, tmp_path_factory):
     **{CLASS_NAMES: np.array(class_names_of(CLASSES))},
     **named,
   )
-  return directory
 
 
 def test_a_whole_training_is_taken(source, run):
@@ -191,6 +206,33 @@ def test_classes_of_the_same_name_keep_their_rows(two_classes, classes):
   names = {category.name for category in classes}
   assert set(start.kept_classes) == names & {"cat", "dog"}
   assert set(start.new_classes) == names - {"cat", "dog"}
+
+
+def test_heads_of_every_level_keep_the_rows_of_their_classes_too(tmp_path):
+  # SSDLite predicts each level by a head of its own, with a number of anchors of its own.
+  config = dataclasses.replace(CONFIG, backbone="MobileNetV2", architecture="ssdlite")
+  model = detector(1, config)
+  for variable in model.head.variables:
+    variable.assign_add(tf.random.stateless_normal(variable.shape, [3, 4], stddev=0.1))
+  write_shared(tmp_path, {"head": numbers_by_part(model)["head"]})
+  image = tf.random.stateless_normal([1, 128, 128, 3], [0, 1])
+  before = model(image)[-1]
+  take_weights(model, LabelMap((Category(1, "dog"), Category(2, "cat"))), str(tmp_path))
+  after = model(image)[-1]
+  assert set(after["class_logits"]) == set("456789")
+  for level, logits in after["class_logits"].items():
+    cats_and_dogs = before["class_logits"][level].numpy().reshape(-1, 2)
+    np.testing.assert_allclose(logits.numpy().reshape(-1, 2), cats_and_dogs[:, ::-1], atol=1e-6)
+    np.testing.assert_array_equal(after["box_deltas"][level], before["box_deltas"][level])
+
+
+def test_of_a_search_more_than_a_thousand_weights_of_a_part_are_read_in_order(tmp_path):
+  parts = {"backbone": range(1002), "early_head_1": range(3)}
+  write_shared(tmp_path, parts)
+  weights, names = _of_search(tmp_path)
+  for part, numbers in parts.items():
+    assert [int(number) for number in weights[part]] == list(numbers)
+  assert names == ("cat", "dog")
 
 
 def test_classes_that_are_all_new_leave_the_predictions_new(run):

@@ -109,7 +109,7 @@ def test_settings_that_do_not_fit_the_checkpoint_are_refused(
   run_copy, tmp_path, change_detector, settings
 ):
   change_detector(run_copy, **settings)
-  with pytest.raises(UserError, match=r"does not fit the config\.gin"):
+  with pytest.raises(UserError, match=r"does not fit the settings: "):
     export_detector(run_copy.path, tmp_path / "export")
   assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
