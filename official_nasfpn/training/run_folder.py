@@ -114,21 +114,28 @@ class RunFolder:
     Raises:
       UserError: it cannot be read.
     """
+    return self._evaluation_in(self.evaluation_file)
+
+  def best_evaluation(self) -> dict[str, Any] | None:
+    """Reads that of the best weights, as `evaluation` does."""
+    return self._evaluation_in(self.best_evaluation_file)
+
+  def _evaluation_in(self, file: Path) -> dict[str, Any] | None:
     try:
-      if not self.evaluation_file.is_file():
+      if not file.is_file():
         return None
-      content = parse_json(self.evaluation_file.read_text(encoding="utf-8"))
+      content = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-      raise self.damaged_evaluation(error) from error
+      raise self.damaged_evaluation(error, file) from error
     if not isinstance(content, dict):
-      raise self.damaged_evaluation("it is no JSON object")
+      raise self.damaged_evaluation("it is no JSON object", file)
     return content
 
-  def damaged_evaluation(self, reason: object) -> UserError:
-    """Returns what to say of an `evaluation.json` that cannot be read."""
+  def damaged_evaluation(self, reason: object, file: Path | None = None) -> UserError:
+    """Returns what to say of an evaluation that cannot be read, by default `evaluation.json`."""
     return UserError(
-      f"{self.evaluation_file} cannot be read ({reason}). Evaluate the run again: nasfpn train "
-      f"--model_dir {shlex.quote(str(self.path))} --mode evaluate."
+      f"{file or self.evaluation_file} cannot be read ({reason}). Evaluate the run again: nasfpn "
+      f"train --model_dir {shlex.quote(str(self.path))} --mode evaluate."
     )
 
   def latest_checkpoint(self) -> str:
