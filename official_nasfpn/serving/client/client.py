@@ -25,6 +25,7 @@ from official_nasfpn.serving.client.transport import (
   Transport,
   one_line,
 )
+from official_nasfpn.serving.encoded_images import check_encoded
 from official_nasfpn.serving.exit_choice import check_exit_choice
 
 _URL_FORMS = "http://host:8501/v1/models/NAME for REST or grpc://host:8500/NAME for gRPC"
@@ -125,21 +126,13 @@ class DetectionClient:
       UserError: both an exit and a budget are given, the budget is no time, or an image is not the
         bytes of one.
     """
-    if isinstance(encoded, bytes | str):
-      raise UserError("detect() takes a list of encoded images; put a single one into brackets.")
+    images = check_encoded(encoded)
     check_exit_choice(exit_number, budget_ms)
-    for index, image in enumerate(encoded):
-      if not isinstance(image, bytes | bytearray | memoryview):
-        raise UserError(
-          f"Image {index} of {len(encoded)}, counted from 0, is of type {type(image).__name__}: "
-          "give the bytes of a JPEG or PNG file, as `Path.read_bytes` reads them."
-        )
     signature = "serving_default" if exit_number is None else f"exit_{exit_number}"
     budget_per_image_ms = None
     if budget_ms is not None:
       signature = "detect_within"
-      budget_per_image_ms = min(budget_ms, _LONGEST_BUDGET_MS) / max(len(encoded), 1)
-    images = [bytes(image) for image in encoded]
+      budget_per_image_ms = min(budget_ms, _LONGEST_BUDGET_MS) / max(len(images), 1)
     try:
       found = self._detect(images, 0, signature, budget_per_image_ms)
       return self._asked_again(found, images, signature, budget_per_image_ms)

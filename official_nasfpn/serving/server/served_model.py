@@ -143,11 +143,8 @@ class _FileModel:
     self.signatures = {"serving_default": signature}
 
   def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    images = list(inputs["image_bytes"])
-    if not images:
-      raise ModelError("INVALID_ARGUMENT", "image_bytes has no image")
     try:
-      return self._detector(images)
+      return self._detector(list(inputs["image_bytes"]))
     except UserError as error:
       raise ModelError("INVALID_ARGUMENT", str(error)) from error
 
