@@ -240,7 +240,7 @@ def test_pauses_grow(connect, model, jpeg):
 
 
 def test_a_thousand_attempts(connect, jpeg, monkeypatch):
-  client, asked = connect(attempts=1100, backoff_s=0), []
+  client, asked = connect(attempts=1100, backoff_s=0.0), []
 
   def predict(*request):
     asked.append(request)
