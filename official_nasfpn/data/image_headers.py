@@ -18,6 +18,8 @@ from official_nasfpn.data.pixels import BrokenImageError, must_turn, orientation
 
 # What TensorFlow decodes at most, so that nothing larger can be trained with.
 MAX_TRAINING_PIXELS = (1 << 29) - 1
+# What a JPEG, PNG, GIF, BMP or WebP begins with: what an export decodes. Two bytes each.
+IMAGE_STARTS = (b"\xff\xd8", b"\x89P", b"GI", b"BM", b"RI")
 # What deflate, with which PNG is compressed, shrinks at most.
 _DEFLATE_RATIO = 1032
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from official_nasfpn.data.detections import Detections, split_batch
+from official_nasfpn.data.image_headers import IMAGE_STARTS
 from official_nasfpn.errors import UserError
 from official_nasfpn.installation import require
 from official_nasfpn.serving.client.answers import checked
@@ -24,6 +25,7 @@ from official_nasfpn.serving.client.transport import (
   Transport,
   one_line,
 )
+from official_nasfpn.serving.encoded_images import check_encoded
 from official_nasfpn.serving.exit_choice import check_exit_choice
 
 _URL_FORMS = "http://host:8501/v1/models/NAME for REST or grpc://host:8500/NAME for gRPC"
@@ -73,7 +75,7 @@ class DetectionClient:
         for gRPC; without V the newest version. With the `s` the connection is encrypted, and the
         server must prove by a certificate that it is the host.
       timeout_s: timeout of each attempt in seconds, from connecting to the last byte.
-      attempts: number of attempts, as long as another one may help.
+      attempts: number of attempts of each request, as long as another one may help.
       backoff_s: pause in seconds before the second attempt, doubled before each further one, and
         shortened by up to a half at random lest many clients come back at once.
       ca_file: PEM file of the authorities whose certificates are believed; None for those that
@@ -109,8 +111,9 @@ class DetectionClient:
 
     Args:
       encoded: JPEG or PNG images, of any and of mixed sizes; an EXIF orientation is not followed.
-        They are sent together; when the
-        server refuses them, halves of them, until those that it cannot read are alone.
+        They are sent together; when the server refuses them, halves of them, until those that it
+        cannot read are alone. These are sent once more, since a server that merges requests refuses
+        all that it has merged with a bad one.
       exit_number: the exit of an anytime detector; None takes the last.
       budget_ms: milliseconds for all images together, by which the server chooses the exit; see
         `Detections.expected_ms` for whether it is met.
@@ -123,24 +126,43 @@ class DetectionClient:
       UserError: both an exit and a budget are given, the budget is no time, or an image is not the
         bytes of one.
     """
-    if isinstance(encoded, bytes | str):
-      raise UserError("detect() takes a list of encoded images; put a single one into brackets.")
+    images = check_encoded(encoded)
     check_exit_choice(exit_number, budget_ms)
-    for index, image in enumerate(encoded):
-      if not isinstance(image, bytes | bytearray | memoryview):
-        raise UserError(
-          f"Image {index} of {len(encoded)}, counted from 0, is of type {type(image).__name__}: "
-          "give the bytes of a JPEG or PNG file, as `Path.read_bytes` reads them."
-        )
     signature = "serving_default" if exit_number is None else f"exit_{exit_number}"
     budget_per_image_ms = None
     if budget_ms is not None:
       signature = "detect_within"
-      budget_per_image_ms = min(budget_ms, _LONGEST_BUDGET_MS) / max(len(encoded), 1)
+      budget_per_image_ms = min(budget_ms, _LONGEST_BUDGET_MS) / max(len(images), 1)
     try:
-      return self._detect([bytes(image) for image in encoded], 0, signature, budget_per_image_ms)
+      found = self._detect(images, 0, signature, budget_per_image_ms)
+      return self._asked_again(found, images, signature, budget_per_image_ms)
     except Failure as failure:
       raise ServingError(self._sentence(failure)) from failure
+
+  def _asked_again(
+    self,
+    found: list[Detections | Refusal],
+    encoded: list[bytes],
+    signature: str,
+    budget_per_image_ms: float | None,
+  ) -> list[Detections | Refusal]:
+    """Asks once more for each image that was refused and may be a good one.
+
+    A server that merges requests refuses all that it has merged with a bad image of others.
+    """
+    doubtful = [
+      one.index
+      for one in found
+      if isinstance(one, Refusal) and encoded[one.index].startswith(IMAGE_STARTS)
+    ]
+    if not doubtful or self._attempts < 2:
+      return found
+    # One of random length, after which a request is not merged with the same others again.
+    _pause(self._backoff_s)
+    for index in doubtful:
+      image = [encoded[index]]
+      (found[index],) = self._detect(image, index, signature, budget_per_image_ms, is_part=True)
+    return found
 
   def _detect(
     self,
@@ -176,14 +198,15 @@ class DetectionClient:
 
   def _retry(self, ask: Callable[[], _Result]) -> _Result:
     """Repeats a request until there is an answer, or no further attempt can help."""
+    pause_s = self._backoff_s
     for attempt in itertools.count(1):
       try:
         return ask()
       except Failure as failure:
         if failure.kind not in TEMPORARY or attempt >= self._attempts:
           raise
-      pause = min(self._backoff_s * 2 ** (attempt - 1), _LONGEST_PAUSE_S)
-      time.sleep(pause * random.uniform(0.5, 1))
+      _pause(pause_s)
+      pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
   def _predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     try:
@@ -258,6 +281,11 @@ class DetectionClient:
       case FailureKind.FOREIGN:
         return f"{url} does not answer as TensorFlow Serving does: {reason}. Is it {hint}?"
     return f"The server at {url} failed: {reason}. Its log says more."
+
+
+def _pause(longest_s: float) -> None:
+  """Waits for the time or half of it, lest many clients come back at once."""
+  time.sleep(min(longest_s, _LONGEST_PAUSE_S) * random.uniform(0.5, 1))
 
 
 def _authorities(url: str, ca_file: str | os.PathLike[str] | None) -> str | None:

@@ -15,6 +15,7 @@ from official_nasfpn.data.image_encoding import BrokenImageError, is_misread, re
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.checksums import check_files
+from official_nasfpn.serving.encoded_images import check_encoded
 from official_nasfpn.serving.exit_choice import check_exit_choice
 from official_nasfpn.serving.export_folder import find_export
 
@@ -145,19 +146,21 @@ class Detector:
 
     Returns:
       The arrays of `data.detections.BATCH_ARRAYS`, labels as bytes; with a budget those of
-      `BUDGET_ARRAYS`, too.
+      `BUDGET_ARRAYS`, too. Of no image they have no row.
 
     Raises:
-      UserError: there is no such exit, or an image cannot be decoded; its position is named.
+      UserError: there is no such exit, or an image is not the bytes of one or cannot be decoded;
+        its position is named.
     """
     self.check_choice(exit_number, budget_ms)
-    for index, image in enumerate(encoded):
+    images = check_encoded(encoded)
+    for index, image in enumerate(images):
       if is_misread(image):
         raise UserError(
-          f"Image {index} of {len(encoded)}, counted from 0, is a BMP with a palette, whose "
+          f"Image {index} of {len(images)}, counted from 0, is a BMP with a palette, whose "
           "colours TensorFlow does not read: send it as a PNG, or use `detect`."
         )
-    return self._runtime(encoded, exit_number, budget_ms)
+    return self._runtime(images, exit_number, budget_ms)
 
   def check_choice(self, exit_number: int | None, budget_ms: float | None) -> None:
     """Raises a `UserError` unless there is such an exit, or exits for such a budget to choose."""

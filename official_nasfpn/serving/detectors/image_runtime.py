@@ -28,8 +28,11 @@ class ImageRuntime(abc.ABC):
       images = [tf.io.decode_image(i, channels=3, expand_animations=False) for i in encoded]
     except tf.errors.InvalidArgumentError as error:
       raise refusal(encoded) from error
-    each = [self._detect(image) for image in images]
-    outputs = {name: np.concatenate([arrays[name] for arrays in each]) for name in each[0]}
+    # Of no image, a single pixel tells the shapes.
+    each = [self._detect(image) for image in images or [tf.zeros([1, 1, 3], tf.uint8)]]
+    outputs = {
+      name: np.concatenate([arrays[name] for arrays in each])[: len(encoded)] for name in each[0]
+    }
     max_detections = outputs["scores"].shape[1]
     filled = np.arange(max_detections) < outputs["num_detections"][:, np.newaxis]
     return {

@@ -17,6 +17,7 @@ from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.serving.detectors.detector import Detector
 from official_nasfpn.serving.export.model_file import export_file
 from official_nasfpn.serving.formats import find_format
+from official_nasfpn.training.checkpoint_files import checkpoints_in, step_of
 from official_nasfpn.training.coco_evaluation import (
   EvaluationResult,
   detect_in_batches,
@@ -64,8 +65,8 @@ class Check:
 
   Attributes:
     result: the evaluation of the export, with every exit of an anytime detector.
-    expected: by exit (None if there is one only), the metrics of the run's own last evaluation;
-      empty if there was none of the same weights, settings and data.
+    expected: by exit (None if there is one only), the metrics of the run's own evaluation; empty if
+      there was none of the same weights, settings and data.
     expected_class_ap: AP by class name, of the last exit; empty where it is not known of the exit.
     allowed_loss: the AP that an export in int8 may lose; None for others, whose AP must be equal.
     why_not: why the run's evaluation is not compared with, as a sentence's end; empty where it is.
@@ -92,7 +93,7 @@ class Check:
           "evaluate`, without other settings, makes one that can be",
         ]
       )
-    lines.append("AP of the export and of the training's last evaluation:")
+    lines.append("AP of the export and of the training's own evaluation:")
     rows = {}
     for number, expected in self.expected.items():
       rows[f"exit {number}" if number else "all"] = self.metrics(number)["AP"], expected["AP"]
@@ -126,7 +127,7 @@ def check_export(path: Path, folder: RunFolder) -> Check:
   detector = Detector(path)
   part = experiment.input.evaluation_part
   result = evaluate_export(detector, dataset, part)
-  stored, why_not = _stored_evaluation(detector, folder, conditions_of(experiment, dataset))
+  file, stored, why_not = _stored_evaluation(detector, folder, conditions_of(experiment, dataset))
   expected, class_ap = _expected(detector, stored)
   stated = experiment.training.compute_dtype
   evaluated_in = stored.get("compute_dtype") or stated
@@ -135,7 +136,7 @@ def check_export(path: Path, folder: RunFolder) -> Check:
   if precision != "int8":
     check = Check(result, expected, class_ap, why_not=why_not)
     tolerance = max(_tolerance(name, num_boxes) for name in (precision, evaluated_in))
-    _compare(check, path, folder, tolerance)
+    _compare(check, path, file, tolerance)
     return check
   if not expected:
     say(f"comparing with the same export in float32: {why_not}")
@@ -150,12 +151,15 @@ def _in_floats(
   detector: Detector, folder: RunFolder, dataset: DatasetInfo, part: str
 ) -> EvaluationResult:
   """Returns the evaluation of an export's weights in its format, but in float32."""
-  checkpoint = str(folder.checkpoints / f"ckpt-{detector.record['checkpoint_step']}")
-  if not Path(f"{checkpoint}.index").is_file():
+  step = detector.record["checkpoint_step"]
+  # The best is older than what is kept of the others, and an export is of it where there is one.
+  kept = [*checkpoints_in(folder.best), *checkpoints_in(folder.checkpoints)]
+  checkpoint = next((path for path in kept if step_of(path) == step), None)
+  if checkpoint is None:
     raise UserError(
       f"{detector.path} has nothing to be compared with: {folder.path} has neither an evaluation "
-      f"nor the checkpoint of its weights, of step {detector.record['checkpoint_step']}. Export it "
-      "again, from a checkpoint that is there."
+      f"nor the checkpoint of its weights, of step {step}. Export it again, from a checkpoint that "
+      "is there."
     )
   with tempfile.TemporaryDirectory() as temporary:
     path = Path(temporary, "in_floats")
@@ -193,27 +197,38 @@ def evaluate_export(detector: Detector, dataset: DatasetInfo, part: str) -> Eval
 
 def _stored_evaluation(
   detector: Detector, folder: RunFolder, conditions: Conditions
-) -> tuple[Mapping[str, Any], str]:
-  """Returns the run's last evaluation if an export may be compared with it; else nothing, and why.
+) -> tuple[Path, Mapping[str, Any], str]:
+  """Returns a run's evaluation, and what it says if an export may be compared with it.
+
+  It is the last, or the best where the last is of other weights: a training that was interrupted
+  has no other.
 
   Args:
     detector: the export.
     folder: the run.
     conditions: of the evaluation of the export.
+
+  Returns:
+    Its file, its content, and why there is none as a sentence's end.
   """
-  file = folder.evaluation_file
-  stored = folder.evaluation()
+  exported_step = detector.record.get("checkpoint_step")
+  file, stored = folder.evaluation_file, folder.evaluation()
+  if stored is None or stored.get("step") != exported_step:
+    best = folder.evaluation(folder.best_evaluation_file)
+    if best and best.get("step") == exported_step:
+      file, stored = folder.best_evaluation_file, best
   if stored is None:
-    return {}, f"the run has no evaluation of these weights: there is no {file}"
-  step, exported_step = stored.get("step"), detector.record.get("checkpoint_step")
+    return file, {}, f"the run has no evaluation of these weights: there is no {file}"
+  step = stored.get("step")
   if step not in (None, exported_step):
-    return {}, (
+    why_not = (
       f"the run has no evaluation of these weights: {file} is of step {step}, the export of step "
       f"{exported_step}"
     )
+    return file, {}, why_not
   if differs := difference(stored.get("conditions"), conditions):
-    return {}, f"{file} {differs}"
-  return stored, ""
+    return file, {}, f"{file} {differs}"
+  return file, stored, ""
 
 
 def _expected(
@@ -255,13 +270,13 @@ def _refuse_a_loss(check: Check, path: Path) -> None:
   )
 
 
-def _compare(check: Check, path: Path, folder: RunFolder, tolerance: float) -> None:
+def _compare(check: Check, path: Path, evaluation_file: Path, tolerance: float) -> None:
   for number, expected in check.expected.items():
     ours, theirs = check.metrics(number)["AP"] or 0.0, expected["AP"] or 0.0
     if abs(ours - theirs) > tolerance:
       where = f" of exit {number}" if number else ""
       raise UserError(
-        f"The AP{where} of {path} is {ours:.3f}, and {folder.evaluation_file} says {theirs:.3f}. "
+        f"The AP{where} of {path} is {ours:.3f}, and {evaluation_file} says {theirs:.3f}. "
         "Evaluate the run again (train --mode evaluate), in case its last evaluation is of an "
         "older checkpoint; if they still differ, the export is wrong."
       )

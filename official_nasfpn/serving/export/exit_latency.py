@@ -13,6 +13,7 @@ from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.data.shapes import ShapesConfig, write_shapes_dataset
 from official_nasfpn.data.stored_images import stored_images
 from official_nasfpn.errors import UserError
+from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.progress import progress_bar
 from official_nasfpn.serving.export_folder import ExitLatency
 from official_nasfpn.training.experiment import Experiment
@@ -38,7 +39,7 @@ def sample_images(experiment: Experiment) -> tuple[list[bytes], str]:
   # It is not there, or may not be read.
   except (UserError, OSError):
     pass
-  return _drawn_image(max(experiment.detector.image_size)), "drawn shapes"
+  return drawn_images(experiment.detector, _NUM_IMAGES), "drawn shapes"
 
 
 def measure_exits(
@@ -73,7 +74,9 @@ def measure_exits(
   )
 
 
-def _drawn_image(side: int) -> list[bytes]:
+def drawn_images(config: DetectorConfig, num_images: int) -> list[bytes]:
+  """Returns encoded images of drawn shapes, as large as the network's input."""
+  shapes = ShapesConfig(num_images=num_images, image_size=max(config.image_size))
   with tempfile.TemporaryDirectory() as folder:
-    write_shapes_dataset(folder, ShapesConfig(num_images=_NUM_IMAGES, image_size=side), seed=0)
+    write_shapes_dataset(folder, shapes, seed=0)
     return [path.read_bytes() for path in sorted(Path(folder, "images").iterdir())]

@@ -2,7 +2,7 @@
 
 EXPORT/1/saved_model.pb, EXPORT/1/variables/   the model
 EXPORT/1/assets/                               see `serving/export_folder.py`
-EXPORT/1/assets.extra/tf_serving_warmup_requests
+EXPORT/1/assets.extra/tf_serving_warmup_requests   of drawn images
 EXPORT/1/SHA256SUMS                            see `serving/checksums.py`
 
 A later checkpoint of the same run becomes EXPORT/2, which a server of EXPORT takes over by itself.
@@ -38,7 +38,7 @@ from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.detector import Detector
 from official_nasfpn.serving.checksums import write_checksums
-from official_nasfpn.serving.export.exit_latency import measure_exits, sample_images
+from official_nasfpn.serving.export.exit_latency import drawn_images, measure_exits, sample_images
 from official_nasfpn.serving.export.record import Record, export_record, is_exported
 from official_nasfpn.serving.export.signatures import detection_signatures
 from official_nasfpn.serving.export.warm_up import write_warm_up_requests
@@ -119,8 +119,8 @@ def _save(
   signatures = detection_signatures(
     detector, experiment.detector, label_map, module.exit_latency_ms
   )
-  images, source = sample_images(experiment)
   if len(detector.exits) > 1:
+    images, source = sample_images(experiment)
     latency = measure_exits({n: signatures[f"exit_{n}"] for n in detector.exits}, images)
     # A budget is a promise, which the median would break every second time.
     module.exit_latency_ms.assign([exit_.p90_ms for exit_ in latency])
@@ -137,21 +137,23 @@ def _save(
   tf.saved_model.save(module, str(path), signatures=signatures)
   # It was copied to the other assets.
   record_file.unlink()
-  warm_up = {name: _example_inputs(function, images) for name, function in signatures.items()}
+  # Not of the data: an export may be given to those who must not see an image of it.
+  (image,) = drawn_images(experiment.detector, 1)
+  warm_up = {name: _example_inputs(function, image) for name, function in signatures.items()}
   write_warm_up_requests(path, warm_up)
   write_checksums(path)
 
 
-def _example_inputs(function: tf.function, images: list[bytes]) -> dict[str, tf.Tensor]:
+def _example_inputs(function: tf.function, encoded: bytes) -> dict[str, tf.Tensor]:
   """Returns inputs for one image, of the names that a signature takes."""
   inputs = {}
   for spec in function.input_signature:
     if spec.name == "image_bytes":
-      inputs[spec.name] = tf.constant(images[:1])
+      inputs[spec.name] = tf.constant([encoded])
     elif spec.name == "budget_ms":
       inputs[spec.name] = tf.constant([1000.0])
     else:
-      image = tf.io.decode_image(images[0], channels=3, expand_animations=False)
+      image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
       height, width = image.shape[:2] if spec.shape[1] is None else spec.shape[1:3]
       resized = tf.image.resize(image[tf.newaxis], [height, width])
       inputs[spec.name] = tf.cast(resized, spec.dtype)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from official_nasfpn.data.image_headers import IMAGE_STARTS
 from official_nasfpn.data.label_map import LabelMap
 from official_nasfpn.data.preprocessing import normalize, resize_and_pad
 from official_nasfpn.modeling.anchors import flat_anchors
@@ -14,9 +15,6 @@ from official_nasfpn.modeling.detector import Detector
 _BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")
 _TENSORS = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 _BUDGET = tf.TensorSpec([None], tf.float32, name="budget_ms")
-
-# What a JPEG, PNG, GIF, BMP or WebP begins with.
-_STARTS = (b"\xff\xd8", b"\x89P", b"GI", b"BM", b"RI")
 
 # Images as the network wants them, their sizes in it, and their own sizes, each [batch, ...].
 _Prepared = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
@@ -128,7 +126,7 @@ def _refusal_of_all_but(good: tf.Tensor, problem: str):
 def _decode(image_bytes: tf.Tensor, image_size: tuple[int, int]) -> _Prepared:
   # Decoding would fail as well, but not say at which of the images.
   start = tf.strings.substr(image_bytes, 0, 2)
-  known = tf.reduce_any([tf.equal(start, magic) for magic in _STARTS], axis=0)
+  known = tf.reduce_any([tf.equal(start, magic) for magic in IMAGE_STARTS], axis=0)
   problem = "image_bytes has no JPEG, PNG, GIF, BMP or WebP image at position"
 
   def decode(encoded: tf.Tensor) -> _Prepared:

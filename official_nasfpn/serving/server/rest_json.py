@@ -6,6 +6,7 @@ https://www.tensorflow.org/tfx/serving/api_rest. Texts of errors are those of Te
 
 import base64
 import binascii
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -257,10 +258,10 @@ def _strings(values: Any) -> np.ndarray:
 
 
 def _numbers(values: Any, dtype: np.dtype) -> np.ndarray:
-  try:
-    array = np.array(values)
-  except (ValueError, OverflowError):
-    array = None
+  kinds = {int, float} if dtype.kind == "f" else {int}
+  shape, flat = _flat_as_far_as_even(values)
+  # Numbers alone: in an array of strings each would take the memory of the longest.
+  array = np.array(flat).reshape(shape) if set(map(type, flat)) <= kinds else None
   if array is None or array.dtype.kind not in ("iuf" if dtype.kind == "f" else "iu"):
     # Slower, and says which element is at fault.
     shape, flat = _flatten(values, lambda value: _number(value, dtype))
@@ -272,6 +273,19 @@ def _numbers(values: Any, dtype: np.dtype) -> np.ndarray:
         raise _type_error(int(extreme), dtype.name)
   with np.errstate(over="ignore"):
     return array.astype(dtype)
+
+
+def _flat_as_far_as_even(values: Any) -> tuple[list[int], list[Any]]:
+  """Returns the shape of nested lists down to where they differ in length, and what lies there."""
+  shape: list[int] = []
+  flat = [values]
+  while len(shape) < _MOST_DIMENSIONS and set(map(type, flat)) == {list}:
+    lengths = set(map(len, flat))
+    if len(lengths) > 1:
+      break
+    shape += lengths
+    flat = list(itertools.chain.from_iterable(flat))
+  return shape, flat
 
 
 def _number(value: Any, dtype: np.dtype) -> Any:

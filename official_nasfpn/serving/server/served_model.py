@@ -20,6 +20,7 @@ from official_nasfpn.serving.checksums import check_files
 from official_nasfpn.serving.detectors.detector import Detector
 from official_nasfpn.serving.export_folder import ExportFolder, damaged
 from official_nasfpn.serving.server.rest_json import CODES, InputSpec, ModelError
+from official_nasfpn.training.checkpoint_files import refuse_pattern
 
 
 class ServedModel:
@@ -28,7 +29,6 @@ class ServedModel:
   Attributes:
     name: the model's name in the URL.
     version: the export's version.
-    state: one of "LOADING", "AVAILABLE" and others; predictions are made in "AVAILABLE" alone.
     signatures: the signatures by name, as TensorFlow describes them.
   """
 
@@ -44,7 +44,6 @@ class ServedModel:
     """
     self.name = name
     self.version = export.version
-    self.state = "AVAILABLE"
     is_saved_model = export.format.name == "saved_model"
     if is_saved_model:  # A `Detector` does the same by itself.
       check_files(export.path)
@@ -56,7 +55,7 @@ class ServedModel:
 
   def find(self, name: str, version: int | None) -> None:
     """Does nothing if a name and a version (None: the newest) are those of this model."""
-    if name != self.name or version not in (None, self.version) or self.state != "AVAILABLE":
+    if name != self.name or version not in (None, self.version):
       asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
       raise ModelError("NOT_FOUND", f"Servable not found for request: {asked}")
 
@@ -67,7 +66,7 @@ class ServedModel:
     if version not in (None, self.version):
       raise ModelError("NOT_FOUND", f"Could not find version {version} of model {name}")
     status = {"error_code": "OK", "error_message": ""}
-    row = {"version": str(self.version), "state": self.state, "status": status}
+    row = {"version": str(self.version), "state": "AVAILABLE", "status": status}
     return {"model_version_status": [row]}
 
   def metadata(self, name: str, version: int | None) -> dict[str, Any]:
@@ -108,6 +107,7 @@ class _SavedModelSession:
         meta = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
     # A damaged file raises errors of TensorFlow, protobuf or Python.
     except Exception as error:
+      refuse_pattern(path, "The SavedModel")
       reason = str(error).strip().split("\n")[0]
       raise damaged(path, reason.rstrip(".")) from error
     self.signatures = {
@@ -143,11 +143,8 @@ class _FileModel:
     self.signatures = {"serving_default": signature}
 
   def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    images = list(inputs["image_bytes"])
-    if not images:
-      raise ModelError("INVALID_ARGUMENT", "image_bytes has no image")
     try:
-      return self._detector(images)
+      return self._detector(list(inputs["image_bytes"]))
     except UserError as error:
       raise ModelError("INVALID_ARGUMENT", str(error)) from error
 
@@ -161,8 +158,9 @@ def _check_pixels(images: np.ndarray) -> None:
   # Of an image whose size cannot be told the model itself says what is wrong.
   sizes = [declared_size(encoded) or (0, 0) for encoded in images.flat]
   if sum(width * height for width, height in sizes) > MAX_DETECTION_PIXELS:
+    # Not RESOURCE_EXHAUSTED: the same request would never be answered, and a part of it may be.
     raise ModelError(
-      "RESOURCE_EXHAUSTED",
+      "INVALID_ARGUMENT",
       f"The images of one request have more than {MAX_DETECTION_PIXELS:,} pixels together",
     )
 

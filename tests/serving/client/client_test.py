@@ -17,7 +17,7 @@ import official_nasfpn
 from official_nasfpn.data.detections import Detections
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.client.client import DetectionClient, Refusal, ServingError
-from official_nasfpn.serving.client.transport import one_line
+from official_nasfpn.serving.client.transport import Failure, FailureKind, one_line
 from tests.cutting_relay import cutting_relay
 from tests.serving.client.model_server import ModelServer, failing, wait
 
@@ -159,6 +159,33 @@ def test_one_bad_image_costs_few_requests(connect, model, jpeg):
   assert model.num_predictions == 7  # 8, 4 + 4, 2 + 2, 1 + 1
 
 
+MERGED = failing(grpc.StatusCode.INVALID_ARGUMENT, "Invalid PNG data, size 7")
+
+
+def test_a_good_image_that_was_merged_with_a_bad_one_of_others_is_asked_for_again(
+  connect, model, local, jpeg
+):
+  model.faults.append(MERGED)
+  (found,) = connect(backoff_s=0.001).detect([jpeg(300, 200)])
+  assert_same(found, local([jpeg(300, 200)]))
+  assert model.num_predictions == 2
+
+
+def test_what_may_be_an_image_is_asked_for_once_more_and_no_oftener(connect, model, jpeg):
+  images = [jpeg(300, 200)[:300], b"text", jpeg(300, 200), jpeg(120, 310)[:300]]
+  found = connect(backoff_s=0.001).detect(images)
+  assert [isinstance(row, Refusal) for row in found] == [True, True, False, True]
+  assert [row.index for row in found if isinstance(row, Refusal)] == [0, 1, 3]
+  assert model.num_predictions == 7 + 2  # 4, 2 + 2, 1 + 1 + 1 + 1, and the two that are cut off.
+
+
+def test_one_attempt_is_one(connect, model, jpeg):
+  model.faults.append(MERGED)
+  (found,) = connect(attempts=1).detect([jpeg(300, 200)])
+  assert isinstance(found, Refusal)
+  assert model.num_predictions == 1
+
+
 def test_only_bad_images(connect):
   assert [row.index for row in connect().detect([b"", b"text", b""])] == [0, 1, 2]
 
@@ -210,6 +237,19 @@ def test_pauses_grow(connect, model, jpeg):
   connect(backoff_s=0.1).detect([jpeg(300, 200)])
   # At least half of 0.1 + 0.2 + 0.4 s.
   assert 0.35 <= time.monotonic() - start < 2
+
+
+def test_a_thousand_attempts(connect, jpeg, monkeypatch):
+  client, asked = connect(attempts=1100, backoff_s=0.0), []
+
+  def predict(*request):
+    asked.append(request)
+    raise Failure(FailureKind.UNREACHABLE, "Connection refused")
+
+  monkeypatch.setattr(client._transport, "predict", predict)
+  with pytest.raises(ServingError, match="in 1100 attempts"):
+    client.detect([jpeg(300, 200)])
+  assert len(asked) == 1100
 
 
 def test_a_lasting_fault_is_reported_after_the_last_attempt(connect, model, jpeg):

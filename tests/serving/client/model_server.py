@@ -34,7 +34,7 @@ class ModelServer(ServedModel):
   """One version of one model, over REST and gRPC.
 
   Attributes:
-    state: the state of the model; it predicts only if "AVAILABLE".
+    state: the state of the model; it predicts only in "AVAILABLE".
     faults: functions to call before the next predictions, one each; they raise a `ModelError` or
       take time.
     pages: status, type and body to send instead of the next REST answers to predictions.
@@ -64,6 +64,16 @@ class ModelServer(ServedModel):
       fault = self.faults.popleft() if self.faults else None
     if fault:
       fault()
+
+  def find(self, name, version):
+    super().find(name, version)
+    if self.state != "AVAILABLE":
+      raise ModelError("NOT_FOUND", f"Servable not found for request: Latest({name})")
+
+  def status(self, name, version):
+    answer = super().status(name, version)
+    answer["model_version_status"][0]["state"] = self.state
+    return answer
 
   def inputs_of(self, name, version, signature_name):
     self.begin()

@@ -49,6 +49,23 @@ class TestWhatIsNoImage:
       detector([good, good, data])
     assert detector([good])["num_detections"][0] > 0
 
+  def test_no_image_gives_no_rows(self, detector, saved_detector):
+    found, expected = detector([]), saved_detector([])
+    shapes = {name: (array.shape, array.dtype) for name, array in found.items()}
+    assert shapes == {name: (array.shape, array.dtype) for name, array in expected.items()}
+    assert shapes["boxes"] == ((0, 20, 4), np.float32)
+
+  def test_what_is_no_list_of_bytes_is_refused(self, detector, photo):
+    good = encode(photo(90, 60))
+    for single in (good, bytearray(good), "photo.jpg"):
+      with pytest.raises(UserError, match=r"^Give a list of encoded images; put a single"):
+        detector(single)
+    message = r"^Image 1 of 2, counted from 0, is of type str: give the bytes of a JPEG or PNG file"
+    with pytest.raises(UserError, match=message):
+      detector([good, "photo.jpg"])
+    found = detector([memoryview(good)])
+    np.testing.assert_array_equal(found["scores"], detector([good])["scores"])
+
   def test_several_are_all_named(self, detector, photo):
     good = encode(photo(90, 60))
     with pytest.raises(UserError, match=r"^Image 0 of 4, .* Nor can images 2, 3\.$"):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import types
 
 import pytest
 import tensorflow as tf
@@ -69,7 +70,7 @@ class TestTheEvaluationOfTheRun:
       written = dataclasses.replace(evaluation(0.5), step=step, conditions=conditions)
       run_copy.evaluation_file.write_text(written.to_json())
       wanted = {"annotations_sha256": "1", "Detector.score_threshold": 0.05}
-      return check_module._stored_evaluation(saved_detector, run_copy, wanted)
+      return check_module._stored_evaluation(saved_detector, run_copy, wanted)[1:]
 
     return write
 
@@ -104,10 +105,53 @@ class TestTheEvaluationOfTheRun:
   def test_of_other_weights_is_not(self, stored):
     assert stored(None, step=5)[1].endswith("is of step 5, the export of step 7")
 
+  def test_of_other_weights_gives_way_to_that_of_the_best(self, stored, run_copy):
+    conditions = {"annotations_sha256": "1", "Detector.score_threshold": 0.05}
+    run_copy.best.mkdir()
+    best = dataclasses.replace(evaluation(0.25), step=7, conditions=conditions)
+    run_copy.best_evaluation_file.write_text(best.to_json())
+    found, why_not = stored(conditions, step=9)
+    assert (found["metrics"]["AP"], why_not) == (0.25, "")
+    assert stored(conditions, step=7)[0]["metrics"]["AP"] == 0.5
+    # Nor does the best help if it is of other weights, or unlike the export.
+    for change in ({"step": 5}, {"conditions": {**conditions, "annotations_sha256": "2"}}):
+      run_copy.best_evaluation_file.write_text(dataclasses.replace(best, **change).to_json())
+      assert stored(conditions, step=9)[0] == {}
+
+  def test_of_the_best_is_enough(self, run_copy, saved_detector):
+    run_copy.best.mkdir()
+    best = dataclasses.replace(evaluation(0.25), step=7, conditions={"annotations_sha256": "1"})
+    run_copy.best_evaluation_file.write_text(best.to_json())
+    wanted = {"annotations_sha256": "1"}
+    file, found, why_not = check_module._stored_evaluation(saved_detector, run_copy, wanted)
+    assert (found["metrics"]["AP"], why_not) == (0.25, "")
+    assert file == run_copy.best_evaluation_file
+    run_copy.best_evaluation_file.write_text("[]")
+    with pytest.raises(UserError, match=r"best/evaluation\.json cannot be read .*--mode evaluate"):
+      check_module._stored_evaluation(saved_detector, run_copy, wanted)
+
   def test_need_not_be_there(self, run_copy, saved_detector):
     run_copy.evaluation_file.unlink(missing_ok=True)
-    found, why_not = check_module._stored_evaluation(saved_detector, run_copy, {})
+    _, found, why_not = check_module._stored_evaluation(saved_detector, run_copy, {})
     assert (found, why_not[:43]) == ({}, "the run has no evaluation of these weights:")
+
+
+def test_the_weights_to_compare_int8_with_may_be_the_best_alone(run_copy, monkeypatch):
+  compared_with = []
+  monkeypatch.setattr(check_module, "find_format", lambda name: name)
+  monkeypatch.setattr(check_module, "Detector", lambda path: path)
+  monkeypatch.setattr(check_module, "evaluate_export", lambda *_: evaluation(0.5))
+  monkeypatch.setattr(
+    check_module, "export_file", lambda folder, checkpoint, *_: compared_with.append(checkpoint)
+  )
+  record = {"checkpoint_step": 7, "exit": 2}
+  lite = types.SimpleNamespace(path="lite", format="tflite", record=record)
+  run_copy.checkpoints.rename(run_copy.best)
+  check_module._in_floats(lite, run_copy, None, "val")
+  assert compared_with == [str(run_copy.best / "ckpt-7")]
+  record["checkpoint_step"] = 8
+  with pytest.raises(UserError, match=r"nor the checkpoint of its weights, of step 8\."):
+    check_module._in_floats(lite, run_copy, None, "val")
 
 
 def collapse(source: RunFolder, path) -> RunFolder:

@@ -1,16 +1,20 @@
 """From a run folder to a SavedModel: its content, and what is refused."""
 
+import io
 import json
 import resource
 import shutil
 
 import pytest
 import tensorflow as tf
+from PIL import ExifTags, Image
 
 from official_nasfpn.data.label_map import Category, LabelMap
 from official_nasfpn.errors import UserError
 from official_nasfpn.serving.detectors.detector import Detector
+from official_nasfpn.serving.export import saved_model
 from official_nasfpn.serving.export.export_detector import export_detector
+from official_nasfpn.serving.export_folder import ExitLatency
 
 
 def test_the_signature_has_named_inputs_and_outputs(export_dir):
@@ -39,6 +43,25 @@ def test_only_the_export_is_left_and_others_may_read_it(export_dir):
   assert [path.name for path in export_dir.parent.iterdir()] == [export_dir.name]
   assert [path.name for path in export_dir.iterdir()] == ["1"]
   assert (export_dir / "1").stat().st_mode & 0o055 == 0o055
+
+
+def test_no_image_of_the_data_travels_with_an_export(anytime_run, photo, monkeypatch, tmp_path):
+  pytest.importorskip("tensorflow_serving")
+  file, exif, timed = io.BytesIO(), Image.Exif(), []
+  exif[ExifTags.Base.ImageDescription] = "at home"
+  photo(90, 60).save(file, "JPEG", exif=exif)
+
+  def measure(functions, images):
+    timed.extend(images)
+    return tuple(ExitLatency(number, 1.0, 1.0) for number in functions)
+
+  monkeypatch.setattr(saved_model, "sample_images", lambda _: ([file.getvalue()], "part 'val'"))
+  monkeypatch.setattr(saved_model, "measure_exits", measure)
+  export = export_detector(anytime_run.path, tmp_path / "export")
+  assert timed == [file.getvalue()]
+  assert export.has_warm_up
+  files = [path for path in export.path.rglob("*") if path.is_file()]
+  assert not [path.name for path in files if b"at home" in path.read_bytes()]
 
 
 def test_a_copied_run_is_the_same_export_and_nothing_is_repeated(export_dir, run_copy):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -106,6 +107,7 @@ def test_what_is_no_json_object_is_refused(body, message):
     ({"inputs": [[[[0, 1, -1]]]]}, PIXELS, "JSON Value: -1"),
     ({"inputs": [[[[0, 1, 2**80]]]]}, PIXELS, "expected type: uint8"),
     ({"inputs": [[[[0, 1, 0.5]]]]}, PIXELS, "JSON Value: 0.5"),
+    ({"inputs": [[[[0, 1, True]]]]}, PIXELS, "Type: True is not of expected type: uint8"),
     ({"inputs": [[[[0, 1]]]]}, PIXELS, "[1,1,1,2] where the signature takes [?,?,?,3]"),
     ({"inputs": [[[[0, 1, 2]], [[3, 4]]]]}, PIXELS, "unexpected size: 2 at level: 3"),
     ({"inputs": ["x" * 10_000]}, PIXELS, "x ... Type: String"),
@@ -113,6 +115,18 @@ def test_what_is_no_json_object_is_refused(body, message):
 )
 def test_inputs_that_a_signature_does_not_take_are_refused(content, specs, message):
   assert message in refusal(read_inputs, content, specs)
+
+
+def test_a_long_string_among_numbers_takes_no_memory_for_the_others():
+  tracemalloc.start()
+  try:
+    for values in (["A" * 50_000] + ["b"] * 500, [[7, "A" * 50_000]] + [[7, "b"]] * 500):
+      assert "Type: String is not of expected type: uint8" in refusal(
+        read_inputs, {"inputs": values}, PIXELS
+      )
+    assert tracemalloc.get_traced_memory()[1] < 2 << 20
+  finally:
+    tracemalloc.stop()
 
 
 def test_a_signature_has_a_name_or_is_the_default():
