@@ -192,7 +192,7 @@ class SharedProxy:
         self._anchors, batch["boxes"], batch["classes"], config.match_iou
       )
       return train_step(
-        lambda images: detector(images, training=True),
+        lambda images, number: detector(images, training=True),
         batch["image"],
         anchor_targets,
         variables,
@@ -240,7 +240,7 @@ class SharedProxy:
     def train(batch: TrainBatch, wiring: Wiring) -> dict[str, tf.Tensor]:
       self.traces.append("train_step")
       return train_step(
-        lambda features: self._detector(features, training=True, wiring=wiring),
+        lambda features, number: self._detector(features, training=True, wiring=wiring),
         batch.features,
         targets.AnchorTargets(tf.cast(batch.classes, tf.int32), batch.boxes),
         trained,
