@@ -50,7 +50,8 @@ _SEARCH_DIR = flags.DEFINE_string(
 _WORK_DIR = flags.DEFINE_string(
   "work_dir",
   None,
-  "The directory for the trials' files. Default: --search_dir, or a temporary directory.",
+  "The directory for the trials' files, and for the shared weights of Proxy.mode = 'shared'. "
+  "Default: --search_dir, or a temporary directory.",
 )
 _WORKER_ID = flags.DEFINE_string(
   "worker_id",
@@ -68,6 +69,11 @@ _WAIT_SECONDS = flags.DEFINE_float(
 )
 # Between two looks for a search that has not begun.
 _LOOK_SECONDS = 2.0
+_OWN_SHARED_WEIGHTS = (
+  "Proxy.mode = 'shared' without --work_dir: this worker and each that replaces it train the "
+  "shared weights anew, in a temporary directory, and other processors get other weights. Give "
+  "--work_dir a directory that stays, if possible on a disk that all workers see."
+)
 flags.register_multi_flags_validator(
   ["store", "search_dir"],
   lambda values: values["store"] or values["search_dir"],
@@ -82,12 +88,12 @@ def main(argv: list[str]) -> None:
   work_dir = _WORK_DIR.value or _SEARCH_DIR.value
   with StopSignals() as stop_signals:
     if work_dir:
-      code = _work(Path(work_dir), stop_signals)
+      code = _work(Path(work_dir), False, stop_signals)
     else:
       temporary = tempfile.mkdtemp(prefix="official_nasfpn-worker-")
       stop_signals.before_exit(lambda: shutil.rmtree(temporary, ignore_errors=True))
       try:
-        code = _work(Path(temporary), stop_signals)
+        code = _work(Path(temporary), True, stop_signals)
       finally:
         shutil.rmtree(temporary, ignore_errors=True)
   # TensorFlow's threads may delay a normal exit, and everything is written already.
@@ -95,10 +101,12 @@ def main(argv: list[str]) -> None:
   os._exit(code)
 
 
-def _work(work_dir: Path, stop_signals: StopSignals) -> int:
+def _work(work_dir: Path, is_temporary: bool, stop_signals: StopSignals) -> int:
   place, recipe = _wait_for_search()
   config = recipe.search
   proxy_task.settle_onednn(recipe)
+  if recipe.proxy.mode == "shared" and is_temporary:
+    print(_OWN_SHARED_WEIGHTS, flush=True)
   _settle_work_dir(work_dir, recipe)
   store = TrialStore(place, config.lease_seconds, config.max_attempts, keeps_connection=False)
   try:

@@ -155,6 +155,23 @@ def _damage_named(file: Path) -> Iterator[None]:
     ) from error
 
 
+def evaluation_is_due(
+  history: Sequence[Mapping[str, Any]], step: int, interval: int, total: int
+) -> bool:
+  """Returns whether a training that goes on has to be evaluated first.
+
+  So it is if it was killed during an evaluation and its weights had been saved before.
+
+  Args:
+    history: the evaluations up to the train step, as `read_history` returns them.
+    step: the train step that it goes on from.
+    interval: train steps from one evaluation to the next.
+    total: the last train step, which is evaluated in any case.
+  """
+  last = history[-1]["step"] if history else 0
+  return last < step and (step - last >= interval or step >= total)
+
+
 def out_of_patience(history: Sequence[Mapping[str, Any]], config: TrainingConfig) -> bool:
   """Returns whether the last `Training.patience` evaluations have brought nothing better."""
   if config.patience is None:

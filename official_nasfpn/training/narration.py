@@ -101,15 +101,21 @@ class Narration:
       figures: by name, without those that are undefined.
       step: train steps done.
     """
-    self._bar.set_description("train")
+    self._bar.set_description("train" if self._is_compiled else "compile")
     found = ", ".join(
       f"{name} {figures[name]:.3f}" if name in figures else f"{name} undefined"
       for name in ("AP", "AP50")
     )
     left = self._total - step
-    seconds = (time.monotonic() - self._start) * left / max(step - self._first_step, 1)
-    remaining = f"{tqdm.format_interval(seconds)} left" if left else "the last one"
-    self.say(f"evaluation at step {step:,} of {self._total:,}: {found}; {remaining}")
+    if not left:
+      remaining = "; the last one"
+    elif self._is_compiled:
+      seconds = (time.monotonic() - self._start) * left / max(step - self._first_step, 1)
+      remaining = f"; {tqdm.format_interval(seconds)} left"
+    else:  # Made up for before the first step, whose time it is not a part of.
+      remaining = ""
+      self._start = time.monotonic()
+    self.say(f"evaluation at step {step:,} of {self._total:,}: {found}{remaining}")
 
   def say(self, line: str) -> None:
     """Writes a message to standard output, which is the log, and to standard error."""

@@ -18,6 +18,7 @@ from official_nasfpn.training.number_format import number_format
 from official_nasfpn.training.optimizer import num_steps, optimizer_state
 from official_nasfpn.training.runner import build_trainer, make_plain, output_to
 from official_nasfpn.training.strategies import distribute_batches
+from official_nasfpn.training.weight_average import averaged_weights, begin_average
 
 
 class RepeatedTraining:
@@ -69,6 +70,7 @@ class RepeatedTraining:
     )
     model = self._trainer.model
     self._trainer.task.initialize(model)
+    begin_average(self._trainer.optimizer, model)
     self._evaluator = Evaluator(experiment, dataset, model, wiring=self._wiring)
     variables = [*model.variables, *optimizer_state(self._trainer.optimizer)]
     self._start = [(variable, tf.identity(variable)) for variable in variables]
@@ -81,7 +83,7 @@ class RepeatedTraining:
     stops: Sequence[float] = (),
     should_stop: Callable[[float, EvaluationResult], bool] = lambda share, result: False,
   ) -> tuple[EvaluationResult, float]:
-    """Trains an architecture and evaluates it.
+    """Trains an architecture and evaluates it, with the average of its weights if there is one.
 
     Args:
       spec: the architecture; that of the experiment, unless this takes any.
@@ -120,7 +122,8 @@ class RepeatedTraining:
           "Training.batch_size", config.batch_size, self._strategy, config.micro_batches
         ):
           controller.train(max(round(share * self._total), 1))
-        result = self._evaluator.run()
+        with averaged_weights(trainer.optimizer):
+          result = self._evaluator.run()
         if share < 1 and should_stop(share, result):
           break
     return result, share

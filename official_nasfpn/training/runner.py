@@ -21,6 +21,7 @@ from official_nasfpn.training.analysis.analysis import analyse
 from official_nasfpn.training.analysis.boxes import EvaluatedWith, save_boxes
 from official_nasfpn.training.best_checkpoint import (
   BestCheckpoint,
+  evaluation_is_due,
   out_of_patience,
   read_history,
 )
@@ -59,7 +60,8 @@ def train(
     dataset: the prepared data.
     folder: claimed for this experiment; checkpoints, TensorBoard's curves and pictures go there.
     strategy: where to run.
-    evaluate_on_the_way: evaluate every `Training.evaluation_epochs`, and at the end.
+    evaluate_on_the_way: evaluate every `Training.evaluation_epochs`, and at the end; first of all
+      what was to be evaluated when the training was interrupted.
 
   Returns:
     The best evaluation by `Training.best_metric`, or the last one, if there was one; and the train
@@ -75,12 +77,15 @@ def train(
   total = num_steps(config, num_images)
   checkpoint = newest_checkpoint(folder.checkpoints)
   first_step = step_of(checkpoint) if checkpoint else 0
-  if first_step >= total:
+  interval = steps_of(config.evaluation_epochs, config, num_images)
+  history = read_history(folder, first_step) if evaluate_on_the_way else []
+  is_due = evaluate_on_the_way and evaluation_is_due(history, first_step, interval, total)
+  if first_step >= total and not is_due:
     if is_chief():
       say(f"{folder.path} is trained to its last step, {first_step:,}; nothing is left to train")
     return None, first_step
 
-  if evaluate_on_the_way and out_of_patience(read_history(folder, first_step), config):
+  if evaluate_on_the_way and out_of_patience(history, config):
     if is_chief():
       say(f"{folder.path} has ended at step {first_step:,}, out of patience: nothing is left to do")
     return None, first_step
@@ -96,6 +101,8 @@ def train(
     stack.enter_context(output_to(written.path / "train.log"))
     stack.callback(narration.close)
     narration.begin(experiment, dataset, strategy, folder.path, compiled)
+    if is_due:
+      narration.say(f"step {first_step:,} has not been evaluated: that comes first")
     narration.compiling()
     trainer = build_trainer(experiment, dataset, strategy, first_step, compiled.jit_compile)
     evaluator = None
@@ -128,12 +135,15 @@ def train(
     def now() -> int:
       return int(trainer.global_step.numpy())
 
-    def train_to(step: int) -> None:
+    def train_to(stop: int) -> None:
       advice = "That is another training: give --model_dir a new folder."
-      with memory_errors(
-        "Training.batch_size", config.batch_size, strategy, config.micro_batches, advice
-      ):
-        controller.train(step, checkpoint_at_completion=False)
+      # One step alone, as a sign of life, then to the end of what would have been the first loop.
+      for step in (first_step + 1, first_step + config.steps_per_loop, stop):
+        if now() < step <= stop:
+          with memory_errors(
+            "Training.batch_size", config.batch_size, strategy, config.micro_batches, advice
+          ):
+            controller.train(step, checkpoint_at_completion=False)
 
     controller = orbit.Controller(
       global_step=trainer.global_step,
@@ -151,13 +161,8 @@ def train(
       summary_dir=str(folder.path / "train") if is_chief() else None,
       eval_summary_dir=str(folder.path / "validation") if is_chief() else None,
     )
-    interval = steps_of(config.evaluation_epochs, config, num_images)
-    stops = range(first_step + interval, total, interval) if evaluator else ()
-    stops = [*stops, total]
-    # One step alone, as a sign of life, and then to the end of what would have been the first loop.
-    for step in (first_step + 1, min(first_step + config.steps_per_loop, stops[0])):
-      train_to(step)
-    for stop in stops:
+    stops = range(first_step + (0 if is_due else interval), total, interval) if evaluator else ()
+    for stop in (*stops, total):
       train_to(stop)
       if not evaluator:
         continue

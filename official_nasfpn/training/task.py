@@ -1,6 +1,6 @@
 """Model Garden's task protocol for a detector: its model, its batches and its train step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 import tf_keras
@@ -9,6 +9,7 @@ from official.core import base_task
 from official_nasfpn.data import input_pipeline
 from official_nasfpn.data.dataset_info import DatasetInfo
 from official_nasfpn.modeling import anchors as anchors_lib
+from official_nasfpn.modeling.detections import Outputs
 from official_nasfpn.modeling.detector import Detector, build_detector
 from official_nasfpn.modeling.detector_parts import freeze
 from official_nasfpn.modeling.drop_block import Drop
@@ -141,8 +142,14 @@ class DetectionTask(base_task.Task):
       compile_parts,
     )
     drop = self._drop(optimizer.iterations)
+
+    def forward(images: tf.Tensor, number: tf.Tensor | None) -> Sequence[Outputs]:
+      # Each micro-batch drops its own blocks, as each image does in a batch as a whole.
+      own = drop if drop is None or number is None else drop.part(number)
+      return model(images, training=True, drop=own, wiring=self._wiring)
+
     losses = train_step(
-      lambda images: model(images, training=True, drop=drop, wiring=self._wiring),
+      forward,
       inputs["image"],
       anchor_targets,
       model.trainable_variables,

@@ -41,7 +41,7 @@ def loss_names(num_exits: int) -> tuple[str, ...]:
 
 
 def train_step(
-  forward: Callable[[Any], Sequence[Outputs]],
+  forward: Callable[[Any, tf.Tensor | None], Sequence[Outputs]],
   images: Any,
   targets: AnchorTargets,
   variables: Sequence[tf.Variable],
@@ -53,7 +53,8 @@ def train_step(
   """Updates weights from one replica's share of a batch.
 
   Args:
-    forward: runs the detector on `images`, or on some of them, in training mode.
+    forward: runs the detector in training mode, on `images` or on those of one micro-batch. Also
+      takes the number of the micro-batch, int32 [] from 0; None if there is only one.
     images: a tensor or a structure of tensors, [batch, ...].
     targets: what their anchors should predict.
     variables: the weights to update.
@@ -78,10 +79,10 @@ def train_step(
   num_parts = num_replicas * config.micro_batches
 
   def losses_and_gradients(
-    some_images: Any, some_targets: AnchorTargets
+    number: tf.Tensor | None, some_images: Any, some_targets: AnchorTargets
   ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
     with tf.GradientTape() as tape:
-      exits = detection_losses(forward(some_images), some_targets, config, normaliser)
+      exits = detection_losses(forward(some_images, number), some_targets, config, normaliser)
       # Every part adds its share of the decay, since gradients are summed.
       decay = weight_decay_loss(variables, config.weight_decay) / num_parts
       # Deep supervision (section 3.2): every exit learns.
@@ -99,7 +100,7 @@ def train_step(
 
   def compute() -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
     if config.micro_batches == 1:
-      return losses_and_gradients(images, targets)
+      return losses_and_gradients(None, images, targets)
     return _summed(losses_and_gradients, (images, targets), config.micro_batches)
 
   losses, gradients = by_xla(compute, jit_compile)
@@ -112,24 +113,28 @@ def _summed(compute: Callable[..., _Result], batch: tuple[Any, ...], num_parts: 
   """Returns the sum of `compute` over parts of a batch, one after the other.
 
   Args:
-    compute: takes some of the batch and returns a structure of tensors.
+    compute: takes the number of a part, int32 [], and that part of the batch; returns a structure
+      of tensors.
     batch: structures of tensors, [batch, ...].
     num_parts: must divide the batch.
   """
 
   def part(number: tf.Tensor) -> _Result:
-    return compute(*tf.nest.map_structure(lambda parts: parts[number], parted))
+    return compute(number, *tf.nest.map_structure(lambda parts: parts[number], parted))
 
   parted = tf.nest.map_structure(lambda tensor: _parted(tensor, num_parts), batch)
   first = part(tf.constant(0))
-  # A loop, since parts of one graph might be computed at the same time, with the memory of all.
+  # A loop that waits for the first part, since parts of one graph might be computed at the same
+  # time, with the memory of all.
+  with tf.control_dependencies(tf.nest.flatten(first)):
+    second = tf.identity(1)
   _, total = tf.while_loop(
     lambda number, _: number < num_parts,
     lambda number, total: (
       number + 1,
       tf.nest.map_structure(tf.add, total, part(number)),
     ),
-    (tf.constant(1), first),
+    (second, first),
     parallel_iterations=1,
   )
   return total

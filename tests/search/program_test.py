@@ -145,6 +145,25 @@ def test_a_search_in_postgresql_whose_worker_shares_nothing_but_the_database(
   assert "Traceback" not in refused.stderr
 
 
+def test_a_worker_says_that_its_shared_weights_are_its_own(run_program, tmp_path, postgres):
+  url = postgres.new_database()
+  store = TrialStore(url)
+  store.create()
+  # Without data a worker ends before its first trial.
+  recipe = read_recipe(["gin/quickstart.gin"], ["Proxy.mode = 'shared'"])
+  store.begin(recipe.to_gin(), recipe.version, CODE)
+  store.close()
+  told = "Proxy.mode = 'shared' without --work_dir: this worker and each that replaces it train"
+  alone = run_program("worker", "--store", url)
+  assert alone.stdout.count(told) == 1
+  assert "Give --work_dir a directory that stays, if possible on a disk that all" in alone.stdout
+  together = run_program("worker", "--store", url, "--work_dir", tmp_path / "work")
+  assert told not in together.stdout
+  for ended in (alone, together):
+    assert ended.returncode == 1
+    assert "No data: bind Input.data_dir" in ended.stderr
+
+
 def test_a_worker_works_for_one_search(run_program, tmp_path):
   (tmp_path / "store.txt").write_text("postgresql+pg8000://me@host/other\n")
   other = "are in postgresql+pg8000://me@host/other, not in postgresql+pg8000://me@host/x"

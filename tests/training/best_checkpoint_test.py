@@ -13,6 +13,7 @@ from official_nasfpn.serving.export.export_detector import export_detector
 from official_nasfpn.serving.export_folder import find_export
 from official_nasfpn.training.best_checkpoint import (
   BestCheckpoint,
+  evaluation_is_due,
   out_of_patience,
   read_history,
 )
@@ -196,6 +197,24 @@ def test_patience(values, is_over):
   assert not out_of_patience(history, TrainingConfig())
 
 
+@pytest.mark.parametrize(
+  ("evaluated", "step", "is_due"),
+  [
+    ([], 0, False),
+    ([], 3, False),
+    ([], 4, True),
+    ([4], 4, False),
+    ([4], 6, False),
+    ([4], 8, True),
+    ([4, 8], 10, True),  # The last step of all.
+    ([4, 8, 10], 10, False),
+  ],
+)
+def test_an_evaluation_is_due_where_none_was_finished_for_an_interval(evaluated, step, is_due):
+  history = [{"step": number} for number in evaluated]
+  assert evaluation_is_due(history, step, interval=4, total=10) == is_due
+
+
 def test_patience_without_a_metric_is_refused():
   with pytest.raises(ValueError, match="patience needs a best_metric"):
     TrainingConfig(patience=2, best_metric=None)
@@ -245,6 +264,40 @@ def test_a_training_ends_out_of_patience_and_its_best_weights_are_exported(
   export = export_detector(run.model_dir, tmp_path / "last", check=True, last=True)
   assert find_export(export.path).record()["checkpoint_step"] == 4
   assert not export.check.expected  # evaluation.json is of other weights.
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_was_interrupted_is_made_first(experiment, tmp_path, capsys):
+  config = dataclasses.replace(
+    experiment.training, epochs=0.4, checkpoint_epochs=0.2, steps_per_loop=1, patience=None
+  )
+  experiment = dataclasses.replace(experiment, training=config)
+  folder = RunFolder(tmp_path / "run")
+
+  def go_on():
+    """Returns the steps whose evaluations are written down then, and what was said."""
+    capsys.readouterr()
+    run = train_detector(experiment, folder.path)
+    assert run.steps == 4
+    assert run.evaluation.step == 3  # Of equals the first.
+    return [row["step"] for row in read_history(folder, 99)], capsys.readouterr().err
+
+  train_detector(experiment, folder.path, evaluate=False)
+  # As if it had been killed in the evaluation of step 3, whose weights were saved before.
+  for file in folder.checkpoints.glob("ckpt-4.*"):
+    file.unlink()
+  evaluated, said = go_on()
+  assert evaluated == [3, 4]
+  assert "step 3 has not been evaluated: that comes first" in said
+  # And in the last one of all, with nothing left to train.
+  kept, _ = folder.evaluations_file.read_text().splitlines(keepends=True)
+  folder.evaluations_file.write_text(kept)
+  evaluated, said = go_on()
+  assert evaluated == [3, 4]
+  assert "step 4 has not been evaluated: that comes first" in said
+  evaluated, said = go_on()
+  assert evaluated == [3, 4]
+  assert "nothing is left to train" in said
 
 
 @pytest.mark.slow

@@ -62,6 +62,21 @@ def test_a_training_from_its_begin_to_its_last_evaluation(clock, shapes_data, tm
   assert "loss 1.250" in shown
 
 
+def test_an_evaluation_before_the_first_step_takes_no_part_in_its_time(clock, capsys):
+  narration = Narration(541, 1080, speaks=True)
+  narration.compiling()
+  clock.now = 50.0
+  narration.evaluating()
+  narration.evaluated({"AP": 0.25, "AP50": 0.5}, 541)
+  clock.now = 60.0
+  narration.step({"total_loss": 1.5}, 542)
+  narration.close()
+  assert capsys.readouterr().out.splitlines()[1:] == [
+    "evaluation at step 541 of 1,080: AP 0.250, AP50 0.500",
+    "the first step is done after 00:10, loss 1.500",
+  ]
+
+
 def test_a_training_that_goes_on_says_from_where(shapes_data, tmp_path, capsys):
   narration = Narration(540, 1080, speaks=True)
   experiment = load_experiment(["gin/quickstart.gin"])

@@ -11,10 +11,12 @@ import tf_keras
 from official_nasfpn.architecture import SearchSpace
 from official_nasfpn.data.config import InputConfig
 from official_nasfpn.modeling import wired_pyramid
+from official_nasfpn.training import repeated_training
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.nan_guard import TrainingDiverged
 from official_nasfpn.training.repeated_training import RepeatedTraining
+from official_nasfpn.training.task import DetectionTask
 from official_nasfpn.training.training import train_detector
 
 SPACE = SearchSpace()
@@ -133,6 +135,40 @@ def test_a_training_may_stop_on_the_way(tiny_detector, shapes_data, tmp_path):
   metrics, share, told = train((0.25, 0.75), lambda share, result: share == 0.25)
   assert (metrics, share) == (seen[0][1].metrics, 0.25)
   assert max(told) == 0.25
+
+
+def test_an_evaluation_has_the_average_which_begins_at_the_weights_that_were_read(
+  tiny_detector, shapes_data, tmp_path, monkeypatch
+):
+  kernel = []
+
+  def initialize(task, model):
+    del task
+    kernel.append(model.trainable_variables[0])
+    kernel[0].assign(tf.fill(kernel[0].shape, 3.0))
+
+  class Controller:
+    """Moves the weights, and leaves the average where it begins."""
+
+    def __init__(self, **parts):
+      del parts
+
+    def train(self, step):
+      del step
+      kernel[0].assign_add(tf.ones(kernel[0].shape))
+
+  seen = []
+  monkeypatch.setattr(DetectionTask, "initialize", initialize)
+  monkeypatch.setattr(repeated_training.orbit, "Controller", Controller)
+  training = _build(_experiment(tiny_detector, shapes_data, ema_decay=0.9))
+  monkeypatch.setattr(
+    training._evaluator, "run", lambda: seen.append(np.unique(kernel[0].numpy()).tolist())
+  )
+  for _ in range(2):
+    training.run(FIRST, tmp_path / "log", lambda share: None, [0.5], lambda share, result: False)
+    # The training goes on from its own weights, and the next one from the start.
+    assert np.unique(kernel[0].numpy()).tolist() == [5.0]
+  assert seen == [[3.0]] * 4
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from official_nasfpn.data.config import InputConfig
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.config import DetectorConfig
 from official_nasfpn.modeling.detector import build_detector
+from official_nasfpn.training import task as task_lib
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.experiment import Experiment, open_dataset
 from official_nasfpn.training.optimizer import build_optimizer, num_steps
@@ -130,6 +131,29 @@ def test_every_replica_drops_its_own_blocks(experiment_and_dataset):
     task = DetectionTask(_with_drop_block(experiment, 0.2), dataset)
   seeds = strategy.run(lambda: task._drop(tf.constant(7)).seed).values
   assert len({tuple(seed.numpy()) for seed in seeds}) == 2
+
+
+def test_every_micro_batch_drops_its_own_blocks(experiment_and_dataset, monkeypatch):
+  experiment, dataset = experiment_and_dataset
+  task = DetectionTask(_with_drop_block(experiment, 0.2), dataset)
+  batch = next(iter(task.build_inputs()))
+  seeds = []
+
+  def model(images, training, drop, wiring):
+    seeds.append(tuple(drop.seed.numpy()))
+
+  def take(forward, images, *arguments):
+    for number in (None, tf.constant(0), tf.constant(1)):
+      forward(images, number)
+    return dict.fromkeys(task.losses, 0.0)
+
+  model.trainable_variables = []
+  monkeypatch.setattr(task_lib, "train_step", take)
+  optimizer = build_optimizer(experiment.training, 38, [])
+  task.train_step(batch, model, optimizer, [])
+  assert len(set(seeds)) == 3
+  # A batch as a whole drops what it always did.
+  assert seeds[0] == tuple(task._drop(optimizer.iterations).seed.numpy())
 
 
 def _with_backbone_weights(experiment, path):

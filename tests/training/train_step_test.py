@@ -1,6 +1,7 @@
 """Batches that are computed in parts: the losses and gradients of the whole."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tf_keras
 from official_nasfpn.errors import UserError
 from official_nasfpn.modeling.anchors import flat_anchors
 from official_nasfpn.modeling.detector import build_detector
+from official_nasfpn.training import train_step as train_step_lib
 from official_nasfpn.training.config import TrainingConfig
 from official_nasfpn.training.nan_guard import NanGuard
 from official_nasfpn.training.optimizer import build_optimizer
@@ -36,7 +38,7 @@ def step(detector_config, config, jit_compile=False):
   def take():
     return train_step(
       # Batch norms would see another batch in each part.
-      lambda images: detector(images, training=False),
+      lambda images, number: detector(images, training=False),
       tf.constant(IMAGES),
       assign_targets(anchors, tf.constant(BOXES), tf.constant(CLASSES), config.match_iou),
       variables,
@@ -59,6 +61,39 @@ def test_parts_of_a_batch_add_up_to_the_whole(tiny_detector, parts, jit_compile)
   assert losses == pytest.approx(whole, rel=1e-5)
   for value, expected in zip(found, weights, strict=True):
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("parts", "expected"), [(1, [-1]), (3, [0, 1, 2])])
+def test_parts_are_computed_one_after_the_other_and_know_their_number(monkeypatch, parts, expected):
+  weight = tf.Variable(2.0, name="kernel")
+  optimizer = tf_keras.optimizers.legacy.SGD(0.0)
+  nan_guard = NanGuard(loss_names(1))
+  numbers = []
+
+  def note(number):
+    if number == 0:
+      time.sleep(0.3)
+    numbers.append(int(number))
+    return np.float32(0)
+
+  def forward(images, number):
+    noted = tf.numpy_function(note, [-1 if number is None else number], tf.float32)
+    return weight * tf.reduce_sum(images) + tf.ensure_shape(noted, [])
+
+  monkeypatch.setattr(train_step_lib, "loss_normaliser", lambda targets: None)
+  monkeypatch.setattr(
+    train_step_lib,
+    "detection_losses",
+    lambda outputs, *others: [{"class_loss": outputs, "box_loss": 0.0 * outputs}],
+  )
+
+  @tf.function
+  def take():
+    images, config = tf.range(6.0), dataclasses.replace(CONFIG, micro_batches=parts)
+    return train_step(forward, images, images, [weight], optimizer, config, nan_guard)
+
+  assert float(take()["class_loss"]) == 2 * 15
+  assert numbers == expected
 
 
 def test_parts_must_be_equal(tiny_detector):

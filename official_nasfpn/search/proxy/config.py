@@ -18,13 +18,15 @@ class ProxyConfig:
       Its backbone is then frozen. Every trial trains pyramid and heads for a few epochs: the heads
       start from that detector, and all pyramids from the same initial weights. Merging has no
       weights, so all architectures share the weights of a cell, by repeat and by the cell's place
-      in the building order.
+      in the building order. The detector with the FPN is kept in the directory of the search, or in
+      the `--work_dir` of a worker that does not see it: workers without either each train it anew.
     warmup_epochs: epochs of the training with the FPN; `shared` only.
     epochs: epochs of a trial; `shared` only.
     learning_rate: learning rate of a trial, relative to `Training.learning_rate`; it decays to zero
       along a cosine; `shared` only.
     max_cache_gb: the most memory in GB that the frozen backbone's features may take in one worker;
-      `shared` only.
+      `shared` only. Those of the training must fit. Those of the held-out images are kept if both
+      do, and else computed anew in every trial.
   """
 
   mode: Literal["plain", "shared"] = "plain"

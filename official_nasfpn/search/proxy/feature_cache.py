@@ -1,15 +1,17 @@
-"""The features of a frozen backbone for all images, kept in memory."""
+"""The features of a frozen backbone for all images, kept in memory as far as they may be."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
 from official_nasfpn.data import input_pipeline
 from official_nasfpn.errors import UserError
-from official_nasfpn.progress import progress_bar
+from official_nasfpn.progress import progress_bar, say
 from official_nasfpn.training import targets
 from official_nasfpn.training.experiment import Experiment
+
+_Item = TypeVar("_Item")
 
 
 class TrainBatch(NamedTuple):
@@ -43,7 +45,7 @@ class HeldOutBatch(NamedTuple):
 
 
 class FeatureCache:
-  """Computes the backbone's features of training and held-out images."""
+  """Computes the backbone's features of training images, and then those of held-out images."""
 
   def __init__(
     self,
@@ -51,6 +53,7 @@ class FeatureCache:
     experiment: Experiment,
     anchors: tf.Tensor,
     traces: list[str],
+    max_gb: float,
   ):
     """Prepares the cache.
 
@@ -59,22 +62,23 @@ class FeatureCache:
       experiment: the experiment of a trial.
       anchors: the detector's anchors, float32 [A, 4].
       traces: the name of every graph that is traced is appended to it.
+      max_gb: the most memory that all features and targets may take, in GB.
     """
     self._backbone = backbone
     self._experiment = experiment
     self._anchors = anchors
     self._traces = traces
+    self._max_gb = self._left_gb = max_gb
 
-  def train_batches(self, stream: tf.data.Dataset, count: int, max_gb: float) -> list[TrainBatch]:
+  def train_batches(self, stream: tf.data.Dataset, count: int) -> list[TrainBatch]:
     """Returns features and targets of the first batches of a stream.
 
     Args:
       stream: an `input_pipeline.train_dataset`.
       count: the number of batches.
-      max_gb: the most memory that they may take, in GB.
 
     Raises:
-      UserError: they would take more.
+      UserError: they would take more memory than is left for them.
     """
 
     @tf.function
@@ -91,11 +95,15 @@ class FeatureCache:
     for batch in _with_progress(stream.take(count), count, "backbone, training"):
       batches.append(prepare(batch))
       if len(batches) == 1:
-        _check_memory(batches[0], count, max_gb)
+        self._reserve(count, _gb_of(batches[0]) * count)
     return batches
 
-  def held_out_batches(self) -> list[HeldOutBatch]:
-    """Returns the features of all images of the experiment's evaluation part."""
+  def held_out_batches(self) -> Callable[[], Iterable[HeldOutBatch]]:
+    """Returns a function that gives the features of all images of the experiment's evaluation part.
+
+    Where they do not fit into the memory that the training leaves, it computes them anew each time:
+    a trial trains on many batches, and evaluates each held-out image once.
+    """
 
     @tf.function
     def prepare(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -108,15 +116,35 @@ class FeatureCache:
       self._experiment.training.evaluation_batch_size,
     )
     count = int(dataset.cardinality())
-    return [
-      HeldOutBatch(
-        prepare(batch["image"]),
-        batch["scaled_size"],
-        batch["original_size"],
-        batch["image_id"].numpy().tolist(),
+
+    def compute() -> Iterator[HeldOutBatch]:
+      for batch in dataset:
+        yield HeldOutBatch(
+          prepare(batch["image"]),
+          batch["scaled_size"],
+          batch["original_size"],
+          batch["image_id"].numpy().tolist(),
+        )
+
+    needed = _gb_of(next(compute())[:3]) * count
+    if needed > self._left_gb:
+      say(
+        f"The features of the held-out images take {needed:.1f} GB, and of Proxy.max_cache_gb = "
+        f"{self._max_gb:g} the training leaves {self._left_gb:.1f}: each trial computes them anew."
       )
-      for batch in _with_progress(dataset, count, "backbone, held out")
-    ]
+      return compute
+    batches = [*_with_progress(compute(), count, "backbone, held out")]
+    return lambda: batches
+
+  def _reserve(self, count: int, needed: float) -> None:
+    """Takes the memory of the training batches, in GB, off what is left."""
+    if needed > self._left_gb:
+      raise UserError(
+        f"Features and targets of a trial's {count} batches take {needed:.1f} GB of memory in each "
+        f"worker, more than Proxy.max_cache_gb = {self._max_gb:g}. Raise it, or lower Proxy.epochs "
+        "or Training.images_per_epoch."
+      )
+    self._left_gb -= needed
 
   def _features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
     """Returns the backbone's maps of images at the levels that the pyramid reads."""
@@ -125,18 +153,13 @@ class FeatureCache:
     return {level: features[level] for level in sorted(levels & features.keys())}
 
 
-def _check_memory(batch: TrainBatch, count: int, max_gb: float) -> None:
-  size = sum(tensor.dtype.size * int(tf.size(tensor)) for tensor in tf.nest.flatten(batch))
-  needed = size * count / 2**30
-  if needed > max_gb:
-    raise UserError(
-      f"Features and targets of a trial's {count} batches take {needed:.1f} GB of memory in each "
-      f"worker, more than Proxy.max_cache_gb = {max_gb:g}. Raise it, or lower Proxy.epochs or "
-      "Training.images_per_epoch."
-    )
+def _gb_of(tensors: Any) -> float:
+  """Returns the memory that a structure of tensors takes, in GB."""
+  sizes = (tensor.dtype.size * int(tf.size(tensor)) for tensor in tf.nest.flatten(tensors))
+  return sum(sizes) / 2**30
 
 
-def _with_progress(items: tf.data.Dataset, count: int, description: str) -> Iterator:
+def _with_progress(items: Iterable[_Item], count: int, description: str) -> Iterator[_Item]:
   with progress_bar(count, description, "batch") as bar:
     for item in items:
       yield item

@@ -229,7 +229,7 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
     spec: PyramidSpec, trial_dir: Path, progress: TrialProgress, seed_offset: int = 0
   ) -> Evaluation:
     from official_nasfpn.data.damaged_data import damage_named
-    from official_nasfpn.training.lost_gpu import GpuLost, gpu_errors
+    from official_nasfpn.training.lost_gpu import gpu_errors
     from official_nasfpn.training.memory import OutOfMemory
     from official_nasfpn.training.nan_guard import TrainingDiverged
 
@@ -244,12 +244,15 @@ def evaluation_by(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) ->
           return progress.is_hopeless(share, reward_of(ap, rewarded_cost, reward))
 
         result, share = train(spec, trial_dir, progress, should_stop, seed_offset)
-    except GpuLost as error:
-      raise WorkerBroken(str(error)) from error
     except TrainingDiverged as error:
       raise TrialFailed(str(error), diverged=True) from error
     except OutOfMemory as error:
       raise TrialFailed(str(error)) from error
+    except WorkerBroken:
+      raise
+    except UserError as error:
+      # Of the GPU, the data, the weights to start from: any other architecture would fail as well.
+      raise WorkerBroken(str(error)) from error
     write_text(trial_dir / "evaluation.json", result.to_json())
     ap = result.metrics["AP"]
     if ap is None:
@@ -331,8 +334,6 @@ def _shared(recipe: SearchRecipe, dataset: DatasetInfo, warm_dir: Path) -> _Trai
           "Training.warmup_epochs, set Training.gradient_clip_norm, or look for broken boxes in "
           "the data; then start a new search."
         ) from error
-      except UserError as error:
-        raise WorkerBroken(str(error)) from error
       shared_offset = seed_offset
     return shared.train(spec, lambda share: progress.report(begin + (1 - begin) * share)), 1.0
 

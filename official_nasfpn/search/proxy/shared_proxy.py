@@ -2,7 +2,7 @@
 
 A plain trial spends half of its time on tracing, and most of the rest on training the backbone from
 scratch. Here the recipe's detector is first trained once with the hand-designed FPN, the baseline
-of every search. Its backbone is then frozen, and its features of all images are cached. Every trial
+of every search. Its backbone is then frozen, and its features of the images are cached. Every trial
 starts from the heads of that detector and from the same initial pyramid, and sees the same batches:
 a reward depends on recipe, seed and architecture, and not on what the worker did before.
 
@@ -78,7 +78,7 @@ class SharedProxy:
     report_progress: Callable[[float], None] = lambda share: None,
     seed_offset: int = 0,
   ):
-    """Loads or makes the shared weights, and caches the frozen backbone's features of all images.
+    """Loads or makes the shared weights, and caches the frozen backbone's features.
 
     Args:
       proxy: settings of the proxy.
@@ -90,7 +90,7 @@ class SharedProxy:
       seed_offset: is added to `Training.seed` for trials, and not for the shared weights.
 
     Raises:
-      UserError: features take too much memory.
+      UserError: features of the training take too much memory.
       TrainingDiverged: the training with the FPN diverged.
     """
     self.traces: list[str] = []
@@ -114,9 +114,11 @@ class SharedProxy:
       self._detector = self._built()
     for name, variable in _named_variables(self._detector).items():
       variable.assign(weights[name])
-    cache = FeatureCache(self._detector.backbone, self._experiment, self._anchors, self.traces)
+    cache = FeatureCache(
+      self._detector.backbone, self._experiment, self._anchors, self.traces, proxy.max_cache_gb
+    )
     count = num_steps(_schedule(experiment.training, proxy.epochs), self._num_images)
-    self._batches = cache.train_batches(self._train_batches(), count, proxy.max_cache_gb)
+    self._batches = cache.train_batches(self._train_batches(), count)
     self._held_out = cache.held_out_batches()
     self._prepare_trials()
 
@@ -192,7 +194,7 @@ class SharedProxy:
         self._anchors, batch["boxes"], batch["classes"], config.match_iou
       )
       return train_step(
-        lambda images: detector(images, training=True),
+        lambda images, number: detector(images, training=True),
         batch["image"],
         anchor_targets,
         variables,
@@ -240,7 +242,7 @@ class SharedProxy:
     def train(batch: TrainBatch, wiring: Wiring) -> dict[str, tf.Tensor]:
       self.traces.append("train_step")
       return train_step(
-        lambda features: self._detector(features, training=True, wiring=wiring),
+        lambda features, number: self._detector(features, training=True, wiring=wiring),
         batch.features,
         targets.AnchorTargets(tf.cast(batch.classes, tf.int32), batch.boxes),
         trained,
@@ -249,7 +251,7 @@ class SharedProxy:
         self._nan_guard,
       )
 
-    held_out = self._held_out[0]
+    held_out = next(iter(self._held_out()))
 
     @tf.function(input_signature=(*_specs(held_out[:3]), signature))
     def infer(features, scaled_sizes, original_sizes, wiring: Wiring) -> dict[str, tf.Tensor]:
@@ -274,7 +276,7 @@ class SharedProxy:
 
     label_map = self._dataset.label_map
     annotation_file = self._dataset.annotation_file(self._experiment.input.evaluation_part)
-    detections = detect_in_batches(self._held_out, detect, label_map)
+    detections = detect_in_batches(self._held_out(), detect, label_map)
     return evaluate_detections(detections, annotation_file, label_map)
 
 

@@ -242,6 +242,64 @@ def test_no_architecture_is_blamed_for_features_that_take_too_much_memory(recipe
     evaluate(specs(1)[0], tmp_path, NullProgress())
 
 
+def test_held_out_features_are_kept_where_they_fit_beside_those_of_the_training(
+  monkeypatch, capsys
+):
+  import tensorflow as tf
+
+  from official_nasfpn.search.proxy import feature_cache
+  from official_nasfpn.training.targets import AnchorTargets
+
+  experiment = load_experiment(["gin/quickstart.gin"])
+  images = tf.random.stateless_uniform([6, 64, 64, 3], [0, 1])
+  sizes, ids = tf.zeros([6, 2]), tf.range(6)
+  held_out_images = tf.data.Dataset.from_tensor_slices(
+    {"image": images, "scaled_size": sizes, "original_size": sizes, "image_id": ids}
+  ).batch(2)
+  stream = tf.data.Dataset.from_tensors({"image": images[:2], "boxes": sizes, "classes": ids})
+  found = AnchorTargets(tf.zeros([2, 100], tf.int32), tf.zeros([2, 100, 4]))
+  monkeypatch.setattr(feature_cache.targets, "assign_targets", lambda *arguments: found)
+  monkeypatch.setattr(
+    feature_cache.input_pipeline, "evaluation_dataset", lambda *arguments: held_out_images
+  )
+  computed = []
+
+  def note():
+    computed.append(1)
+    return np.float32(0)
+
+  def backbone(image, training):
+    assert not training
+    noted = tf.ensure_shape(tf.numpy_function(note, [], tf.float32), [])
+    return {str(level): image[:, :: 2**level, :: 2**level] + noted for level in (3, 4, 5)}
+
+  def held_out(max_gb):
+    """Returns the batches of two trials, and how often the backbone computed for them."""
+    cache = feature_cache.FeatureCache(backbone, experiment, tf.zeros([100, 4]), [], max_gb)
+    of_training = cache.train_batches(stream.repeat(), 4)
+    batches = cache.held_out_batches()
+    computed.clear()
+    found = [[*batches()], [*batches()]]
+    return of_training, found, len(computed)
+
+  def gb_of(batches):
+    arrays = tf.nest.flatten([batch[:3] for batch in batches])
+    return sum(array.numpy().nbytes for array in arrays) / 2**30
+
+  of_training, kept, times = held_out(1.0)
+  assert (len(of_training), len(kept[0]), times) == (4, 3, 0)
+  of_both = gb_of(of_training) + gb_of(kept[0])
+  assert held_out(1.01 * of_both)[2] == 0
+  assert "computes them anew" not in capsys.readouterr().err
+  _, anew, times = held_out(0.99 * of_both)
+  assert times == 6
+  assert capsys.readouterr().err.count("each trial computes them anew") == 1
+  for batches in (kept[1], *anew):
+    tf.nest.map_structure(np.testing.assert_array_equal, batches, kept[0])
+  with pytest.raises(UserError, match="a trial's 4 batches take"):
+    held_out(0.99 * gb_of(of_training))
+
+
 class RecordedProgress(NullProgress):
   """Keeps what a trial reports."""
 
