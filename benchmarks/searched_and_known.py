@@ -95,10 +95,10 @@ def gain(trainings: Sequence[Sequence[float]], baseline: Sequence[float]) -> Gai
   """Returns how much a group is above a baseline, in trainings of the same seed.
 
   Such a pair has the same initial backbone, the same order of images and the same augmentation. The
-  mean difference varies with the searches and with the seeds of the
-  trainings. Its variance is taken for the sum of both, each from means over the other; what belongs
-  to neither counts twice, which is on the safe side. Degrees of freedom are Satterthwaite's. Where
-  the pairs are of one seed, the interval is Welch's, of means that are not paired.
+  mean difference varies with the searches and with the seeds of the trainings. Its variance is
+  taken for the sum of both, each from means over the other; what belongs to neither counts twice,
+  which is on the safe side. Degrees of freedom are Satterthwaite's. Where the pairs are of one
+  seed, the interval is Welch's, of means that are not paired.
 
   Args:
     trainings: AP by seed of each architecture.
@@ -110,8 +110,10 @@ def gain(trainings: Sequence[Sequence[float]], baseline: Sequence[float]) -> Gai
   num_seeds = min(len(baseline), *(len(aps) for aps in trainings))
   if num_seeds < 2:
     return _unpaired_gain([statistics.mean(aps) for aps in trainings], baseline)
-  rows = [[ap - base for ap, base in zip(aps, baseline, strict=False)] for aps in trainings]
-  rows = [row[:num_seeds] for row in rows]
+  rows = [
+    [ap - base for ap, base in zip(aps[:num_seeds], baseline[:num_seeds], strict=True)]
+    for aps in trainings
+  ]
   by_search = [statistics.mean(row) for row in rows]
   by_seed = [statistics.mean(column) for column in zip(*rows, strict=True)]
   parts = [

@@ -104,13 +104,10 @@ def _order_by(now: Candidate) -> Callable[[Candidate], tuple]:
 def _suggestion(report: AnchorReport) -> Iterator[str]:
   now, suggestion, larger = report.candidates[0], report.suggestion, report.larger
   if suggestion is now:
-    share = f"reach {_percent(now.mean_reached)} in the mean of the classes, and at this image size"
-    if note_on(report.fit, report.match_iou):
-      yield f"The anchors do not fit: they {share}"
-      yield "no others reach much more."
-    else:
-      yield f"The anchors fit: they {share}"
-      yield "no others reach much more."
+    fit = "do not fit" if note_on(report.fit, report.match_iou) else "fit"
+    share = f"{_percent(now.mean_reached)} in the mean of the classes"
+    yield f"The anchors {fit}: they reach {share}, and at this image size"
+    yield "no others reach much more."
   else:
     yield f"Suggestion, {_gain(now, suggestion)}:"
     yield from report.suggested_gin.splitlines()
